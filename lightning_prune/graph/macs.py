@@ -1,0 +1,149 @@
+"""Multiply-accumulate operations of a network, dense, masked or planned."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.layers import is_depthwise, is_producer
+from lightning_prune.graph.trace import call, untouched
+
+
+def count_macs(
+    model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any] | None = None
+) -> int:
+    """Count the MACs of one forward pass by the convention of ``torch.utils.flop_counter``.
+
+    .. math:: MACs = FLOPs / 2
+
+    Convolutions and matrix products count; norms, activations and additions do not.
+
+    >>> count_macs(nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 10, 10))
+    21600
+    """
+    return sum(layer_macs(model, example_input, forward).values())
+
+
+def layer_macs(
+    model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any] | None = None
+) -> dict[str, int]:
+    """Count the MACs of every layer; what no layer did (functional calls) stands under ``""``.
+
+    A layer that runs several times in one forward pass counts each time.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(32, 5))
+    >>> layer_macs(net, torch.zeros(1, 3, 2, 2))
+    {'0': 96, '3': 160}
+    """
+    counted: dict[str, int] = {}
+    counter = FlopCounterMode(display=False)
+    starts: dict[str, int] = {}
+
+    def before(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            starts[name] = counter.get_total_flops()
+
+        return hook
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            spent = counter.get_total_flops() - starts[name]
+            counted[name] = counted.get(name, 0) + spent // 2
+
+        return hook
+
+    handles = []
+    for name, module in model.named_modules():
+        if is_producer(module) or is_depthwise(module):
+            plain = name.replace("_orig_mod.", "")
+            handles += [
+                module.register_forward_pre_hook(before(plain)),
+                module.register_forward_hook(after(plain)),
+            ]
+    try:
+        with untouched(model), torch.no_grad(), counter:
+            model.eval()
+            (forward or call)(model, example_input)
+    finally:
+        for handle in handles:
+            handle.remove()
+    rest = counter.get_total_flops() // 2 - sum(counted.values())
+    return counted | ({"": rest} if rest else {})
+
+
+@dataclass(frozen=True)
+class MacModel:
+    """MACs of a network as a function of its groups' widths.
+
+    A layer costs its dense MACs times the kept share of its outputs and of its inputs (a
+    depthwise layer once), which is what the cut network would have; what belongs to no group
+    is constant.
+
+    Attributes:
+        layers: Layer name -> dense MACs.
+        outputs: Layer name -> group that its output channels (or, depthwise, its channels) are.
+        inputs: Layer name -> tuples (group, positions of the layer's input per channel).
+        fan_in: Layer name -> number of input positions.
+        channels: Group name -> number of channels.
+    """
+
+    layers: Mapping[str, int]
+    outputs: Mapping[str, str]
+    inputs: Mapping[str, tuple[tuple[str, float], ...]]
+    fan_in: Mapping[str, int]
+    channels: Mapping[str, int]
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        groups: ChannelGroups,
+        example_input: Any,
+        forward: Callable[[nn.Module, Any], Any] | None = None,
+    ) -> "MacModel":
+        """Measure a network once; the result answers for every choice of widths."""
+        outputs: dict[str, str] = {}
+        inputs: dict[str, list[tuple[str, float]]] = {}
+        fan_in: dict[str, int] = {}
+        modules = {n.replace("_orig_mod.", ""): m for n, m in model.named_modules()}
+        for group in groups.values():
+            for member in group.members:
+                layer = modules[member.layer]
+                if member.role == "consumer":
+                    per_channel = len(member.index) / group.channels
+                    inputs.setdefault(member.layer, []).append((group.name, per_channel))
+                    fan_in[member.layer] = getattr(layer, "in_channels", None) or int(
+                        layer.in_features
+                    )
+                elif is_producer(layer) or is_depthwise(layer):
+                    outputs[member.layer] = group.name
+        macs = layer_macs(model, example_input, forward)
+        widths = {group.name: group.channels for group in groups.values()}
+        return cls(macs, outputs, {k: tuple(v) for k, v in inputs.items()}, fan_in, widths)
+
+    @property
+    def total(self) -> int:
+        """MACs of the dense network."""
+        return sum(self.layers.values())
+
+    def remaining(self, widths: Mapping[str, int]) -> int:
+        """Return the MACs that remain when groups keep these many channels (others all)."""
+        total = 0.0
+        for name, macs in self.layers.items():
+            share = 1.0
+            group = self.outputs.get(name)
+            if group in widths:
+                share = widths[group] / self.channels[group]
+            if name in self.inputs:
+                lost = sum(
+                    per_channel * (self.channels[source] - widths[source])
+                    for source, per_channel in self.inputs[name]
+                    if source in widths
+                )
+                share *= 1 - lost / self.fan_in[name]
+            total += macs * share
+        return round(total)

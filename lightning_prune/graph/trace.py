@@ -1,0 +1,239 @@
+"""Reads channel groups out of torch-pruning's dependency graph."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch_pruning as tp
+from torch import nn
+from torch_pruning import ops
+
+from lightning_prune.graph.groups import ChannelGroups, Group, Member
+from lightning_prune.graph.layers import (
+    Role,
+    is_producer,
+    why_unprunable,
+    width_of,
+)
+
+# The forward pass itself has succeeded when these are caught: they come from the tracing.
+_TRACING_ERRORS = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+)
+_REACHES_OUTPUT = "its channels reach the output of the model"
+
+
+def call(model: nn.Module, example_input: Any) -> Any:
+    """Call a model on a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(example_input, dict):
+        return model(**example_input)
+    if isinstance(example_input, tuple | list):
+        return model(*example_input)
+    return model(example_input)
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Restore mode, requires_grad, gradients, buffers and random state of a model afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for parameter, wanted in wants:
+                parameter.requires_grad_(wanted)
+
+
+def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
+    """Return the names of the leaf layers in the order in which a forward pass ends them."""
+    order: dict[str, None] = {}
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: order.setdefault(name))
+        for name, module in model.named_modules()
+        if not any(True for _ in module.children())
+    ]
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return tuple(order)
+
+
+def _dependency_graph(
+    model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any]
+) -> tp.DependencyGraph:
+    for parameter in model.parameters():
+        # torch-pruning follows autograd, so that a frozen layer would be invisible to it.
+        if parameter.is_floating_point():
+            parameter.requires_grad_(True)
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tp.DependencyGraph().build_dependency(
+            model, example_input, forward_fn=forward, verbose=False
+        )
+
+
+def _reaches_output(node: Any) -> bool:
+    """Follow channels from a node through everything that does not mix them."""
+    stack, seen = [node], set()
+    while stack:
+        current = stack.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        if current is not node and is_producer(current.module):
+            continue
+        if current.type == ops.OPTYPE.OUTPUT or not current.outputs:
+            return True
+        stack.extend(current.outputs)
+    return False
+
+
+def _role(graph: tp.DependencyGraph, dep: Any) -> Role | None:
+    module = dep.target.module
+    if isinstance(module, nn.Parameter):
+        return "carrier"
+    if not any(True for _ in module.parameters(recurse=False)) and not any(
+        True for _ in module.buffers(recurse=False)
+    ):
+        return None
+    if not is_producer(module):
+        return "carrier"
+    return "consumer" if graph.is_in_channel_pruning_fn(dep.handler) else "producer"
+
+
+def _read_group(
+    graph: tp.DependencyGraph, root: nn.Module, names: dict[Any, str]
+) -> tuple[list[Member], list[str]]:
+    """Return the members of the group of a root, and the reasons against pruning it."""
+    channels = width_of(root)
+    prune = graph.get_pruner_of_module(root).prune_out_channels
+    raw = graph.get_pruning_group(root, prune, list(range(channels)))
+    members: list[Member] = []
+    reasons: list[str] = []
+    for item in raw.items:
+        dep, index, channel = item.dep, item.idxs, item.root_idxs
+        module, role = dep.target.module, _role(graph, dep)
+        if _reaches_output(dep.target) and role != "consumer":
+            reasons.append(_REACHES_OUTPUT)
+        if role is None:
+            continue
+        name = names.get(module, "a bare parameter")
+        if isinstance(module, nn.Parameter):
+            reasons.append(f"{name} of shape {tuple(module.shape)} belongs to no known layer")
+            continue
+        against = why_unprunable(module, role)
+        if against is not None:
+            reasons.append(f"{name}: {against}")
+            continue
+        if role != "consumer" and sorted(channel) != list(range(channels)):
+            reasons.append(f"{name} does not have the {channels} channels of its group")
+            continue
+        members.append(Member(name, role, torch.tensor(index), torch.tensor(channel)))
+    return members, reasons
+
+
+def _merge(members: list[Member], order: dict[str, int]) -> tuple[Member, ...]:
+    """Join members that are the same layer in the same role; producers, carriers, consumers."""
+    joined: dict[tuple[str, Role], Member] = {}
+    for member in members:
+        key = (member.layer, member.role)
+        if key in joined:
+            index = torch.cat([joined[key].index, member.index])
+            channel = torch.cat([joined[key].channel, member.channel])
+            pairs = torch.stack([index, channel]).unique(dim=1)
+            member = Member(member.layer, member.role, pairs[0], pairs[1])
+        joined[key] = member
+    rank = {"producer": 0, "carrier": 1, "consumer": 2}
+    return tuple(sorted(joined.values(), key=lambda m: (rank[m.role], order.get(m.layer, 1 << 30))))
+
+
+def _tied_layers(model: nn.Module) -> dict[str, str]:
+    """Name the layers that share a parameter with another layer."""
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(name)
+    return {
+        name: f"{name} shares a parameter with {', '.join(n for n in shared if n != name)}"
+        for shared in owners.values()
+        if len(shared) > 1
+        for name in shared
+    }
+
+
+def _unclear(group: Group) -> str | None:
+    """Say which layer reads one of its positions from two channels of the group."""
+    for member in group.members:
+        if len(member.index.unique()) != len(member.index):
+            return f"{member.layer} would mix channels of the group with one another"
+    return None
+
+
+def trace_groups(
+    model: nn.Module,
+    example_input: Any,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+) -> ChannelGroups:
+    """Trace a model and return its groups; see ``build_groups``."""
+    run = forward or call
+    names: dict[Any, str] = {
+        module: name.replace("_orig_mod.", "") for name, module in model.named_modules()
+    }
+    names |= {parameter: name for name, parameter in model.named_parameters()}
+    tied = _tied_layers(model)
+    with untouched(model):
+        model.eval()
+        with torch.no_grad():
+            order = forward_order(model, lambda: run(model, example_input))
+        try:
+            graph = _dependency_graph(model, example_input, run)
+        except _TRACING_ERRORS as error:
+            raise ValueError(
+                f"the forward pass of {type(model).__name__} cannot be traced for pruning "
+                f"({type(error).__name__}: {error}): torch.chunk or split followed by cat, and "
+                "computed weights (weight_norm) are the usual causes; rewrite that block or pass "
+                "a `forward` that avoids it"
+            ) from error
+        return _collect(model, graph, names, order, tied)
+
+
+def _collect(
+    model: nn.Module,
+    graph: tp.DependencyGraph,
+    names: dict[Any, str],
+    order: tuple[str, ...],
+    tied: dict[str, str],
+) -> ChannelGroups:
+    position = {name: place for place, name in enumerate(order)}
+    modules = dict(zip(names.values(), names, strict=True))
+    groups: dict[str, Group] = {}
+    refused: dict[str, str] = {}
+    seen: set[str] = set()
+    for name in order:
+        layer = modules[name]
+        if name in seen or not is_producer(layer):
+            continue
+        if layer not in graph.module2node:
+            refused[name] = "the output of the model does not depend on it"
+            continue
+        members, reasons = _read_group(graph, layer, names)
+        group = Group(name, width_of(layer), _merge(members, position))
+        reasons += [tied[m.layer] for m in group.members if m.layer in tied]
+        reasons += [text for text in [_unclear(group)] if text]
+        makers = [name, *group.producers]
+        seen.update(makers)
+        if reasons:
+            refused.update(dict.fromkeys(makers, reasons[0]))
+        elif not group.layers("consumer"):
+            refused[name] = "nothing reads its channels"
+        else:
+            groups[name] = group
+    return ChannelGroups(groups, refused, order)

@@ -1,0 +1,1 @@
+"""Floor 2: edits a live module: masks, cuts, optimizer state, the architecture record."""

@@ -1,0 +1,102 @@
+"""Cuts planned channels out of a live model."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.layers import sync_sizes
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.mask import ChannelSlice, channel_slices
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """A parameter that was cut: what stands in its place and which positions were kept.
+
+    Attributes:
+        old: The parameter before the cut.
+        new: The parameter that took its place.
+        kept: Dimension -> kept positions, int64.
+    """
+
+    old: nn.Parameter
+    new: nn.Parameter
+    kept: Mapping[int, Tensor]
+
+    def select(self, values: Tensor) -> Tensor:
+        """Cut another tensor of the old parameter's shape in the same way."""
+        for dim, index in self.kept.items():
+            values = values.index_select(dim, index.to(values.device))
+        return values.contiguous(memory_format=torch.preserve_format)
+
+
+@dataclass(frozen=True)
+class PrunedChannels:
+    """What a cut removed: the event that is told to every callback.
+
+    Attributes:
+        plan: The plan that was carried out.
+        groups: The channel groups as they were before the cut.
+        parameters: Name of each parameter that was cut -> its replacement.
+    """
+
+    plan: PruningPlan
+    groups: ChannelGroups
+    parameters: Mapping[str, Replacement]
+
+
+def _kept(size: int, removed: Tensor) -> Tensor:
+    mask = torch.ones(size, dtype=torch.bool)
+    mask[removed] = False
+    return torch.nonzero(mask).flatten()
+
+
+@torch.no_grad()
+def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> PrunedChannels:
+    """Remove the channels that a plan does not keep, for good.
+
+    Parameters become new, narrower ones with the same ``requires_grad``; gradients are dropped;
+    buffers and the layers' size attributes follow. Optimizers still hold the old parameters: pass
+    the result to ``rebind_optimizer``.
+
+    Args:
+        model: The live model; masked or not, kept values are untouched.
+        groups: Its channel groups; they describe the model no longer after the cut.
+        plan: Which channels stay.
+
+    Returns:
+        What was replaced; empty where the plan removes nothing.
+
+    >>> from lightning_prune.graph.groups import build_groups
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    >>> groups = build_groups(net, torch.zeros(1, 3, 4, 4))
+    >>> _ = cut_channels(net, groups, PruningPlan({"0": torch.tensor([1, 5])}, {"0": 8}))
+    >>> tuple(net[0].weight.shape), tuple(net[2].weight.shape), net[0].out_channels
+    ((2, 3, 1, 1), (2, 2, 1, 1), 2)
+    """
+    by_tensor: dict[tuple[str, str], list[ChannelSlice]] = defaultdict(list)
+    for part in channel_slices(model, groups, plan):
+        if len(part.index):
+            by_tensor[part.layer, part.tensor].append(part)
+    replaced: dict[str, Replacement] = {}
+    touched: dict[str, nn.Module] = {}
+    for (layer, tensor), parts in by_tensor.items():
+        owner, values = parts[0].owner, parts[0].values
+        kept = {part.dim: _kept(values.shape[part.dim], part.index) for part in parts}
+        narrow = values
+        for dim, index in kept.items():
+            narrow = narrow.index_select(dim, index.to(values.device))
+        if isinstance(values, nn.Parameter):
+            new = nn.Parameter(narrow, requires_grad=values.requires_grad)
+            setattr(owner, tensor, new)
+            replaced[f"{layer}.{tensor}"] = Replacement(values, new, kept)
+        else:
+            setattr(owner, tensor, narrow)
+        touched[layer] = owner
+    for owner in touched.values():
+        sync_sizes(owner)
+    return PrunedChannels(plan, groups, replaced)

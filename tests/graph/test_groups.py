@@ -1,0 +1,119 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune.graph.groups import build_groups
+from tests.networks import EXAMPLE, Chain, Concat, Depthwise, Residual, conv_bn, make
+
+
+def test_chain_groups_and_flattened_reader():
+    groups = build_groups(make(Chain), EXAMPLE)
+    assert {n: g.layers("consumer") for n, g in groups.items()} == {
+        "conv1": ("conv2",), "conv2": ("linear",), "linear": ("head",)}
+    reader = groups["conv2"].members[-1]
+    # Channel c of conv2 becomes the 16 consecutive inputs 16c..16c+15 of the linear layer.
+    order = reader.index.argsort()
+    assert reader.channel[order].tolist() == [c for c in range(12) for _ in range(16)]
+    assert groups.refused == {"head": "its channels reach the output of the model"}
+
+
+def test_residual_ties_producers_and_names_the_first():
+    groups = build_groups(make(Residual), EXAMPLE)
+    assert groups["stem.0"].producers == ("stem.0", "a2.0")
+    assert groups["stem.0"].layers("carrier") == ("stem.1", "a2.1")
+    assert groups["stem.0"].layers("consumer") == ("a1.0", "project.0", "b1.0")
+    assert groups["project.0"].producers == ("project.0", "b2.0")
+    assert groups.group_of("b2.0") is groups["project.0"]
+    assert groups.prunable_layers == ("stem.0", "a1.0", "a2.0", "project.0", "b1.0", "b2.0")
+
+
+def test_concat_offsets_and_repeats():
+    groups = build_groups(make(Concat), EXAMPLE)
+    right = {m.layer: m for m in groups["right.0"].members}
+    assert right["fuse.0"].index.tolist() == list(range(6, 16))
+    assert right["norm"].index.tolist() == list(range(6, 16))
+    pyramid = next(m for m in groups["fuse.0"].members if m.layer == "pyramid.0")
+    pairs = sorted(zip(pyramid.index.tolist(), pyramid.channel.tolist(), strict=True))
+    assert pairs == [(i, i % 8) for i in range(24)]
+    assert groups["up"].channels == 6
+
+
+def test_depthwise_and_gate_share_the_group_of_the_expansion():
+    groups = build_groups(make(Depthwise), EXAMPLE)
+    group = groups["expand.0"]
+    assert set(group.producers) == {"expand.0", "excite"}
+    assert "depthwise.0" in group.layers("carrier")
+
+
+def test_model_is_left_as_it_was():
+    net = make(Residual)
+    net.train()
+    net.a1[1].eval()
+    net.b1[0].weight.requires_grad_(False)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    build_groups(net, EXAMPLE)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert net.training and not net.a1[1].training and net.a2[1].training
+    assert [n for n, p in net.named_parameters() if not p.requires_grad] == ["b1.0.weight"]
+    assert all(p.grad is None for p in net.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_frozen_model_has_the_same_groups():
+    net = make(Residual)
+    expected = {n: g.layers("consumer") for n, g in build_groups(net, EXAMPLE).items()}
+    net.requires_grad_(False)
+    assert {n: g.layers("consumer") for n, g in build_groups(net, EXAMPLE).items()} == expected
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (nn.GroupNorm(2, 8), "GroupNorm mixes the channels"),
+        (nn.Conv2d(8, 8, 3, groups=2), "groups=2 is neither dense nor depthwise"),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)), "parametrized"),
+    ],
+)
+def test_unsupported_layers_are_refused_with_the_reason(layer, reason):
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), layer, nn.Conv2d(8, 6, 1), nn.Conv2d(6, 2, 1))
+    groups = build_groups(net, EXAMPLE)
+    assert "2" in groups and "0" not in groups
+    assert reason in groups.refused["0"]
+    with pytest.raises(KeyError, match="cannot be pruned"):
+        groups.group_of("0")
+
+
+def test_tied_parameters_are_refused():
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1))
+    net[2].weight = net[1].weight
+    groups = build_groups(net, EXAMPLE)
+    assert not {"0", "1", "2"} & set(groups)
+    assert "shares a parameter" in groups.refused["0"]
+
+
+def test_chunk_and_cat_is_one_clear_error():
+    class Shuffle(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = conv_bn(3, 8), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            a, b = self.first(x).chunk(2, 1)
+            return self.last(torch.cat([b, a, ], 1))
+
+    try:
+        groups = build_groups(Shuffle(), EXAMPLE)
+    except ValueError as error:
+        assert "cannot be traced" in str(error)
+    else:
+        assert "first.0" in groups.refused or "first.0" in groups
+
+
+def test_select_by_pattern_and_near_misses():
+    groups = build_groups(make(Residual), EXAMPLE)
+    assert groups.select(None) == tuple(groups)
+    assert groups.select(["a*"]) == ("stem.0", "a1.0")
+    with pytest.raises(KeyError, match="did you mean 'stem.0'"):
+        groups.select(["steem.0"])
