@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from lightning_prune.functional.selection import clip_width
+from .width import clip_width
 
 
 def scale_widths(

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.graph.groups import ChannelGroups
 from lightning_prune.graph.layers import is_depthwise, is_producer
+from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import call, untouched
 
 
@@ -59,7 +60,7 @@ def layer_macs(
     handles = []
     for name, module in model.named_modules():
         if is_producer(module) or is_depthwise(module):
-            plain = name.replace("_orig_mod.", "")
+            plain = plain_name(name)
             handles += [
                 module.register_forward_pre_hook(before(plain)),
                 module.register_forward_hook(after(plain)),
@@ -109,7 +110,7 @@ class MacModel:
         outputs: dict[str, str] = {}
         inputs: dict[str, list[tuple[str, float]]] = {}
         fan_in: dict[str, int] = {}
-        modules = {n.replace("_orig_mod.", ""): m for n, m in model.named_modules()}
+        modules = {plain_name(n): m for n, m in model.named_modules()}
         for group in groups.values():
             for member in group.members:
                 layer = modules[member.layer]

@@ -1,16 +1,20 @@
 """Reads channel groups out of torch-pruning's dependency graph."""
 
+import random
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch_pruning as tp
 from torch import nn
+from torch.utils._pytree import tree_leaves
 from torch_pruning import ops
 
 from lightning_prune.graph.groups import ChannelGroups, Group, Member
+from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.layers import (
     Role,
     is_producer,
@@ -36,7 +40,8 @@ def call(model: nn.Module, example_input: Any) -> Any:
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Restore mode, requires_grad, gradients, buffers and random state of a model afterwards."""
+    """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
@@ -48,6 +53,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module.training = mode
             for parameter, wanted in wants:
                 parameter.requires_grad_(wanted)
+            random.setstate(python)
+            np.random.set_state(numpy)
 
 
 def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
@@ -66,6 +73,44 @@ def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
     return tuple(order)
 
 
+def _terminal_outputs(
+    model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any]
+) -> list[torch.Tensor]:
+    """Run the model and return the outputs of the layers from which its own output is computed.
+
+    What comes after the last layers (decoding, losses, reshapes) is cut off here: it holds no
+    channels to prune, and its concatenations over other axes would mislead the tracing.
+    """
+    tapped: dict[Any, torch.Tensor] = {}
+
+    def tap(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, torch.Tensor) and output.grad_fn is not None:
+            # A product of its own: the output itself may be changed in place later.
+            tapped[output.grad_fn] = output * 1
+
+    handles = [m.register_forward_hook(tap) for m in model.modules() if is_producer(m)]
+    try:
+        leaves = tree_leaves(forward(model, example_input))
+    finally:
+        for handle in handles:
+            handle.remove()
+    stack = [leaf.grad_fn for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    seen: set[Any] = set()
+    terminal = []
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in tapped:
+            terminal.append(tapped[node])
+        else:
+            stack.extend(source for source, _ in node.next_functions)
+    if not terminal:
+        raise ValueError("its output does not depend on any layer in a differentiable way")
+    return terminal
+
+
 def _dependency_graph(
     model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any]
 ) -> tp.DependencyGraph:
@@ -76,7 +121,10 @@ def _dependency_graph(
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return tp.DependencyGraph().build_dependency(
-            model, example_input, forward_fn=forward, verbose=False
+            model,
+            example_input,
+            forward_fn=lambda net, example: _terminal_outputs(net, example, forward),
+            verbose=False,
         )
 
 
@@ -185,7 +233,7 @@ def trace_groups(
     """Trace a model and return its groups; see ``build_groups``."""
     run = forward or call
     names: dict[Any, str] = {
-        module: name.replace("_orig_mod.", "") for name, module in model.named_modules()
+        module: plain_name(name) for name, module in model.named_modules()
     }
     names |= {parameter: name for name, parameter in model.named_parameters()}
     tied = _tied_layers(model)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.graph.layers import sync_sizes
-from lightning_prune.surgery.names import plain_name
+from lightning_prune.graph.names import plain_name
 
 RECORD = "architecture_record"
 """Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut."""

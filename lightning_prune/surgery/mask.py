@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from lightning_prune.graph.groups import ChannelGroups, Group
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.plan import PruningPlan
-from lightning_prune.surgery.names import modules_by_name
+from lightning_prune.graph.names import modules_by_name
 
 _STATISTICS = ("running_mean", "running_var")
 

@@ -1,0 +1,1 @@
+"""Floor 4: the stages. They decide when, and call the floors below."""

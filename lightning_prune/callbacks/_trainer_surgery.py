@@ -1,0 +1,186 @@
+"""All that the callbacks need of Lightning's private parts, and nothing else."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.types import LRSchedulerConfig
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.cut import PrunedChannels, cut_channels
+from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.optimizer import assert_bound, clear_statistics, rebind_optimizer
+
+
+def refuse_strategy(trainer: pl.Trainer) -> None:
+    """Refuse strategies that shard parameters or load checkpoints after set-up.
+
+    Raises:
+        ValueError: the strategy is neither one device nor DDP.
+    """
+    strategy = trainer.strategy
+    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+        raise ValueError(
+            f"{type(strategy).__name__} shards or wraps parameters in a way that channels cannot "
+            "be cut from: use strategy='ddp' or a single device"
+        )
+
+
+def check_order(trainer: pl.Trainer, family: type) -> None:
+    """Check that the pruning callbacks come before all others.
+
+    Raises:
+        ValueError: another callback precedes one of them; the message says what to move.
+    """
+    callbacks = getattr(trainer, "callbacks")  # noqa: B009 - absent from Lightning's stubs
+    stages = [i for i, callback in enumerate(callbacks) if isinstance(callback, family)]
+    ahead = [c for c in callbacks[: max(stages, default=0)] if not isinstance(c, family)]
+    # Lightning itself puts these at the front or the back; they do not touch weights.
+    ahead = [c for c in ahead if isinstance(c, WeightAveraging | StochasticWeightAveraging)]
+    if ahead:
+        late = type(callbacks[stages[-1]]).__name__
+        raise ValueError(
+            f"{type(ahead[0]).__name__} stands before {late} in the list of callbacks: put the "
+            "pruning callbacks first, so that averages see masked weights"
+        )
+
+
+def averaged_copies(trainer: pl.Trainer) -> list[nn.Module]:
+    """Return the copies of the model that averaging callbacks keep."""
+    copies: list[nn.Module] = []
+    for callback in getattr(trainer, "callbacks"):  # noqa: B009
+        copy = getattr(callback, "_average_model", None)
+        if isinstance(callback, WeightAveraging) and copy is not None:
+            copies.append(copy.module)
+        elif isinstance(callback, StochasticWeightAveraging) and copy is not None:
+            copies.append(copy)
+    return copies
+
+
+def mask_averages(trainer: pl.Trainer, groups: ChannelGroups, plan: PruningPlan) -> None:
+    """Zero the planned channels in averaged copies: later averages of zeros stay zero."""
+    for copy in averaged_copies(trainer):
+        ChannelMask(copy, groups, plan).apply()
+
+
+def _restart_averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    for callback in getattr(trainer, "callbacks"):  # noqa: B009
+        if isinstance(callback, WeightAveraging) and callback._average_model is not None:
+            callback._average_model.module.load_state_dict(pl_module.state_dict())
+            callback._average_model.n_averaged.zero_()
+        elif isinstance(callback, StochasticWeightAveraging):
+            if callback._average_model is not None:
+                callback._average_model.load_state_dict(pl_module.state_dict())
+            if callback.n_averaged is not None:
+                callback.n_averaged.zero_()
+
+
+def cut_everywhere(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, groups: ChannelGroups, plan: PruningPlan
+) -> PrunedChannels:
+    """Cut the live model and its averaged copies, and re-bind optimizers and DDP.
+
+    Raises:
+        RuntimeError: an optimizer still holds a parameter from before the cut.
+    """
+    for copy in averaged_copies(trainer):
+        cut_channels(copy, groups, plan)
+    pruned = cut_channels(pl_module, groups, plan)
+    for optimizer in trainer.optimizers:
+        rebind_optimizer(optimizer, pruned)
+    assert_bound(trainer.optimizers, pruned)
+    _restart_averages(trainer, pl_module)
+    rewrap(trainer)
+    return pruned
+
+
+def rewrap(trainer: pl.Trainer) -> None:
+    """Build DDP's reducer anew: the old one holds the parameters from before the cut."""
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy) and strategy.lightning_module is not None:
+        strategy.model = strategy.lightning_module
+        strategy.configure_ddp()
+
+
+def broadcast(trainer: pl.Trainer, value: Any) -> Any:
+    """Return rank 0's value on every rank."""
+    return trainer.strategy.broadcast(value) if trainer.world_size > 1 else value
+
+
+def gather(trainer: pl.Trainer, value: Any) -> list[Any]:
+    """Return the values of all ranks, in the order of the ranks."""
+    if trainer.world_size == 1:
+        return [value]
+    values: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(values, value)
+    return values
+
+
+def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[Any]:
+    """Move batches to the device as the Trainer itself does."""
+    module = trainer.lightning_module
+    for batch in batches:
+        yield trainer.strategy.batch_to_device(
+            module._on_before_batch_transfer(batch, dataloader_idx=0)
+        )
+
+
+def forward_context(trainer: pl.Trainer) -> Any:
+    """Return the context in which the Trainer's precision runs a forward pass."""
+    return trainer.precision_plugin.val_step_context()
+
+
+def clear_optimizers(trainer: pl.Trainer) -> None:
+    """Forget what every optimizer remembers."""
+    for optimizer in trainer.optimizers:
+        clear_statistics(optimizer)
+
+
+def rebuild_optimizers(trainer: pl.Trainer) -> None:
+    """Call ``configure_optimizers`` anew."""
+    trainer.strategy.setup_optimizers(trainer)
+
+
+def restart_schedules(
+    trainer: pl.Trainer, base_lrs: Sequence[Sequence[float]], factor: Callable[[int], float]
+) -> None:
+    """Replace all schedulers by ``lr = base_lr * factor(step)``, counted from now on.
+
+    Args:
+        trainer: The running trainer.
+        base_lrs: Learning rate of each group of each optimizer that a factor of 1 stands for.
+        factor: Factor at the n-th optimizer step from now.
+    """
+    configs = []
+    for optimizer, rates in zip(trainer.optimizers, base_lrs, strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = group["initial_lr"] = rate
+        configs.append(LRSchedulerConfig(_lambda_schedule(optimizer, factor), interval="step"))
+    trainer.strategy.lr_scheduler_configs = configs
+
+
+def _lambda_schedule(optimizer: Optimizer, factor: Callable[[int], float]) -> LambdaLR:
+    return LambdaLR(optimizer, factor)
+
+
+def initial_rates(optimizers: Sequence[Optimizer]) -> list[list[float]]:
+    """Return the learning rates that each optimizer's groups started with."""
+    return [
+        [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+        for optimizer in optimizers
+    ]
+
+
+def tell(trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels) -> None:
+    """Call ``on_channels_pruned`` on every callback, then on the module, where defined."""
+    for listener in [*getattr(trainer, "callbacks"), pl_module]:  # noqa: B009
+        hook = getattr(listener, "on_channels_pruned", None)
+        if callable(hook):
+            hook(trainer, pl_module, pruned)

@@ -1,0 +1,51 @@
+"""An exponential moving average of the weights whose decay ramps up."""
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+
+class ExponentialMovingAverage(WeightAveraging):
+    r"""Average the weights and buffers, slowly at the end and quickly at the start.
+
+    .. math:: \bar w \leftarrow d_n \bar w + (1 - d_n) w, \qquad d_n = d (1 - e^{-n / r})
+
+    with n the number of updates so far: early averages follow the model closely instead of
+    holding on to its random start. Validation and the saved ``state_dict`` use the average.
+
+    Args:
+        decay: d in [0, 1), the decay that is approached.
+        ramp: r > 0, updates after which about 63 % of it are reached.
+
+    Raises:
+        ValueError: decay outside [0, 1) or ramp not positive.
+    """
+
+    def __init__(self, decay: float = 0.9999, ramp: float = 2000.0) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay={decay} is outside [0, 1): pass for example 0.9999")
+        if ramp <= 0:
+            raise ValueError(f"ramp={ramp}: pass the number of updates over which it rises")
+        self.decay = decay
+        self.ramp = ramp
+        super().__init__(multi_avg_fn=self._average)
+
+    def decay_after(self, updates: int) -> float:
+        """Return d_n after n updates.
+
+        >>> round(ExponentialMovingAverage(0.9999, 2000.0).decay_after(2000), 4)
+        0.6321
+        """
+        return self.decay * (1 - math.exp(-updates / self.ramp))
+
+    @torch.no_grad()
+    def _average(self, averaged: list[Tensor], current: list[Tensor], updates: Any) -> None:
+        if not averaged[0].is_floating_point():
+            torch._foreach_copy_(averaged, current)
+            return
+        # The counter lives on the device: reading it as a number once per step is the one
+        # synchronisation that Lightning's own callback makes too.
+        torch._foreach_lerp_(averaged, current, 1 - self.decay_after(int(updates)))

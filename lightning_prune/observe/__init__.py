@@ -1,0 +1,1 @@
+"""Floor 2: watches a live module through hooks."""

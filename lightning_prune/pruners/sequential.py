@@ -1,0 +1,173 @@
+"""Sequential selection: widths planned once, channels chosen front to back."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_prune.functional.budget import scale_widths
+from lightning_prune.functional.clustering import ChannelClustering
+from lightning_prune.functional.moments import ClassMoments
+from lightning_prune.functional.width import clip_width, is_selectable
+from lightning_prune.graph.groups import ChannelGroups, Group
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.observe.activations import ObjectActivations
+from lightning_prune.pruners.clusterer import ChannelClusterer
+from lightning_prune.pruners.criterion import Criterion, Evidence
+
+_FALLBACK = "no object was matched: channels chosen by weight magnitude at the upper bound"
+
+
+@dataclass(frozen=True)
+class GroupDecision:
+    """What was decided for one group, and why.
+
+    Attributes:
+        group: Name of the group.
+        keep: Kept channels, sorted.
+        channels: Channels before.
+        knee: Knee of the MSS curve, or None.
+        bound: What set the width: ``knee``, ``lower``, ``upper``, ``rounding``, ``fallback`` or
+            ``mac_target``.
+        status: ``pruned``, ``fallback`` (pruned without activations) or ``left``.
+        reason: Why it was left alone or fell back; empty otherwise.
+    """
+
+    group: str
+    keep: Tensor
+    channels: int
+    knee: int | None
+    bound: str
+    status: str
+    reason: str
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the decision as plain data."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class SequentialSelection:
+    """Chooses the channels of groups one after the other.
+
+    Attributes:
+        groups: All groups of the model.
+        names: Groups to prune, front to back.
+        clusterer: How channels are clustered.
+        criterion: Which channel of a cluster, or which channels at that width, stay.
+        keep_range: Bounds of each width as fractions of the group's channels; None: the knee.
+        round_to: Widths are multiples of it.
+    """
+
+    groups: ChannelGroups
+    names: tuple[str, ...]
+    clusterer: ChannelClusterer
+    criterion: Criterion
+    keep_range: tuple[float, float] | None
+    round_to: int
+
+    def check(self, model: nn.Module, macs: MacModel, mac_target: float | None) -> None:
+        """Check before training what can be known before training.
+
+        Raises:
+            ValueError: the criterion cannot judge a group, or the MAC target is out of reach.
+        """
+        for name in self.names:
+            self.criterion.check(model, self.groups[name])
+        if mac_target is None:
+            return
+        narrowest = macs.remaining({n: self._narrowest(self.groups[n]) for n in self.names})
+        if narrowest > mac_target * macs.total:
+            bounds = "1 channel a layer" if self.keep_range is None else f"{self.keep_range[0]:.0%}"
+            raise ValueError(
+                f"mac_target={mac_target} (fraction of the dense MACs that remains) cannot be "
+                f"reached: the selected {len(self.names)} groups at their narrowest ({bounds} of "
+                f"the channels, round_to={self.round_to}) leave {narrowest / macs.total:.3f}; "
+                "raise mac_target, lower keep_range or select more layers"
+            )
+
+    def why_left(self, group: Group) -> str | None:
+        """Say why a group is left alone, or None."""
+        if not is_selectable(group.channels):
+            return f"{group.channels} channels are too few to choose among"
+        if self.keep_range is not None and self._narrowest(group) == group.channels:
+            return f"{group.channels} channels with round_to={self.round_to} leave no choice"
+        return None
+
+    def _narrowest(self, group: Group) -> int:
+        if not is_selectable(group.channels):
+            return group.channels
+        return clip_width(1, group.channels, self.keep_range, self.round_to).width
+
+    def _moments(self, group: Group, seen: ObjectActivations) -> dict[str, ClassMoments]:
+        found = {layer: seen.of(layer) for layer in group.producers}
+        return {layer: moments for layer, moments in found.items() if moments is not None}
+
+    def cluster(self, group: Group, seen: ObjectActivations) -> ChannelClustering | None:
+        """Cluster a group's channels; None where no object was matched or two classes lack."""
+        moments = self._moments(group, seen)
+        if not moments or all(int((m.count > 0).sum()) < 2 for m in moments.values()):
+            return None
+        return self.clusterer.cluster(group, moments)
+
+    def plan_widths(
+        self, knees: Mapping[str, int | None], macs: MacModel, mac_target: float
+    ) -> dict[str, int]:
+        """Scale the knees of all groups by one factor until the model meets the MAC target.
+
+        Args:
+            knees: Group -> knee of its dense MSS curve; None: the upper bound.
+            macs: MACs as a function of widths.
+            mac_target: Fraction of the dense MACs that may remain, met from below.
+        """
+        free = [name for name in self.names if self.why_left(self.groups[name]) is None]
+        wide = [self.groups[name].channels for name in free]
+        counts = [
+            clip_width(knees[name], channels, None, 1).width
+            if knees[name] is not None
+            else clip_width(None, channels, self.keep_range, 1).width
+            for name, channels in zip(free, wide, strict=True)
+        ]
+
+        def cost(widths: Sequence[int]) -> float:
+            return macs.remaining(dict(zip(free, widths, strict=True)))
+
+        budget = mac_target * macs.total
+        widths = scale_widths(counts, wide, cost, budget, self.keep_range, self.round_to)
+        return dict(zip(free, widths, strict=True))
+
+    def decide(
+        self, model: nn.Module, name: str, seen: ObjectActivations, width: int | None = None
+    ) -> tuple[GroupDecision, ChannelClustering | None]:
+        """Choose the channels of one group.
+
+        Args:
+            model: The live model, earlier groups masked.
+            name: The group.
+            seen: Activations of (at least) its producers.
+            width: Planned width; None: the knee within the bounds.
+
+        Returns:
+            The decision, and the clustering that it rests on.
+        """
+        group = self.groups[name]
+        left = self.why_left(group)
+        if left is not None:
+            everything = torch.arange(group.channels)
+            return (
+                GroupDecision(name, everything, group.channels, None, "none", "left", left),
+                None,
+            )
+        clustering = self.cluster(group, seen)
+        knee = None if clustering is None else clustering.knee
+        own = clip_width(knee, group.channels, self.keep_range, self.round_to)
+        bound: str = own.bound if width is None or width == own.width else "mac_target"
+        width = own.width if width is None else width
+        evidence = Evidence(model, group, self._moments(group, seen), clustering)
+        keep = self.criterion.choose(evidence, width)
+        status = "pruned" if clustering is not None else "fallback"
+        reason = "" if clustering is not None else _FALLBACK
+        decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
+        return decision, clustering

@@ -1,0 +1,75 @@
+"""The seed's layer rule: the widest layers, at most one per block, of a range of blocks."""
+
+from torch import nn
+
+from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.layers import width_of
+from lightning_prune.graph.names import modules_by_name
+
+
+def block_of(layer: str, depth: int = 2) -> str:
+    """Return the block of a layer: the first ``depth`` parts of its name, its own name left out.
+
+    >>> block_of("network.backbone.p2.1.conv1.conv", 3)
+    'network.backbone.p2'
+    >>> block_of("conv1")
+    'conv1'
+    """
+    parts = layer.split(".")
+    return ".".join(parts[: max(1, min(depth, len(parts) - 1))])
+
+
+class WidestLayers:
+    """Select the N widest layers, at most some per block, of a range of blocks.
+
+    Args:
+        count: Number of layers to select.
+        per_block: Most layers of one block; None: no limit.
+        blocks: First and last block, counted from 1 in the order of the forward pass, both
+            included; None: all.
+        depth: Number of name parts that make a block (``network.backbone.p2``: 3).
+
+    Raises:
+        ValueError: a count below 1 or a range that is empty.
+    """
+
+    def __init__(
+        self,
+        count: int = 3,
+        per_block: int | None = 1,
+        blocks: tuple[int, int] | list[int] | None = None,
+        depth: int = 2,
+    ) -> None:
+        for name, value in (("count", count), ("per_block", per_block), ("depth", depth)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: pass at least 1")
+        if blocks is not None and (len(blocks) != 2 or not 1 <= blocks[0] <= blocks[1]):
+            raise ValueError(f"blocks={blocks}: pass [first, last] with 1 <= first <= last")
+        self.count = count
+        self.per_block = per_block
+        self.blocks = None if blocks is None else (blocks[0], blocks[1])
+        self.depth = depth
+
+    def select(self, model: nn.Module, groups: ChannelGroups) -> tuple[str, ...]:
+        """Return the chosen groups, front to back.
+
+        Raises:
+            ValueError: the range of blocks holds no prunable layer.
+        """
+        modules = modules_by_name(model)
+        order = list(dict.fromkeys(block_of(name, self.depth) for name in groups.prunable_layers))
+        first, last = self.blocks or (1, len(order))
+        inside = set(order[first - 1 : last])
+        layers = [n for n in groups.prunable_layers if block_of(n, self.depth) in inside]
+        if not layers:
+            raise ValueError(f"blocks={self.blocks}: the model has blocks 1..{len(order)}: {order}")
+        chosen: list[str] = []
+        used: dict[str, int] = {}
+        for name in sorted(layers, key=lambda n: -width_of(modules[n])):
+            block, group = block_of(name, self.depth), groups.group_of(name).name
+            full = self.per_block is not None and used.get(block, 0) >= self.per_block
+            if full or group in chosen or len(chosen) == self.count:
+                continue
+            used[block] = used.get(block, 0) + 1
+            chosen.append(group)
+        return tuple(name for name in groups if name in chosen)
