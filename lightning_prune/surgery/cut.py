@@ -42,11 +42,14 @@ class PrunedChannels:
         plan: The plan that was carried out.
         groups: The channel groups as they were before the cut.
         parameters: Name of each parameter that was cut -> its replacement.
+        output_difference: Largest difference between the masked and the cut model's output, as a
+            fraction of the largest output; None where it was not measured.
     """
 
     plan: PruningPlan
     groups: ChannelGroups
     parameters: Mapping[str, Replacement]
+    output_difference: float | None = None
 
 
 def _kept(size: int, removed: Tensor) -> Tensor:

@@ -1,0 +1,77 @@
+# The one task file that people and CI share. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRA_VENV := .venv-sklearn-extra
+# Two workers with one thread each suit two cores; more threads only fight one another.
+PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+RUNTIME_STAMP := $(VENV)/.installed-runtime
+DEV_STAMP := $(VENV)/.installed-dev
+EXTRA_STAMP := $(EXTRA_VENV)/.installed
+
+.PHONY: help setup demo test test-all test-sklearn-extra lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup               create $(VENV) and install the project with its tools"
+	@echo "make demo                install what a run needs, then prune a YOLOv8 on handwritten digits"
+	@echo "make test                setup, then the tests without the slow ones"
+	@echo "make test-all            setup, then every test"
+	@echo "make test-sklearn-extra  check the scikit-learn-extra backend in an environment of its own"
+	@echo "make lint                ruff (lint and format) and mypy --strict"
+	@echo "make format              let ruff rewrite the files"
+	@echo "PYTHON=python3.12 make setup chooses another interpreter (3.11 or later)"
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "$(PYTHON) was not found: install Python 3.11 or later, or say PYTHON=/path/to/python"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is $$($(PYTHON) -V 2>&1): 3.11 or later is needed, say PYTHON=python3.12 for example"; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# A stamp is older than pyproject.toml only when the dependencies may have changed.
+$(RUNTIME_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(RUNTIME_STAMP) $@
+
+setup: $(DEV_STAMP)
+
+demo: $(RUNTIME_STAMP)
+	$(BIN)/python train.py +pruning=sequential_activation
+
+test: $(DEV_STAMP)
+	$(PYTEST)
+
+test-all: $(DEV_STAMP)
+	$(PYTEST) -m ""
+
+# scikit-learn-extra 0.3 needs NumPy 1, Python 3.11 and an older scikit-learn.
+$(EXTRA_STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "scikit-learn-extra needs Python 3.11: say PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(EXTRA_VENV)
+	$(EXTRA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  'numpy<2' 'scikit-learn<1.6' 'scikit-learn-extra>=0.3' torch kneed numba pytest
+	@touch $@
+
+test-sklearn-extra: $(EXTRA_STAMP)
+	$(EXTRA_VENV)/bin/python -m pytest -o addopts= -p no:cacheprovider \
+	  tests/functional/test_kmedoids_sklearn_extra.py
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) $(EXTRA_VENV) dist build .mypy_cache .pytest_cache .ruff_cache

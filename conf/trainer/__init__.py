@@ -1,0 +1,1 @@
+"""Hydra configs, found as pkg://lightning_prune.conf in an installed wheel."""

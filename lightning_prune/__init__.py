@@ -1,0 +1,72 @@
+"""Structured pruning for PyTorch Lightning.
+
+The public names are resolved on first use, so `import lightning_prune.functional` needs neither
+Lightning nor Hydra.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_prune.callbacks.exponential_moving_average import (
+        ExponentialMovingAverage as ExponentialMovingAverage,
+    )
+    from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter as OptimizerResetter
+    from lightning_prune.callbacks.physical_pruner import PhysicalPruner as PhysicalPruner
+    from lightning_prune.callbacks.pruning_report import PruningReport as PruningReport
+    from lightning_prune.callbacks.sequential_activation_masker import (
+        SequentialActivationMasker as SequentialActivationMasker,
+    )
+    from lightning_prune.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
+    from lightning_prune.data.digits import DigitsDetectionDataModule as DigitsDetectionDataModule
+    from lightning_prune.data.yolo_folder import YoloFolderDataModule as YoloFolderDataModule
+    from lightning_prune.functional.objects import ObjectSamples as ObjectSamples
+    from lightning_prune.functional.selection import ChannelSelection as ChannelSelection
+    from lightning_prune.functional.selection import select_channels as select_channels
+    from lightning_prune.graph.groups import build_groups as build_groups
+    from lightning_prune.graph.macs import count_macs as count_macs
+    from lightning_prune.loading import load_pruned as load_pruned
+    from lightning_prune.modules.detection import DetectionModule as DetectionModule
+    from lightning_prune.plan import PruningPlan as PruningPlan
+    from lightning_prune.surgery.architecture import track_architecture as track_architecture
+    from lightning_prune.surgery.cut import cut_channels as cut_channels
+    from lightning_prune.testing import check_prunable as check_prunable
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ChannelSelection": "functional.selection",
+    "CocoJsonDataModule": "data.coco_json",
+    "DetectionModule": "modules.detection",
+    "DigitsDetectionDataModule": "data.digits",
+    "ExponentialMovingAverage": "callbacks.exponential_moving_average",
+    "ObjectSamples": "functional.objects",
+    "OptimizerResetter": "callbacks.optimizer_resetter",
+    "PhysicalPruner": "callbacks.physical_pruner",
+    "PruningPlan": "plan",
+    "PruningReport": "callbacks.pruning_report",
+    "SequentialActivationMasker": "callbacks.sequential_activation_masker",
+    "YoloFolderDataModule": "data.yolo_folder",
+    "build_groups": "graph.groups",
+    "check_prunable": "testing",
+    "count_macs": "graph.macs",
+    "cut_channels": "surgery.cut",
+    "load_pruned": "loading",
+    "select_channels": "functional.selection",
+    "track_architecture": "surgery.architecture",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'lightning_prune' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"lightning_prune.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

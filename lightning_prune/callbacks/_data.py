@@ -1,0 +1,124 @@
+"""Where callbacks get their data from: an example input, and the training split undisturbed."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, Subset
+from torch.utils._pytree import tree_leaves, tree_map
+
+from lightning_prune.callbacks._trainer_surgery import on_device
+from lightning_prune.functional.objects import ObjectSamples
+from lightning_prune.observe.classifier import classifier_samples
+
+
+def inputs_of(batch: Any) -> Any:
+    """Return what a module's ``forward`` takes from a batch: the first of a tuple, or all."""
+    return batch[0] if isinstance(batch, tuple | list) else batch
+
+
+def forward_batch(model: Any, batch: Any) -> Any:
+    """Run a module's forward pass on a batch."""
+    return model(inputs_of(batch))
+
+
+def samples_function(pl_module: pl.LightningModule) -> Callable[[Any, Any], ObjectSamples]:
+    """Return the module's own ``object_samples``, or the default for classifiers."""
+    own = getattr(pl_module, "object_samples", None)
+    return own if callable(own) else classifier_samples
+
+
+def example_input(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any | None:
+    """Return an input to trace with, on the module's device; None while there is none yet.
+
+    The module's ``example_input_array``, or the inputs of the first training batch.
+    """
+    example = pl_module.example_input_array
+    if example is None:
+        if trainer.train_dataloader is None:
+            return None
+        first = next(iter(collection_batches(trainer, pl_module, 1)))
+        example = inputs_of(first)
+    moved = trainer.strategy.batch_to_device(example)
+    return tree_map(
+        lambda v: v.detach().clone() if isinstance(v, Tensor) else v, moved
+    )
+
+
+def noise_like(example: Any) -> Any:
+    """Return seeded noise of an example's shape: zeros would hide what the weights do."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        return torch.rand(value.shape, generator=generator).to(value)
+
+    return tree_map(noise, example)
+
+
+def _collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterable[Any]:
+    for owner in (getattr(trainer, "datamodule", None), pl_module):
+        make = getattr(owner, "collection_dataloader", None)
+        if callable(make):
+            return make()
+    loader = trainer.train_dataloader
+    if not isinstance(loader, DataLoader):
+        raise TypeError(
+            f"the training data is a {type(loader).__name__}: define collection_dataloader() on "
+            "the LightningDataModule (the training split with evaluation transforms)"
+        )
+    if isinstance(loader.dataset, IterableDataset):
+        return loader
+    return DataLoader(loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
+
+
+def _share_of_rank(trainer: pl.Trainer, loader: Iterable[Any]) -> Iterable[Any]:
+    """Give each rank its own batches; a map-style loader never reads the others'."""
+    if trainer.world_size == 1:
+        return loader
+    if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
+        mine = range(trainer.global_rank, len(loader.dataset), trainer.world_size)
+        part = Subset(loader.dataset, list(mine))
+        return DataLoader(part, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
+    return islice(loader, trainer.global_rank, None, trainer.world_size)
+
+
+def batch_length(batch: Any) -> int:
+    """Return the number of images of a batch: the length of its first tensor."""
+    return next((len(v) for v in tree_leaves(batch) if isinstance(v, Tensor) and v.ndim), 0)
+
+
+def collection_batches(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, images: int | None
+) -> Iterator[Any]:
+    """Yield batches of the training split on the device, about ``images`` images over all ranks.
+
+    From ``collection_dataloader()`` of the DataModule or LightningModule (the training split with
+    evaluation transforms); without one, from the training data set in its own order.
+    """
+    seen = 0
+    most = None if images is None else -(-images // trainer.world_size)
+    loader = _share_of_rank(trainer, _collection_loader(trainer, pl_module))
+    for batch in on_device(trainer, loader):
+        yield batch
+        seen += batch_length(batch)
+        if most is not None and seen >= most:
+            return
+
+
+def has_collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+    """Tell whether the training split can be had without augmentation; warn where it cannot."""
+    owners = (getattr(trainer, "datamodule", None), pl_module)
+    if any(callable(getattr(owner, "collection_dataloader", None)) for owner in owners):
+        return True
+    warnings.warn(
+        "no collection_dataloader() on the DataModule or LightningModule: activations are read "
+        "from the training data set with its own (perhaps augmenting) transforms",
+        stacklevel=2,
+    )
+    return False

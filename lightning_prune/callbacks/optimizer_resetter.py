@@ -1,0 +1,119 @@
+"""The optimizer reset stage: what the optimizer and the schedule do after a cut."""
+
+from functools import partial
+from typing import Any, get_args
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lightning_prune.callbacks._trainer_surgery import (
+    clear_optimizers,
+    initial_rates,
+    rebuild_optimizers,
+    restart_schedules,
+)
+from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.functional.schedule import Decay, warmup_decay
+from lightning_prune.surgery.cut import PrunedChannels
+
+
+class OptimizerResetter(PruningStage):
+    """Clear the optimizer's statistics after a cut, and restart the learning rate.
+
+    The cut itself keeps every surviving channel's momentum. This stage forgets it, and lets the
+    recovery epochs begin at a useful learning rate: a schedule that has decayed to 1 % leaves
+    nothing to recover with.
+
+    Args:
+        clear_statistics: Forget momentum and second moments.
+        rebuild: Call ``configure_optimizers`` anew instead (its own schedule starts again too).
+        restart_lr: Replace the schedules by a warm-up and a decay over the remaining steps.
+        lr_scale: Peak learning rate as a multiple of the one the run started with.
+        warmup_epochs: Length of the warm-up in epochs.
+        final_lr: Learning rate at the end as a fraction of the peak.
+        decay: ``cosine``, ``linear`` or ``constant``.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        clear_statistics: bool = True,
+        rebuild: bool = False,
+        restart_lr: bool = True,
+        lr_scale: float = 1.0,
+        warmup_epochs: float = 0.5,
+        final_lr: float = 0.01,
+        decay: Decay = "cosine",
+    ) -> None:
+        if lr_scale <= 0:
+            raise ValueError(f"lr_scale={lr_scale}: pass a positive multiple of the first rate")
+        if warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs={warmup_epochs}: pass 0 or more epochs")
+        if not 0 <= final_lr <= 1:
+            raise ValueError(f"final_lr={final_lr} is outside [0, 1]: pass a fraction of the peak")
+        if decay not in get_args(Decay):
+            raise ValueError(f"decay={decay!r}: allowed are {', '.join(get_args(Decay))}")
+        self.clear_statistics = clear_statistics
+        self.rebuild = rebuild
+        self.restart_lr = restart_lr
+        self.lr_scale = lr_scale
+        self.warmup_epochs = warmup_epochs
+        self.final_lr = final_lr
+        self.decay: Decay = decay
+        self._restart: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put a resumed run's schedule in place before Lightning restores its position."""
+        if self._restart is not None:
+            self._install(trainer, self._restart)
+
+    def on_channels_pruned(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
+    ) -> None:
+        """Reset what was asked for."""
+        if self.rebuild:
+            rebuild_optimizers(trainer)
+        elif self.clear_statistics:
+            clear_optimizers(trainer)
+        if not self.restart_lr:
+            return
+        if not pl_module.automatic_optimization:
+            rank_zero_warn(
+                "OptimizerResetter(restart_lr=True) has no effect under manual optimization: the "
+                "module steps its own schedulers"
+            )
+            return
+        remaining = trainer.estimated_stepping_batches - trainer.global_step
+        epochs = (trainer.max_epochs or 0) - trainer.current_epoch
+        if remaining == float("inf") or epochs <= 0:
+            rank_zero_warn(
+                "OptimizerResetter(restart_lr=True) needs max_epochs to know the recovery's length"
+            )
+            return
+        rates = initial_rates(trainer.optimizers)
+        self._restart = {
+            "rates": [[rate * self.lr_scale for rate in group] for group in rates],
+            "warmup": round(self.warmup_epochs * remaining / epochs),
+            "total": int(remaining),
+        }
+        self._install(trainer, self._restart)
+
+    def _install(self, trainer: pl.Trainer, restart: dict[str, Any]) -> None:
+        factor = partial(
+            warmup_decay,
+            warmup=restart["warmup"],
+            total=restart["total"],
+            final=self.final_lr,
+            decay=self.decay,
+        )
+        restart_schedules(trainer, restart["rates"], factor)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the schedule that was restarted, if one was."""
+        return {"restart": self._restart}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the schedule that was restarted."""
+        self._restart = state_dict["restart"]

@@ -1,0 +1,127 @@
+"""The physical prune stage: cuts exactly what the maskers hold at zero."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from lightning_prune.callbacks._data import example_input, noise_like
+from lightning_prune.callbacks._trainer_surgery import cut_everywhere, forward_context, tell
+from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.graph.groups import ChannelGroups, build_groups
+from lightning_prune.graph.trace import call, untouched
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.mask import ChannelMask
+
+
+class PhysicalPruner(PruningStage):
+    """Cut masked channels out of the model, its averages, its optimizers and DDP.
+
+    It acts at the start of an epoch, as soon as every masker (a callback with ``plan`` and
+    ``finished``) is finished: no gradient is half accumulated there, and the epoch's checkpoint
+    and metric belong to the cut model. Afterwards ``on_channels_pruned(trainer, pl_module,
+    pruned)`` is called on every callback and on the LightningModule where they define it.
+
+    Args:
+        verify: Compare the eval output of the masked and the cut model on seeded noise; a
+            difference above ``tolerance`` ends the run before a wrong model is trained on.
+        tolerance: Largest absolute difference allowed, relative to the largest output.
+
+    Raises:
+        ValueError: the tolerance is not positive.
+    """
+
+    def __init__(self, verify: bool = True, tolerance: float = 1e-4) -> None:
+        if tolerance <= 0:
+            raise ValueError(f"tolerance={tolerance}: pass a positive number, for example 1e-4")
+        self.verify = verify
+        self.tolerance = tolerance
+        self.done = False
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn where nothing will ever be cut."""
+        if not self._maskers(trainer):
+            rank_zero_warn(
+                "PhysicalPruner has nothing to cut: no callback in the list holds a plan; add a "
+                "masker such as SequentialActivationMasker"
+            )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Cut as soon as every masker is finished; once."""
+        maskers = self._maskers(trainer)
+        if self.done or not maskers or not all(masker.finished for masker in maskers):
+            return
+        plan = functools.reduce(PruningPlan.merge, (masker.plan for masker in maskers))
+        self.done = True
+        if not plan:
+            rank_zero_warn("the maskers are finished but hold no channel at zero: nothing to cut")
+            return
+        self._cut(trainer, pl_module, plan)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether the cut has happened."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up whether the cut has happened."""
+        self.done = state_dict["done"]
+
+    @staticmethod
+    def _maskers(trainer: pl.Trainer) -> list[Any]:
+        callbacks = getattr(trainer, "callbacks")  # noqa: B009 - absent from Lightning's stubs
+        return [c for c in callbacks if hasattr(c, "plan") and hasattr(c, "finished")]
+
+    def _cut(self, trainer: pl.Trainer, pl_module: pl.LightningModule, plan: PruningPlan) -> None:
+        example = noise_like(example_input(trainer, pl_module))
+        groups = build_groups(pl_module, example)
+        self._assert_zero(pl_module, groups, plan)
+        before = self._outputs(trainer, pl_module, example) if self.verify else None
+        pruned = cut_everywhere(trainer, pl_module, groups, plan)
+        if before is not None:
+            after = self._outputs(trainer, pl_module, example)
+            difference = _largest_difference(before, after)
+            if not difference <= self.tolerance:
+                raise RuntimeError(
+                    f"the cut model differs from the masked one by {difference:.3g} of the "
+                    f"largest output (allowed {self.tolerance:.3g}): a layer treats its channels "
+                    "in a way that the groups do not describe; leave it out of `layers` and "
+                    "report the model. The last checkpoint holds the masked model."
+                )
+            pruned = dataclasses.replace(pruned, output_difference=difference)
+        removed = sum(plan.channels[n] - len(k) for n, k in plan.keep.items())
+        rank_zero_info(
+            f"Epoch {trainer.current_epoch}: cut {removed} channels of {len(plan.keep)} groups."
+        )
+        tell(trainer, pl_module, pruned)
+
+    @staticmethod
+    def _assert_zero(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> None:
+        alive = ChannelMask(model, groups, plan).violations()
+        if alive:
+            raise RuntimeError(
+                f"channels that are to be cut are not zero in {', '.join(alive[:3])}: something "
+                "writes to masked weights after the optimizer's step; the cut would change the "
+                "model's output"
+            )
+
+    @staticmethod
+    def _outputs(trainer: pl.Trainer, model: pl.LightningModule, example: Any) -> list[Tensor]:
+        with untouched(model), torch.no_grad(), forward_context(trainer):
+            model.eval()
+            leaves = tree_leaves(call(model, example))
+        return [leaf.detach().clone() for leaf in leaves if isinstance(leaf, Tensor)]
+
+
+def _largest_difference(before: list[Tensor], after: list[Tensor]) -> float:
+    """Return the largest |difference| over all outputs, each relative to its largest value."""
+    worst = 0.0
+    for a, b in zip(before, after, strict=True):
+        if a.numel() and a.is_floating_point():
+            scale = max(1.0, float(a.abs().max()))
+            worst = max(worst, float((a - b).abs().max()) / scale)
+    return worst

@@ -1,0 +1,23 @@
+"""What all pruning callbacks share."""
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from lightning_prune.callbacks._trainer_surgery import check_order, refuse_strategy
+from lightning_prune.surgery.architecture import track_architecture
+
+
+class PruningStage(Callback):
+    """A stage of pruning: refuses what it cannot work with before training starts."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Check strategy and order, and make the module's checkpoints describe themselves.
+
+        Raises:
+            ValueError: a strategy that shards parameters, or a callback in the wrong place.
+        """
+        if stage != "fit":
+            return
+        refuse_strategy(trainer)
+        check_order(trainer, PruningStage)
+        track_architecture(pl_module)

@@ -1,0 +1,106 @@
+"""Compare a plain configuration value with a type annotation."""
+
+import collections.abc
+import types
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+_PLAIN = (bool, int, float, str)
+_LISTS = (
+    list,
+    tuple,
+    set,
+    collections.abc.Sequence,
+    collections.abc.Iterable,
+    collections.abc.Collection,
+)
+_DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Return whether a value read from YAML can be passed where `annotation` stands.
+
+    An integer passes for a float, but true and false pass for booleans only. A mapping with
+    `_target_` builds an object and passes for every class that is not plain data.
+
+    Example:
+        >>> fits(1, float | None), fits(True, int), fits("n", Literal["n", "s"])
+        (True, False, True)
+    """
+    if annotation is Any or annotation is object or isinstance(annotation, TypeVar):
+        return True
+    if annotation is None or annotation is type(None):
+        return value is None
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, member) for member in get_args(annotation))
+    if origin is Literal:
+        return any(value == item and type(value) is type(item) for item in get_args(annotation))
+    if annotation in _PLAIN:
+        return _is_plain(value, annotation)
+    if (origin or annotation) in _LISTS:
+        return _is_list_of(value, get_args(annotation))
+    if (origin or annotation) in _DICTS:
+        return isinstance(value, dict)
+    return _builds_object(value) or (isinstance(value, str) and _takes_text(annotation))
+
+
+def describe(annotation: Any) -> str:
+    """Return an annotation in words a user can act on.
+
+    Example:
+        >>> describe(float | None), describe(Literal["n", "s"]), describe(list[int])
+        ('a number or null', "'n' or 's'", 'a list of integers')
+    """
+    origin = get_origin(annotation)
+    if origin in (Union, types.UnionType):
+        members = sorted(get_args(annotation), key=lambda member: member is type(None))
+        return " or ".join(dict.fromkeys(describe(member) for member in members))
+    if origin is Literal:
+        return " or ".join(repr(item) for item in get_args(annotation))
+    if (origin or annotation) in _LISTS:
+        items = [item for item in get_args(annotation) if item is not Ellipsis]
+        return f"a list of {_plural(items[0])}" if items else "a list"
+    if (origin or annotation) in _DICTS:
+        return "a mapping"
+    words = {
+        None: "null",
+        type(None): "null",
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "text",
+    }
+    name = getattr(annotation, "__name__", str(annotation))
+    return words.get(annotation, f"an object ({name}, given by _target_)")
+
+
+def _is_plain(value: Any, annotation: type) -> bool:
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, annotation)
+
+
+def _is_list_of(value: Any, arguments: tuple[Any, ...]) -> bool:
+    if not isinstance(value, list | tuple):
+        return False
+    if not arguments:
+        return True
+    if len(arguments) == 1 or arguments[-1] is Ellipsis:
+        return all(fits(item, arguments[0]) for item in value)
+    return len(value) == len(arguments) and all(map(fits, value, arguments))
+
+
+def _builds_object(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
+
+
+def _takes_text(annotation: Any) -> bool:
+    # pathlib.Path and os.PathLike are given as text in YAML.
+    return "Path" in getattr(annotation, "__name__", "")
+
+
+def _plural(annotation: Any) -> str:
+    words = {int: "integers", float: "numbers", str: "texts", bool: "true or false values"}
+    return words.get(annotation, f"items, each {describe(annotation)}")

@@ -1,0 +1,114 @@
+"""Log metrics to one CSV file that survives a resume."""
+
+import csv
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.fabric.utilities.logger import _convert_params
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class AppendingCsvLogger(Logger):
+    """Append metrics to `metrics.csv` and keep hyper-parameters in `hparams.yaml`.
+
+    Lightning's own CSVLogger deletes the rows of earlier runs when it opens a folder, so a
+    resumed run loses its history. Here rows are appended and written at once; a step that was
+    repeated after a resume appears twice, the later row counts.
+
+    Args:
+        save_dir: folder of both files; created with the first row.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> AppendingCsvLogger(folder).log_metrics({"loss": 2.0}, step=0)
+        >>> AppendingCsvLogger(folder).log_metrics({"loss": 1.0, "map": 0.5}, step=1)
+        >>> print((Path(folder) / "metrics.csv").read_text())
+        step,loss,map
+        0,2.0,
+        1,1.0,0.5
+    """
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__()
+        self._folder = Path(save_dir)
+        self.metrics_file = self._folder / "metrics.csv"
+        self._columns = self._read()[0]
+
+    @property
+    def name(self) -> str:
+        """The logger's name; no folder is made of it."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """The run's version; no folder is made of it."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The folder of both files."""
+        return str(self._folder)
+
+    @property
+    def log_dir(self) -> str:
+        """The folder of both files."""
+        return str(self._folder)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append one row.
+
+        Args:
+            metrics: names and values.
+            step: the optimizer step the values belong to.
+        """
+        row = {"step": step, **{key: float(value) for key, value in metrics.items()}}
+        new = sorted(key for key in row if key not in self._columns)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if new:
+            self._rewrite(new)
+        with self.metrics_file.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+
+    @rank_zero_only
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Write the hyper-parameters of model and data as YAML."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / "hparams.yaml"
+        known = yaml.safe_load(path.read_text()) if path.is_file() else {}
+        plain = {str(key): _plain(value) for key, value in _convert_params(params).items()}
+        path.write_text(yaml.safe_dump({**(known or {}), **plain}))
+
+    def _read(self) -> tuple[list[str], list[dict[str, str]]]:
+        if not self.metrics_file.is_file():
+            return [], []
+        with self.metrics_file.open(newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+        return list(reader.fieldnames or []), rows
+
+    def _rewrite(self, new: list[str]) -> None:
+        rows = self._read()[1]
+        self._columns = ["step", *sorted({*self._columns, *new} - {"step"})]
+        # Written beside and renamed, so that an interruption leaves the old file whole.
+        draft = self.metrics_file.with_suffix(".csv.part")
+        with draft.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        draft.replace(self.metrics_file)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, bool | int | float | str | None) else str(value)

@@ -1,0 +1,68 @@
+"""Show the progress of training: a bar on a terminal, one line an epoch everywhere."""
+
+import sys
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+
+class EpochProgress(TQDMProgressBar):
+    """Draw a progress bar on a terminal and print one line after each epoch.
+
+    In a log file the bar would leave thousands of carriage returns: there only the lines remain.
+
+    Args:
+        refresh_rate: batches between two updates of the bar, at least 1.
+    """
+
+    def __init__(self, refresh_rate: int = 1) -> None:
+        if refresh_rate < 1:
+            raise ValueError(
+                f"refresh_rate={refresh_rate} is not allowed: give at least 1, or set "
+                "callbacks.progress=null for no progress at all"
+            )
+        on_terminal = sys.stdout.isatty()
+        super().__init__(refresh_rate=refresh_rate if on_terminal else 0, leave=False)
+        self._start = 0.0
+        self._validated = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        super().on_train_epoch_start(trainer, pl_module)
+        self._begin()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock too where a run resumes in the middle of an epoch."""
+        super().on_train_start(trainer, pl_module)
+        self._begin()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch's validation metrics are fresh."""
+        super().on_validation_end(trainer, pl_module)
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the epoch's line: the means of this epoch and its validation are known by now."""
+        super().on_train_epoch_end(trainer, pl_module)
+        last = "?" if trainer.max_epochs in (None, -1) else str(trainer.max_epochs)
+        parts = [f"epoch {trainer.current_epoch + 1}/{last}"]
+        metrics = trainer.callback_metrics
+        names = ["train/loss"] if "train/loss" in metrics else []
+        if self._validated:
+            names += sorted(name for name in metrics if name.startswith("val/"))
+        parts += [f"{name} {float(metrics[name]):.4f}" for name in names]
+        parts.append(f"{time.monotonic() - self._start:.1f} s")
+        self.print("  ".join(parts))
+
+    def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
+        """Print without tearing the bar; plainly where there is none."""
+        if self.is_enabled:
+            super().print(*args, sep=sep, **kwargs)
+        elif self._trainer is None or self._trainer.is_global_zero:
+            print(*args, sep=sep, **kwargs, flush=True)
+
+    def _begin(self) -> None:
+        self._start = time.monotonic()
+        self._validated = False

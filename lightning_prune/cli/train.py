@@ -1,0 +1,230 @@
+"""Train, prune and test a model from a Hydra configuration."""
+
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning as L
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_prune.callbacks.pruning_report import PruningReport
+from lightning_prune.cli.build import build, build_all
+from lightning_prune.cli.check import check_config
+from lightning_prune.cli.composition import check_overrides, composition_message
+from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.cli.errors import ConfigError
+from lightning_prune.data.checks import DataError
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 2 and one message where the configuration is wrong.
+
+    Args:
+        argv: the arguments behind the program's name; None takes those of the process.
+    """
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    sys.argv = [sys.argv[0], *arguments]
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    # Hydra would print a shortened traceback and exit by itself; with this it hands errors on.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Lightning 2.6 asks torch's tree in an old way; a user can do nothing about it.
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated")
+    command = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
+    try:
+        command(_task)()
+    except (ConfigError, DataError, HydraException) as error:
+        if full:
+            raise
+        if isinstance(error, HydraException):
+            print(composition_message(error, arguments), file=sys.stderr)
+        else:
+            print(error, file=sys.stderr)
+        print("(HYDRA_FULL_ERROR=1 shows where this was found)", file=sys.stderr)
+        sys.exit(2)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Carry out one configuration: check, seed, build, train or test.
+
+    Args:
+        cfg: the composed configuration, see conf/train.yaml. Values that depend on data or model
+            (number of classes, epochs) are filled in.
+
+    Returns:
+        The last value of the monitored metric, which a multirun compares; None where the run did
+        not log it.
+
+    Raises:
+        ConfigError: before training, if a key, type or range is wrong.
+    """
+    check_config(cfg)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    data = build(cfg.data, "data")
+    fill_from_data(cfg, data)
+    if cfg.task == "test":
+        return _test(cfg, data)
+    model = build(cfg.model, "model")
+    plan_epochs(cfg, pretrained=getattr(model, "pretrained", False))
+    callbacks = build_all(cfg.get("pruning"), "pruning") | build_all(cfg.callbacks, "callbacks")
+    loggers = list(build_all(cfg.logger, "logger").values())
+    trainer = build(cfg.trainer, "trainer", callbacks=_usable(callbacks, loggers), logger=loggers)
+    save_config(cfg)
+
+    starts_trained = cfg.model.get("weights") is not None and cfg.ckpt_path is None
+    dense = _evaluate(cfg, model, data, "the weights as they came") if starts_trained else None
+    _fit(trainer, model, data, cfg.ckpt_path)
+    if trainer.global_step == 0:  # a dry run: nothing was trained, so there is nothing to test
+        return None
+    result = trainer.callback_metrics.get(cfg.monitor)
+    pruned = dict(trainer.test(model, datamodule=data, verbose=False)[0])
+    _finish(cfg, callbacks, data, model, dense, pruned)
+    return None if result is None else float(result)
+
+
+def fill_from_data(cfg: DictConfig, data: Any) -> None:
+    """Fill each key of the model that is null from the data module's attribute of that name."""
+    for key, value in cfg.model.items():
+        if value is None and key not in ("weights", "size"):
+            try:
+                known = getattr(data, str(key), None)
+            except (ValueError, OSError) as error:
+                raise ConfigError(f"data: {error}") from error
+            if known is not None:
+                cfg.model[key] = known
+
+
+def plan_epochs(cfg: DictConfig, pretrained: bool) -> None:
+    """Compute how long to train, and start at pruning where the model comes trained.
+
+    Args:
+        cfg: the configuration; `dense_epochs` and `trainer.max_epochs` are filled in.
+        pretrained: whether every layer, the class head too, came from a file.
+
+    Raises:
+        ConfigError: if nothing would be trained, or training would end before pruning starts.
+    """
+    prunes = bool(cfg.get("pruning"))
+    if prunes and pretrained and not _was_given("dense_epochs"):
+        cfg.dense_epochs = 0
+        _say("the model comes trained: pruning starts at once (dense_epochs=0)")
+    given = cfg.trainer.get("max_epochs")
+    if given is None:
+        cfg.trainer.max_epochs = cfg.dense_epochs + (cfg.recovery_epochs if prunes else 0)
+        if cfg.trainer.max_epochs == 0:
+            raise ConfigError("dense_epochs=0 trains nothing: give at least 1 epoch")
+    elif prunes and 0 <= given <= cfg.dense_epochs:
+        raise ConfigError(
+            f"trainer.max_epochs={given} ends before pruning starts (dense_epochs="
+            f"{cfg.dense_epochs}): leave it null, or give more than {cfg.dense_epochs}"
+        )
+
+
+@rank_zero_only
+def save_config(cfg: DictConfig) -> None:
+    """Write the resolved configuration to `config.yaml` in the output folder."""
+    folder = Path(cfg.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def _task(cfg: DictConfig) -> float | None:
+    groups = GlobalHydra.instance().config_loader().list_groups("")
+    check_overrides(_overrides(), groups)
+    return run(cfg)
+
+
+def _fit(trainer: L.Trainer, model: L.LightningModule, data: Any, ckpt_path: str | None) -> None:
+    """Train; a refusal before the first batch is a matter of the configuration."""
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except ValueError as error:
+        if trainer.fit_loop.epoch_loop.batch_progress.total.ready:
+            raise
+        raise ConfigError(str(error)) from error
+
+
+def _test(cfg: DictConfig, data: Any) -> float | None:
+    if cfg.ckpt_path is None:
+        raise ConfigError("task=test needs a checkpoint: pass ckpt_path=PATH")
+    model = _load(hydra.utils.get_class(cfg.model._target_), Path(cfg.ckpt_path))
+    save_config(cfg)
+    loggers = list(build_all(cfg.logger, "logger").values())
+    trainer = build(cfg.trainer, "trainer", logger=loggers, enable_checkpointing=False)
+    metrics = trainer.test(model, datamodule=data, verbose=False)[0]
+    _say_metrics(cfg.ckpt_path, metrics)
+    value = metrics.get(cfg.monitor.replace("val/", "test/"))
+    return None if value is None else float(value)
+
+
+def _load(kind: type[L.LightningModule], path: Path) -> L.LightningModule:
+    if not path.is_file():
+        raise ConfigError(f"ckpt_path={path} is no file: give a checkpoint of a run")
+    return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+
+
+def _evaluate(cfg: DictConfig, model: L.LightningModule, data: Any, what: str) -> dict[str, float]:
+    """Test a model with a Trainer of its own: no callback may see it, no logger records it."""
+    quiet = {"logger": False, "callbacks": [], "enable_checkpointing": False}
+    trainer = build(cfg.trainer, "trainer", **quiet, enable_progress_bar=False)
+    metrics: Mapping[str, float] = trainer.test(model, datamodule=data, verbose=False)[0]
+    _say_metrics(what, metrics)
+    return dict(metrics)
+
+
+def _finish(
+    cfg: DictConfig,
+    callbacks: Mapping[str, Callback],
+    data: Any,
+    model: L.LightningModule,
+    dense: dict[str, float] | None,
+    pruned: dict[str, float],
+) -> None:
+    """Complete and show the report of what was pruned, or the test metrics of a plain run."""
+    reports = [callback for callback in callbacks.values() if isinstance(callback, PruningReport)]
+    _say_metrics("the trained model", pruned)
+    checkpoint = Path(cfg.output_dir, "checkpoints", "dense.ckpt")
+    if reports and checkpoint.is_file():
+        dense = _evaluate(cfg, _load(type(model), checkpoint), data, "the dense model")
+    for report in reports:
+        report.add_metrics("pruned", pruned)
+        if dense is not None:
+            report.add_metrics("dense", dense)
+        report.write(cfg.output_dir)
+        report.print()
+    _say(f"everything of this run lies in {cfg.output_dir}")
+
+
+def _usable(callbacks: Mapping[str, Callback], loggers: Sequence[Any]) -> list[Callback]:
+    # A LearningRateMonitor without a logger is an error in Lightning; logger=none is no mistake.
+    return [c for c in callbacks.values() if loggers or not isinstance(c, LearningRateMonitor)]
+
+
+def _was_given(key: str) -> bool:
+    return any(word.lstrip("+").partition("=")[0] == key for word in _overrides())
+
+
+def _overrides() -> list[str]:
+    if not HydraConfig.initialized():
+        return []
+    # Unresolved: a word like output_dir=${...} is text here, not a reference.
+    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return [str(word) for word in words or []]
+
+
+def _say_metrics(what: str, metrics: Mapping[str, float]) -> None:
+    values = "  ".join(f"{name} {value:.4f}" for name, value in sorted(metrics.items()))
+    _say(f"{what}: {values}")
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,97 @@
+"""How many channels a layer keeps: the knee within bounds, at a multiple hardware likes."""
+
+import math
+from typing import Literal, NamedTuple
+
+Bound = Literal["knee", "lower", "upper", "rounding", "fallback", "given"]
+
+
+class Width(NamedTuple):
+    """A number of channels to keep and what decided it.
+
+    Attributes:
+        width: Channels to keep, 1..C.
+        bound: "knee" (the knee lay inside the bounds), "lower" or "upper" (it was clipped there),
+            "fallback" (there was no knee: the upper bound), "rounding" (no multiple of
+            ``round_to`` lies inside the bounds, so the width lies outside) or "given" (planned
+            elsewhere).
+    """
+
+    width: int
+    bound: Bound
+
+
+def is_selectable(channels: int) -> bool:
+    """Tell whether a layer has enough channels for a choice by clusters: more than 3.
+
+    >>> is_selectable(3), is_selectable(4)
+    (False, True)
+    """
+    return channels > 3
+
+
+def clip_width(
+    k: int | None,
+    channels: int,
+    keep_range: tuple[float, float] | None = (0.25, 0.5),
+    round_to: int = 1,
+) -> Width:
+    """Bound the number of channels to keep, and round it to a multiple.
+
+    The bounds are the fractions of ``keep_range`` times C, rounded down, at least 1. The nearest
+    multiple of ``round_to`` inside the bounds is taken, the larger of two equally near ones. Only
+    where none lies inside, the nearest one outside is, at most C.
+
+    Args:
+        k: The knee or any wish of at least 1, or None where there is none: the upper bound
+            (half of the channels where ``keep_range`` is None).
+        channels: C.
+        keep_range: Smallest and largest fraction of the channels kept, 0 < smallest <= largest
+            <= 1; None leaves the knee as it is but for the rounding.
+        round_to: The width becomes a multiple of this.
+
+    Raises:
+        ValueError: If an argument lies outside what is allowed.
+
+    >>> clip_width(60, channels=100), clip_width(13, channels=64, round_to=8)
+    (Width(width=50, bound='upper'), Width(width=16, bound='lower'))
+    >>> clip_width(None, channels=20, round_to=16)
+    Width(width=16, bound='rounding')
+    """
+    _check(k, channels, keep_range, round_to)
+    lower, upper = _bounds(channels, keep_range)
+    bound: Bound = "knee"
+    if k is None:
+        k, bound = (channels // 2 or 1) if keep_range is None else upper, "fallback"
+    elif k < lower:
+        k, bound = lower, "lower"
+    elif k > upper:
+        k, bound = upper, "upper"
+    first, last = math.ceil(lower / round_to) * round_to, upper // round_to * round_to
+    if first <= last:
+        nearest = (2 * k + round_to) // (2 * round_to) * round_to
+        return Width(min(max(nearest, first), last), bound)
+    outside = last if last >= 1 and k - last < first - k else first
+    return Width(min(outside, channels), "rounding")
+
+
+def _check(
+    k: int | None, channels: int, keep_range: tuple[float, float] | None, round_to: int
+) -> None:
+    if channels < 1 or round_to < 1:
+        raise ValueError(f"channels={channels}, round_to={round_to}: both must be at least 1")
+    if k is not None and k < 1:
+        raise ValueError(f"k={k}: pass a number of clusters, at least 1, or None for no knee")
+    if keep_range is not None and not 0 < keep_range[0] <= keep_range[1] <= 1:
+        raise ValueError(
+            f"keep_range={keep_range}: pass the smallest and the largest fraction of channels to "
+            "keep, 0 < smallest <= largest <= 1, or None for no bounds"
+        )
+
+
+def _bounds(channels: int, keep_range: tuple[float, float] | None) -> tuple[int, int]:
+    if keep_range is None:
+        return 1, channels
+    # 0.29 * 100 is 28.999999999999996: the fraction meant 29.
+    lower, upper = (max(1, math.floor(part * channels + 1e-9)) for part in keep_range)
+    return lower, upper

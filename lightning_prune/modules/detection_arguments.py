@@ -1,0 +1,96 @@
+"""Arguments of the detection module: what was left out is filled in, everything is checked."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from lightning_prune.models.yolov8.network import LARGEST_STRIDE, SIZES, Size
+from lightning_prune.models.yolov8.weights import PretrainedWeights
+
+
+def resolve(
+    found: PretrainedWeights | None,
+    num_classes: int | None,
+    size: Size | None,
+    image_size: int | None,
+    names: Sequence[str] | None,
+) -> tuple[int, Size, int, list[str] | None]:
+    """Fill what was left out from the weight file, or from the defaults.
+
+    Returns:
+        num_classes, size, image_size, names.
+
+    Raises:
+        ValueError: the arguments contradict the weights, or nothing says how many classes.
+    """
+    if found is not None and size is not None and size != found.size:
+        raise ValueError(f"size={size!r}: the weights are of size {found.size!r}; leave size out")
+    size = size or (cast(Size, found.size) if found is not None else "n")
+    if num_classes is None:
+        if found is None:
+            raise ValueError("num_classes is missing: pass the number of classes, or weights")
+        num_classes = found.num_classes
+    if image_size is None:
+        image_size = found.image_size if found is not None and found.image_size else 640
+        image_size = math.ceil(image_size / LARGEST_STRIDE) * LARGEST_STRIDE
+    names = None if names is None else [str(name) for name in names]
+    if found is not None and found.names is not None and found.num_classes == num_classes:
+        if names is not None and names != found.names:
+            warnings.warn(
+                f"names={names[:3]}... differ from those of the weights, {found.names[:3]}...: the "
+                "class head keeps the order of the weights",
+                stacklevel=4,
+            )
+        names = names or found.names
+    return num_classes, size, image_size, names
+
+
+_RANGES: dict[str, tuple[float, float, bool, str]] = {
+    # name: lowest, highest, highest allowed, what it is
+    "lr": (1e-12, math.inf, False, "a positive learning rate"),
+    "momentum": (0, 1, False, "a momentum in [0, 1)"),
+    "weight_decay": (0, math.inf, False, "a decay of at least 0"),
+    "warmup_epochs": (0, math.inf, False, "a number of epochs of at least 0"),
+    "final_lr": (0, 1, True, "a fraction of lr in [0, 1]"),
+    "box_gain": (0, math.inf, False, "a weight of at least 0"),
+    "class_gain": (0, math.inf, False, "a weight of at least 0"),
+    "dfl_gain": (0, math.inf, False, "a weight of at least 0"),
+    "confidence": (0, 1, False, "a probability in [0, 1)"),
+    "nms_iou": (0, 1, True, "an IoU in [0, 1]"),
+    "object_confidence": (0, 1, False, "a probability in [0, 1)"),
+    "num_classes": (1, math.inf, False, "an integer of at least 1"),
+    "max_detections": (1, math.inf, False, "an integer of at least 1"),
+    "image_size": (LARGEST_STRIDE, math.inf, False, f"a multiple of {LARGEST_STRIDE}"),
+}
+_INTEGERS = ("num_classes", "max_detections", "image_size")
+_CHOICES = {
+    "size": tuple(SIZES),
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("linear", "cosine", "one_cycle"),
+}
+
+
+def check(hparams: Mapping[str, Any]) -> None:
+    """Check every argument of a ``DetectionModule``.
+
+    Raises:
+        ValueError: an argument is out of range; the message says what is allowed.
+    """
+    for name, allowed in _CHOICES.items():
+        if hparams[name] not in allowed:
+            raise ValueError(f"{name}={hparams[name]!r}: pass one of {', '.join(allowed)}")
+    for name, (low, high, closed, meaning) in _RANGES.items():
+        value = hparams[name]
+        kind = int if name in _INTEGERS else int | float
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if not fits or not (low <= value < high or (closed and value == high)):
+            raise ValueError(f"{name}={value!r}: pass {meaning}")
+    if hparams["image_size"] % LARGEST_STRIDE:
+        raise ValueError(f"image_size={hparams['image_size']}: pass a multiple of {LARGEST_STRIDE}")
+    names = hparams["names"]
+    if names is not None and len(names) != hparams["num_classes"]:
+        raise ValueError(
+            f"names has {len(names)} entries, num_classes is {hparams['num_classes']}: pass one "
+            "name per class"
+        )

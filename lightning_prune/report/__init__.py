@@ -1,0 +1,1 @@
+"""Reads plans and statistics; never decides. Tables, figures, files."""

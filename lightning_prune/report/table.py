@@ -1,0 +1,67 @@
+"""The report as tables on the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_MILLIONS = 1e6
+
+
+def layer_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of layers: channels before and after, what set the width, and why."""
+    table = Table(title="Layers, front to back", title_justify="left", header_style="bold")
+    table.add_column("layer", overflow="fold")
+    for heading in ("before", "after", "removed", "knee"):
+        table.add_column(heading, justify="right")
+    table.add_column("set by")
+    table.add_column("status")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            str(row["channels_before"]),
+            str(row["channels_after"]),
+            f"{row['pruning_ratio']:.0%}",
+            "-" if row["knee"] is None else str(row["knee"]),
+            row["bound"],
+            row["status"] if not row["reason"] else f"{row['status']}: {row['reason']}",
+        )
+    return table
+
+
+def _change(before: float, after: float) -> str:
+    return f"{after / before - 1:+.1%}" if before else "-"
+
+
+def summary_table(dense: Mapping[str, Any], pruned: Mapping[str, Any]) -> Table:
+    """Return the table of the dense model beside the pruned one."""
+    table = Table(title="Dense and pruned", title_justify="left", header_style="bold")
+    table.add_column("")
+    for heading in ("dense", "pruned", "change"):
+        table.add_column(heading, justify="right")
+    sizes = (
+        ("parameters (million)", "parameters", _MILLIONS, ".3f"),
+        ("MACs (million)", "macs", _MILLIONS, ".1f"),
+        ("latency (ms, batch of the example)", "latency_ms", 1, ".2f"),
+    )
+    for label, key, unit, form in sizes:
+        before, after = dense[key], pruned[key]
+        if before is not None and after is not None:
+            table.add_row(
+                label, f"{before / unit:{form}}", f"{after / unit:{form}}", _change(before, after)
+            )
+    for name in sorted({*dense["metrics"], *pruned["metrics"]}):
+        before, after = dense["metrics"].get(name), pruned["metrics"].get(name)
+        cells = ["-" if value is None else f"{value:.4f}" for value in (before, after)]
+        both = before is not None and after is not None
+        table.add_row(name, *cells, f"{after - before:+.4f}" if both else "-")
+    return table
+
+
+def print_report(content: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print both tables; on a terminal with colour, elsewhere as plain text."""
+    # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
+    console = console or Console(width=None if Console().is_terminal else 120)
+    console.print(layer_table(content["layers"]))
+    console.print(summary_table(content["dense"], content["pruned"]))

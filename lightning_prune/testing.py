@@ -1,0 +1,107 @@
+"""The oracle that users can ask of their own model."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import call, untouched
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.mask import ChannelMask
+
+
+@dataclass(frozen=True)
+class Prunability:
+    """What ``check_prunable`` found.
+
+    Attributes:
+        groups: Number of groups that can be pruned.
+        refused: Layers that cannot be pruned, each with the reason.
+        difference: Largest |difference| of the masked and the cut model's outputs.
+        macs_before: MACs of the model.
+        macs_after: MACs of the cut model, as predicted and as counted: they are equal.
+    """
+
+    groups: int
+    refused: dict[str, str]
+    difference: float
+    macs_before: int
+    macs_after: int
+
+
+def check_prunable(
+    model: nn.Module,
+    example_input: Any,
+    ratio: float = 0.5,
+    seed: int = 0,
+    tolerance: float = 1e-5,
+) -> Prunability:
+    """Mask and cut a copy of a model at random, and check that both give the same output.
+
+    Args:
+        model: Any network; it is left as it was.
+        example_input: A tensor, or a tuple or dict of arguments; its shape matters, its values
+            are replaced by noise.
+        ratio: Fraction of every group's channels that is removed, in (0, 1).
+        seed: Seed of the choice and of the noise.
+        tolerance: Largest difference allowed, relative to the largest output (at least 1).
+
+    Raises:
+        ValueError: the ratio is out of range, or the model cannot be traced.
+        AssertionError: masked and cut model differ, or the MACs are not those predicted.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    >>> found = check_prunable(net, torch.zeros(1, 3, 8, 8))
+    >>> found.groups, found.macs_before, found.macs_after
+    (1, 8928, 4464)
+    """
+    if not 0 < ratio < 1:
+        raise ValueError(f"ratio={ratio} is outside (0, 1): pass the fraction to remove")
+    generator = torch.Generator().manual_seed(seed)
+    net = copy.deepcopy(model)
+    example = tree_map(
+        lambda v: torch.rand(v.shape, generator=generator).to(v)
+        if isinstance(v, Tensor) and v.is_floating_point()
+        else v,
+        example_input,
+    )
+    groups = build_groups(net, example)
+    keep, channels = {}, {}
+    for name, group in groups.items():
+        order = torch.randperm(group.channels, generator=generator)
+        keep[name] = order[: max(1, round(group.channels * (1 - ratio)))].sort()[0]
+        channels[name] = group.channels
+    plan = PruningPlan(keep, channels)
+    macs = MacModel.of(net, groups, example)
+    ChannelMask(net, groups, plan).apply()
+    masked = _outputs(net, example)
+    cut_channels(net, groups, plan)
+    cut = _outputs(net, example)
+    worst = max((_relative(a, b) for a, b in zip(masked, cut, strict=True)), default=0.0)
+    if not worst <= tolerance:
+        raise AssertionError(
+            f"the cut model differs from the masked one by {worst:.3g} (allowed {tolerance:.3g}): "
+            "some layer treats its channels in a way that the groups do not describe"
+        )
+    counted, predicted = count_macs(net, example), macs.remaining(plan.widths())
+    if counted != predicted:
+        raise AssertionError(f"the cut model has {counted} MACs, predicted were {predicted}")
+    return Prunability(len(groups), dict(groups.refused), worst, macs.total, counted)
+
+
+def _outputs(model: nn.Module, example: Any) -> list[Tensor]:
+    with untouched(model), torch.no_grad():
+        model.eval()
+        return [v for v in tree_leaves(call(model, example)) if isinstance(v, Tensor)]
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    if not a.numel():
+        return 0.0
+    return float((a.float() - b.float()).abs().max()) / max(1.0, float(a.float().abs().max()))

@@ -1,0 +1,62 @@
+"""Command lines that Hydra or we refuse: one message, exit code 2, no traceback."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lightning_prune.cli.composition import check_overrides, top_level_keys
+from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.train import main
+
+REFUSED = [
+    (["+prunning=x"], "prunning is not known to the command line. Did you mean pruning?"),
+    (["prunning=x"], "prunning is not known to the command line. Did you mean pruning?"),
+    (["+pruning=typo"], "Could not find 'pruning/typo'"),
+    (["+pruning=typo"], "sequential_activation"),
+    (["pruning=sequential_activation"], "use +pruning=sequential_activation"),
+    (["trainer=gpuu"], "Could not find 'trainer/gpuu'"),
+    (["model.lrr=1"], "model.lrr is not known to the configuration. Did you mean model.lr?"),
+    (["+model.lrr=1"], "model.lrr is not known to DetectionModule. Did you mean model.lr?"),
+    (["model.lr=abc"], "model.lr='abc' is not allowed: give a number"),
+    (["callbacks.ema.decay=x"], "callbacks.ema.decay='x' is not allowed: give a number"),
+    (["data=yolo_folder"], "data.root has no value: pass data.root=..."),
+    (["task=tets"], "task='tets' is not allowed: give 'train' or 'test'"),
+    (["task=test"], "task=test needs a checkpoint: pass ckpt_path=PATH"),
+    (["task=test", "ckpt_path=no.ckpt"], "ckpt_path=no.ckpt is no file"),
+    (["seed=-1"], "seed=-1 is not allowed: give an integer of at least 0"),
+    (["dense_epochs=1.5"], "dense_epochs=1.5 is not allowed: give an integer"),
+    (["dense_epochs=0"], "dense_epochs=0 trains nothing"),
+    (["trainer.max_epochs=many"], "trainer.max_epochs='many' is not allowed"),
+    (["callbacks.best_checkpoint=3"], "callbacks.best_checkpoint has no _target_"),
+    (["model._target_=no.Such"], "model._target_='no.Such' cannot be imported"),
+    (["output_dir=${nothing}"], "Interpolation key 'nothing' not found"),
+    (["model.lr=["], "no viable alternative at input"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), REFUSED, ids=[" ".join(a) for a, _ in REFUSED])
+def test_refused_with_one_message(cli: Callable[..., Any], arguments: list[str], message: str):
+    outcome = cli(*arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    assert "search path" not in outcome.err
+    assert not (outcome.folder / "checkpoints").exists()
+
+
+def test_full_error_shows_the_traceback(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    assert cli("seed=-1").code == 2
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ConfigError, match="seed=-1"):
+        main(["seed=-1"])
+
+
+def test_groups_of_the_search_path_are_known():
+    assert {"pruning", "model", "data", "seed", "hydra"} <= top_level_keys()
+    check_overrides(["+mine=x", "model/part=y", "data@other.data=z", "~logger"], ["mine"])
+
+
+def test_all_unknown_keys_are_named_at_once():
+    with pytest.raises(ConfigError, match=r"(?s)modle is not known.*dta is not known"):
+        check_overrides(["modle.lr=1", "seed=1", "dta=x"])

@@ -1,0 +1,102 @@
+"""The shipped configs: every key is an argument, every option composes, every experiment runs."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from lightning_prune.cli.check import check_config
+from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.cli.train import run
+from tests.overrides import TINY
+
+CONF = config_folder()
+FILES = sorted(CONF.rglob("*.yaml"))
+NAMES = [str(path.relative_to(CONF)) for path in FILES]
+GROUPS = sorted({path.parent.name for path in FILES if path.parent != CONF})
+OPTIONS = [
+    (path.parent.relative_to(CONF).as_posix(), path.stem) for path in FILES if path.parent != CONF
+]
+# Groups that the root's defaults list does not name are added with a plus.
+ROOT_GROUPS = {"data", "model", "trainer", "callbacks", "logger"}
+HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
+
+
+def composed(*overrides: str) -> Any:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides=list(overrides))
+
+
+def words_for(group: str, option: str) -> list[str]:
+    if group == "criterion":  # part of a recipe
+        return ["+pruning=sequential_activation", f"criterion={option}"]
+    return [f"{'' if group in ROOT_GROUPS else '+'}{group}={option}"]
+
+
+def nodes(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield value
+        for child in value.values():
+            yield from nodes(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from nodes(child)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_keys_are_the_arguments(group: str, option: str):
+    cfg = OmegaConf.to_container(composed(*words_for(group, option), "output_dir=x"))
+    for node in nodes(cfg):
+        target = hydra.utils.get_object(node["_target_"])
+        parameters = inspect.signature(target).parameters
+        keys = node.keys() - HYDRA_KEYS
+        assert keys <= parameters.keys(), f"{node['_target_']} does not know all of {keys}"
+        if node["_target_"].startswith("lightning_prune."):
+            assert keys == parameters.keys(), f"{node['_target_']}: shown and accepted keys differ"
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_every_key_has_a_comment(path: Path):
+    lines = path.read_text().splitlines()
+    assert lines[0].startswith("# "), "the first line says what the file is"
+    for line in lines:
+        value = re.match(r"\s*[\w/]+: *(?P<value>[^#\s].*)$", line)
+        if value and "_target_:" not in line:
+            assert re.search(r" # \S", line), f"no comment: {line}"
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes_and_passes_the_check(group: str, option: str, tmp_path: Path):
+    cfg = composed(*words_for(group, option), f"output_dir={tmp_path}")
+    for key in OmegaConf.missing_keys(cfg):
+        OmegaConf.update(cfg, key, str(tmp_path))
+    check_config(cfg)
+
+
+def test_pruning_is_absent_from_the_defaults():
+    # With `pruning: null` in the defaults list Hydra refuses `+pruning=NAME`.
+    assert "pruning" not in composed()
+
+
+def test_every_folder_is_a_package():
+    # Hydra finds the configs of an installed wheel by `pkg://lightning_prune.conf`.
+    folders = {CONF, *(path.parent for path in FILES)}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+
+
+def experiments() -> list[str]:
+    return [option for group, option in OPTIONS if group == "experiment"]
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_every_experiment_runs(name: str, tmp_path: Path):
+    metric = run(composed(f"+experiment={name}", f"output_dir={tmp_path}", *TINY))
+    assert metric is not None
+    assert 0 <= metric <= 1

@@ -1,0 +1,25 @@
+"""The overrides that make any run of the command line small enough for a test."""
+
+# Two optimizer steps of small pictures an epoch, one epoch dense, one masked and one cut.
+TINY = [
+    "data.train_images=32",
+    "data.val_images=8",
+    "data.test_images=8",
+    "data.image_size=64",
+    "dense_epochs=1",
+    "recovery_epochs=2",
+    "trainer.accelerator=cpu",
+    "trainer.limit_train_batches=2",
+    "trainer.limit_val_batches=1",
+    "trainer.limit_test_batches=1",
+    "trainer.num_sanity_val_steps=0",
+]
+# The same for data in a folder, whose size no override can change.
+TINY_FOLDER = [
+    "data.image_size=64",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    *(word for word in TINY if not word.startswith("data.")),
+]
+# After two steps a model finds no object yet: channels are chosen by all of them.
+TINY_PRUNING = ["pruning.masker.matching=all"]

@@ -1,0 +1,176 @@
+"""The floors of the house: who may import whom, and that the public names exist."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lightning_prune
+
+PACKAGE = Path(lightning_prune.__file__).parent
+# A room may import the rooms named here, and itself.
+FLOOR_0 = {"functional"}
+FLOOR_1 = FLOOR_0 | {"graph", "plan"}
+FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
+FLOOR_3 = FLOOR_2 | {"pruners", "loop", "testing"}
+FLOOR_4 = FLOOR_3 | {"report"}
+ROOMS = {
+    "functional": set(),
+    "plan": FLOOR_0,
+    "graph": FLOOR_0 | {"plan"},
+    "surgery": FLOOR_1 | {"observe"},
+    "observe": FLOOR_1 | {"surgery"},
+    "testing": FLOOR_2 | {"pruners"},
+    "pruners": FLOOR_2,
+    "loop": FLOOR_2 | {"pruners"},
+    "report": FLOOR_3,
+    "callbacks": FLOOR_4 | {"plugins", "loading"},
+    "plugins": FLOOR_4 | {"callbacks", "loading"},
+    "loading": FLOOR_4,
+    "models": FLOOR_2,
+    "metrics": FLOOR_0,
+    "data": FLOOR_0,
+    "modules": FLOOR_2 | {"models", "metrics"},
+    "cli": FLOOR_4 | {"callbacks", "plugins", "loading", "models", "metrics", "modules", "data"},
+    "conf": set(),
+    "__main__": {"cli"},
+    "__init__": set(FLOOR_4 | {"callbacks", "loading", "modules", "data"}),
+}
+LIGHTNING = {"callbacks", "plugins", "loading", "modules", "data", "cli"}
+FUNCTIONAL = {"torch", "numpy", "sklearn", "sklearn_extra", "kneed", "numba", "scipy"}
+# AGPL and GPL: their sources are neither read nor imported by the package.
+FORBIDDEN = {"ultralytics", "kmedoids", "yolov8"}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            package = path.relative_to(PACKAGE.parent).parts[: -node.level or None]
+            module = ".".join([*(package if node.level else ()), *filter(None, [node.module])])
+            if module == "lightning_prune":
+                for alias in node.names:
+                    yield f"lightning_prune.{alias.name}", node.lineno
+            else:
+                yield module, node.lineno
+
+
+def all_imports() -> Iterator[tuple[str, str, str]]:
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name, line in imports_of(path):
+            yield room_of(path), name, f"{path.relative_to(PACKAGE)}:{line} imports {name}"
+
+
+def test_every_room_has_a_floor():
+    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")}
+    assert rooms <= ROOMS.keys(), "a new room needs its place in the order of floors"
+
+
+def test_imports_go_down_only():
+    upward = []
+    for room, name, place in all_imports():
+        parts = name.split(".")
+        if parts[0] != "lightning_prune" or len(parts) < 2:
+            continue
+        target = parts[1]
+        if target != room and target not in ROOMS[room] and target != "__version__":
+            upward.append(f"{place}: {room} may import {sorted(ROOMS[room])}")
+    assert not upward, "\n".join(upward)
+
+
+@pytest.mark.parametrize(
+    ("libraries", "allowed"),
+    [
+        ({"lightning", "pytorch_lightning", "lightning_fabric"}, LIGHTNING),
+        ({"hydra", "omegaconf"}, {"cli"}),
+        ({"torch_pruning"}, {"graph"}),
+        (FORBIDDEN, set()),
+    ],
+    ids=["lightning", "hydra", "torch_pruning", "agpl"],
+)
+def test_libraries_stay_in_their_rooms(libraries: set[str], allowed: set[str]):
+    astray = [
+        place
+        for room, name, place in all_imports()
+        if name.split(".")[0] in libraries and room not in allowed
+    ]
+    assert not astray, "\n".join(astray)
+
+
+def test_functional_needs_only_numeric_libraries():
+    allowed = FUNCTIONAL | {"lightning_prune"} | set(sys.stdlib_module_names)
+    astray = [
+        place
+        for room, name, place in all_imports()
+        if room == "functional" and name.split(".")[0] not in allowed
+    ]
+    astray += [
+        str(path)
+        for path in (PACKAGE / "functional").rglob("*.py")
+        if "nn.Module" in path.read_text(encoding="utf-8")
+    ]
+    assert not astray, "\n".join(astray)
+
+
+def test_functional_works_without_lightning_and_hydra():
+    code = (
+        "import sys\n"
+        "for name in ('lightning', 'pytorch_lightning', 'hydra', 'omegaconf', 'torch_pruning'):\n"
+        "    sys.modules[name] = None\n"
+        "import lightning_prune.functional\n"
+        "from lightning_prune import select_channels\n"
+        "print(select_channels.__name__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "select_channels"
+
+
+@pytest.mark.parametrize("name", sorted(set(lightning_prune.__all__) - {"__version__"}))
+def test_public_name_resolves(name: str):
+    value = getattr(lightning_prune, name)
+    assert value.__name__ == name
+    assert value.__doc__
+
+
+def test_type_checkers_see_the_public_names():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {
+        alias.asname: node.module.removeprefix("lightning_prune.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == lightning_prune._HOMES
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'prune_everything'"):
+        _ = lightning_prune.prune_everything
+
+
+def test_version_is_that_of_the_changelog_or_later():
+    numbers = lightning_prune.__version__.split(".")
+    assert len(numbers) == 3
+    assert all(number.isdigit() for number in numbers)
+
+
+def test_no_file_grows_past_350_lines():
+    long = {
+        str(path.relative_to(PACKAGE)): lines
+        for path in PACKAGE.rglob("*.py")
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 350
+    }
+    assert not long

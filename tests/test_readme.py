@@ -1,0 +1,119 @@
+"""Every block of the README runs, with the small overrides of tests/overrides.py."""
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+
+from lightning_prune.cli.train import main
+from tests.overrides import TINY, TINY_FOLDER, TINY_PRUNING
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+RUNS = [line for line in COMMANDS if line.startswith("python ")]
+PROGRAMS = [text for kind, text in BLOCKS if kind == "python"]
+ENTRIES = (["python", "train.py"], ["python", "-m", "lightning_prune", "train"])
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[list[str]], None]:
+    """A function that runs the command line in an empty folder and fails on an exit."""
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.chdir(tmp_path)
+
+    def run(words: list[str]) -> None:
+        try:
+            main(words)
+        finally:
+            GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None
+
+    return run
+
+
+def make_checkpoint(call: Callable[[list[str]], None], folder: Path) -> None:
+    call([*TINY, f"hydra.run.dir={folder / 'earlier'}"])
+    (folder / "path/to").mkdir(parents=True, exist_ok=True)
+    shutil.copy(folder / "earlier/checkpoints/last.ckpt", folder / "path/to/last.ckpt")
+
+
+def make_dataset(folder: Path, shared: Path) -> None:
+    """A corner of the blood-cell photographs: eight to train on, four to validate on."""
+    source, target = shared / "data/bccd", folder / "path/to/dataset"
+    for split, count in (("train", 8), ("val", 4)):
+        for image in sorted((source / "images" / split).iterdir())[:count]:
+            label = Path("labels") / split / f"{image.stem}.txt"
+            for part in (Path("images") / split / image.name, label):
+                (target / part).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(source / part, target / part)
+    shutil.copy(source / "data.yaml", target / "data.yaml")
+
+
+def make_weights(folder: Path) -> None:
+    """Random weights of a three-class YOLOv8n as a plain state dict."""
+    from lightning_prune.models.yolov8.network import YOLOv8
+
+    torch.save(YOLOv8("n", num_classes=3).state_dict(), folder / "best.pt")
+
+
+def test_the_readme_has_blocks():
+    assert len(RUNS) >= 5
+    assert len(PROGRAMS) >= 2
+
+
+def test_make_targets_exist():
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    for line in COMMANDS:
+        if line.startswith("make "):
+            assert re.search(rf"^{line.split()[1]}:", makefile, re.MULTILINE), line
+
+
+def test_every_command_is_known():
+    allowed = ("make ", "python train.py", "python -m lightning_prune train")
+    assert all(line.startswith(allowed) for line in COMMANDS), COMMANDS
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed from")  # a resume in a new folder
+@pytest.mark.parametrize("line", RUNS)
+def test_command(
+    line: str,
+    call: Callable[[list[str]], None],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+):
+    words = shlex.split(line)
+    (entry,) = [entry for entry in ENTRIES if words[: len(entry)] == entry]
+    words = words[len(entry) :]
+    tiny = TINY
+    if "path/to/dataset" in line:
+        make_dataset(tmp_path, request.getfixturevalue("shared"))
+        tiny = TINY_FOLDER
+    if "path/to/last.ckpt" in line:
+        make_checkpoint(call, tmp_path)
+        tiny = [*TINY, "dense_epochs=2"]
+    if "+pruning=" in line:
+        tiny = [*tiny, *TINY_PRUNING]
+    if "best.pt" in line:
+        make_weights(tmp_path)
+    capsys.readouterr()
+    call([*words, *tiny])
+    assert "test/map50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
+def test_program(program: str, call: Callable[[list[str]], None], tmp_path: Path):
+    if "path/to/last.ckpt" in program:
+        make_checkpoint(call, tmp_path)
+    torch.manual_seed(0)
+    exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
