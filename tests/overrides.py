@@ -21,5 +21,11 @@ TINY_FOLDER = [
     "data.num_workers=0",
     *(word for word in TINY if not word.startswith("data.")),
 ]
-# After two steps a model finds no object yet: channels are chosen by all of them.
-TINY_PRUNING = ["pruning.masker.matching=all"]
+# After two steps a model finds no object yet: channels are chosen by all of them, in the
+# quickest embedding.
+TINY_PRUNING = ["pruning.masker.matching=all", "pruning.masker.clusterer.embedding=pca"]
+# What such small runs are warned about, rightly: few objects, and a resume in a new folder.
+TINY_WARNINGS = [
+    "ignore:classes with fewer than 10 matched objects",
+    "ignore:The dirpath has changed from",
+]

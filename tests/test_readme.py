@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from lightning_prune.cli.train import main
-from tests.overrides import TINY, TINY_FOLDER, TINY_PRUNING
+from tests.overrides import TINY, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def test_every_command_is_known():
     assert all(line.startswith(allowed) for line in COMMANDS), COMMANDS
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed from")  # a resume in a new folder
+@pytest.mark.filterwarnings(*TINY_WARNINGS)
 @pytest.mark.parametrize("line", RUNS)
 def test_command(
     line: str,

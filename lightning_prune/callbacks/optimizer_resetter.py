@@ -13,7 +13,7 @@ from lightning_prune.callbacks._trainer_surgery import (
     restart_schedules,
 )
 from lightning_prune.callbacks.stage import PruningStage
-from lightning_prune.functional.schedule import Decay, warmup_decay
+from lightning_prune.functional.schedule import Decay, learning_rate_factor
 from lightning_prune.surgery.cut import PrunedChannels
 
 
@@ -102,11 +102,11 @@ class OptimizerResetter(PruningStage):
 
     def _install(self, trainer: pl.Trainer, restart: dict[str, Any]) -> None:
         factor = partial(
-            warmup_decay,
-            warmup=restart["warmup"],
+            learning_rate_factor,
             total=restart["total"],
+            warmup=restart["warmup"],
             final=self.final_lr,
-            decay=self.decay,
+            schedule=self.decay,
         )
         restart_schedules(trainer, restart["rates"], factor)
 

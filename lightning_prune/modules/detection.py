@@ -15,13 +15,13 @@ from torchvision.ops import batched_nms, box_convert
 
 from lightning_prune.functional.matching import match_objects
 from lightning_prune.functional.objects import ObjectSamples
+from lightning_prune.functional.schedule import Schedule, learning_rate_factor
 from lightning_prune.metrics.average_precision import DetectionAveragePrecision
 from lightning_prune.models.yolov8.loss import DetectionLoss
 from lightning_prune.models.yolov8.network import Size, YOLOv8
 from lightning_prune.models.yolov8.postprocess import find_candidates, non_maximum_suppression
 from lightning_prune.models.yolov8.weights import PREFIX, PretrainedWeights, read_weights
 from lightning_prune.modules.detection_arguments import check, resolve
-from lightning_prune.modules.learning_rate import Schedule, learning_rate_factor
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 
 Batch = tuple[Tensor, Mapping[str, Tensor]]
@@ -48,6 +48,8 @@ class DetectionModule(L.LightningModule):
         warmup_epochs: Epochs of linear warm-up, at most a third of the run (linear and cosine).
         final_lr: Learning rate at the end as a fraction of ``lr``.
         schedule: Shape of the decay: linear, cosine or one_cycle.
+        schedule_epochs: Epochs that the schedule spans, after which the final rate stays (what
+            follows, such as recovery after pruning, has a schedule of its own); 0: the whole run.
         box_gain: Weight of the CIoU loss.
         class_gain: Weight of the classification loss.
         dfl_gain: Weight of the distribution focal loss.
@@ -80,6 +82,7 @@ class DetectionModule(L.LightningModule):
         warmup_epochs: float = 3.0,
         final_lr: float = 0.01,
         schedule: Schedule = "linear",
+        schedule_epochs: int = 0,
         box_gain: float = 7.5,
         class_gain: float = 0.5,
         dfl_gain: float = 1.5,
@@ -303,6 +306,8 @@ class DetectionModule(L.LightningModule):
 
         def factor(step: int) -> float:
             limit = self.trainer.max_epochs or 0
+            if start == 0 and hparams["schedule_epochs"]:
+                limit = min(limit, hparams["schedule_epochs"])
             end = round(per_epoch * limit) if epochs > 0 and limit > 0 else total
             span = max(end - start, 1)
             warmup = min(round(hparams["warmup_epochs"] * per_epoch), span // 3)

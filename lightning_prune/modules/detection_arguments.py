@@ -52,6 +52,7 @@ _RANGES: dict[str, tuple[float, float, bool, str]] = {
     "momentum": (0, 1, False, "a momentum in [0, 1)"),
     "weight_decay": (0, math.inf, False, "a decay of at least 0"),
     "warmup_epochs": (0, math.inf, False, "a number of epochs of at least 0"),
+    "schedule_epochs": (0, math.inf, False, "an integer of at least 0"),
     "final_lr": (0, 1, True, "a fraction of lr in [0, 1]"),
     "box_gain": (0, math.inf, False, "a weight of at least 0"),
     "class_gain": (0, math.inf, False, "a weight of at least 0"),
@@ -63,7 +64,7 @@ _RANGES: dict[str, tuple[float, float, bool, str]] = {
     "max_detections": (1, math.inf, False, "an integer of at least 1"),
     "image_size": (LARGEST_STRIDE, math.inf, False, f"a multiple of {LARGEST_STRIDE}"),
 }
-_INTEGERS = ("num_classes", "max_detections", "image_size")
+_INTEGERS = ("num_classes", "max_detections", "image_size", "schedule_epochs")
 _CHOICES = {
     "size": tuple(SIZES),
     "optimizer": ("sgd", "adamw"),

@@ -145,6 +145,7 @@ def collect_activations(
     matching: Matching = "detected",
     background: int | None = None,
     seed: int = 0,
+    warn: bool = True,
 ) -> ObjectActivations:
     """Run a model over batches in evaluation mode and gather its object activations.
 
@@ -160,6 +161,7 @@ def collect_activations(
         background: Class (K) under which one background cell per object, outside all boxes, is
             added; None: no background.
         seed: Seed of the background cells.
+        warn: Warn of missing objects; False where the result is a part that will be merged.
 
     Warns:
         UserWarning: no object at all, or a class with fewer than 10 of them.
@@ -174,11 +176,36 @@ def collect_activations(
             if background is not None:
                 samples = add_background(samples, background, generator)
             found.update(samples, matching)
-    _warn_of_rare_classes(found)
+    if warn:
+        warn_of_rare_classes(found)
     return found
 
 
-def _warn_of_rare_classes(found: ObjectActivations) -> None:
+def merge_activations(parts: Sequence[ObjectActivations]) -> ObjectActivations:
+    """Merge what several processes saw of the same layers, exactly.
+
+    Raises:
+        ValueError: no part, or parts of different layers.
+    """
+    if not parts or any(part.layers != parts[0].layers for part in parts):
+        raise ValueError("pass at least one part, all of the same layers")
+    merged = ObjectActivations(parts[0].layers)
+    for part in parts:
+        merged.objects += part.objects
+        merged.matched += part.matched
+        if part.moments is None:
+            continue
+        merged.widths = part.widths
+        merged.moments = (
+            part.moments
+            if merged.moments is None
+            else merge_moments(merged.moments, part.moments)
+        )
+    return merged
+
+
+def warn_of_rare_classes(found: ObjectActivations) -> None:
+    """Warn where no object was matched, or fewer than 10 of a class."""
     if found.moments is None:
         warnings.warn(
             f"none of {found.objects} objects was matched by the model: there are no activations "

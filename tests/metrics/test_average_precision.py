@@ -42,7 +42,11 @@ def test_equals_pycocotools(shared, key, batch):
 
 def test_no_object_is_said_and_counts_as_zero():
     metric = DetectionAveragePrecision()
-    empty = {"image": torch.zeros(0).long(), "label": torch.zeros(0).long(), "box": torch.zeros(0, 4)}
+    empty = {
+        "image": torch.zeros(0).long(),
+        "label": torch.zeros(0).long(),
+        "box": torch.zeros(0, 4),
+    }
     metric.update_batch([torch.tensor([[0.0, 0, 9, 9, 0.9, 0]])], empty, (1, 3, 64, 64))
     with pytest.warns(UserWarning, match="no object"):
         assert metric.summary()["map50"] == 0

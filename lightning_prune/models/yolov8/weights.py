@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lightning_prune.graph.names import plain_name
 from lightning_prune.models.yolov8.conversion import (
     convert_ultralytics,
     refuse_other_models,
@@ -65,7 +66,7 @@ def read_weights(path: str | Path) -> PretrainedWeights:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, holds another model, or its tensors do not fit.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"weights={str(path)!r}: no such file")
     source = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -128,7 +129,9 @@ def _infer(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
 
 
 def _interpret(source: _Source) -> PretrainedWeights:
-    tensors = dict(source.tensors)
+    tensors = {plain_name(name): value for name, value in source.tensors.items()}
+    if len(tensors) != len(source.tensors):
+        raise ValueError("two tensors differ in name only by _orig_mod.")
     record = tensors.pop(RECORD, None)
     if any(name.startswith(PREFIX) for name in tensors):
         state = {

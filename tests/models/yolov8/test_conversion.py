@@ -33,7 +33,12 @@ def test_refuses_collisions_and_strangers():
     value = torch.zeros(2)
     with pytest.raises(ValueError, match="two tensors"):
         convert_ultralytics({"model.0.bn.bias": value, "module.model.0.bn.bias": value})
-    for name in ("fc.weight", "model.10.conv.weight", "model.0.conv.bias.x", "model.22.cv9.0.2.bias"):
+    for name in (
+        "fc.weight",
+        "model.10.conv.weight",
+        "model.0.conv.bias.x",
+        "model.22.cv9.0.2.bias",
+    ):
         with pytest.raises(ValueError, match=name):
             convert_ultralytics({name: value})
     with pytest.raises(ValueError, match="halves"):

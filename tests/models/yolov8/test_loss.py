@@ -15,7 +15,11 @@ def golden(shared, name):
     arrays = np.load(shared / "vectors" / "12_yolov8_loss.npz")
     maps = [torch.tensor(arrays[f"{name}|map{i}"], requires_grad=True) for i in range(3)]
     rows = torch.tensor(arrays[f"{name}|targets_idx_cls_cxcywh_norm"])
-    return arrays, maps, {"image": rows[:, 0].long(), "label": rows[:, 1].long(), "box": rows[:, 2:]}
+    return (
+        arrays,
+        maps,
+        {"image": rows[:, 0].long(), "label": rows[:, 1].long(), "box": rows[:, 2:]},
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -49,7 +53,9 @@ def test_half_precision_maps_train(shared):
     half = [m.detach().bfloat16().requires_grad_() for m in maps]
     parts = DetectionLoss()(half, targets)
     parts.total.backward()
-    assert parts.total.item() == pytest.approx(DetectionLoss()(maps, targets).total.item(), rel=0.05)
+    assert parts.total.item() == pytest.approx(
+        DetectionLoss()(maps, targets).total.item(), rel=0.05
+    )
     assert all(m.grad.dtype == torch.bfloat16 and m.grad.isfinite().all() for m in half)
 
 

@@ -39,7 +39,10 @@ def greedy(boxes, scores, labels, iou):
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     kept = []
     for i in np.argsort(-scores, kind="stable"):
-        low, high = np.maximum(boxes[i, :2], boxes[kept, :2]), np.minimum(boxes[i, 2:], boxes[kept, 2:])
+        low, high = (
+            np.maximum(boxes[i, :2], boxes[kept, :2]),
+            np.minimum(boxes[i, 2:], boxes[kept, 2:]),
+        )
         inner = np.prod(np.clip(high - low, 0, None), axis=1)
         overlap = inner / (area[i] + area[kept] - inner)
         if not np.any((labels[kept] == labels[i]) & (overlap > iou)):

@@ -56,7 +56,9 @@ def test_takes_the_averaged_weights(tmp_path, theirs, ours):
     assert_same(read_weights(path).state_dict, ours)
 
 
-@pytest.mark.parametrize("kind", ["SegmentationModel", "PoseModel", "ClassificationModel", "OBBModel"])
+@pytest.mark.parametrize(
+    "kind", ["SegmentationModel", "PoseModel", "ClassificationModel", "OBBModel"]
+)
 def test_refuses_other_tasks_by_name(tmp_path, theirs, kind):
     path = save_foreign(tmp_path / "x.pt", {"model": theirs, "ema": None}, kind=kind)
     with pytest.raises(ValueError, match=f"holds a {kind}: only YOLOv8 detection"):
@@ -71,10 +73,12 @@ def test_refuses_other_generations_by_name(tmp_path, theirs):
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": s}])
-@pytest.mark.parametrize("whose", ["theirs", "ours", "module"])
+@pytest.mark.parametrize("whose", ["theirs", "ours", "module", "compiled"])
 def test_reads_plain_state_dicts(tmp_path, theirs, ours, wrap, whose):
     module = {"network." + k: v for k, v in ours.items()}
-    torch.save(wrap({"theirs": theirs, "ours": ours, "module": module}[whose]), tmp_path / "x.pt")
+    compiled = {"network._orig_mod." + k: v for k, v in ours.items()}
+    states = {"theirs": theirs, "ours": ours, "module": module, "compiled": compiled}
+    torch.save(wrap(states[whose]), tmp_path / "x.pt")
     assert_same(read_weights(tmp_path / "x.pt").state_dict, ours)
 
 

@@ -1,0 +1,54 @@
+"""Which groups are pruned: all, those named, or those that a rule selects."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import nn
+
+from lightning_prune.graph.groups import ChannelGroups
+
+
+class LayerRule(Protocol):
+    """A rule that selects groups, such as ``WidestLayers``."""
+
+    def select(self, model: nn.Module, groups: ChannelGroups) -> tuple[str, ...]:
+        """Return the names of the groups to prune, front to back."""
+
+
+def check_layers(layers: object) -> None:
+    """Check a choice of layers before there is a model.
+
+    Raises:
+        ValueError: neither None, nor a list of names, nor a rule.
+    """
+    names = isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
+    if layers is not None and not (names and layers) and not hasattr(layers, "select"):
+        raise ValueError(
+            f"layers={layers!r}: pass a list of layer names or patterns such as ['backbone.*'], a "
+            "rule such as WidestLayers, or None for all prunable layers"
+        )
+
+
+def select_groups(
+    layers: Sequence[str] | LayerRule | None, model: nn.Module, groups: ChannelGroups
+) -> tuple[str, ...]:
+    """Return the names of the groups that a choice of layers means, front to back.
+
+    Args:
+        layers: Layer names or shell patterns, a rule, or None for every group.
+        model: The live model.
+        groups: Its channel groups.
+
+    Raises:
+        ValueError: nothing in the model can be pruned, or a name matches no prunable layer; the
+            message says what is near.
+    """
+    if not groups:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(groups.refused.items())[:3])
+        raise ValueError(f"no layer of {type(model).__name__} can be pruned ({reasons})")
+    if layers is not None and not isinstance(layers, Sequence):
+        return layers.select(model, groups)
+    try:
+        return groups.select(None if layers is None else list(layers))
+    except KeyError as error:
+        raise ValueError(f"layers: {error.args[0]}") from error
