@@ -66,9 +66,11 @@ def check_prunable(
     generator = torch.Generator().manual_seed(seed)
     net = copy.deepcopy(model)
     example = tree_map(
-        lambda v: torch.rand(v.shape, generator=generator).to(v)
-        if isinstance(v, Tensor) and v.is_floating_point()
-        else v,
+        lambda v: (
+            torch.rand(v.shape, generator=generator).to(v)
+            if isinstance(v, Tensor) and v.is_floating_point()
+            else v
+        ),
         example_input,
     )
     groups = build_groups(net, example)

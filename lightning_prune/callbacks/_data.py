@@ -8,11 +8,12 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset
 from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lightning_prune.callbacks._trainer_surgery import on_device
 from lightning_prune.functional.objects import ObjectSamples
+from lightning_prune.graph.trace import untouched
 from lightning_prune.observe.classifier import classifier_samples
 
 
@@ -41,12 +42,11 @@ def example_input(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any | N
     if example is None:
         if trainer.train_dataloader is None:
             return None
-        first = next(iter(collection_batches(trainer, pl_module, 1)))
-        example = inputs_of(first)
+        # A loader's iterator draws from the random state, which training must find as it was.
+        with untouched(pl_module):
+            example = inputs_of(next(iter(collection_batches(trainer, pl_module, 1))))
     moved = trainer.strategy.batch_to_device(example)
-    return tree_map(
-        lambda v: v.detach().clone() if isinstance(v, Tensor) else v, moved
-    )
+    return tree_map(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, moved)
 
 
 def noise_like(example: Any) -> Any:
@@ -65,7 +65,8 @@ def _collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> It
     for owner in (getattr(trainer, "datamodule", None), pl_module):
         make = getattr(owner, "collection_dataloader", None)
         if callable(make):
-            return make()
+            made: Iterable[Any] = make()
+            return made
     loader = trainer.train_dataloader
     if not isinstance(loader, DataLoader):
         raise TypeError(
@@ -82,7 +83,8 @@ def _share_of_rank(trainer: pl.Trainer, loader: Iterable[Any]) -> Iterable[Any]:
     if trainer.world_size == 1:
         return loader
     if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
-        mine = range(trainer.global_rank, len(loader.dataset), trainer.world_size)
+        length = len(loader.dataset)  # type: ignore[arg-type]
+        mine = range(trainer.global_rank, length, trainer.world_size)
         part = Subset(loader.dataset, list(mine))
         return DataLoader(part, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
     return islice(loader, trainer.global_rank, None, trainer.world_size)

@@ -137,6 +137,13 @@ def forward_context(trainer: pl.Trainer) -> Any:
     return trainer.precision_plugin.val_step_context()
 
 
+def stop_before_training(trainer: pl.Trainer) -> None:
+    """End a fit from ``on_train_start``, before its first batch."""
+    # should_stop alone would train min_epochs first.
+    trainer.fit_loop.max_batches = 0
+    trainer.should_stop = True
+
+
 def clear_optimizers(trainer: pl.Trainer) -> None:
     """Forget what every optimizer remembers."""
     for optimizer in trainer.optimizers:

@@ -1,49 +1,38 @@
 """The mask stage of activation pruning: layers chosen front to back by class separability."""
 
-import math
-import warnings
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import nn
 from tqdm.auto import tqdm
 
-from lightning_prune.callbacks._data import (
-    collection_batches,
-    example_input,
-    forward_batch,
-    has_collection_loader,
-    samples_function,
-)
+from lightning_prune.callbacks._data import example_input, has_collection_loader
+from lightning_prune.callbacks._observation import Background, observe_objects
 from lightning_prune.callbacks._trainer_surgery import (
     broadcast,
-    forward_context,
-    gather,
     mask_averages,
+    stop_before_training,
 )
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.functional.clustering import ChannelClustering
-from lightning_prune.functional.moments import merge_moments
 from lightning_prune.graph.groups import ChannelGroups, build_groups
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.observe.activations import Matching, ObjectActivations, collect_activations
+from lightning_prune.observe.activations import (
+    Matching,
+    ObjectActivations,
+    warn_of_rare_classes,
+)
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.pruners.layer_rule import LayerRule, check_layers, select_groups
 from lightning_prune.pruners.separability import Separability
 from lightning_prune.pruners.sequential import GroupDecision, SequentialSelection
+from lightning_prune.pruners.step_schedule import StepSchedule
+from lightning_prune.report.dry_run import dry_run_text
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
-
-
-class LayerRule(Protocol):
-    """A rule that selects groups, such as ``WidestLayers``."""
-
-    def select(self, model: nn.Module, groups: ChannelGroups) -> tuple[str, ...]:
-        """Return the names of the groups to prune."""
 
 
 class SequentialActivationMasker(PruningStage):
@@ -73,7 +62,8 @@ class SequentialActivationMasker(PruningStage):
         background: Background cells as one more class: True, False, or ``auto``: where the data
             have one class only.
         dry_run: Print the plan, the widths and the resulting MACs, and stop before training.
-        dense_checkpoint: Where the dense model is saved before the first mask; None: nowhere.
+        dense_checkpoint: Where the dense run is saved before the first mask, weights as validated
+            (averaged, if they are) and all that a resume needs; None: nowhere.
         seed: Seed of the background cells.
 
     Raises:
@@ -97,7 +87,7 @@ class SequentialActivationMasker(PruningStage):
         hold_epochs: int = 1,
         images: int | None = 512,
         matching: Matching = "detected",
-        background: bool | Literal["auto"] = "auto",
+        background: Background = "auto",
         dry_run: bool = False,
         dense_checkpoint: str | None = None,
         seed: int = 0,
@@ -110,6 +100,7 @@ class SequentialActivationMasker(PruningStage):
             hold_epochs=(hold_epochs, 0),
             images=(images, 1),
         )
+        check_layers(layers)
         if mac_target is not None and not 0 < mac_target < 1:
             raise ValueError(
                 f"mac_target={mac_target} is outside (0, 1): pass the fraction of the dense "
@@ -119,16 +110,13 @@ class SequentialActivationMasker(PruningStage):
             raise ValueError(f"matching={matching!r}: allowed are 'detected' and 'all'")
         if background not in (True, False, "auto"):
             raise ValueError(f"background={background!r}: allowed are true, false and 'auto'")
-        self.start_epoch = start_epoch
+        self.schedule = StepSchedule(start_epoch, layers_per_step, epochs_per_step, hold_epochs)
         self.mac_target = mac_target
         self.keep_range = _pair(keep_range)
         self.round_to = round_to
         self.layers = layers
         self.criterion = criterion or Separability()
         self.clusterer = clusterer or ChannelClusterer()
-        self.layers_per_step = layers_per_step
-        self.epochs_per_step = epochs_per_step
-        self.hold_epochs = hold_epochs
         self.images = images
         self.matching = matching
         self.background = background
@@ -141,6 +129,7 @@ class SequentialActivationMasker(PruningStage):
         self.finished = False
         self._widths: dict[str, int] | None = None
         self._cut = False
+        self._warned = False
         self._selection: SequentialSelection | None = None
         self._macs: MacModel | None = None
         self._mask: ChannelMask | None = None
@@ -174,10 +163,8 @@ class SequentialActivationMasker(PruningStage):
             return
         if self.dry_run:
             self._print_dry_run(trainer, pl_module)
-            trainer.should_stop = True
-            trainer.limit_train_batches = 0
-            return
-        if self.plan:
+            stop_before_training(trainer)
+        elif self.plan:
             self._hold(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -185,18 +172,14 @@ class SequentialActivationMasker(PruningStage):
         if self._cut or self.dry_run or self._selection is None:
             return
         epoch, names = trainer.current_epoch, self._selection.names
-        if epoch >= self.start_epoch and len(self.decisions) < len(names):
-            due = self._due(epoch, len(names))
-            if not self.decisions and self.dense_checkpoint is not None:
-                trainer.save_checkpoint(self.dense_checkpoint, weights_only=True)
-            if self._widths is None and self.mac_target is not None:
-                self._widths = self._plan_widths(trainer, pl_module)
-            due_names = names[len(self.decisions) : due]
-            for name in tqdm(
-                due_names, "Choosing channels", leave=False, disable=not trainer.is_global_zero
-            ):
-                self._decide(trainer, pl_module, name)
-        self.finished = len(self.decisions) == len(names) and epoch >= self._cut_epoch(len(names))
+        due = names[len(self.decisions) : self.schedule.due(epoch, len(names))]
+        if due and not self.decisions:
+            self._begin(trainer, pl_module)
+        silent = not trainer.is_global_zero
+        for name in tqdm(due, "Choosing channels", leave=False, disable=silent or not due):
+            self._decide(trainer, pl_module, name)
+        complete = len(self.decisions) == len(names)
+        self.finished = complete and epoch >= self.schedule.cut_epoch(len(names))
 
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
@@ -232,10 +215,7 @@ class SequentialActivationMasker(PruningStage):
             return
         example = example_input(trainer, pl_module)
         groups = build_groups(pl_module, example)
-        if not groups:
-            reasons = "; ".join(f"{k}: {v}" for k, v in list(groups.refused.items())[:3])
-            raise ValueError(f"no layer of {type(pl_module).__name__} can be pruned ({reasons})")
-        names = self._select(pl_module, groups)
+        names = select_groups(self.layers, pl_module, groups)
         selection = SequentialSelection(
             groups, names, self.clusterer, self.criterion, self.keep_range, self.round_to
         )
@@ -245,92 +225,61 @@ class SequentialActivationMasker(PruningStage):
             self._check_schedule(trainer, len(names))
         self._selection, self._macs = selection, macs
 
-    def _select(self, pl_module: pl.LightningModule, groups: ChannelGroups) -> tuple[str, ...]:
-        if self.layers is None or isinstance(self.layers, Sequence):
-            try:
-                return groups.select(self.layers)
-            except KeyError as error:
-                raise ValueError(f"layers: {error.args[0]}") from error
-        return self.layers.select(pl_module, groups)
-
-    def _steps(self, groups: int) -> int:
-        return 1 if self.layers_per_step is None else math.ceil(groups / self.layers_per_step)
-
-    def _due(self, epoch: int, groups: int) -> int:
-        steps = (epoch - self.start_epoch) // self.epochs_per_step + 1
-        return groups if self.layers_per_step is None else min(groups, steps * self.layers_per_step)
-
-    def _cut_epoch(self, groups: int) -> int:
-        return (
-            self.start_epoch + (self._steps(groups) - 1) * self.epochs_per_step + self.hold_epochs
-        )
-
     def _check_schedule(self, trainer: pl.Trainer, groups: int) -> None:
-        last = trainer.max_epochs
+        last, start = trainer.max_epochs, self.schedule.start_epoch
         if last is None or last < 0:
             return
-        if self.start_epoch >= last:
+        if start >= last:
             rank_zero_warn(
-                f"start_epoch={self.start_epoch} lies after the last epoch (max_epochs={last}): "
-                "nothing will be pruned"
+                f"start_epoch={start} lies after the last epoch (max_epochs={last}): nothing will "
+                "be pruned"
             )
-        elif self._cut_epoch(groups) >= last:
-            raise ValueError(
-                f"the cut would fall on epoch {self._cut_epoch(groups)} but max_epochs={last}: "
-                f"start_epoch={self.start_epoch} + {self._steps(groups) - 1} further steps x "
-                f"epochs_per_step={self.epochs_per_step} + hold_epochs={self.hold_epochs} must be "
-                "less than max_epochs, so that the cut model is trained"
-            )
+            return
+        contradiction = self.schedule.contradiction(last, groups)
+        if contradiction is not None:
+            raise ValueError(contradiction)
 
     # --- decisions --------------------------------------------------------------------------
 
-    def _background(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> int | None:
-        if self.background is False:
-            return None
-        owners = (pl_module, getattr(trainer, "datamodule", None))
-        known = [n for n in (getattr(o, "num_classes", None) for o in owners) if n is not None]
-        if self.background == "auto":
-            return 1 if known and known[0] == 1 else None
-        if not known:
-            raise ValueError(
-                "background=true needs num_classes on the LightningModule or the DataModule"
-            )
-        return int(known[0])
+    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        has_collection_loader(trainer, pl_module)
+        if self.dense_checkpoint is not None:
+            # With weights alone Lightning would leave out averages, and save other weights than
+            # those that were validated.
+            trainer.save_checkpoint(self.dense_checkpoint, weights_only=False)
+        if self._widths is None and self.mac_target is not None:
+            self._widths = self._plan_widths(trainer, pl_module)
 
     def _observe(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, names: Sequence[str]
     ) -> ObjectActivations:
         assert self._selection is not None
-        layers = [layer for name in names for layer in self._selection.groups[name].producers]
-        with forward_context(trainer), warnings.catch_warnings():
-            if self.decisions:
-                # Rare classes have been named at the first layer.
-                warnings.filterwarnings("ignore", message="classes with fewer than 10")
-            seen = collect_activations(
-                pl_module,
-                collection_batches(trainer, pl_module, self.images),
-                layers,
-                samples_function(pl_module),
-                forward_batch,
-                matching=self.matching,
-                background=self._background(trainer, pl_module),
-                seed=self.seed + trainer.global_rank,
-            )
-        return merge_ranks(gather(trainer, seen))
+        seen = observe_objects(
+            trainer,
+            pl_module,
+            [layer for name in names for layer in self._selection.groups[name].producers],
+            images=self.images,
+            matching=self.matching,
+            background=self.background,
+            seed=self.seed,
+        )
+        if not self._warned and trainer.is_global_zero:
+            warn_of_rare_classes(seen)
+        self._warned = True
+        return seen
 
     def _plan_widths(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int]:
         selection, macs = self._selection, self._macs
-        assert selection is not None and macs is not None and self.mac_target is not None
-        has_collection_loader(trainer, pl_module)
+        assert selection is not None
+        assert macs is not None
+        assert self.mac_target is not None
         seen = self._observe(trainer, pl_module, selection.names)
         widths: dict[str, int] | None = None
         if trainer.is_global_zero:
             knees: dict[str, int | None] = {}
             for name in selection.names:
                 group = selection.groups[name]
-                clustering = (
-                    None if selection.why_left(group) else selection.cluster(group, seen)
-                )
+                clustering = None if selection.why_left(group) else selection.cluster(group, seen)
                 knees[name] = None if clustering is None else clustering.knee
             widths = selection.plan_widths(knees, macs, self.mac_target)
         planned: dict[str, int] = broadcast(trainer, widths)
@@ -367,10 +316,9 @@ class SequentialActivationMasker(PruningStage):
         mask_averages(trainer, self._selection.groups, self.plan)
 
     def _print_dry_run(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        from lightning_prune.report.dry_run import dry_run_text
-
         selection, macs = self._selection, self._macs
-        assert selection is not None and macs is not None
+        assert selection is not None
+        assert macs is not None
         seen = self._observe(trainer, pl_module, selection.names)
         widths = None
         if self.mac_target is not None:
@@ -397,18 +345,3 @@ def _pair(keep_range: Sequence[float] | None) -> tuple[float, float] | None:
             "that stay, 0 < smallest <= largest <= 1, for example [0.25, 0.5]"
         )
     return float(keep_range[0]), float(keep_range[1])
-
-
-def merge_ranks(parts: list[ObjectActivations]) -> ObjectActivations:
-    """Merge what the ranks saw, exactly."""
-    merged = parts[0]
-    for part in parts[1:]:
-        both = (merged.moments, part.moments)
-        if both[0] is None or both[1] is None:
-            merged.moments = both[0] or both[1]
-            merged.widths = merged.widths or part.widths
-        else:
-            merged.moments = merge_moments(both[0], both[1])
-        merged.objects += part.objects
-        merged.matched += part.matched
-    return merged

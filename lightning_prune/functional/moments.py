@@ -75,18 +75,22 @@ def class_moments(samples: Tensor, labels: Tensor, num_classes: int) -> ClassMom
     _check_samples(samples, labels, num_classes)
     if samples.device.type == "mps":  # no float64 there
         samples = samples.cpu()
-    values = samples.detach().to(torch.float64)
-    labels = labels.to(device=values.device, dtype=torch.int64)
-    # A product with the indicator matrix adds in a fixed order on a GPU too; index_add_ does not.
-    classes = torch.arange(num_classes, device=values.device)
-    member = (labels == classes[:, None]).to(torch.float64)  # (K, N)
-    count = member.sum(dim=1)
-    share = member / count.clamp(min=1.0)[:, None]
-    mean = share @ values
-    mean = mean + share @ (values - mean[labels])
-    variance = share @ (values - mean[labels]).square()
-    mean_abs = share @ values.abs()
-    return ClassMoments(count, mean.T, variance.T, mean_abs.T)
+    labels = labels.to(device=samples.device, dtype=torch.int64)
+    shape = (num_classes, samples.shape[1])
+    mean, variance, mean_abs = torch.zeros(
+        3, *shape, dtype=torch.float64, device=samples.device
+    ).unbind()
+    count = torch.bincount(labels, minlength=num_classes)
+    # Class by class: the cost does not grow with K, and sums have a fixed order on a GPU too.
+    parts = torch.split(samples.detach()[labels.argsort(stable=True)], count.tolist())
+    for k, part in enumerate(parts):
+        if len(part):
+            values = part.to(torch.float64)
+            mean[k] = values.mean(0)
+            mean[k] += (values - mean[k]).mean(0)
+            variance[k] = (values - mean[k]).square().mean(0)
+            mean_abs[k] = values.abs().mean(0)
+    return ClassMoments(count.to(torch.float64), mean.T, variance.T, mean_abs.T)
 
 
 def merge_moments(a: ClassMoments, b: ClassMoments) -> ClassMoments:

@@ -9,7 +9,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
 
 Role = Literal["producer", "carrier", "consumer"]
-"""What a layer does with the channels of a group: makes them, passes each on alone, or reads them."""
+"""What a layer does with the channels of a group: makes them, passes each on, or reads them."""
 
 
 def is_depthwise(layer: nn.Module) -> bool:

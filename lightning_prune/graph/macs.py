@@ -137,7 +137,7 @@ class MacModel:
         for name, macs in self.layers.items():
             share = 1.0
             group = self.outputs.get(name)
-            if group in widths:
+            if group is not None and group in widths:
                 share = widths[group] / self.channels[group]
             if name in self.inputs:
                 lost = sum(

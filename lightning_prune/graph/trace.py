@@ -14,18 +14,25 @@ from torch.utils._pytree import tree_leaves
 from torch_pruning import ops
 
 from lightning_prune.graph.groups import ChannelGroups, Group, Member
-from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.layers import (
     Role,
     is_producer,
     why_unprunable,
     width_of,
 )
+from lightning_prune.graph.names import plain_name
 
 # The forward pass itself has succeeded when these are caught: they come from the tracing.
 _TRACING_ERRORS = (
-    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
 )
+_FIXED_SIZES = (ops.OPTYPE.SPLIT, ops.OPTYPE.SLICE, ops.OPTYPE.UNBIND)
 _REACHES_OUTPUT = "its channels reach the output of the model"
 
 
@@ -171,6 +178,8 @@ def _read_group(
         module, role = dep.target.module, _role(graph, dep)
         if _reaches_output(dep.target) and role != "consumer":
             reasons.append(_REACHES_OUTPUT)
+        if dep.target.type in _FIXED_SIZES:
+            reasons.append("its channels are split by chunk, split or a slice of a fixed size")
         if role is None:
             continue
         name = names.get(module, "a bare parameter")
@@ -232,9 +241,7 @@ def trace_groups(
 ) -> ChannelGroups:
     """Trace a model and return its groups; see ``build_groups``."""
     run = forward or call
-    names: dict[Any, str] = {
-        module: plain_name(name) for name, module in model.named_modules()
-    }
+    names: dict[Any, str] = {module: plain_name(name) for name, module in model.named_modules()}
     names |= {parameter: name for name, parameter in model.named_parameters()}
     tied = _tied_layers(model)
     with untouched(model):

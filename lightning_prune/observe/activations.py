@@ -12,11 +12,16 @@ from torch import Tensor, nn
 from lightning_prune.functional.matching import cell_of
 from lightning_prune.functional.moments import ClassMoments, class_moments, merge_moments
 from lightning_prune.functional.objects import ObjectSamples
+from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.trace import untouched
 from lightning_prune.observe.background import add_background
-from lightning_prune.graph.names import modules_by_name
 
 Matching = Literal["detected", "all"]
+Cells = dict[tuple[int, int], tuple[Tensor, Tensor]]
+"""Row and column of each object, by height and width of the feature map."""
+
+_PENDING = 1 << 22
+"""Values (objects times channels) that are gathered before they become statistics: 16 MB."""
 
 
 @dataclass
@@ -24,7 +29,7 @@ class ObjectActivations:
     """Class-wise statistics of layer outputs at the objects of a data set.
 
     Only count, mean, variance and mean absolute value per class are kept, so that memory is
-    O(C K) whatever the number of images.
+    O(C K) whatever the number of images. The statistics are complete when ``watch`` has ended.
 
     Attributes:
         layers: Names of the observed layers.
@@ -39,7 +44,9 @@ class ObjectActivations:
     moments: ClassMoments | None = None
     objects: int = 0
     matched: int = 0
-    _features: dict[str, list[Tensor]] = field(default_factory=dict, repr=False)
+    _features: dict[str, list[tuple[Tensor, int]]] = field(default_factory=dict, repr=False)
+    _copied: set[str] = field(default_factory=set, repr=False)
+    _pending: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
 
     def of(self, layer: str) -> ClassMoments | None:
         """Return the statistics of one layer, or None where no object was seen."""
@@ -71,12 +78,35 @@ class ObjectActivations:
             for handle in handles:
                 handle.remove()
             self._features.clear()
+            self._merge_pending()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            self._features.setdefault(name, []).append(output.detach())
+    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+            if not isinstance(output, Tensor):
+                raise TypeError(f"layer {name!r} gives a {type(output).__name__}, not a tensor")
+            output = output.detach().clone() if name in self._copied else output.detach()
+            version = 0 if output.is_inference() else output._version
+            if isinstance(module, nn.Linear) and output.ndim > 2:
+                output = output.movedim(-1, 1)  # (B, tokens, C)
+            self._features.setdefault(name, []).append((output, version))
 
         return keep
+
+    def copy_overwritten(self) -> bool:
+        """Copy from now on what a later layer overwrites (``ReLU(inplace=True)``).
+
+        Returns:
+            True where the last forward pass overwrote an output for the first time: run it again.
+        """
+        fresh = {
+            name
+            for name, calls in self._features.items()
+            if any(not o.is_inference() and o._version != version for o, version in calls)
+        }
+        self._copied |= fresh
+        if fresh:
+            self._features.clear()
+        return bool(fresh)
 
     def update(self, samples: ObjectSamples, matching: Matching = "detected") -> None:
         """Add the objects of the batch that the hooked model has just seen.
@@ -87,31 +117,53 @@ class ObjectActivations:
         self.objects += len(samples.label)
         self.matched += int(samples.correct.sum())
         if matching == "detected":
-            chosen = samples.correct
-            samples = ObjectSamples(*(v if v is None else v[chosen] for v in samples))
+            samples = _only(samples, samples.correct)
         if len(samples.label) == 0:
             self._features.clear()
             return
-        rows = []
+        rows, cells = [], Cells()
         for name in self.layers:
             if name not in self._features:
                 raise ValueError(f"layer {name!r} did not run in the forward pass")
-            rows.append([read_objects(output, samples, name) for output in self._features[name]])
+            calls = self._features[name]
+            rows.append([read_objects(output, samples, name, cells) for output, _ in calls])
         self._features.clear()
         self.widths = tuple(parts[0].shape[1] for parts in rows)
         for call in range(max(len(parts) for parts in rows)):
             # A layer that runs fewer times than another repeats its last call.
             values = torch.cat([parts[min(call, len(parts) - 1)] for parts in rows], dim=1)
-            classes = int(samples.label.max()) + 1
-            part = class_moments(values, samples.label, classes)
-            self.moments = part if self.moments is None else merge_moments(self.moments, part)
+            self._pending.append((values, samples.label))
+        if sum(values.numel() for values, _ in self._pending) >= _PENDING:
+            self._merge_pending()
+
+    def _merge_pending(self) -> None:
+        """Turn the vectors that wait into statistics: many at once, as merging costs O(C K)."""
+        if not self._pending:
+            return
+        values, label = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
+        self._pending.clear()
+        part = class_moments(values, label, int(label.max()) + 1)
+        self.moments = part if self.moments is None else merge_moments(self.moments, part)
 
 
-def read_objects(output: Tensor, samples: ObjectSamples, name: str = "layer") -> Tensor:
+def _only(samples: ObjectSamples, chosen: Tensor) -> ObjectSamples:
+    places = (None if v is None else v[chosen] for v in samples[3:])
+    return ObjectSamples(*(v[chosen] for v in samples[:3]), *places)
+
+
+def read_objects(
+    output: Tensor, samples: ObjectSamples, name: str = "layer", cells: Cells | None = None
+) -> Tensor:
     """Read the channel vectors (M, C) of M objects from a layer output (B, C, ...).
 
     At the cell of the object's centre, or the spatial mean where samples have no position; a
     linear layer's output (B, C) is taken as it is.
+
+    Args:
+        output: What the layer gave.
+        samples: The objects of the batch.
+        name: The layer's name, for messages.
+        cells: Cells of these objects in other layers' outputs, by (H, W); completed here.
 
     Raises:
         ValueError: positions are given but the output is not (B, C, H, W).
@@ -131,7 +183,11 @@ def read_objects(output: Tensor, samples: ObjectSamples, name: str = "layer") ->
             f"{name} has an output of shape {tuple(output.shape)}: objects with a position can "
             "only be read from (B, C, H, W)"
         )
-    row, column = cell_of(samples.x, samples.y, output.shape[3], output.shape[2])
+    cells = {} if cells is None else cells
+    height, width = output.shape[2:]
+    if (height, width) not in cells:
+        cells[height, width] = cell_of(samples.x, samples.y, width, height)
+    row, column = cells[height, width]
     return output[samples.image, :, row, column]
 
 
@@ -172,6 +228,8 @@ def collect_activations(
         model.eval()
         for batch in batches:
             outputs = forward(model, batch)
+            if found.copy_overwritten():
+                outputs = forward(model, batch)
             samples = samples_of(batch, outputs)
             if background is not None:
                 samples = add_background(samples, background, generator)

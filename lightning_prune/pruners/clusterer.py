@@ -53,7 +53,9 @@ class ChannelClusterer:
             if getattr(self, key) not in names:
                 raise ValueError(f"{key}={getattr(self, key)!r}: allowed are {', '.join(names)}")
         if self.perplexity <= 0:
-            raise ValueError(f"perplexity={self.perplexity}: pass a positive number, for example 10")
+            raise ValueError(
+                f"perplexity={self.perplexity}: pass a positive number, for example 10"
+            )
 
     def cluster(self, group: Group, moments: Mapping[str, ClassMoments]) -> ChannelClustering:
         """Return the clusters of a group's channels for every k, with the knee."""

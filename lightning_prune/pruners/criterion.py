@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.moments import ClassMoments
 from lightning_prune.functional.clustering import ChannelClustering
+from lightning_prune.functional.moments import ClassMoments
 from lightning_prune.graph.groups import Group
 
 

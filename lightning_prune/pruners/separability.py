@@ -46,7 +46,7 @@ class Separability(Criterion):
         return weight_norm(model, group, 2 if self.weight == "l2" else 1)
 
     def choose(self, evidence: Evidence, width: int) -> Tensor:
-        """Return one channel per cluster of ``width`` clusters; by weight alone without clusters."""
+        """Return one channel per cluster of ``width``; by weight alone without clusters."""
         if evidence.clustering is None:
             return super().choose(evidence, width)
         weights = self.importance(evidence)

@@ -19,8 +19,10 @@ _LARGEST_RECORD = 1 << 24
 
 
 def _shapes(module: nn.Module) -> dict[str, list[int]]:
-    tensors = [*module.named_parameters(remove_duplicate=False)]
-    tensors += module.named_buffers(remove_duplicate=False)
+    tensors: list[tuple[str, Tensor]] = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
     return {plain_name(name): list(value.shape) for name, value in tensors}
 
 
@@ -106,7 +108,8 @@ def read_record(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, An
         record = json.loads(bytes(raw.cpu().tolist()).decode())
         if record["version"] != 1:
             raise ValueError(f"version {record['version']}: this lightning_prune reads version 1")
-        assert isinstance(record["dense"], dict) and isinstance(record["attributes"], dict)
+        assert isinstance(record["dense"], dict)
+        assert isinstance(record["attributes"], dict)
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise ValueError(
             f"{prefix + RECORD} in the state dict is unreadable ({error}): the file was altered"

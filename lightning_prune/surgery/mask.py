@@ -12,8 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from lightning_prune.graph.groups import ChannelGroups, Group
 from lightning_prune.graph.layers import channel_dims
-from lightning_prune.plan import PruningPlan
 from lightning_prune.graph.names import modules_by_name
+from lightning_prune.plan import PruningPlan
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -43,7 +43,9 @@ def removed_positions(group: Group, plan: PruningPlan) -> Iterator[tuple[str, st
         yield member.layer, member.role, member.index[gone[member.channel]]
 
 
-def channel_slices(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> list[ChannelSlice]:
+def channel_slices(
+    model: nn.Module, groups: ChannelGroups, plan: PruningPlan
+) -> list[ChannelSlice]:
     """List every part of every tensor that belongs to a removed channel, statistics included.
 
     Raises:
@@ -111,9 +113,7 @@ class ChannelMask:
         def after_step(*_: Any) -> None:
             self.apply()
 
-        self._handles = [
-            optimizer.register_step_post_hook(after_step) for optimizer in optimizers
-        ]
+        self._handles = [optimizer.register_step_post_hook(after_step) for optimizer in optimizers]
 
     def release(self) -> None:
         """Stop holding; the zeros stay until training changes them."""

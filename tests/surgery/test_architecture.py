@@ -48,7 +48,8 @@ def test_wider_file_into_narrower_live_model_and_reverse():
     narrower.load_state_dict(narrow.state_dict())
     assert str(narrower) == str(narrow)
     narrower.load_state_dict(dense.state_dict())
-    assert str(narrower) == str(dense) and RECORD not in narrower.state_dict()
+    assert str(narrower) == str(dense)
+    assert RECORD not in narrower.state_dict()
     narrower.load_state_dict(narrow.state_dict())
     assert str(narrower) == str(narrow)
 
@@ -66,7 +67,8 @@ def test_frozen_stays_frozen_and_dtype_follows_the_live_module():
     fresh = tracked(Chain).double()
     fresh.conv1.weight.requires_grad_(False)
     fresh.load_state_dict(pruned(Chain).state_dict())
-    assert not fresh.conv1.weight.requires_grad and fresh.conv2.weight.dtype == torch.float64
+    assert not fresh.conv1.weight.requires_grad
+    assert fresh.conv2.weight.dtype == torch.float64
 
 
 def test_averaged_copies_and_deep_copies_load_too():
@@ -95,10 +97,14 @@ def test_other_architectures_keep_the_strict_error():
     fresh_head = nn.Linear(10, 7)
     other = make(Chain)
     other.head = fresh_head
-    with pytest.raises(RuntimeError, match="size mismatch for head.weight"):
+    with pytest.raises(RuntimeError, match=r"size mismatch for head\.weight"):
         fresh.load_state_dict(other.state_dict())
     wide = make(Chain)
-    wide.conv1, wide.act, wide.conv2 = nn.Conv2d(3, 16, 3, padding=1), nn.PReLU(16), nn.Conv2d(16, 12, 3, 2, 1)
+    wide.conv1, wide.act, wide.conv2 = (
+        nn.Conv2d(3, 16, 3, padding=1),
+        nn.PReLU(16),
+        nn.Conv2d(16, 12, 3, 2, 1),
+    )
     wide = track_architecture(wide)
     groups = build_groups(wide, EXAMPLE)
     cut_channels(wide, groups, random_plan(groups))
@@ -109,7 +115,11 @@ def test_other_architectures_keep_the_strict_error():
 
 @pytest.mark.parametrize(
     "record",
-    [torch.zeros(3, dtype=torch.uint8), torch.zeros(3), torch.tensor(list(b'{"version":9}'), dtype=torch.uint8)],
+    [
+        torch.zeros(3, dtype=torch.uint8),
+        torch.zeros(3),
+        torch.tensor(list(b'{"version":9}'), dtype=torch.uint8),
+    ],
 )
 def test_an_altered_record_is_one_clear_error(record):
     with pytest.raises(ValueError, match="unreadable"):
@@ -118,5 +128,7 @@ def test_an_altered_record_is_one_clear_error(record):
 
 def test_resize_reports_what_changed():
     net = make(Chain)
-    assert resize_to(net, {"conv1.weight": torch.zeros(4, 3, 3, 3), "nothing": torch.zeros(1)}) == ["conv1.weight"]
+    assert resize_to(net, {"conv1.weight": torch.zeros(4, 3, 3, 3), "nothing": torch.zeros(1)}) == [
+        "conv1.weight"
+    ]
     assert net.conv1.out_channels == 4

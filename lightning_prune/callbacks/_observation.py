@@ -1,0 +1,67 @@
+"""Object activations of a model in training, over all processes."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import lightning.pytorch as pl
+
+from lightning_prune.callbacks._data import collection_batches, forward_batch, samples_function
+from lightning_prune.callbacks._trainer_surgery import forward_context, gather
+from lightning_prune.observe.activations import (
+    Matching,
+    ObjectActivations,
+    collect_activations,
+    merge_activations,
+)
+
+Background = bool | Literal["auto"]
+
+
+def background_class(
+    wanted: Background, trainer: pl.Trainer, pl_module: pl.LightningModule
+) -> int | None:
+    """Return the class that background cells get: the number of object classes; None: no cells.
+
+    Raises:
+        ValueError: background is wanted, but nothing says how many classes there are.
+    """
+    if wanted is False:
+        return None
+    owners = (pl_module, getattr(trainer, "datamodule", None))
+    known = [n for n in (getattr(o, "num_classes", None) for o in owners) if n is not None]
+    if wanted == "auto":
+        return 1 if known and known[0] == 1 else None
+    if not known:
+        raise ValueError(
+            "background=true needs num_classes on the LightningModule or the DataModule"
+        )
+    return int(known[0])
+
+
+def observe_objects(
+    trainer: pl.Trainer,
+    pl_module: pl.LightningModule,
+    layers: Sequence[str],
+    *,
+    images: int | None,
+    matching: Matching,
+    background: Background,
+    seed: int,
+) -> ObjectActivations:
+    """Gather the object activations of some layers from about ``images`` training images.
+
+    Every process reads its share; all of them return the merged result.
+    """
+    with forward_context(trainer):
+        part = collect_activations(
+            pl_module,
+            collection_batches(trainer, pl_module, images),
+            layers,
+            samples_function(pl_module),
+            forward_batch,
+            matching=matching,
+            background=background_class(background, trainer, pl_module),
+            seed=seed + trainer.global_rank,
+            warn=False,
+        )
+    return merge_activations(gather(trainer, part))
