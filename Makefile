@@ -57,7 +57,7 @@ $(EXTRA_STAMP): pyproject.toml
 	  echo "scikit-learn-extra needs Python 3.11: say PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(EXTRA_VENV)
 	$(EXTRA_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	  'numpy<2' 'scikit-learn<1.6' 'scikit-learn-extra>=0.3' torch kneed numba pytest
+	  'numpy<2' 'scikit-learn<1.6' 'scikit-learn-extra>=0.3' 'torch==2.13.*' kneed numba pytest
 	@touch $@
 
 test-sklearn-extra: $(EXTRA_STAMP)

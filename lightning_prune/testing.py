@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch import nn
 
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
-from lightning_prune.graph.trace import call, untouched
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
 
@@ -50,7 +49,7 @@ def check_prunable(
             are replaced by noise.
         ratio: Fraction of every group's channels that is removed, in (0, 1).
         seed: Seed of the choice and of the noise.
-        tolerance: Largest difference allowed, relative to the largest output (at least 1).
+        tolerance: Largest difference allowed, as a fraction of the largest output.
 
     Raises:
         ValueError: the ratio is out of range, or the model cannot be traced.
@@ -65,14 +64,7 @@ def check_prunable(
         raise ValueError(f"ratio={ratio} is outside (0, 1): pass the fraction to remove")
     generator = torch.Generator().manual_seed(seed)
     net = copy.deepcopy(model)
-    example = tree_map(
-        lambda v: (
-            torch.rand(v.shape, generator=generator).to(v)
-            if isinstance(v, Tensor) and v.is_floating_point()
-            else v
-        ),
-        example_input,
-    )
+    example = noise_like(example_input, seed)
     groups = build_groups(net, example)
     keep, channels = {}, {}
     for name, group in groups.items():
@@ -82,10 +74,9 @@ def check_prunable(
     plan = PruningPlan(keep, channels)
     macs = MacModel.of(net, groups, example)
     ChannelMask(net, groups, plan).apply()
-    masked = _outputs(net, example)
+    masked = eval_outputs(net, example)
     cut_channels(net, groups, plan)
-    cut = _outputs(net, example)
-    worst = max((_relative(a, b) for a, b in zip(masked, cut, strict=True)), default=0.0)
+    worst = largest_difference(masked, eval_outputs(net, example))
     if not worst <= tolerance:
         raise AssertionError(
             f"the cut model differs from the masked one by {worst:.3g} (allowed {tolerance:.3g}): "
@@ -95,15 +86,3 @@ def check_prunable(
     if counted != predicted:
         raise AssertionError(f"the cut model has {counted} MACs, predicted were {predicted}")
     return Prunability(len(groups), dict(groups.refused), worst, macs.total, counted)
-
-
-def _outputs(model: nn.Module, example: Any) -> list[Tensor]:
-    with untouched(model), torch.no_grad():
-        model.eval()
-        return [v for v in tree_leaves(call(model, example)) if isinstance(v, Tensor)]
-
-
-def _relative(a: Tensor, b: Tensor) -> float:
-    if not a.numel():
-        return 0.0
-    return float((a.float() - b.float()).abs().max()) / max(1.0, float(a.float().abs().max()))

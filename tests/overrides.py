@@ -22,8 +22,15 @@ TINY_FOLDER = [
     *(word for word in TINY if not word.startswith("data.")),
 ]
 # After two steps a model finds no object yet: channels are chosen by all of them, in the
-# quickest embedding.
-TINY_PRUNING = ["pruning.masker.matching=all", "pruning.masker.clusterer.embedding=pca"]
+# quickest embedding and in one step.
+TINY_PRUNING = [
+    "pruning.masker.matching=all",
+    "pruning.masker.clusterer.embedding=pca",
+    "pruning.masker.layers_per_step=null",
+    "pruning.masker.hold_epochs=1",
+]
+# A few layers, each at its own knee.
+FEW_LAYERS = ["pruning.masker.layers=[network.backbone.p5.*]", "pruning.masker.mac_target=null"]
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [
     "ignore:classes with fewer than 10 matched objects",

@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from lightning_prune.cli.train import main
-from tests.overrides import TINY, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
+from tests.overrides import FEW_LAYERS, TINY, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def test_command(
         make_checkpoint(call, tmp_path)
         tiny = [*TINY, "dense_epochs=2"]
     if "+pruning=" in line:
-        tiny = [*tiny, *TINY_PRUNING]
+        tiny = [*tiny, *TINY_PRUNING, *FEW_LAYERS]
     if "best.pt" in line:
         make_weights(tmp_path)
     capsys.readouterr()

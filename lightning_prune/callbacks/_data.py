@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, IterableDataset, Subset
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 from lightning_prune.callbacks._trainer_surgery import on_device
 from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.graph.trace import untouched
-from lightning_prune.observe.classifier import classifier_samples
+from lightning_prune.observe.classifier import classifier_objects, classifier_samples
 
 
 def inputs_of(batch: Any) -> Any:
@@ -33,6 +32,17 @@ def samples_function(pl_module: pl.LightningModule) -> Callable[[Any, Any], Obje
     return own if callable(own) else classifier_samples
 
 
+def objects_function(pl_module: pl.LightningModule) -> Callable[[Any], ObjectSamples] | None:
+    """Return what names a batch's objects before the forward pass, or None where nothing does.
+
+    The module's own ``object_positions``, or the default for classifiers.
+    """
+    own: Callable[[Any], ObjectSamples] | None = getattr(pl_module, "object_positions", None)
+    if own is not None:
+        return own
+    return None if callable(getattr(pl_module, "object_samples", None)) else classifier_objects
+
+
 def example_input(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any | None:
     """Return an input to trace with, on the module's device; None while there is none yet.
 
@@ -45,20 +55,8 @@ def example_input(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any | N
         # A loader's iterator draws from the random state, which training must find as it was.
         with untouched(pl_module):
             example = inputs_of(next(iter(collection_batches(trainer, pl_module, 1))))
-    moved = trainer.strategy.batch_to_device(example)
+    moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(example))
     return tree_map(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, moved)
-
-
-def noise_like(example: Any) -> Any:
-    """Return seeded noise of an example's shape: zeros would hide what the weights do."""
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return value
-        return torch.rand(value.shape, generator=generator).to(value)
-
-    return tree_map(noise, example)
 
 
 def _collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterable[Any]:

@@ -5,7 +5,12 @@ from typing import Literal
 
 import lightning.pytorch as pl
 
-from lightning_prune.callbacks._data import collection_batches, forward_batch, samples_function
+from lightning_prune.callbacks._data import (
+    collection_batches,
+    forward_batch,
+    objects_function,
+    samples_function,
+)
 from lightning_prune.callbacks._trainer_surgery import forward_context, gather
 from lightning_prune.observe.activations import (
     Matching,
@@ -59,6 +64,7 @@ def observe_objects(
             layers,
             samples_function(pl_module),
             forward_batch,
+            objects_of=objects_function(pl_module),
             matching=matching,
             background=background_class(background, trainer, pl_module),
             seed=seed + trainer.global_rank,

@@ -1,12 +1,13 @@
 """All that the callbacks need of Lightning's private parts, and nothing else."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import nn
 from torch.optim import Optimizer
@@ -26,7 +27,9 @@ def refuse_strategy(trainer: pl.Trainer) -> None:
         ValueError: the strategy is neither one device nor DDP.
     """
     strategy = trainer.strategy
-    if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
+    plain = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+    # Lightning derives it from DDPStrategy, although it partitions optimizers and parameters.
+    if not plain or isinstance(strategy, DeepSpeedStrategy):
         raise ValueError(
             f"{type(strategy).__name__} shards or wraps parameters in a way that channels cannot "
             "be cut from: use strategy='ddp' or a single device"
@@ -68,6 +71,20 @@ def mask_averages(trainer: pl.Trainer, groups: ChannelGroups, plan: PruningPlan)
     """Zero the planned channels in averaged copies: later averages of zeros stay zero."""
     for copy in averaged_copies(trainer):
         ChannelMask(copy, groups, plan).apply()
+
+
+def save_validated_weights(trainer: pl.Trainer, path: str) -> None:
+    """Save a weights-only checkpoint of the model that validation sees: the average, if any.
+
+    ``trainer.save_checkpoint(path, weights_only=True)`` leaves averages out, and a full checkpoint
+    from the start of an epoch does not resume where it was written.
+    """
+    checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=True)
+    for callback in getattr(trainer, "callbacks"):  # noqa: B009
+        if isinstance(callback, WeightAveraging) and callback._average_model is not None:
+            checkpoint["state_dict"] = callback._average_model.module.state_dict()
+    trainer.strategy.save_checkpoint(checkpoint, path)
+    trainer.strategy.barrier("save_validated_weights")
 
 
 def _restart_averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -124,11 +141,12 @@ def gather(trainer: pl.Trainer, value: Any) -> list[Any]:
 
 
 def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[Any]:
-    """Move batches to the device as the Trainer itself does."""
+    """Give batches the device and the precision that the Trainer itself gives them."""
     module = trainer.lightning_module
     for batch in batches:
+        converted = trainer.precision_plugin.convert_input(batch)
         yield trainer.strategy.batch_to_device(
-            module._on_before_batch_transfer(batch, dataloader_idx=0)
+            module._on_before_batch_transfer(converted, dataloader_idx=0)
         )
 
 
@@ -153,6 +171,22 @@ def clear_optimizers(trainer: pl.Trainer) -> None:
 def rebuild_optimizers(trainer: pl.Trainer) -> None:
     """Call ``configure_optimizers`` anew."""
     trainer.strategy.setup_optimizers(trainer)
+
+
+def remaining_steps(trainer: pl.Trainer) -> int | None:
+    """Return the number of optimizer steps until training ends, or None where nobody knows."""
+    total = trainer.estimated_stepping_batches
+    # Without a known length of the loader Lightning answers max_steps, which may be -1.
+    if not math.isfinite(total) or total <= trainer.global_step:
+        return None
+    return int(total) - trainer.global_step
+
+
+def steps_per_epoch(trainer: pl.Trainer) -> float:
+    """Return the number of optimizer steps of an epoch; of those so far where nobody knows."""
+    if math.isfinite(trainer.num_training_batches):
+        return trainer.num_training_batches / trainer.accumulate_grad_batches
+    return trainer.global_step / max(1, trainer.current_epoch)
 
 
 def restart_schedules(

@@ -48,4 +48,6 @@ class ExponentialMovingAverage(WeightAveraging):
             return
         # The counter lives on the device: reading it as a number once per step is the one
         # synchronisation that Lightning's own callback makes too.
-        torch._foreach_lerp_(averaged, current, 1 - self.decay_after(int(updates)))
+        # Under half or double precision the copy is older than the model's conversion.
+        same = [value.to(averaged[0].dtype) for value in current]
+        torch._foreach_lerp_(averaged, same, 1 - self.decay_after(int(updates)))

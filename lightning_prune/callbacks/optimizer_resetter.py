@@ -10,7 +10,9 @@ from lightning_prune.callbacks._trainer_surgery import (
     clear_optimizers,
     initial_rates,
     rebuild_optimizers,
+    remaining_steps,
     restart_schedules,
+    steps_per_epoch,
 )
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.functional.schedule import Decay, learning_rate_factor
@@ -29,7 +31,7 @@ class OptimizerResetter(PruningStage):
         rebuild: Call ``configure_optimizers`` anew instead (its own schedule starts again too).
         restart_lr: Replace the schedules by a warm-up and a decay over the remaining steps.
         lr_scale: Peak learning rate as a multiple of the one the run started with.
-        warmup_epochs: Length of the warm-up in epochs.
+        warmup_epochs: Length of the warm-up in epochs, at most a third of the recovery.
         final_lr: Learning rate at the end as a fraction of the peak.
         decay: ``cosine``, ``linear`` or ``constant``.
 
@@ -85,18 +87,19 @@ class OptimizerResetter(PruningStage):
                 "module steps its own schedulers"
             )
             return
-        remaining = trainer.estimated_stepping_batches - trainer.global_step
-        epochs = (trainer.max_epochs or 0) - trainer.current_epoch
-        if remaining == float("inf") or epochs <= 0:
+        remaining = remaining_steps(trainer)
+        if remaining is None:
             rank_zero_warn(
-                "OptimizerResetter(restart_lr=True) needs max_epochs to know the recovery's length"
+                "OptimizerResetter(restart_lr=True) needs max_epochs (and a training loader with a "
+                "length) or max_steps to know the recovery's length: the schedule is left as it is"
             )
             return
         rates = initial_rates(trainer.optimizers)
+        warmup = round(self.warmup_epochs * steps_per_epoch(trainer))
         self._restart = {
             "rates": [[rate * self.lr_scale for rate in group] for group in rates],
-            "warmup": round(self.warmup_epochs * remaining / epochs),
-            "total": int(remaining),
+            "warmup": min(warmup, remaining // 3),
+            "total": remaining,
         }
         self._install(trainer, self._restart)
 

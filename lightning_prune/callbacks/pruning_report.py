@@ -1,7 +1,8 @@
 """What pruning did, layer by layer, and what it cost and gained."""
 
 import copy
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -10,15 +11,21 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
+from tqdm.auto import tqdm
 
 import lightning_prune
-from lightning_prune.callbacks._data import example_input, noise_like
+from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.graph.groups import ChannelGroups
 from lightning_prune.graph.macs import count_macs
+from lightning_prune.pruners.sequential import GroupDecision
+from lightning_prune.report.figures import write_figure, write_selection
 from lightning_prune.report.files import write_json
 from lightning_prune.report.latency import measure_latency
 from lightning_prune.report.layers import layer_rows
+from lightning_prune.report.model_figure import model_figure
 from lightning_prune.report.table import print_report
+from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
 
 Side = Literal["dense", "pruned"]
@@ -37,26 +44,34 @@ class PruningReport(PruningStage):
             ``default_root_dir``.
         latency_rounds: Forward passes per model in the latency measurement; 0: not measured.
         show: Print the table when training ends.
+        figures: Draw ``figures/<group>.png`` when a group's channels are chosen, and
+            ``figures/overview.png`` whenever the report is written.
 
     Raises:
         ValueError: a negative number of rounds.
     """
 
     def __init__(
-        self, folder: str | None = None, latency_rounds: int = 11, show: bool = True
+        self,
+        folder: str | None = None,
+        latency_rounds: int = 11,
+        show: bool = True,
+        figures: bool = True,
     ) -> None:
         if latency_rounds < 0:
             raise ValueError(f"latency_rounds={latency_rounds}: pass 0 (not measured) or more")
         self.folder = folder
         self.latency_rounds = latency_rounds
         self.show = show
+        self.figures = figures
+        self._drawn: set[str] = set()
         self.content: dict[str, Any] = {
             "dense": _empty_side(),
             "pruned": _empty_side(),
             "layers": [],
             "cut": None,
         }
-        self._dense: nn.Module | None = None
+        self._validated: dict[str, float] = {}
 
     def add_metrics(self, side: Side, metrics: Mapping[str, float]) -> None:
         """Add metrics of the dense or the pruned model, such as those of a test."""
@@ -64,9 +79,14 @@ class PruningReport(PruningStage):
         self.content[side]["metrics"].update(numbers)
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``pruning_report.json`` into a folder, atomically, and return its path."""
+        """Write ``pruning_report.json`` and the overview into a folder; return the former's path.
+
+        Each file is written whole or not at all.
+        """
         path = Path(folder) / "pruning_report.json"
         write_json(path, self.content)
+        if self.figures and self.content["layers"]:
+            write_figure(Path(folder) / "figures" / "overview.png", model_figure(self.content))
         return path
 
     @rank_zero_only
@@ -84,19 +104,14 @@ class PruningReport(PruningStage):
         self.content["device"] = str(pl_module.device)
         if self.content["dense"]["macs"] is not None:
             return
-        example = example_input(trainer, pl_module)
-        self._measure("dense", pl_module, example)
-        if self.latency_rounds:
-            # Shapes only: the copy costs no memory while the dense model trains.
-            self._dense = copy.deepcopy(pl_module).to("meta")
+        self._measure("dense", pl_module, example_input(trainer, pl_module))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the last metrics of the dense model when the first mask appears."""
-        if not self.content["layers"]:
-            rows = self._rows(trainer)
-            if any(row["status"] != "left" for row in rows):
-                self.add_metrics("dense", _validation_metrics(trainer))
-        self.content["layers"] = self._rows(trainer) or self.content["layers"]
+        for masker in _maskers(trainer):
+            if masker.groups is not None:
+                self._record(trainer, masker.decisions, masker.groups, pl_module)
+                self._draw(trainer, masker)
 
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
@@ -108,21 +123,28 @@ class PruningReport(PruningStage):
             "global_step": trainer.global_step,
             "output_difference": pruned.output_difference,
         }
+        masked = pl_module if pruned.masked is None else pruned.masked
+        for masker in _maskers(trainer):
+            # A masker whose masks and cut fall on one epoch is seen here for the first time.
+            self._record(trainer, masker.decisions, pruned.groups, masked)
+            self._draw(trainer, masker)
         self._measure("pruned", pl_module, example)
-        if self._dense is not None:
-            dense = self._dense.to_empty(device=pl_module.device)
-            for value in [*dense.parameters(), *dense.buffers()]:
-                value.data.zero_()
-            models = {"dense": dense, "pruned": pl_module}
+        if self.latency_rounds and pruned.masked is not None:
+            # The masked copy is as wide as the dense model and computes what the cut one does.
+            models = {"dense": pruned.masked, "pruned": pl_module}
             for side, taken in measure_latency(models, example, self.latency_rounds).items():
                 self.content[side]["latency_ms"] = taken
-            self._dense = None
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the metrics: Lightning forgets them where a run is resumed."""
+        if not trainer.sanity_checking:
+            self._validated = _validation_metrics(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Complete the report, write it and print it."""
         if not self.content["layers"]:
             return
-        self.add_metrics("pruned", _validation_metrics(trainer))
+        self.add_metrics("pruned", self._validated)
         if trainer.is_global_zero:
             self.write(self.folder or trainer.default_root_dir)
             if self.show:
@@ -130,24 +152,50 @@ class PruningReport(PruningStage):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the report as far as it is known."""
-        return {"content": copy.deepcopy(self.content)}
+        return {"content": copy.deepcopy(self.content), "validated": dict(self._validated)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the report of a resumed run."""
         self.content = copy.deepcopy(state_dict["content"])
+        self._validated = dict(state_dict["validated"])
 
-    def _rows(self, trainer: pl.Trainer) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
-        for callback in getattr(trainer, "callbacks"):  # noqa: B009 - not in Lightning's stubs
-            groups = getattr(callback, "groups", None)
-            decisions = getattr(callback, "decisions", None)
-            if groups is not None and decisions:
-                rows += layer_rows(decisions, groups)
-        return rows
+    def _record(
+        self,
+        trainer: pl.Trainer,
+        decisions: Sequence[GroupDecision],
+        groups: ChannelGroups,
+        model: nn.Module,
+    ) -> None:
+        """Take the decisions in, and the dense model's metrics when the first mask appears."""
+        if not decisions:
+            return
+        if not self.content["layers"]:
+            self.add_metrics("dense", self._validated)
+        new = layer_rows(decisions, groups, model)
+        names = {row["name"] for row in new}
+        old = [row for row in self.content["layers"] if row["name"] not in names]
+        self.content["layers"] = [*old, *new]
+
+    def _draw(self, trainer: pl.Trainer, masker: Any) -> None:
+        """Draw the groups whose channels were chosen since the last call."""
+        # Other maskers may cluster nothing; only rank 0 has clusters.
+        clusterings = getattr(masker, "clusterings", {})
+        new = [d for d in masker.decisions if d.group in clusterings.keys() - self._drawn]
+        if not self.figures or not trainer.is_global_zero:
+            return
+        folder = Path(self.folder or trainer.default_root_dir) / "figures"
+        for decision in tqdm(new, "Drawing", leave=False, disable=not new):
+            write_selection(folder, clusterings[decision.group], decision)
+            self._drawn.add(decision.group)
 
     def _measure(self, side: Side, model: nn.Module, example: Any) -> None:
         self.content[side]["parameters"] = sum(p.numel() for p in model.parameters())
         self.content[side]["macs"] = count_macs(model, example)
+
+
+def _maskers(trainer: pl.Trainer) -> list[Any]:
+    callbacks = getattr(trainer, "callbacks")  # noqa: B009 - absent from Lightning's stubs
+    return [c for c in callbacks if hasattr(c, "decisions") and hasattr(c, "groups")]
 
 
 def _empty_side() -> dict[str, Any]:
@@ -155,8 +203,6 @@ def _empty_side() -> dict[str, Any]:
 
 
 def _seed() -> int:
-    import os
-
     return int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
 
 

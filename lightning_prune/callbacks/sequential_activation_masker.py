@@ -12,6 +12,7 @@ from lightning_prune.callbacks._observation import Background, observe_objects
 from lightning_prune.callbacks._trainer_surgery import (
     broadcast,
     mask_averages,
+    save_validated_weights,
     stop_before_training,
 )
 from lightning_prune.callbacks.stage import PruningStage
@@ -62,8 +63,8 @@ class SequentialActivationMasker(PruningStage):
         background: Background cells as one more class: True, False, or ``auto``: where the data
             have one class only.
         dry_run: Print the plan, the widths and the resulting MACs, and stop before training.
-        dense_checkpoint: Where the dense run is saved before the first mask, weights as validated
-            (averaged, if they are) and all that a resume needs; None: nowhere.
+        dense_checkpoint: Where the dense model is saved before the first mask, its weights as they
+            are validated (averaged, if they are); None: nowhere.
         seed: Seed of the background cells.
 
     Raises:
@@ -244,9 +245,7 @@ class SequentialActivationMasker(PruningStage):
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         has_collection_loader(trainer, pl_module)
         if self.dense_checkpoint is not None:
-            # With weights alone Lightning would leave out averages, and save other weights than
-            # those that were validated.
-            trainer.save_checkpoint(self.dense_checkpoint, weights_only=False)
+            save_validated_weights(trainer, self.dense_checkpoint)
         if self._widths is None and self.mac_target is not None:
             self._widths = self._plan_widths(trainer, pl_module)
 

@@ -16,8 +16,8 @@ class PruningStage(Callback):
         Raises:
             ValueError: a strategy that shards parameters, or a callback in the wrong place.
         """
-        if stage != "fit":
-            return
-        refuse_strategy(trainer)
-        check_order(trainer, PruningStage)
+        # For validation and test too: ckpt_path may be a file of the cut model.
         track_architecture(pl_module)
+        if stage == "fit":
+            refuse_strategy(trainer)
+            check_order(trainer, PruningStage)

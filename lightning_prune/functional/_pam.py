@@ -98,12 +98,15 @@ def best_swap(
     reach: float,
     saved: Floats,
     touched: Ints,
+    stamp: Ints,
+    visit: int,
 ) -> tuple[int, float]:
     """Return the medoid best replaced by the candidate, and the change of the loss.
 
     ``cheapest`` is the medoid of the least removal loss, ``reach`` the largest distance to a second
     medoid: points beyond it cannot prefer the candidate. ``saved`` (k zeros, zeros again on
-    return) and ``touched`` (k) are working space.
+    return), ``touched`` (k) and ``stamp`` (k) are working space; ``visit`` is a number that no
+    earlier call with the same ``stamp`` had.
     """
     shared = 0.0
     count = 0
@@ -115,7 +118,9 @@ def best_swap(
         if d >= d_second[o]:
             continue
         i = near[o]
-        if saved[i] == 0.0:
+        # Not by saved[i] == 0: with equal distances a medoid may be touched and save nothing.
+        if stamp[i] != visit:
+            stamp[i] = visit
             touched[count] = i
             count += 1
         if d < d_near[o]:
@@ -147,6 +152,7 @@ def swap_to_optimum(diss: Floats, order: Ints, medoids: Ints) -> float:
     near, second = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
     d_near, d_second = np.empty(n), np.empty(n)
     saved, touched = np.zeros(k), np.empty(k, dtype=np.int64)
+    stamp, visit = np.full(k, -1, dtype=np.int64), 0
     refresh(np.arange(n), diss, order, medoids, slot, near, second, d_near, d_second)
     removal = removal_losses(near, d_near, d_second, k)
     cheapest = int(np.argmin(removal))
@@ -170,7 +176,10 @@ def swap_to_optimum(diss: Floats, order: Ints, medoids: Ints) -> float:
             reach,
             saved,
             touched,
+            stamp,
+            visit,
         )
+        visit += 1
         if change >= -_TOLERANCE * loss:
             continue
         slot[medoids[i]] = -1

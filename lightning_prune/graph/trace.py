@@ -1,6 +1,7 @@
 """Reads channel groups out of torch-pruning's dependency graph."""
 
 import random
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,13 +47,28 @@ def call(model: nn.Module, example_input: Any) -> Any:
 
 
 @contextmanager
+def _eager() -> Iterator[None]:
+    # Nothing was compiled where this was never imported; importing it takes seconds.
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        # A FLOP counter's hooks are global; its double count of the wrapper does not matter.
+        warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are")
+        yield
+
+
+@contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards."""
+    """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
+
+    What ``torch.compile`` compiled runs eagerly meanwhile: compiled code does not call hooks.
+    """
     python, numpy = random.getstate(), np.random.get_state()
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
-    with torch.random.fork_rng(devices):
+    with torch.random.fork_rng(devices), _eager():
         try:
             yield
         finally:
@@ -68,7 +84,7 @@ def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
     """Return the names of the leaf layers in the order in which a forward pass ends them."""
     order: dict[str, None] = {}
     handles = [
-        module.register_forward_hook(lambda *_, name=name: order.setdefault(name))
+        module.register_forward_hook(lambda *_, name=name: order.setdefault(plain_name(name)))
         for name, module in model.named_modules()
         if not any(True for _ in module.children())
     ]
@@ -179,7 +195,7 @@ def _read_group(
         if _reaches_output(dep.target) and role != "consumer":
             reasons.append(_REACHES_OUTPUT)
         if dep.target.type in _FIXED_SIZES:
-            reasons.append("its channels are split by chunk, split or a slice of a fixed size")
+            reasons.insert(0, "its channels are split by chunk, split or a slice of a fixed size")
         if role is None:
             continue
         name = names.get(module, "a bare parameter")

@@ -235,6 +235,16 @@ class DetectionModule(L.LightningModule):
             sync_dist=True,
         )
 
+    def object_positions(self, batch: Batch) -> ObjectSamples:
+        """Tell where the objects of a batch are, before the network has seen it.
+
+        Feature maps can then be read as they come; ``correct`` is True throughout.
+        """
+        targets = batch[1]
+        image, x, y, width, height = targets["image"], *targets["box"].float().unbind(1)
+        found = torch.ones_like(image, dtype=torch.bool)
+        return ObjectSamples(image, targets["label"], found, x, y, width, height)
+
     @torch.no_grad()
     def object_samples(self, batch: Batch, outputs: Tensor) -> ObjectSamples:
         """Tell for every object of a batch where it is and whether the network found it.
@@ -256,8 +266,7 @@ class DetectionModule(L.LightningModule):
         size = box.new_tensor([images.shape[3], images.shape[2]]).repeat(2)
         corners = box_convert(box * size, "cxcywh", "xyxy")
         match = match_objects(found.box[keep], key[keep], corners, image * classes + label)
-        x, y, width, height = box.unbind(1)
-        return ObjectSamples(image, label, match >= 0, x, y, width, height)
+        return self.object_positions(batch)._replace(correct=match >= 0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimizer and a schedule that steps with it.

@@ -9,17 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.matching import cell_of
 from lightning_prune.functional.moments import ClassMoments, class_moments, merge_moments
 from lightning_prune.functional.objects import ObjectSamples
-from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.trace import untouched
 from lightning_prune.observe.background import add_background
+from lightning_prune.observe.reader import LayerReader
 
 Matching = Literal["detected", "all"]
-Cells = dict[tuple[int, int], tuple[Tensor, Tensor]]
-"""Row and column of each object, by height and width of the feature map."""
-
 _PENDING = 1 << 22
 """Values (objects times channels) that are gathered before they become statistics: 16 MB."""
 
@@ -44,9 +40,11 @@ class ObjectActivations:
     moments: ClassMoments | None = None
     objects: int = 0
     matched: int = 0
-    _features: dict[str, list[tuple[Tensor, int]]] = field(default_factory=dict, repr=False)
-    _copied: set[str] = field(default_factory=set, repr=False)
     _pending: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
+    _reader: LayerReader = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._reader = LayerReader(self.layers)
 
     def of(self, layer: str) -> ClassMoments | None:
         """Return the statistics of one layer, or None where no object was seen."""
@@ -67,72 +65,37 @@ class ObjectActivations:
         Raises:
             KeyError: the model has no layer of one of the names.
         """
-        modules = modules_by_name(model)
-        unknown = [name for name in self.layers if name not in modules]
-        if unknown:
-            raise KeyError(f"no layer {unknown[0]!r} in {type(model).__name__}")
-        handles = [modules[name].register_forward_hook(self._hook(name)) for name in self.layers]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            self._features.clear()
-            self._merge_pending()
+        with self._reader.watch(model):
+            try:
+                yield
+            finally:
+                self._merge_pending()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor):
-                raise TypeError(f"layer {name!r} gives a {type(output).__name__}, not a tensor")
-            output = output.detach().clone() if name in self._copied else output.detach()
-            version = 0 if output.is_inference() else output._version
-            if isinstance(module, nn.Linear) and output.ndim > 2:
-                output = output.movedim(-1, 1)  # (B, tokens, C)
-            self._features.setdefault(name, []).append((output, version))
-
-        return keep
+    def expect(self, objects: ObjectSamples) -> None:
+        """Name the objects of the next forward pass, so that no feature map need be kept."""
+        self._reader.expect(objects)
 
     def copy_overwritten(self) -> bool:
-        """Copy from now on what a later layer overwrites (``ReLU(inplace=True)``).
-
-        Returns:
-            True where the last forward pass overwrote an output for the first time: run it again.
-        """
-        fresh = {
-            name
-            for name, calls in self._features.items()
-            if any(not o.is_inference() and o._version != version for o, version in calls)
-        }
-        self._copied |= fresh
-        if fresh:
-            self._features.clear()
-        return bool(fresh)
+        """Tell whether a forward pass must run again: see ``LayerReader.copy_overwritten``."""
+        return self._reader.copy_overwritten()
 
     def update(self, samples: ObjectSamples, matching: Matching = "detected") -> None:
         """Add the objects of the batch that the hooked model has just seen.
 
         Raises:
-            ValueError: a hooked layer did not run, or its output has no channel axis to read.
+            ValueError: a hooked layer did not run, its output has no channel axis to read, or the
+                objects are not those that were expected.
         """
         self.objects += len(samples.label)
         self.matched += int(samples.correct.sum())
-        if matching == "detected":
-            samples = _only(samples, samples.correct)
-        if len(samples.label) == 0:
-            self._features.clear()
+        chosen = samples.correct if matching == "detected" else torch.ones_like(samples.correct)
+        label = samples.label[chosen]
+        if len(label) == 0:
+            self._reader.forget()
             return
-        rows, cells = [], Cells()
-        for name in self.layers:
-            if name not in self._features:
-                raise ValueError(f"layer {name!r} did not run in the forward pass")
-            calls = self._features[name]
-            rows.append([read_objects(output, samples, name, cells) for output, _ in calls])
-        self._features.clear()
-        self.widths = tuple(parts[0].shape[1] for parts in rows)
-        for call in range(max(len(parts) for parts in rows)):
-            # A layer that runs fewer times than another repeats its last call.
-            values = torch.cat([parts[min(call, len(parts) - 1)] for parts in rows], dim=1)
-            self._pending.append((values, samples.label))
+        for values in self._reader.take(samples, chosen):
+            self._pending.append((values, label))
+        self.widths = self._reader.widths
         if sum(values.numel() for values, _ in self._pending) >= _PENDING:
             self._merge_pending()
 
@@ -146,51 +109,6 @@ class ObjectActivations:
         self.moments = part if self.moments is None else merge_moments(self.moments, part)
 
 
-def _only(samples: ObjectSamples, chosen: Tensor) -> ObjectSamples:
-    places = (None if v is None else v[chosen] for v in samples[3:])
-    return ObjectSamples(*(v[chosen] for v in samples[:3]), *places)
-
-
-def read_objects(
-    output: Tensor, samples: ObjectSamples, name: str = "layer", cells: Cells | None = None
-) -> Tensor:
-    """Read the channel vectors (M, C) of M objects from a layer output (B, C, ...).
-
-    At the cell of the object's centre, or the spatial mean where samples have no position; a
-    linear layer's output (B, C) is taken as it is.
-
-    Args:
-        output: What the layer gave.
-        samples: The objects of the batch.
-        name: The layer's name, for messages.
-        cells: Cells of these objects in other layers' outputs, by (H, W); completed here.
-
-    Raises:
-        ValueError: positions are given but the output is not (B, C, H, W).
-
-    >>> output = torch.arange(8.0).reshape(1, 2, 2, 2)
-    >>> one = torch.tensor([0])
-    >>> where = dict(x=torch.tensor([0.9]), y=torch.tensor([0.1]))
-    >>> read_objects(output, ObjectSamples(one, one, one.bool(), **where))
-    tensor([[1., 5.]])
-    """
-    if output.ndim == 2:
-        return output[samples.image]
-    if samples.x is None or samples.y is None:
-        return output.flatten(2).mean(2)[samples.image]
-    if output.ndim != 4:
-        raise ValueError(
-            f"{name} has an output of shape {tuple(output.shape)}: objects with a position can "
-            "only be read from (B, C, H, W)"
-        )
-    cells = {} if cells is None else cells
-    height, width = output.shape[2:]
-    if (height, width) not in cells:
-        cells[height, width] = cell_of(samples.x, samples.y, width, height)
-    row, column = cells[height, width]
-    return output[samples.image, :, row, column]
-
-
 def collect_activations(
     model: nn.Module,
     batches: Iterable[Any],
@@ -198,6 +116,7 @@ def collect_activations(
     samples_of: Callable[[Any, Any], ObjectSamples],
     forward: Callable[[nn.Module, Any], Any],
     *,
+    objects_of: Callable[[Any], ObjectSamples] | None = None,
     matching: Matching = "detected",
     background: int | None = None,
     seed: int = 0,
@@ -213,6 +132,9 @@ def collect_activations(
         layers: Names of the layers to observe, any number in one pass.
         samples_of: ``(batch, outputs) -> ObjectSamples``.
         forward: ``(model, batch) -> outputs``.
+        objects_of: ``batch -> ObjectSamples``, the same objects as known before the forward pass
+            (``correct`` does not matter): feature maps are then read at once, which is faster.
+            None: they are kept until ``samples_of`` has answered.
         matching: ``detected``: only objects that the model got right; ``all``: every one.
         background: Class (K) under which one background cell per object, outside all boxes, is
             added; None: no background.
@@ -224,19 +146,36 @@ def collect_activations(
     """
     found = ObjectActivations(tuple(layers))
     generator = torch.Generator().manual_seed(seed)
+
+    def with_background(samples: ObjectSamples) -> ObjectSamples:
+        return samples if background is None else add_background(samples, background, generator)
+
     with untouched(model), torch.no_grad(), found.watch(model):
         model.eval()
         for batch in batches:
+            objects = None
+            if objects_of is not None:
+                objects = with_background(objects_of(batch))
+                found.expect(objects)
             outputs = forward(model, batch)
             if found.copy_overwritten():
                 outputs = forward(model, batch)
             samples = samples_of(batch, outputs)
-            if background is not None:
-                samples = add_background(samples, background, generator)
+            samples = with_background(samples) if objects is None else _judged(objects, samples)
             found.update(samples, matching)
     if warn:
         warn_of_rare_classes(found)
     return found
+
+
+def _judged(objects: ObjectSamples, samples: ObjectSamples) -> ObjectSamples:
+    """Say of objects named beforehand what the model got right; the rest are background cells."""
+    known = len(samples.label)
+    image, label, correct = (
+        torch.cat([mine, theirs[known:]])
+        for mine, theirs in zip(samples[:3], objects[:3], strict=True)
+    )
+    return ObjectSamples(image, label, correct, *objects[3:])
 
 
 def merge_activations(parts: Sequence[ObjectActivations]) -> ObjectActivations:
@@ -255,9 +194,7 @@ def merge_activations(parts: Sequence[ObjectActivations]) -> ObjectActivations:
             continue
         merged.widths = part.widths
         merged.moments = (
-            part.moments
-            if merged.moments is None
-            else merge_moments(merged.moments, part.moments)
+            part.moments if merged.moments is None else merge_moments(merged.moments, part.moments)
         )
     return merged
 

@@ -10,7 +10,8 @@ _TRIES = 16
 
 def _inside(x: Tensor, y: Tensor, image: Tensor, samples: ObjectSamples) -> Tensor:
     """Tell which points lie in a box of their image: (T,) bool."""
-    assert samples.x is not None and samples.y is not None
+    assert samples.x is not None
+    assert samples.y is not None
     width = torch.zeros_like(samples.x) if samples.width is None else samples.width
     height = torch.zeros_like(samples.y) if samples.height is None else samples.height
     same = image[:, None] == samples.image[None]

@@ -7,6 +7,24 @@ from torch import Tensor
 
 from lightning_prune.functional.objects import ObjectSamples
 
+_ADVICE = "define object_samples(self, batch, outputs) -> ObjectSamples on the LightningModule"
+
+
+def classifier_objects(batch: Any) -> ObjectSamples:
+    """Name the objects of a classifier's batch ``(inputs, integer target (B,))``: every image.
+
+    Raises:
+        TypeError: the batch is not a classifier's; the message says what to define.
+
+    >>> classifier_objects((None, torch.tensor([3, 1]))).label
+    tensor([3, 1])
+    """
+    target = batch[1] if isinstance(batch, tuple | list) and len(batch) == 2 else None
+    if not isinstance(target, Tensor) or target.is_floating_point() or target.ndim != 1:
+        raise TypeError(f"the batch is not (inputs, integer target (B,)): {_ADVICE}")
+    image = torch.arange(len(target), device=target.device)
+    return ObjectSamples(image, target, torch.ones_like(target, dtype=torch.bool))
+
 
 def classifier_samples(batch: Any, outputs: Any) -> ObjectSamples:
     """Turn a classifier's batch ``(inputs, target)`` and logits (B, K) into object samples.
@@ -18,20 +36,7 @@ def classifier_samples(batch: Any, outputs: Any) -> ObjectSamples:
     >>> classifier_samples((None, torch.tensor([0, 1])), logits).correct
     tensor([ True, False])
     """
-    target = batch[1] if isinstance(batch, tuple | list) and len(batch) == 2 else None
-    fits = (
-        isinstance(target, Tensor)
-        and isinstance(outputs, Tensor)
-        and not target.is_floating_point()
-        and target.ndim == 1
-        and outputs.ndim == 2
-        and len(target) == len(outputs)
-    )
-    if not fits:
-        raise TypeError(
-            "the batch is not (inputs, integer target (B,)) with logits (B, K): define "
-            "object_samples(self, batch, outputs) -> ObjectSamples on the LightningModule"
-        )
-    assert isinstance(target, Tensor)
-    image = torch.arange(len(target), device=target.device)
-    return ObjectSamples(image, target, outputs.argmax(1) == target)
+    objects = classifier_objects(batch)
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(objects.label):
+        raise TypeError(f"the outputs are not logits (B, K): {_ADVICE}")
+    return objects._replace(correct=outputs.argmax(1) == objects.label)

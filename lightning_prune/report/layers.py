@@ -3,16 +3,41 @@
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.layers import channel_dims
+from lightning_prune.graph.names import modules_by_name
 from lightning_prune.pruners.sequential import GroupDecision
 from lightning_prune.pruners.widest_layers import block_of
 
 
-def layer_rows(decisions: Sequence[GroupDecision], groups: ChannelGroups) -> list[dict[str, Any]]:
+def active_channels(layer: nn.Module) -> int:
+    """Count the output channels whose weights have an absolute sum above 1e-6.
+
+    >>> layer = nn.Linear(3, 2)
+    >>> _ = nn.init.zeros_(layer.weight[0].data)
+    >>> active_channels(layer)
+    1
+    """
+    dim = dict(channel_dims(layer, "producer"))["weight"]
+    weight = layer.get_parameter("weight").detach().movedim(dim, 0)
+    return int((weight.flatten(1).abs().sum(1) > 1e-6).sum())
+
+
+def layer_rows(
+    decisions: Sequence[GroupDecision], groups: ChannelGroups, model: nn.Module
+) -> list[dict[str, Any]]:
     """Return one row per producing layer of every decided group, in the order of the forward pass.
 
     Layers tied in one group share its decision; ``group`` names it.
+
+    Args:
+        decisions: What was decided, one per group.
+        groups: The groups of the model as it is.
+        model: The masked model, not yet cut.
     """
+    modules = modules_by_name(model)
     by_layer: dict[str, dict[str, Any]] = {}
     for decision in decisions:
         for layer in groups[decision.group].producers:
@@ -23,6 +48,7 @@ def layer_rows(decisions: Sequence[GroupDecision], groups: ChannelGroups) -> lis
                 "group": decision.group,
                 "channels_before": decision.channels,
                 "channels_after": after,
+                "active_channels": active_channels(modules[layer]),
                 "pruning_ratio": 1 - after / decision.channels,
                 "knee": decision.knee,
                 "bound": decision.bound,

@@ -12,7 +12,7 @@ _MILLIONS = 1e6
 def layer_table(rows: list[dict[str, Any]]) -> Table:
     """Return the table of layers: channels before and after, what set the width, and why."""
     table = Table(title="Layers, front to back", title_justify="left", header_style="bold")
-    table.add_column("layer", overflow="fold")
+    table.add_column("layer", no_wrap=True)
     for heading in ("before", "after", "removed", "knee"):
         table.add_column(heading, justify="right")
     table.add_column("set by")
@@ -25,9 +25,18 @@ def layer_table(rows: list[dict[str, Any]]) -> Table:
             f"{row['pruning_ratio']:.0%}",
             "-" if row["knee"] is None else str(row["knee"]),
             row["bound"],
-            row["status"] if not row["reason"] else f"{row['status']}: {row['reason']}",
+            row["status"],
         )
     return table
+
+
+def reasons(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Return why layers were left alone or fell back: status and reason -> names of the layers."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row["reason"]:
+            found.setdefault(f"{row['status']} ({row['reason']})", []).append(row["name"])
+    return found
 
 
 def _change(before: float, after: float) -> str:
@@ -64,4 +73,6 @@ def print_report(content: Mapping[str, Any], console: Console | None = None) -> 
     # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
     console = console or Console(width=None if Console().is_terminal else 120)
     console.print(layer_table(content["layers"]))
+    for reason, names in reasons(content["layers"]).items():
+        console.print(f"{reason}: {', '.join(names)}", style="yellow")
     console.print(summary_table(content["dense"], content["pruned"]))

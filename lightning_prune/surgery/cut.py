@@ -44,12 +44,15 @@ class PrunedChannels:
         parameters: Name of each parameter that was cut -> its replacement.
         output_difference: Largest difference between the masked and the cut model's output, as a
             fraction of the largest output; None where it was not measured.
+        masked: Copy of the model just before the cut, masked and as wide as it was, for
+            comparisons during the event; None where the caller made none.
     """
 
     plan: PruningPlan
     groups: ChannelGroups
     parameters: Mapping[str, Replacement]
     output_difference: float | None = None
+    masked: nn.Module | None = None
 
 
 def _kept(size: int, removed: Tensor) -> Tensor:

@@ -4,7 +4,12 @@ from types import SimpleNamespace
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    FSDPStrategy,
+    ModelParallelStrategy,
+)
 from torch import nn
 
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
@@ -248,12 +253,19 @@ def test_a_model_without_anything_to_prune(tmp_path):
 
 def test_sharding_strategies_are_refused(tmp_path):
     stage, model = masker(), Foreign()
-    for strategy, name in ((object.__new__(FSDPStrategy), "FSDPStrategy"),):
-        with pytest.raises(ValueError, match=rf"{name} shards.*use strategy='ddp' or a single"):
-            stage.setup(SimpleNamespace(strategy=strategy, callbacks=[stage]), model, "fit")
-    stage.setup(SimpleNamespace(strategy=object.__new__(FSDPStrategy)), model, "test")
-    assert not is_tracked(model)
+    for kind in (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy):
+        # Bare: these need devices and packages that a test machine lacks.
+        fake = SimpleNamespace(strategy=object.__new__(kind), callbacks=[stage])
+        with pytest.raises(ValueError, match=rf"{kind.__name__} shards.*use strategy='ddp' or a"):
+            stage.setup(fake, model, "fit")
+        stage.setup(fake, model, "test")
     stage.setup(SimpleNamespace(strategy=DDPStrategy(), callbacks=[stage]), model, "fit")
+
+
+@pytest.mark.parametrize("name", ["fit", "validate", "test", "predict"])
+def test_files_of_a_cut_model_load_at_every_stage(name):
+    strategy, stage, model = object.__new__(DDPStrategy), masker(), Foreign()
+    stage.setup(SimpleNamespace(strategy=strategy, callbacks=[stage]), model, name)
     assert is_tracked(model)
 
 

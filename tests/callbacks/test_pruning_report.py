@@ -1,0 +1,119 @@
+import json
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+import lightning_prune
+from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
+from lightning_prune.callbacks.physical_pruner import PhysicalPruner
+from lightning_prune.callbacks.pruning_report import PruningReport
+from lightning_prune.graph.macs import count_macs
+from tests.callbacks.classifiers import EXAMPLE, Classifier, masker, trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed from")
+OPTIONS = {"latency_rounds": 1, "show": False}
+
+
+def run(folder, model, report, epochs=4, extra=(), ckpt_path=None, **options):
+    stage = masker(**{"start_epoch": 1} | options)
+    callbacks = [stage, PhysicalPruner(), OptimizerResetter(), report, *extra]
+    run = trainer(folder, callbacks, epochs, enable_checkpointing=bool(extra))
+    run.fit(model, ckpt_path=ckpt_path, weights_only=True)
+    return stage, run
+
+
+@pytest.mark.parametrize("hold", [0, 1])
+def test_the_file_says_what_was_pruned_and_what_it_did(hold, tmp_path, monkeypatch):
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    model, dense = Classifier(), Classifier()
+    report = PruningReport(str(tmp_path / "out"), **OPTIONS)
+    stage, fitted = run(tmp_path, model, report, hold_epochs=hold, mac_target=0.4)
+    content = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
+    assert content == report.content
+    for side, module in (("dense", dense), ("pruned", model)):
+        assert content[side]["parameters"] == sum(p.numel() for p in module.parameters())
+        assert content[side]["macs"] == count_macs(module, EXAMPLE)
+        assert content[side]["latency_ms"] > 0
+    assert content["pruned"]["macs"] <= 0.4 * content["dense"]["macs"]
+    accuracy = float(fitted.callback_metrics["val/accuracy"])
+    assert content["pruned"]["metrics"] == {"val/accuracy": accuracy}
+    before = trainer(tmp_path, [], 1)
+    before.fit(dense)
+    assert content["dense"]["metrics"] == {
+        "val/accuracy": float(before.callback_metrics["val/accuracy"])
+    }
+    assert content["seed"] == 7
+    assert content["versions"]["torch"] in torch.__version__
+    assert content["versions"]["lightning"] == lightning.__version__
+    assert content["versions"]["lightning-prune"] == lightning_prune.__version__
+    assert content["cut"]["epoch"] == 1 + hold
+    assert content["cut"]["global_step"] == 6 * (1 + hold)
+    assert content["cut"]["output_difference"] < 1e-5
+
+
+def test_every_producing_layer_has_a_row(tmp_path):
+    report = PruningReport(str(tmp_path), **OPTIONS)
+    stage, _ = run(tmp_path, Classifier(), report)
+    rows = {row["name"]: row for row in report.content["layers"]}
+    assert list(rows) == [f"net.{name}.0" for name in ("stem", "inner", "outer", "deep")]
+    required = {"name", "block", "channels_before", "channels_after", "knee", "bound", "status"}
+    assert all(required | {"reason"} <= row.keys() for row in rows.values())
+    for decision in stage.decisions:
+        row = rows[decision.group]
+        assert row["channels_before"] == decision.channels
+        assert row["channels_after"] == len(decision.keep)
+        assert (row["knee"], row["bound"]) == (decision.knee, decision.bound)
+        assert (row["status"], row["reason"]) == ("pruned", "")
+    tied = rows["net.outer.0"]
+    assert tied["group"] == "net.stem.0"
+    assert tied["channels_after"] == rows["net.stem.0"]["channels_after"]
+
+
+def test_a_resumed_run_completes_the_report(tmp_path):
+    def files(folder):
+        return ModelCheckpoint(
+            folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True, every_n_epochs=1
+        )
+
+    whole = PruningReport(str(tmp_path), **OPTIONS)
+    run(tmp_path, Classifier(), whole, extra=[files(tmp_path / "files")])
+    for epoch in (0, 1, 2):
+        again, folder = PruningReport(str(tmp_path), **OPTIONS), tmp_path / f"again{epoch}"
+        path = tmp_path / "files" / f"epoch={epoch}.ckpt"
+        torch.load(path, weights_only=True)
+        run(folder, Classifier(), again, extra=[files(folder)], ckpt_path=path)
+        for key in ("layers", "cut", "versions", "device"):
+            assert again.content[key] == whole.content[key], key
+        for side in ("dense", "pruned"):
+            ours, theirs = again.content[side], whole.content[side]
+            assert ours["latency_ms"] > 0
+            assert {**ours, "latency_ms": 0} == {**theirs, "latency_ms": 0}
+
+
+def test_metrics_can_be_added_and_the_table_is_printed(tmp_path, capsys):
+    report = PruningReport(str(tmp_path), latency_rounds=0)
+    run(tmp_path, Classifier(), report)
+    report.add_metrics("dense", {"test/accuracy": torch.tensor(0.75)})
+    report.add_metrics("pruned", {"test/accuracy": 0.5})
+    assert "net.inner.0" in capsys.readouterr().out
+    report.print()
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("test/accuracy", "0.7500", "0.5000", "-0.2500"))
+    written = json.loads(report.write(tmp_path / "other").read_text())
+    assert written["dense"]["metrics"]["test/accuracy"] == 0.75
+    assert written["dense"]["latency_ms"] is None
+
+
+def test_without_a_folder_it_lies_in_the_trainers(tmp_path):
+    run(tmp_path, Classifier(), PruningReport(None, **OPTIONS))
+    assert (tmp_path / "pruning_report.json").is_file()
+
+
+def test_a_run_that_pruned_nothing_writes_nothing(tmp_path):
+    report = PruningReport(str(tmp_path), **OPTIONS)
+    trainer(tmp_path, [report], 1).fit(Classifier())
+    assert not (tmp_path / "pruning_report.json").exists()
+    with pytest.raises(ValueError, match="latency_rounds=-1: pass 0"):
+        PruningReport(latency_rounds=-1)
