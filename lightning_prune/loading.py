@@ -1,6 +1,7 @@
 """Loads checkpoints of pruned models into classes that know nothing of pruning."""
 
 import inspect
+import pickle
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,34 +35,57 @@ def load_pruned(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no Lightning checkpoint, or lacks arguments of the constructor.
+        ValueError: the file is no Lightning checkpoint, lacks arguments of the constructor, or
+            holds pickled objects.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is no Lightning checkpoint: it has no 'state_dict'")
-    module = _build(lit_class, {**checkpoint.get("hyper_parameters", {}), **hparams}, path)
+    checkpoint = _read(Path(path), map_location)
+    module = _build(lit_class, checkpoint, hparams, path)
+    module.configure_model()
     track_architecture(module)
     module.on_load_checkpoint(checkpoint)
     state = dict(checkpoint["state_dict"])
-    if RECORD not in state:
+    if not any(name.split(".")[-1] == RECORD for name in state):
         # Written without a record (a foreign tool, or a file from before the cut was tracked):
         # the shapes are all there is to go by.
         resize_to(module, state)
+        own = module.state_dict()
+        state |= {name: own[name] for name in own if name.split(".")[-1] == RECORD}
     module.load_state_dict(state, strict=strict)
-    return module
+    device = next((v.device for v in state.values() if v.is_floating_point()), None)
+    return module if device is None else module.to(device)
 
 
-def _build(lit_class: type[Module], hparams: dict[str, Any], path: str | Path) -> Module:
-    parameters = inspect.signature(lit_class.__init__).parameters
-    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    known = {k: v for k, v in hparams.items() if takes_all or k in parameters}
+def _read(path: Path, map_location: Any) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
     try:
-        return lit_class(**known)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint of tensors and plain values: it is damaged, "
+            f"no checkpoint, or holds pickled objects ({str(error).splitlines()[0]})"
+        ) from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path} is no Lightning checkpoint: it has no 'state_dict'")
+    return checkpoint
+
+
+def _build(
+    lit_class: type[Module], checkpoint: dict[str, Any], given: dict[str, Any], path: str | Path
+) -> Module:
+    signature = inspect.signature(lit_class)
+    saved = dict(checkpoint.get("hyper_parameters", {}))
+    # Lightning flattens save_hyperparameters(config) and remembers the argument's name.
+    name = checkpoint.get("hparams_name")
+    saved = {name: saved} if name in signature.parameters else saved
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    arguments = {k: v for k, v in saved.items() if takes_all or k in signature.parameters} | given
+    try:
+        signature.bind(**arguments)
     except TypeError as error:
         raise ValueError(
             f"{lit_class.__name__} cannot be built from the hyper-parameters in {path} ({error}): "
             "pass the missing ones as keyword arguments, and call save_hyperparameters() in "
             "__init__ so that the next checkpoint has them"
         ) from error
+    return lit_class(**arguments)

@@ -36,3 +36,16 @@ TINY_WARNINGS = [
     "ignore:classes with fewer than 10 matched objects",
     "ignore:The dirpath has changed from",
 ]
+# Arguments that make `main` of each file in examples/ small enough.
+EXAMPLES = {
+    "prune_detector": {
+        "dense_epochs": 1,
+        "recovery_epochs": 2,
+        "image_size": 64,
+        "train_images": 16,
+        "val_images": 4,
+        "test_images": 4,
+    },
+    "prune_classifier": {"dense_epochs": 2, "epochs": 5},
+    "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
+}

@@ -102,7 +102,7 @@ def _restart_averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Non
 def cut_everywhere(
     trainer: pl.Trainer, pl_module: pl.LightningModule, groups: ChannelGroups, plan: PruningPlan
 ) -> PrunedChannels:
-    """Cut the live model and its averaged copies, and re-bind optimizers and DDP.
+    """Cut the live model and its averaged copies, and re-bind the optimizers; DDP by ``rewrap``.
 
     Raises:
         RuntimeError: an optimizer still holds a parameter from before the cut.
@@ -114,12 +114,14 @@ def cut_everywhere(
         rebind_optimizer(optimizer, pruned)
     assert_bound(trainer.optimizers, pruned)
     _restart_averages(trainer, pl_module)
-    rewrap(trainer)
     return pruned
 
 
 def rewrap(trainer: pl.Trainer) -> None:
-    """Build DDP's reducer anew: the old one holds the parameters from before the cut."""
+    """Build DDP's reducer anew: the old one holds the parameters from before the cut.
+
+    Every rank takes over rank 0's buffers, so that a rank's output may change here.
+    """
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy) and strategy.lightning_module is not None:
         strategy.model = strategy.lightning_module

@@ -11,7 +11,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._trainer_surgery import cut_everywhere, forward_context, tell
+from lightning_prune.callbacks._trainer_surgery import (
+    cut_everywhere,
+    forward_context,
+    rewrap,
+    tell,
+)
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.groups import ChannelGroups, build_groups
 from lightning_prune.plan import PruningPlan
@@ -99,6 +104,7 @@ class PhysicalPruner(PruningStage):
                     "report the model. The last checkpoint holds the masked model."
                 )
             pruned = dataclasses.replace(pruned, output_difference=difference)
+        rewrap(trainer)
         removed = sum(plan.channels[n] - len(k) for n, k in plan.keep.items())
         rank_zero_info(
             f"Epoch {trainer.current_epoch}: cut {removed} channels of {len(plan.keep)} groups."

@@ -7,10 +7,16 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tqdm.auto import tqdm
 
-from lightning_prune.callbacks._data import example_input, has_collection_loader
+from lightning_prune.callbacks._data import (
+    collection_batches,
+    example_input,
+    forward_batch,
+    has_collection_loader,
+)
 from lightning_prune.callbacks._observation import Background, observe_objects
 from lightning_prune.callbacks._trainer_surgery import (
     broadcast,
+    forward_context,
     mask_averages,
     save_validated_weights,
     stop_before_training,
@@ -34,6 +40,7 @@ from lightning_prune.pruners.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.recalibrate import recalibrate_norms
 
 
 class SequentialActivationMasker(PruningStage):
@@ -59,6 +66,8 @@ class SequentialActivationMasker(PruningStage):
         epochs_per_step: Epochs of training between two steps.
         hold_epochs: Epochs of training with all masks before the cut.
         images: Training images read per layer; None: all of them.
+        recalibrate_images: Training images from which norm statistics are estimated anew after
+            each layer, so that the masked model still finds its objects; 0: never.
         matching: ``detected``: only objects that the model got right; ``all``: every one.
         background: Background cells as one more class: True, False, or ``auto``: where the data
             have one class only.
@@ -87,6 +96,7 @@ class SequentialActivationMasker(PruningStage):
         epochs_per_step: int = 1,
         hold_epochs: int = 1,
         images: int | None = 512,
+        recalibrate_images: int = 64,
         matching: Matching = "detected",
         background: Background = "auto",
         dry_run: bool = False,
@@ -100,6 +110,7 @@ class SequentialActivationMasker(PruningStage):
             epochs_per_step=(epochs_per_step, 1),
             hold_epochs=(hold_epochs, 0),
             images=(images, 1),
+            recalibrate_images=(recalibrate_images, 0),
         )
         check_layers(layers)
         if mac_target is not None and not 0 < mac_target < 1:
@@ -119,6 +130,7 @@ class SequentialActivationMasker(PruningStage):
         self.criterion = criterion or Separability()
         self.clusterer = clusterer or ChannelClusterer()
         self.images = images
+        self.recalibrate_images = recalibrate_images
         self.matching = matching
         self.background = background
         self.dry_run = dry_run
@@ -305,6 +317,10 @@ class SequentialActivationMasker(PruningStage):
             rank_zero_warn(f"{name}: {decision.reason}")
         self.decisions.append(decision)
         self._hold(trainer, pl_module)
+        if decision.status != "left" and self.recalibrate_images:
+            batches = collection_batches(trainer, pl_module, self.recalibrate_images)
+            with forward_context(trainer):
+                recalibrate_norms(pl_module, batches, forward_batch)
 
     def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._selection is not None

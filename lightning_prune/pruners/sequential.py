@@ -17,7 +17,11 @@ from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion, Evidence
 
-_FALLBACK = "no object was matched: channels chosen by weight magnitude at the upper bound"
+_NO_OBJECT = "no object was matched: channels chosen by weight magnitude at the upper bound"
+_ONE_CLASS = (
+    "objects of one class only were matched, so there is nothing to tell apart: channels chosen by "
+    "weight magnitude at the upper bound"
+)
 
 
 @dataclass(frozen=True)
@@ -165,9 +169,10 @@ class SequentialSelection:
         own = clip_width(knee, group.channels, self.keep_range, self.round_to)
         bound: str = own.bound if width is None or width == own.width else "mac_target"
         width = own.width if width is None else width
-        evidence = Evidence(model, group, self._moments(group, seen), clustering)
-        keep = self.criterion.choose(evidence, width)
-        status = "pruned" if clustering is not None else "fallback"
-        reason = "" if clustering is not None else _FALLBACK
+        moments = self._moments(group, seen)
+        keep = self.criterion.choose(Evidence(model, group, moments, clustering), width)
+        status, reason = "pruned", ""
+        if clustering is None:
+            status, reason = "fallback", _ONE_CLASS if moments else _NO_OBJECT
         decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
         return decision, clustering

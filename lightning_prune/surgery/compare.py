@@ -34,7 +34,7 @@ def _full_precision(example: Any) -> Iterator[None]:
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    backends = torch.backends
+    backends: Any = torch.backends
     try:
         before = backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
     except RuntimeError:

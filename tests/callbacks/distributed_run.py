@@ -43,7 +43,7 @@ class Record(pl.Callback):
 
 def callbacks(folder: Path) -> list[Any]:
     stage = masker(start_epoch=0, mac_target=0.4, dense_checkpoint=str(folder / "dense.ckpt"))
-    report = PruningReport(str(folder), latency_rounds=1, show=False)
+    report = PruningReport(str(folder), latency_rounds=1, show=False, figures=False)
     record = Record(folder, stage)
     average = ExponentialMovingAverage(0.9, 5.0)
     return [stage, PhysicalPruner(), OptimizerResetter(), report, average, record]

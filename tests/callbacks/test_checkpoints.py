@@ -33,7 +33,7 @@ def stages(folder, average=None):
         mac_target=0.4,
         dense_checkpoint=str(folder / "dense.ckpt"),
     )
-    report = PruningReport(str(folder), latency_rounds=0, show=False)
+    report = PruningReport(str(folder), latency_rounds=0, show=False, figures=False)
     files = ModelCheckpoint(
         folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True, every_n_epochs=1
     )
@@ -86,7 +86,7 @@ def test_a_resumed_run_ends_with_the_same_weights(file, whole, tmp_path):
 
 
 def test_every_file_is_plain_data_and_loads_by_itself(whole):
-    make, average, folder, model = whole
+    _, _, folder, model = whole
     for file in ("dense.ckpt", *FILES):
         path = folder / file
         checkpoint = torch.load(path, weights_only=True)

@@ -143,9 +143,7 @@ def test_a_recovery_of_unknown_length_keeps_its_schedule_with_a_warning(module, 
     assert [rate for (rate,) in rates.rates[12:18]] == pytest.approx([3e-3 * 0.81] * 6)
 
 
-@pytest.mark.parametrize(
-    ("module", "epochs"), [(Classifier, 10), (Classifier, -1), (Streamed, 10)]
-)
+@pytest.mark.parametrize(("module", "epochs"), [(Classifier, 10), (Classifier, -1), (Streamed, 10)])
 def test_a_limit_of_steps_is_the_length_of_the_recovery(module, epochs, tmp_path):
     resetter = OptimizerResetter(warmup_epochs=0.5, final_lr=0.0, decay="linear")
     rates, _ = run(tmp_path, resetter, module("adamw"), epochs=epochs, max_steps=22)

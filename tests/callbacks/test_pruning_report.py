@@ -13,7 +13,7 @@ from lightning_prune.graph.macs import count_macs
 from tests.callbacks.classifiers import EXAMPLE, Classifier, masker, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed from")
-OPTIONS = {"latency_rounds": 1, "show": False}
+OPTIONS = {"latency_rounds": 1, "show": False, "figures": False}
 
 
 def run(folder, model, report, epochs=4, extra=(), ckpt_path=None, **options):
@@ -29,7 +29,7 @@ def test_the_file_says_what_was_pruned_and_what_it_did(hold, tmp_path, monkeypat
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
     model, dense = Classifier(), Classifier()
     report = PruningReport(str(tmp_path / "out"), **OPTIONS)
-    stage, fitted = run(tmp_path, model, report, hold_epochs=hold, mac_target=0.4)
+    _, fitted = run(tmp_path, model, report, hold_epochs=hold, mac_target=0.4)
     content = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
     assert content == report.content
     for side, module in (("dense", dense), ("pruned", model)):
@@ -93,7 +93,7 @@ def test_a_resumed_run_completes_the_report(tmp_path):
 
 
 def test_metrics_can_be_added_and_the_table_is_printed(tmp_path, capsys):
-    report = PruningReport(str(tmp_path), latency_rounds=0)
+    report = PruningReport(str(tmp_path), latency_rounds=0, figures=False)
     run(tmp_path, Classifier(), report)
     report.add_metrics("dense", {"test/accuracy": torch.tensor(0.75)})
     report.add_metrics("pruned", {"test/accuracy": 0.5})

@@ -146,7 +146,10 @@ def test_layers_by_name_rule_and_criterion(tmp_path):
     trainer(tmp_path, [ruled], 2, limit_train_batches=1).fit(model)
     assert [d.group for d in ruled.decisions] == ["net.inner.0", "net.deep.0"]
     width = len(ruled.decisions[1].keep)
-    assert ruled.decisions[1].keep.tolist() == before.argsort(descending=True)[:width].sort()[0].tolist()
+    assert (
+        ruled.decisions[1].keep.tolist()
+        == before.argsort(descending=True)[:width].sort()[0].tolist()
+    )
 
 
 def test_random_state_and_training_are_not_disturbed(tmp_path):
@@ -248,7 +251,9 @@ def test_a_schedule_that_leaves_no_epoch_for_the_cut_model(tmp_path):
 def test_a_model_without_anything_to_prune(tmp_path):
     model = Classifier()
     model.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
-    refused(tmp_path, r"no layer of Classifier can be pruned \(net.1: .*reach the output", None, model)
+    refused(
+        tmp_path, r"no layer of Classifier can be pruned \(net.1: .*reach the output", None, model
+    )
 
 
 def test_sharding_strategies_are_refused(tmp_path):

@@ -98,7 +98,9 @@ def test_the_average_after_the_cut_is_the_mean_since_the_cut(tmp_path):
 def test_an_average_before_the_stages_is_refused(name, tmp_path):
     callbacks = [AVERAGES[name](), masker(), PhysicalPruner()]
     kind = type(callbacks[0]).__name__
-    with pytest.raises(ValueError, match=f"{kind} stands before PhysicalPruner.*pruning callbacks first"):
+    with pytest.raises(
+        ValueError, match=f"{kind} stands before PhysicalPruner.*pruning callbacks first"
+    ):
         trainer(tmp_path, callbacks, 3).fit(Classifier())
 
 

@@ -1,0 +1,61 @@
+"""Every file of examples/ runs, with the small arguments of tests/overrides.py."""
+
+import importlib.util
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.overrides import EXAMPLES
+
+FOLDER = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(FOLDER)  # as for `python examples/name.py`
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with warnings.catch_warnings():
+        # Little trained models find few objects.
+        warnings.filterwarnings("ignore", ".*matched")
+        warnings.filterwarnings("ignore", ".*You defined a `validation_step`")
+        return module.main(folder=str(folder / "out"), **EXAMPLES[name])
+
+
+def test_every_example_is_tested_and_short():
+    files = {path.stem: path.read_text().splitlines() for path in FOLDER.glob("*.py")}
+    assert files.keys() == EXAMPLES.keys()
+    assert all(sum(map(bool, lines)) < 60 for lines in files.values())
+
+
+def test_the_detector(tmp_path, monkeypatch):
+    run("prune_detector", tmp_path, monkeypatch)
+    report = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
+    assert report["pruned"]["macs"] <= 0.4 * report["dense"]["macs"]
+    assert len(report["layers"]) > 50
+    state = torch.load(tmp_path / "out" / "pruned.ckpt", weights_only=True)["state_dict"]
+    sizes = sum(v.numel() for k, v in state.items() if k.startswith("network."))
+    assert sizes < 0.7 * report["dense"]["parameters"]
+
+
+def test_the_classifier(tmp_path, monkeypatch):
+    accuracy = run("prune_classifier", tmp_path, monkeypatch)
+    report = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
+    assert report["pruned"]["macs"] <= 0.3 * report["dense"]["macs"]
+    assert accuracy == report["pruned"]["metrics"]["val/accuracy"]
+    assert accuracy > 0.8
+
+
+def test_the_listener(tmp_path, monkeypatch, capsys):
+    listener = run("listen_to_pruning", tmp_path, monkeypatch)
+    printed = capsys.readouterr().out
+    width = len(listener.strength)
+    assert width <= 32
+    assert f"features.3: 64 channels, {width} stay" in printed
