@@ -220,7 +220,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--image-sizes", type=int, nargs="+", default=[160, 320])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 16])
-    parser.add_argument("--rounds", type=int, default=9, help="passes whose median is reported")
+    parser.add_argument("--rounds", type=int, default=5, help="passes whose median is reported")
     parser.add_argument("--repeats", type=int, nargs="+", default=[1, 4, 16], help="for memory")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "activations.json")

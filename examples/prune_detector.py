@@ -2,8 +2,8 @@
 
 python examples/prune_detector.py
 
-About 12 minutes on two CPU cores; `python train.py +pruning=sequential_activation` does the same
-with progress, averaged weights, checkpoints and a test of the dense model beside the pruned one.
+`python train.py +pruning=sequential_activation` does the same with averaged weights, checkpoints
+and a test of the dense model beside the pruned one.
 """
 
 from typing import Any

@@ -1,6 +1,7 @@
 """load_pruned on classes that know nothing of pruning."""
 
 import json
+from typing import ClassVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -52,7 +53,7 @@ class Configured(pl.LightningModule):
 class Graph(pl.LightningModule):
     """The networks of the golden vectors, from their list of layers."""
 
-    LAYERS = {
+    LAYERS: ClassVar = {
         "conv2d": lambda a: nn.Conv2d(
             a["in"], a["out"], a["k"], padding=a["padding"], bias=a["bias"],
             groups=a.get("groups", 1),
@@ -172,7 +173,7 @@ def test_saved_arguments_that_the_class_no_longer_has_are_left_out(tmp_path):
 
 def test_an_error_of_the_constructor_itself_comes_through(tmp_path):
     path = save(tmp_path / "a.ckpt", Forgetful(4).state_dict(), {"width": "four"})
-    with pytest.raises(TypeError, match="invalid combination of arguments|must be"):
+    with pytest.raises(TypeError, match=r"invalid combination of arguments|must be"):
         load_pruned(Forgetful, path)
 
 
@@ -194,7 +195,9 @@ def test_strictness_is_that_of_load_state_dict(tmp_path):
 
 
 def test_another_architecture_is_an_error(tmp_path):
-    path = save(tmp_path / "a.ckpt", {"net." + k: v for k, v in make(Residual).state_dict().items()})
+    path = save(
+        tmp_path / "a.ckpt", {"net." + k: v for k, v in make(Residual).state_dict().items()}
+    )
     with pytest.raises(RuntimeError, match="Missing key"):
         load_pruned(Plain, path, kind=NETWORKS.index(Depthwise))
 

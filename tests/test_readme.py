@@ -1,4 +1,4 @@
-"""Every block of the README runs, with the small overrides of tests/overrides.py."""
+"""Every block of README and docs/ runs, with the small overrides of tests/overrides.py."""
 
 import re
 import shlex
@@ -16,11 +16,16 @@ from lightning_prune.cli.train import main
 from tests.overrides import FEW_LAYERS, TINY, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [line for kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+BLOCKS = [
+    (f"{page.name}:{text.count(chr(10), 0, block.start()) + 1}", block[1], block[2])
+    for page in PAGES
+    for text in [page.read_text(encoding="utf-8")]
+    for block in re.finditer(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+]
+COMMANDS = [line for _, kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
 RUNS = [line for line in COMMANDS if line.startswith("python ")]
-PROGRAMS = [text for kind, text in BLOCKS if kind == "python"]
+PROGRAMS = {place: text for place, kind, text in BLOCKS if kind == "python"}
 ENTRIES = (["python", "train.py"], ["python", "-m", "lightning_prune", "train"])
 
 
@@ -111,9 +116,17 @@ def test_command(
     assert "test/map50" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
-def test_program(program: str, call: Callable[[list[str]], None], tmp_path: Path):
+@pytest.mark.parametrize("place", PROGRAMS)
+def test_program(place: str, call: Callable[[list[str]], None], tmp_path: Path):
+    program = PROGRAMS[place]
     if "path/to/last.ckpt" in program:
         make_checkpoint(call, tmp_path)
     torch.manual_seed(0)
-    exec(compile(program, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(program, place, "exec"), {"__name__": "readme"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing

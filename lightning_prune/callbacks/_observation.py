@@ -11,13 +11,14 @@ from lightning_prune.callbacks._data import (
     objects_function,
     samples_function,
 )
-from lightning_prune.callbacks._trainer_surgery import forward_context, gather
+from lightning_prune.callbacks._trainer_surgery import average_norms, forward_context, gather
 from lightning_prune.observe.activations import (
     Matching,
     ObjectActivations,
     collect_activations,
     merge_activations,
 )
+from lightning_prune.surgery.recalibrate import recalibrate_norms
 
 Background = bool | Literal["auto"]
 
@@ -57,6 +58,7 @@ def observe_objects(
 
     Every process reads its share; all of them return the merged result.
     """
+    average_norms(trainer, pl_module)
     with forward_context(trainer):
         part = collect_activations(
             pl_module,
@@ -71,3 +73,10 @@ def observe_objects(
             warn=False,
         )
     return merge_activations(gather(trainer, part))
+
+
+def recalibrate(trainer: pl.Trainer, pl_module: pl.LightningModule, images: int) -> None:
+    """Estimate norm statistics anew from about ``images`` training images of all processes."""
+    with forward_context(trainer):
+        recalibrate_norms(pl_module, collection_batches(trainer, pl_module, images), forward_batch)
+    average_norms(trainer, pl_module)

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerConfig
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -18,6 +18,16 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import PrunedChannels, cut_channels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.optimizer import assert_bound, clear_statistics, rebind_optimizer
+
+
+def callbacks_of(trainer: pl.Trainer) -> list[Any]:
+    """Return the Trainer's callbacks, in their order."""
+    return list(getattr(trainer, "callbacks"))  # noqa: B009 - absent from Lightning's stubs
+
+
+def maskers(trainer: pl.Trainer) -> list[Any]:
+    """Return the maskers: the callbacks with ``plan`` and ``finished``."""
+    return [c for c in callbacks_of(trainer) if hasattr(c, "plan") and hasattr(c, "finished")]
 
 
 def refuse_strategy(trainer: pl.Trainer) -> None:
@@ -42,7 +52,7 @@ def check_order(trainer: pl.Trainer, family: type) -> None:
     Raises:
         ValueError: another callback precedes one of them; the message says what to move.
     """
-    callbacks = getattr(trainer, "callbacks")  # noqa: B009 - absent from Lightning's stubs
+    callbacks = callbacks_of(trainer)
     stages = [i for i, callback in enumerate(callbacks) if isinstance(callback, family)]
     ahead = [c for c in callbacks[: max(stages, default=0)] if not isinstance(c, family)]
     # Lightning itself puts these at the front or the back; they do not touch weights.
@@ -58,7 +68,7 @@ def check_order(trainer: pl.Trainer, family: type) -> None:
 def averaged_copies(trainer: pl.Trainer) -> list[nn.Module]:
     """Return the copies of the model that averaging callbacks keep."""
     copies: list[nn.Module] = []
-    for callback in getattr(trainer, "callbacks"):  # noqa: B009
+    for callback in callbacks_of(trainer):
         copy = getattr(callback, "_average_model", None)
         if isinstance(callback, WeightAveraging) and copy is not None:
             copies.append(copy.module)
@@ -80,7 +90,7 @@ def save_validated_weights(trainer: pl.Trainer, path: str) -> None:
     from the start of an epoch does not resume where it was written.
     """
     checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=True)
-    for callback in getattr(trainer, "callbacks"):  # noqa: B009
+    for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging) and callback._average_model is not None:
             checkpoint["state_dict"] = callback._average_model.module.state_dict()
     trainer.strategy.save_checkpoint(checkpoint, path)
@@ -88,7 +98,7 @@ def save_validated_weights(trainer: pl.Trainer, path: str) -> None:
 
 
 def _restart_averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    for callback in getattr(trainer, "callbacks"):  # noqa: B009
+    for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging) and callback._average_model is not None:
             callback._average_model.module.load_state_dict(pl_module.state_dict())
             callback._average_model.n_averaged.zero_()
@@ -140,6 +150,22 @@ def gather(trainer: pl.Trainer, value: Any) -> list[Any]:
     values: list[Any] = [None] * trainer.world_size
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+@torch.no_grad()
+def average_norms(trainer: pl.Trainer, model: nn.Module) -> None:
+    """Give every rank the mean of all ranks' norm statistics: DDP lets them drift apart."""
+    if trainer.world_size == 1:
+        return
+    names = ("running_mean", "running_var")
+    found = [getattr(module, name, None) for module in model.modules() for name in names]
+    statistics = [value for value in found if isinstance(value, Tensor)]
+    if not statistics:
+        return
+    whole = torch.cat([value.flatten() for value in statistics])
+    mean = trainer.strategy.reduce(whole, reduce_op="mean")
+    for value, part in zip(statistics, mean.split([len(v) for v in statistics]), strict=True):
+        value.copy_(part)
 
 
 def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[Any]:
@@ -223,7 +249,7 @@ def initial_rates(optimizers: Sequence[Optimizer]) -> list[list[float]]:
 
 def tell(trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels) -> None:
     """Call ``on_channels_pruned`` on every callback, then on the module, where defined."""
-    for listener in [*getattr(trainer, "callbacks"), pl_module]:  # noqa: B009
+    for listener in [*callbacks_of(trainer), pl_module]:
         hook = getattr(listener, "on_channels_pruned", None)
         if callable(hook):
             hook(trainer, pl_module, pruned)

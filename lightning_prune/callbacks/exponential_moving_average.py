@@ -46,6 +46,8 @@ class ExponentialMovingAverage(WeightAveraging):
         if not averaged[0].is_floating_point():
             torch._foreach_copy_(averaged, current)
             return
+        # In true half precision the model is converted after the copy was made.
+        current = [now.to(mean.dtype) for mean, now in zip(averaged, current, strict=True)]
         # The counter lives on the device: reading it as a number once per step is the one
         # synchronisation that Lightning's own callback makes too.
         # Under half or double precision the copy is older than the model's conversion.

@@ -1,7 +1,7 @@
 """The optimizer reset stage: what the optimizer and the schedule do after a cut."""
 
 from functools import partial
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_prune.callbacks._trainer_surgery import (
     clear_optimizers,
     initial_rates,
+    maskers,
     rebuild_optimizers,
     remaining_steps,
     restart_schedules,
@@ -17,6 +18,8 @@ from lightning_prune.callbacks._trainer_surgery import (
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.functional.schedule import Decay, learning_rate_factor
 from lightning_prune.surgery.cut import PrunedChannels
+
+RestartAt = Literal["cut", "mask"]
 
 
 class OptimizerResetter(PruningStage):
@@ -30,6 +33,8 @@ class OptimizerResetter(PruningStage):
         clear_statistics: Forget momentum and second moments.
         rebuild: Call ``configure_optimizers`` anew instead (its own schedule starts again too).
         restart_lr: Replace the schedules by a warm-up and a decay over the remaining steps.
+        restart_at: ``cut``, or ``mask``: already when the first channels are masked, so that the
+            epochs between two steps of masking recover too; once either way.
         lr_scale: Peak learning rate as a multiple of the one the run started with.
         warmup_epochs: Length of the warm-up in epochs, at most a third of the recovery.
         final_lr: Learning rate at the end as a fraction of the peak.
@@ -44,11 +49,14 @@ class OptimizerResetter(PruningStage):
         clear_statistics: bool = True,
         rebuild: bool = False,
         restart_lr: bool = True,
+        restart_at: RestartAt = "cut",
         lr_scale: float = 1.0,
         warmup_epochs: float = 0.5,
         final_lr: float = 0.01,
         decay: Decay = "cosine",
     ) -> None:
+        if restart_at not in get_args(RestartAt):
+            raise ValueError(f"restart_at={restart_at!r}: allowed are 'cut' and 'mask'")
         if lr_scale <= 0:
             raise ValueError(f"lr_scale={lr_scale}: pass a positive multiple of the first rate")
         if warmup_epochs < 0:
@@ -60,6 +68,7 @@ class OptimizerResetter(PruningStage):
         self.clear_statistics = clear_statistics
         self.rebuild = rebuild
         self.restart_lr = restart_lr
+        self.restart_at = restart_at
         self.lr_scale = lr_scale
         self.warmup_epochs = warmup_epochs
         self.final_lr = final_lr
@@ -71,6 +80,12 @@ class OptimizerResetter(PruningStage):
         if self._restart is not None:
             self._install(trainer, self._restart)
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restart the learning rate at the first mask, where that is wanted."""
+        waiting = self.restart_lr and self.restart_at == "mask" and self._restart is None
+        if waiting and any(masker.plan for masker in maskers(trainer)):
+            self._start(trainer, pl_module)
+
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
@@ -79,8 +94,11 @@ class OptimizerResetter(PruningStage):
             rebuild_optimizers(trainer)
         elif self.clear_statistics:
             clear_optimizers(trainer)
-        if not self.restart_lr:
-            return
+        running = self.restart_at == "mask" and self._restart is not None and not self.rebuild
+        if self.restart_lr and not running:
+            self._start(trainer, pl_module)
+
+    def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not pl_module.automatic_optimization:
             rank_zero_warn(
                 "OptimizerResetter(restart_lr=True) has no effect under manual optimization: the "

@@ -14,6 +14,7 @@ from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._trainer_surgery import (
     cut_everywhere,
     forward_context,
+    maskers,
     rewrap,
     tell,
 )
@@ -51,7 +52,7 @@ class PhysicalPruner(PruningStage):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn where nothing will ever be cut."""
-        if not self._maskers(trainer):
+        if not maskers(trainer):
             rank_zero_warn(
                 "PhysicalPruner has nothing to cut: no callback in the list holds a plan; add a "
                 "masker such as SequentialActivationMasker"
@@ -59,10 +60,10 @@ class PhysicalPruner(PruningStage):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut as soon as every masker is finished; once."""
-        maskers = self._maskers(trainer)
-        if self.done or not maskers or not all(masker.finished for masker in maskers):
+        stages = maskers(trainer)
+        if self.done or not stages or not all(masker.finished for masker in stages):
             return
-        plan = functools.reduce(PruningPlan.merge, (masker.plan for masker in maskers))
+        plan = functools.reduce(PruningPlan.merge, (masker.plan for masker in stages))
         self.done = True
         if not plan:
             rank_zero_warn("the maskers are finished but hold no channel at zero: nothing to cut")
@@ -76,11 +77,6 @@ class PhysicalPruner(PruningStage):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up whether the cut has happened."""
         self.done = state_dict["done"]
-
-    @staticmethod
-    def _maskers(trainer: pl.Trainer) -> list[Any]:
-        callbacks = getattr(trainer, "callbacks")  # noqa: B009 - absent from Lightning's stubs
-        return [c for c in callbacks if hasattr(c, "plan") and hasattr(c, "finished")]
 
     def _cut(self, trainer: pl.Trainer, pl_module: pl.LightningModule, plan: PruningPlan) -> None:
         example = noise_like(example_input(trainer, pl_module))

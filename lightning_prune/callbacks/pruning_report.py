@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 import lightning_prune
 from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._trainer_surgery import maskers
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.groups import ChannelGroups
 from lightning_prune.graph.macs import count_macs
@@ -194,8 +195,7 @@ class PruningReport(PruningStage):
 
 
 def _maskers(trainer: pl.Trainer) -> list[Any]:
-    callbacks = getattr(trainer, "callbacks")  # noqa: B009 - absent from Lightning's stubs
-    return [c for c in callbacks if hasattr(c, "decisions") and hasattr(c, "groups")]
+    return [c for c in maskers(trainer) if hasattr(c, "decisions") and hasattr(c, "groups")]
 
 
 def _empty_side() -> dict[str, Any]:

@@ -1,22 +1,17 @@
 """The mask stage of activation pruning: layers chosen front to back by class separability."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tqdm.auto import tqdm
 
-from lightning_prune.callbacks._data import (
-    collection_batches,
-    example_input,
-    forward_batch,
-    has_collection_loader,
-)
-from lightning_prune.callbacks._observation import Background, observe_objects
+from lightning_prune.callbacks._data import example_input, has_collection_loader
+from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
 from lightning_prune.callbacks._trainer_surgery import (
     broadcast,
-    forward_context,
     mask_averages,
     save_validated_weights,
     stop_before_training,
@@ -40,7 +35,6 @@ from lightning_prune.pruners.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
-from lightning_prune.surgery.recalibrate import recalibrate_norms
 
 
 class SequentialActivationMasker(PruningStage):
@@ -318,9 +312,7 @@ class SequentialActivationMasker(PruningStage):
         self.decisions.append(decision)
         self._hold(trainer, pl_module)
         if decision.status != "left" and self.recalibrate_images:
-            batches = collection_batches(trainer, pl_module, self.recalibrate_images)
-            with forward_context(trainer):
-                recalibrate_norms(pl_module, batches, forward_batch)
+            recalibrate(trainer, pl_module, self.recalibrate_images)
 
     def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert self._selection is not None
@@ -335,13 +327,9 @@ class SequentialActivationMasker(PruningStage):
         assert selection is not None
         assert macs is not None
         seen = self._observe(trainer, pl_module, selection.names)
-        widths = None
-        if self.mac_target is not None:
-            widths = self._plan_widths(trainer, pl_module)
-        decisions = [
-            selection.decide(pl_module, name, seen, widths.get(name) if widths else None)[0]
-            for name in selection.names
-        ]
+        widths = {} if self.mac_target is None else self._plan_widths(trainer, pl_module)
+        decide = partial(selection.decide, pl_module)
+        decisions = [decide(name, seen, widths.get(name))[0] for name in selection.names]
         rank_zero_info(dry_run_text(decisions, macs))
 
 

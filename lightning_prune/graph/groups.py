@@ -136,6 +136,7 @@ def build_groups(
     Source: G. Fang, X. Ma, M. Song, M. B. Mi, X. Wang, 2023, DepGraph: Towards Any Structural
     Pruning, CVPR, arXiv 2301.12900 (through torch-pruning's dependency graph).
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
     >>> groups = build_groups(net, torch.zeros(1, 3, 8, 8))
     >>> [(g.name, g.channels, g.layers("consumer")) for g in groups.values()]

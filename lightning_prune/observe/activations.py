@@ -16,8 +16,8 @@ from lightning_prune.observe.background import add_background
 from lightning_prune.observe.reader import LayerReader
 
 Matching = Literal["detected", "all"]
-_PENDING = 1 << 22
-"""Values (objects times channels) that are gathered before they become statistics: 16 MB."""
+_PENDING = 1 << 21
+"""Values (objects times channels) that are gathered before they become statistics: 8 MB."""
 
 
 @dataclass

@@ -20,8 +20,8 @@ class LayerReader:
 
     Where the objects are known before the forward pass (``expect``), an output is read as soon as
     it is there and then goes the way it goes without hooks. Otherwise all outputs are kept until
-    ``take``: on a CPU that memory is fresh in every pass, which costs 20-30 % of a forward pass of
-    YOLOv8n with all convolutions hooked, against 3-4 %.
+    ``take``, and the memory of the next pass is not warm in the cache: measured on a CPU, YOLOv8n
+    at 160 px in batches of 16, 1.19 times the forward pass against 1.06.
 
     Args:
         layers: Names of the layers.

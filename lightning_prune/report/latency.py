@@ -29,7 +29,12 @@ def measure_latency(
         models: Name -> model, all on the device of the input.
         example_input: What they are called with.
         rounds: Counted passes of each model.
+
+    Raises:
+        ValueError: no round at all.
     """
+    if rounds < 1:
+        raise ValueError(f"rounds={rounds}: pass at least 1")
     times: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
         with untouched(model), torch.inference_mode():

@@ -24,6 +24,11 @@ class Record(pl.Callback):
     def __init__(self, folder: Path, stage: Any) -> None:
         self.folder, self.stage = folder, stage
         self.at_cut: dict[str, torch.Tensor] = {}
+        self.norms: dict[str, torch.Tensor] = {}
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.current_epoch == 1:
+            self.norms = {name: value.clone() for name, value in pl_module.named_buffers()}
 
     def on_channels_pruned(self, trainer: Any, pl_module: Any, pruned: Any) -> None:
         self.at_cut = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
@@ -31,6 +36,7 @@ class Record(pl.Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         bound = {id(p) for g in trainer.optimizers[0].param_groups for p in g["params"]}
         content = {
+            "norms": dict(self.norms),
             "keep": {d.group: d.keep for d in self.stage.decisions},
             "at_cut": self.at_cut,
             "weights": {name: p.detach() for name, p in pl_module.named_parameters()},
@@ -42,7 +48,9 @@ class Record(pl.Callback):
 
 
 def callbacks(folder: Path) -> list[Any]:
-    stage = masker(start_epoch=0, mac_target=0.4, dense_checkpoint=str(folder / "dense.ckpt"))
+    dense = str(folder / "dense.ckpt")
+    # Masks in two steps, so that the second is judged after both ranks have trained apart.
+    stage = masker(layers_per_step=2, mac_target=0.4, recalibrate_images=0, dense_checkpoint=dense)
     report = PruningReport(str(folder), latency_rounds=1, show=False, figures=False)
     record = Record(folder, stage)
     average = ExponentialMovingAverage(0.9, 5.0)
@@ -57,7 +65,7 @@ def main(folder: Path, strategy: str) -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True")
     warnings.filterwarnings("ignore", message=".*os.fork")
     torch.set_num_threads(1)
-    run = trainer(folder, callbacks(folder), 3, devices=2, strategy=strategy)
+    run = trainer(folder, callbacks(folder), 4, devices=2, strategy=strategy)
     run.fit(Classifier())
 
 

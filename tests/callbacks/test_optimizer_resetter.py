@@ -170,3 +170,12 @@ def test_the_warm_up_is_at_most_a_third_of_the_recovery(tmp_path):
 def test_arguments_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
         OptimizerResetter(**options)
+
+
+def test_the_rate_restarts_once_at_the_first_mask(tmp_path):
+    resetter = OptimizerResetter(restart_at="mask", warmup_epochs=0.5, final_lr=0.1)
+    rates, _ = run(tmp_path, resetter)
+    before = [3e-3] * STEPS  # the one dense epoch
+    after = closed_form(3e-3, 3, 5 * STEPS, 0.1, "cosine")
+    assert [rate for (rate,) in rates.rates] == pytest.approx([*before, *after])
+    assert rates.remembered == 0  # the cut still clears the statistics

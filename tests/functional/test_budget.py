@@ -28,13 +28,14 @@ layers = st.lists(
 )
 def test_the_largest_factor_that_fits_by_trying_them_all(layers, share, keep_range, round_to):
     counts, channels = zip(*layers, strict=True)
+
     # As in a chain: every layer costs its width times the one before.
     def cost(widths):
         return sum(a * b for a, b in zip([3, *widths], [*widths, 5], strict=True))
 
     budget = share * cost(channels)
     steps = sorted({(w + h) / n for n, c in layers for w in range(c + 1)
-                    for h in (0.5 - 1e-7, 0.5 + 1e-7)} | {0.0})  # fmt: skip
+                    for h in (0.5 - 1e-7, 0.5, 0.5 + 1e-7)} | {0.0})  # fmt: skip
     fitting = [
         widths
         for widths in (at(f, counts, channels, keep_range, round_to) for f in steps)

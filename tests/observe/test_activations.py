@@ -59,7 +59,9 @@ def test_classifier_takes_spatial_means_of_images_it_got_right(network, known):
     with torch.no_grad():
         # Two of three images are what the model says they are.
         answers = [model.eval()(x).argmax(1) for x in inputs]
-        batches = [(x, y + (torch.arange(9) % 3 == 0)) for x, y in zip(inputs, answers, strict=True)]
+        batches = [
+            (x, y + (torch.arange(9) % 3 == 0)) for x, y in zip(inputs, answers, strict=True)
+        ]
         judged = [(x, classifier_samples((x, y), model.eval()(x))) for x, y in batches]
     found = collect_activations(
         model, batches, layers, classifier_samples, forward, objects_of=known, warn=False

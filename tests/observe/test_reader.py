@@ -31,7 +31,9 @@ def test_cells_are_read_one_by_one(shape, layout):
 def test_borders_are_clamped():
     output = torch.arange(6.0).reshape(1, 1, 2, 3)
     zero = torch.tensor([0, 0])
-    samples = ObjectSamples(zero, zero, zero == 0, torch.tensor([1.0, -0.1]), torch.tensor([1.0, -0.1]))
+    samples = ObjectSamples(
+        zero, zero, zero == 0, torch.tensor([1.0, -0.1]), torch.tensor([1.0, -0.1])
+    )
     assert read_objects(output, samples).tolist() == [[5.0], [0.0]]
 
 

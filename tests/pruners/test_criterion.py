@@ -85,4 +85,4 @@ def test_arguments_and_groups_that_cannot_be_judged():
         BNScale().check(chain, build_groups(chain, EXAMPLE)["conv1"])
 
 
-RANDOM_STEM = [0]
+RANDOM_STEM = [0, 3, 5, 7]

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_prune.functional.moments import class_moments
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.pruners.group_scores import (
     batch_norm_scale,
@@ -12,7 +13,6 @@ from lightning_prune.pruners.group_scores import (
 )
 from tests.networks import EXAMPLE, Concat, Depthwise, make
 from tests.pruners.fixtures import residual, seen, shuffled_group, values
-from lightning_prune.functional.moments import class_moments
 
 
 @pytest.mark.parametrize("p", [1, 2])

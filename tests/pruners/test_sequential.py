@@ -52,9 +52,7 @@ def test_planned_widths_meet_the_target_from_below_with_the_largest_factor(
     free = [name for name in groups if stage.why_left(groups[name]) is None]
     knees = {n: max(2, (3 * groups[n].channels) // 7) for n in groups}
     knees[free[0]] = None  # no knee: the upper bound
-    counts = {
-        n: knees[n] or clip_width(None, groups[n].channels, keep_range).width for n in free
-    }
+    counts = {n: knees[n] or clip_width(None, groups[n].channels, keep_range).width for n in free}
 
     def at(factor):
         return {
@@ -69,7 +67,7 @@ def test_planned_widths_meet_the_target_from_below_with_the_largest_factor(
         (w + half) / counts[n]
         for n in free
         for w in range(groups[n].channels + 2)
-        for half in (0.5 - 1e-6, 0.5 + 1e-6)
+        for half in (0.5 - 1e-6, 0.5, 0.5 + 1e-6)
     }
     budget = target * macs.total
     reachable = [at(f) for f in sorted(steps) if macs.remaining(at(f)) <= budget]
@@ -86,7 +84,9 @@ def test_planned_widths_meet_the_target_from_below_with_the_largest_factor(
     assert count_macs(net, EXAMPLE) == macs.remaining(planned)
 
 
-@pytest.mark.parametrize(("keep_range", "round_to"), [((0.5, 0.75), 1), ((0.25, 0.5), 4), (None, 1)])
+@pytest.mark.parametrize(
+    ("keep_range", "round_to"), [((0.5, 0.75), 1), ((0.25, 0.5), 4), (None, 1)]
+)
 def test_an_unreachable_target_states_the_reachable_minimum(keep_range, round_to):
     net, groups = residual()
     names = ("a1.0", "b1.0")

@@ -1,11 +1,11 @@
 import pytest
+import torch
 from torch import nn
 
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.pruners.widest_layers import WidestLayers, block_of
 from tests.networks import EXAMPLE, Chain, make
-import torch
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,37 @@
+import torch
+
+from lightning_prune.graph.groups import build_groups
+from lightning_prune.plan import PruningPlan
+from lightning_prune.pruners.sequential import GroupDecision
+from lightning_prune.report.layers import active_channels, layer_rows
+from lightning_prune.surgery.mask import ChannelMask
+from tests.networks import EXAMPLE, Concat, Residual, make
+
+
+def test_one_row_per_layer_in_forward_order_with_the_groups_decision():
+    net = make(Residual)
+    groups = build_groups(net, EXAMPLE)
+    decisions = [
+        GroupDecision("project.0", torch.arange(5), 12, 7, "mac_target", "pruned", ""),
+        GroupDecision("stem.0", torch.arange(2), 8, None, "fallback", "fallback", "no object"),
+    ]
+    plan = PruningPlan({d.group: d.keep for d in decisions}, {"project.0": 12, "stem.0": 8})
+    ChannelMask(net, groups, plan).apply()
+    rows = layer_rows(decisions, groups, net)
+    assert [row["name"] for row in rows] == ["stem.0", "a2.0", "project.0", "b2.0"]
+    tied = rows[1]
+    assert (tied["group"], tied["channels_before"], tied["channels_after"]) == ("stem.0", 8, 2)
+    assert (tied["pruning_ratio"], tied["active_channels"]) == (0.75, 2)
+    assert (tied["knee"], tied["bound"], tied["status"], tied["reason"]) == (
+        None, "fallback", "fallback", "no object",
+    )  # fmt: skip
+    assert [row["active_channels"] for row in rows[2:]] == [5, 5]
+
+
+def test_active_channels_are_those_above_the_threshold():
+    layer = make(Concat).up
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[0, 1] = 1e-7
+        layer.weight[0, 2] = 1e-5
+    assert active_channels(layer) == 1

@@ -1,0 +1,43 @@
+import io
+
+from rich.console import Console
+
+from lightning_prune.report.table import print_report
+from tests.report.reports import content, row
+
+
+def printed(report):
+    file = io.StringIO()
+    print_report(report, Console(file=file, width=120))
+    return [line.split() for line in file.getvalue().splitlines()], file.getvalue()
+
+
+def test_layers_and_both_models_with_their_changes():
+    lines, text = printed(content())
+    cells = [[cell for cell in line if cell != "│"] for line in lines]
+    assert ["backbone.stage1.conv", "17", "9", "47%", "9", "knee", "pruned"] in cells
+    assert ["parameters", "(million)", "3.000", "1.500", "-50.0%"] in cells
+    assert ["MACs", "(million)", "200.0", "90.0", "-55.0%"] in cells
+    assert ["test/map50", "0.9100", "0.9050", "-0.0050"] in cells
+    assert "12.00" in text
+    assert "-37.5%" in text
+
+
+def test_what_is_unknown_is_a_dash():
+    report = content()
+    report["dense"] |= {"latency_ms": None, "metrics": {"val/map50": 0.9}}
+    report["layers"][0]["knee"] = None
+    lines, text = printed(report)
+    cells = [[cell for cell in line if cell != "│"] for line in lines]
+    assert ["test/map50", "-", "0.9050", "-"] in cells
+    assert "latency" not in text
+    assert ["backbone.stage0.conv", "16", "8", "50%", "-", "knee", "pruned"] in cells
+
+
+def test_reasons_are_given_once_for_all_their_layers():
+    report = content()
+    report["layers"] += [
+        row(name, 3, 3, status="left", bound="none", reason="3 channels are too few")
+        for name in ("a", "b")
+    ]
+    assert "left (3 channels are too few): a, b" in printed(report)[1]
