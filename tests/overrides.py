@@ -49,3 +49,14 @@ EXAMPLES = {
     "prune_classifier": {"dense_epochs": 2, "epochs": 5},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
 }
+# The same for the programs in README and docs: what is written there -> what the test runs.
+SHORTER = {
+    "start_epoch=12, mac_target=0.5": (
+        'start_epoch=1, layers=["network.backbone.p5.*"], matching="all", images=16'
+    ),
+    "Trainer(max_epochs=24": "Trainer(max_epochs=3, limit_train_batches=2, limit_val_batches=1",
+    "DetectionModule(num_classes=10)": "DetectionModule(num_classes=10, image_size=64)",
+    "DigitsDetectionDataModule()": (
+        "DigitsDetectionDataModule(image_size=64, train_images=32, val_images=8, batch_size=8)"
+    ),
+}

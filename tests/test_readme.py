@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
 from lightning_prune.cli.train import main
-from tests.overrides import FEW_LAYERS, TINY, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
+from tests.overrides import FEW_LAYERS, SHORTER, TINY, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -116,9 +116,12 @@ def test_command(
     assert "test/map50" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings(*TINY_WARNINGS)
 @pytest.mark.parametrize("place", PROGRAMS)
 def test_program(place: str, call: Callable[[list[str]], None], tmp_path: Path):
     program = PROGRAMS[place]
+    for long, short in SHORTER.items():
+        program = program.replace(long, short)
     if "path/to/last.ckpt" in program:
         make_checkpoint(call, tmp_path)
     torch.manual_seed(0)

@@ -74,6 +74,7 @@ class OptimizerResetter(PruningStage):
         self.final_lr = final_lr
         self.decay: Decay = decay
         self._restart: dict[str, Any] | None = None
+        self._refused = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put a resumed run's schedule in place before Lightning restores its position."""
@@ -82,8 +83,8 @@ class OptimizerResetter(PruningStage):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restart the learning rate at the first mask, where that is wanted."""
-        waiting = self.restart_lr and self.restart_at == "mask" and self._restart is None
-        if waiting and any(masker.plan for masker in maskers(trainer)):
+        waiting = self.restart_at == "mask" and self._restart is None and not self._refused
+        if self.restart_lr and waiting and any(masker.plan for masker in maskers(trainer)):
             self._start(trainer, pl_module)
 
     def on_channels_pruned(
@@ -95,10 +96,11 @@ class OptimizerResetter(PruningStage):
         elif self.clear_statistics:
             clear_optimizers(trainer)
         running = self.restart_at == "mask" and self._restart is not None and not self.rebuild
-        if self.restart_lr and not running:
+        if self.restart_lr and not running and not self._refused:
             self._start(trainer, pl_module)
 
     def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._refused = True
         if not pl_module.automatic_optimization:
             rank_zero_warn(
                 "OptimizerResetter(restart_lr=True) has no effect under manual optimization: the "
@@ -112,6 +114,7 @@ class OptimizerResetter(PruningStage):
                 "length) or max_steps to know the recovery's length: the schedule is left as it is"
             )
             return
+        self._refused = False
         rates = initial_rates(trainer.optimizers)
         warmup = round(self.warmup_epochs * steps_per_epoch(trainer))
         self._restart = {

@@ -111,7 +111,7 @@ class PruningReport(PruningStage):
         """Keep the last metrics of the dense model when the first mask appears."""
         for masker in _maskers(trainer):
             if masker.groups is not None:
-                self._record(trainer, masker.decisions, masker.groups, pl_module)
+                self._record(masker.decisions, masker.groups, pl_module)
                 self._draw(trainer, masker)
 
     def on_channels_pruned(
@@ -127,7 +127,7 @@ class PruningReport(PruningStage):
         masked = pl_module if pruned.masked is None else pruned.masked
         for masker in _maskers(trainer):
             # A masker whose masks and cut fall on one epoch is seen here for the first time.
-            self._record(trainer, masker.decisions, pruned.groups, masked)
+            self._record(masker.decisions, pruned.groups, masked)
             self._draw(trainer, masker)
         self._measure("pruned", pl_module, example)
         if self.latency_rounds and pruned.masked is not None:
@@ -162,7 +162,6 @@ class PruningReport(PruningStage):
 
     def _record(
         self,
-        trainer: pl.Trainer,
         decisions: Sequence[GroupDecision],
         groups: ChannelGroups,
         model: nn.Module,

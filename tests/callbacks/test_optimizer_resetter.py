@@ -179,3 +179,10 @@ def test_the_rate_restarts_once_at_the_first_mask(tmp_path):
     after = closed_form(3e-3, 3, 5 * STEPS, 0.1, "cosine")
     assert [rate for (rate,) in rates.rates] == pytest.approx([*before, *after])
     assert rates.remembered == 0  # the cut still clears the statistics
+
+
+def test_what_cannot_restart_is_said_once(tmp_path):
+    resetter = OptimizerResetter(restart_at="mask")
+    with pytest.warns(UserWarning, match="no effect under manual optimization") as said:
+        run(tmp_path, resetter, ManualClassifier(), epochs=4)
+    assert sum("manual optimization" in str(one.message) for one in said) == 1
