@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.plan import PruningPlan
 
 

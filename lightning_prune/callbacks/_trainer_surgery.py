@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import PrunedChannels, cut_channels
 from lightning_prune.surgery.mask import ChannelMask

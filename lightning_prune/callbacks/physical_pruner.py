@@ -19,7 +19,8 @@ from lightning_prune.callbacks._trainer_surgery import (
     tell,
 )
 from lightning_prune.callbacks.stage import PruningStage
-from lightning_prune.graph.groups import ChannelGroups, build_groups
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.groups import build_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
 from lightning_prune.surgery.mask import ChannelMask

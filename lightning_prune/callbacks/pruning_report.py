@@ -17,7 +17,7 @@ import lightning_prune
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._trainer_surgery import maskers
 from lightning_prune.callbacks.stage import PruningStage
-from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import count_macs
 from lightning_prune.pruners.sequential import GroupDecision
 from lightning_prune.report.figures import write_figure, write_selection

@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from tqdm.auto import tqdm
 
+from lightning_prune.callbacks._arguments import check_counts, checked_range
 from lightning_prune.callbacks._data import example_input, has_collection_loader
 from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
 from lightning_prune.callbacks._trainer_surgery import (
@@ -18,7 +19,8 @@ from lightning_prune.callbacks._trainer_surgery import (
 )
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.functional.clustering import ChannelClustering
-from lightning_prune.graph.groups import ChannelGroups, build_groups
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import (
     Matching,
@@ -97,7 +99,7 @@ class SequentialActivationMasker(PruningStage):
         dense_checkpoint: str | None = None,
         seed: int = 0,
     ) -> None:
-        _check_counts(
+        check_counts(
             start_epoch=(start_epoch, 0),
             round_to=(round_to, 1),
             layers_per_step=(layers_per_step, 1),
@@ -118,7 +120,7 @@ class SequentialActivationMasker(PruningStage):
             raise ValueError(f"background={background!r}: allowed are true, false and 'auto'")
         self.schedule = StepSchedule(start_epoch, layers_per_step, epochs_per_step, hold_epochs)
         self.mac_target = mac_target
-        self.keep_range = _pair(keep_range)
+        self.keep_range = checked_range(keep_range)
         self.round_to = round_to
         self.layers = layers
         self.criterion = criterion or Separability()
@@ -331,20 +333,3 @@ class SequentialActivationMasker(PruningStage):
         decide = partial(selection.decide, pl_module)
         decisions = [decide(name, seen, widths.get(name))[0] for name in selection.names]
         rank_zero_info(dry_run_text(decisions, macs))
-
-
-def _check_counts(**given: tuple[int | None, int]) -> None:
-    for name, (value, least) in given.items():
-        if value is not None and value < least:
-            raise ValueError(f"{name}={value}: pass an integer of at least {least}")
-
-
-def _pair(keep_range: Sequence[float] | None) -> tuple[float, float] | None:
-    if keep_range is None:
-        return None
-    if len(keep_range) != 2 or not 0 < keep_range[0] <= keep_range[1] <= 1:
-        raise ValueError(
-            f"keep_range={list(keep_range)}: pass [smallest, largest] fractions of the channels "
-            "that stay, 0 < smallest <= largest <= 1, for example [0.25, 0.5]"
-        )
-    return float(keep_range[0]), float(keep_range[1])

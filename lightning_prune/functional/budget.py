@@ -39,8 +39,10 @@ def scale_widths(
             for count, wide in zip(counts, channels, strict=True)
         ]
 
-    low, high = 0.0, max((wide / count for count, wide in zip(counts, channels, strict=True)),
-                         default=1.0)
+    low, high = (
+        0.0,
+        max((wide / count for count, wide in zip(counts, channels, strict=True)), default=1.0),
+    )
     if cost(widths(low)) > budget:
         raise ValueError(
             f"the budget {budget:.6g} cannot be met: the narrowest widths within the bounds cost "

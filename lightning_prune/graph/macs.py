@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import call, untouched

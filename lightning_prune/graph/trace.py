@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from torch_pruning import ops
 
-from lightning_prune.graph.groups import ChannelGroups, Group, Member
+from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.layers import (
     Role,
     is_producer,

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import Group
+from lightning_prune.graph.group import Group
 from lightning_prune.pruners.criterion import Criterion, Evidence
 from lightning_prune.pruners.group_scores import batch_norm_scale, norm_members
 

@@ -13,7 +13,7 @@ from lightning_prune.functional.knee import Interpolation
 from lightning_prune.functional.moments import ClassMoments
 from lightning_prune.functional.separability import separability_matrix
 from lightning_prune.functional.silhouette import Other
-from lightning_prune.graph.groups import Group
+from lightning_prune.graph.group import Group
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.functional.moments import ClassMoments
-from lightning_prune.graph.groups import Group
+from lightning_prune.graph.group import Group
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_prune.functional.importance import filter_norm, norm_scale
 from lightning_prune.functional.moments import ClassMoments
-from lightning_prune.graph.groups import Group, Member
+from lightning_prune.graph.group import Group, Member
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 

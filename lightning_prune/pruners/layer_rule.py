@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import nn
 
-from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups
 
 
 class LayerRule(Protocol):

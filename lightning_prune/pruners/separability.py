@@ -5,7 +5,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from lightning_prune.functional.selection import choose_channels
-from lightning_prune.graph.groups import Group
+from lightning_prune.graph.group import Group
 from lightning_prune.pruners.criterion import Criterion, Evidence
 from lightning_prune.pruners.group_scores import (
     batch_norm_scale,

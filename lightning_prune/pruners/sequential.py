@@ -11,7 +11,7 @@ from lightning_prune.functional.budget import scale_widths
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.functional.moments import ClassMoments
 from lightning_prune.functional.width import clip_width, is_selectable
-from lightning_prune.graph.groups import ChannelGroups, Group
+from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.pruners.clusterer import ChannelClusterer

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.pruners.sequential import GroupDecision

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import sync_sizes
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices

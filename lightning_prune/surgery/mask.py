@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lightning_prune.graph.groups import ChannelGroups, Group
+from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan

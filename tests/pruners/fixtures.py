@@ -3,7 +3,8 @@
 import torch
 
 from lightning_prune.functional.moments import ClassMoments, class_moments
-from lightning_prune.graph.groups import ChannelGroups, Group, Member, build_groups
+from lightning_prune.graph.group import ChannelGroups, Group, Member
+from lightning_prune.graph.groups import build_groups
 from lightning_prune.observe.activations import ObjectActivations
 from tests.networks import EXAMPLE, Residual, make
 

@@ -1,7 +1,8 @@
 import pytest
 from torch import nn
 
-from lightning_prune.graph.groups import ChannelGroups, build_groups
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.groups import build_groups
 from lightning_prune.pruners.layer_rule import check_layers, select_groups
 from lightning_prune.pruners.widest_layers import WidestLayers
 from tests.networks import EXAMPLE, Residual, make

@@ -1,0 +1,115 @@
+"""Channel groups: the tensors of a network whose channels must shrink together."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from torch import Tensor
+
+from lightning_prune.graph.layers import Role
+
+
+@dataclass(frozen=True)
+class Member:
+    """One layer's share in a group.
+
+    Attributes:
+        layer: Name of the layer as in ``named_modules()``.
+        role: What the layer does with the channels.
+        index: (n,) int64, positions in the layer's channel dimension.
+        channel: (n,) int64, the group's channel at each of these positions.
+    """
+
+    layer: str
+    role: Role
+    index: Tensor
+    channel: Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels that must be kept or removed together, named after their root layer.
+
+    Attributes:
+        name: Name of the root: the first layer of the forward pass that makes these channels.
+        channels: Number of channels C.
+        members: Every layer that makes, carries or reads them.
+    """
+
+    name: str
+    channels: int
+    members: tuple[Member, ...]
+
+    def layers(self, role: Role) -> tuple[str, ...]:
+        """Return the names of the layers with this role, in the order of the forward pass."""
+        return tuple(member.layer for member in self.members if member.role == role)
+
+    @property
+    def producers(self) -> tuple[str, ...]:
+        """Layers whose rows are the channels: the root first, then those tied to it."""
+        return self.layers("producer")
+
+
+@dataclass(frozen=True)
+class ChannelGroups(Mapping[str, Group]):
+    """All groups of a network, in the order of the forward pass.
+
+    Attributes:
+        groups: Group of each root's name.
+        refused: Layers that make channels but cannot be pruned, each with the reason.
+        order: Names of all layers, in the order of the forward pass.
+    """
+
+    groups: dict[str, Group]
+    refused: dict[str, str] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> Group:
+        return self.groups[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.groups)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def group_of(self, layer: str) -> Group:
+        """Return the group whose channels a layer makes.
+
+        Raises:
+            KeyError: the layer is unknown or cannot be pruned; the message says why.
+        """
+        for group in self.groups.values():
+            if layer in group.producers:
+                return group
+        if layer in self.refused:
+            raise KeyError(f"layer {layer!r} cannot be pruned: {self.refused[layer]}")
+        near = get_close_matches(layer, self.prunable_layers, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "see the list of layers"
+        raise KeyError(f"no layer {layer!r} that makes channels: {hint}")
+
+    @property
+    def prunable_layers(self) -> tuple[str, ...]:
+        """Names of all layers whose channels can be pruned, in the order of the forward pass."""
+        names = {name for group in self.groups.values() for name in group.producers}
+        return tuple(name for name in self.order if name in names)
+
+    def select(self, patterns: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
+        """Return the names of the groups with a producer matched by a name or glob pattern.
+
+        Args:
+            patterns: Layer names or shell patterns (``backbone.*``); None selects every group.
+
+        Raises:
+            KeyError: a pattern matches no prunable layer.
+        """
+        if patterns is None:
+            return tuple(self.groups)
+        wanted: set[str] = set()
+        for pattern in patterns:
+            found = [name for name in self.prunable_layers if fnmatchcase(name, pattern)]
+            if not found:
+                found = [self.group_of(pattern).producers[0]]
+            wanted.update(self.group_of(name).name for name in found)
+        return tuple(name for name in self.groups if name in wanted)
