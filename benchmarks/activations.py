@@ -47,11 +47,11 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 def photographs(side: int, batch_size: int) -> tuple[DetectionModule, list[Batch]]:
-    """Return YOLOv8n with COCO weights, and 60 COCO photographs, twice over."""
+    """Return YOLOv8n with COCO weights, and 60 COCO photographs."""
     model = DetectionModule(weights=str(WEIGHTS / "yolov8n_coco.safetensors"), image_size=side)
     data = YoloFolderDataModule(root=PHOTOS, image_size=side, batch_size=batch_size)
     data.setup("fit")
-    return model, 2 * [*data.collection_dataloader(), *data.val_dataloader()]
+    return model, [*data.collection_dataloader(), *data.val_dataloader()]
 
 
 def digits(side: int, batch_size: int) -> tuple[DetectionModule, list[Batch]]:
@@ -220,7 +220,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--image-sizes", type=int, nargs="+", default=[160, 320])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 16])
-    parser.add_argument("--rounds", type=int, default=5, help="passes whose median is reported")
+    parser.add_argument("--rounds", type=int, default=15, help="passes whose median is reported")
     parser.add_argument("--repeats", type=int, nargs="+", default=[1, 4, 16], help="for memory")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ...")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "activations.json")

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from tqdm.auto import tqdm
 
 from lightning_prune.callbacks._arguments import check_counts, checked_range
@@ -332,4 +332,5 @@ class SequentialActivationMasker(PruningStage):
         widths = {} if self.mac_target is None else self._plan_widths(trainer, pl_module)
         decide = partial(selection.decide, pl_module)
         decisions = [decide(name, seen, widths.get(name))[0] for name in selection.names]
-        rank_zero_info(dry_run_text(decisions, macs))
+        # Printed, not logged: it is what was asked for, whatever the log level.
+        rank_zero_only(print)(dry_run_text(decisions, macs))

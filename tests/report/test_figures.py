@@ -11,6 +11,7 @@ from PIL import Image
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.functional.clustering import cluster_channels
 from lightning_prune.graph.groups import build_groups
+from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.sequential import GroupDecision
 from lightning_prune.report.figures import write_figure, write_selection
 from tests.networks import EXAMPLE, Residual, make
@@ -52,7 +53,7 @@ def run(folder, rank=0, clusterings=True, **options):
     net = make(Residual)
     groups = build_groups(net, EXAMPLE)
     decisions = [decision("stem.0", 8), decision("a1.0", 6), decision("b1.0", 10)]
-    masker = SimpleNamespace(groups=groups, decisions=decisions)
+    masker = SimpleNamespace(groups=groups, decisions=decisions, plan=PruningPlan(), finished=False)
     if clusterings:
         # Of the third nothing is known: no object was matched.
         masker.clusterings = {"stem.0": clustered(8), "a1.0": clustered(6)}
