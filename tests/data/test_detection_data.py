@@ -64,7 +64,10 @@ def test_splits_are_loaded_once() -> None:
     assert "test" not in data._datasets
 
 
-def test_missing_test_split_is_the_validation_split(caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_test_split_is_the_validation_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("lightning_prune.data.detection_data.rank_zero_info", said.append)
+
     class WithoutTest(DigitsDetectionDataModule):
         @property
         def splits(self) -> tuple[str, ...]:
@@ -72,7 +75,6 @@ def test_missing_test_split_is_the_validation_split(caplog: pytest.LogCaptureFix
 
     data = WithoutTest(32, 4, 3, batch_size=4)
     data.setup("test")
-    with caplog.at_level("INFO"):
-        loader = data.test_dataloader()
-    assert "no test split: testing on the validation split" in caplog.text
+    loader = data.test_dataloader()
+    assert "no test split: testing on the validation split" in said[0]
     assert loader.dataset is data.dataset("val")
