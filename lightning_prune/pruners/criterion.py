@@ -30,7 +30,14 @@ class Evidence:
 
 
 class Criterion(ABC):
-    """A rule that ranks or picks the channels of a group."""
+    """A rule that ranks or picks the channels of a group.
+
+    Attributes:
+        uses_clusters: Whether the choice rests on clusters of channels: without them it is a
+            fallback, which the report says.
+    """
+
+    uses_clusters: bool = False
 
     @abstractmethod
     def importance(self, evidence: Evidence) -> Tensor:

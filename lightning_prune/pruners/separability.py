@@ -31,6 +31,8 @@ class Separability(Criterion):
     arXiv 2505.13225.
     """
 
+    uses_clusters = True
+
     def __init__(self, weight: Weight = "l1") -> None:
         if weight not in get_args(Weight):
             raise ValueError(f"weight={weight!r}: allowed are {', '.join(get_args(Weight))}")

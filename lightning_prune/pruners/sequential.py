@@ -17,11 +17,8 @@ from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion, Evidence
 
-_NO_OBJECT = "no object was matched: channels chosen by weight magnitude at the upper bound"
-_ONE_CLASS = (
-    "objects of one class only were matched, so there is nothing to tell apart: channels chosen by "
-    "weight magnitude at the upper bound"
-)
+_NO_OBJECT = "no object was matched"
+_ONE_CLASS = "objects of one class only were matched, so there is nothing to tell apart"
 
 
 @dataclass(frozen=True)
@@ -167,12 +164,18 @@ class SequentialSelection:
         clustering = self.cluster(group, seen)
         knee = None if clustering is None else clustering.knee
         own = clip_width(knee, group.channels, self.keep_range, self.round_to)
-        bound: str = own.bound if width is None or width == own.width else "mac_target"
+        planned = width is not None
+        bound: str = own.bound if width in (None, own.width) else "mac_target"
         width = own.width if width is None else width
         moments = self._moments(group, seen)
         keep = self.criterion.choose(Evidence(model, group, moments, clustering), width)
         status, reason = "pruned", ""
-        if clustering is None:
-            status, reason = "fallback", _ONE_CLASS if moments else _NO_OBJECT
+        if clustering is None and self.criterion.uses_clusters:
+            where = "planned width" if planned else "upper bound"
+            why = _ONE_CLASS if moments else _NO_OBJECT
+            status, reason = (
+                "fallback",
+                f"{why}: channels chosen by weight magnitude at the {where}",
+            )
         decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
         return decision, clustering

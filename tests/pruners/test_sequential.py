@@ -202,3 +202,17 @@ def test_decisions_travel_as_plain_data():
     again = GroupDecision(**state)
     assert torch.equal(again.keep, decision.keep)
     assert (again.bound, again.knee) == (decision.bound, decision.knee)
+
+
+def test_a_baseline_does_not_fall_back_without_objects():
+    """It never looked at clusters: what it chose is its own choice."""
+    net = make(Chain)
+    groups = build_groups(net, EXAMPLE)
+    unseen = ObjectActivations(groups["conv1"].producers)
+    for criterion, status in ((Magnitude(), "pruned"), (Separability(), "fallback")):
+        chooser = selection(groups, criterion=criterion)
+        decision, clustering = chooser.decide(net, "conv1", unseen, width=3)
+        assert clustering is None
+        assert decision.status == status
+        assert len(decision.keep) == 3
+        assert ("at the planned width" in decision.reason) == (status == "fallback")
