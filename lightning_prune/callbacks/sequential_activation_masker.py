@@ -284,7 +284,7 @@ class SequentialActivationMasker(PruningStage):
         widths: dict[str, int] | None = None
         if trainer.is_global_zero:
             knees: dict[str, int | None] = {}
-            for name in selection.names:
+            for name in tqdm(selection.names, "Planning widths", leave=False):
                 group = selection.groups[name]
                 clustering = None if selection.why_left(group) else selection.cluster(group, seen)
                 knees[name] = None if clustering is None else clustering.knee
