@@ -62,8 +62,9 @@ class SequentialActivationMasker(PruningStage):
         epochs_per_step: Epochs of training between two steps.
         hold_epochs: Epochs of training with all masks before the cut.
         images: Training images read per layer; None: all of them.
-        recalibrate_images: Training images from which norm statistics are estimated anew after
-            each layer, so that the masked model still finds its objects; 0: never.
+        recalibrate_images: Training images from which norm statistics are estimated anew before
+            each further step and after each layer, so that the masked model still finds its
+            objects; 0: never.
         matching: ``detected``: only objects that the model got right; ``all``: every one.
         background: Background cells as one more class: True, False, or ``auto``: where the data
             have one class only.
@@ -184,6 +185,9 @@ class SequentialActivationMasker(PruningStage):
         due = names[len(self.decisions) : self.schedule.due(epoch, len(names))]
         if due and not self.decisions:
             self._begin(trainer, pl_module)
+        elif due and self.recalibrate_images:
+            # An epoch is too short for a small momentum to follow what the last masks changed.
+            recalibrate(trainer, pl_module, self.recalibrate_images)
         silent = not trainer.is_global_zero
         for name in tqdm(due, "Choosing channels", leave=False, disable=silent or not due):
             self._decide(trainer, pl_module, name)
