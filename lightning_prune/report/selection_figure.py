@@ -100,8 +100,10 @@ def _draw_matrix(
     """Draw the separability matrix, channels of one cluster together, kept ones marked."""
     matrix = clustering.matrix.numpy()
     order = np.lexsort((np.arange(len(labels)), labels, _rank_of_clusters(matrix, labels)))
+    # Most pairs of most layers lie far below 2: on the full scale the map would be black.
+    highest = float(matrix[order].max()) or 2.0
     image = axes.imshow(matrix[order], aspect="auto", interpolation="nearest", cmap="viridis",
-                        vmin=0, vmax=2)  # fmt: skip
+                        vmin=0, vmax=highest)  # fmt: skip
     if len(order) <= _SEPARATED:
         for place in np.flatnonzero(np.diff(labels[order])):
             axes.axhline(place + 0.5, color="white", linewidth=0.7)
