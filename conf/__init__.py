@@ -1,1 +1,7 @@
 """Hydra configs, found as pkg://lightning_prune.conf in an installed wheel."""
+
+# Hydra imports this package when it searches it: the recipes' arithmetic then works in a program
+# that has a command line of its own.
+from lightning_prune.cli.resolvers import register_resolvers
+
+register_resolvers()

@@ -8,6 +8,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning_prune.callbacks.channel_masker import ChannelMasker as ChannelMasker
+    from lightning_prune.callbacks.channel_regularizer import (
+        ChannelRegularizer as ChannelRegularizer,
+    )
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from lightning_prune.callbacks.sequential_activation_masker import (
         SequentialActivationMasker as SequentialActivationMasker,
     )
+    from lightning_prune.callbacks.slice_masker import SliceMasker as SliceMasker
+    from lightning_prune.callbacks.slice_regularizer import SliceRegularizer as SliceRegularizer
     from lightning_prune.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
     from lightning_prune.data.digits import DigitsDetectionDataModule as DigitsDetectionDataModule
     from lightning_prune.data.yolo_folder import YoloFolderDataModule as YoloFolderDataModule
@@ -26,32 +32,46 @@ if TYPE_CHECKING:
     from lightning_prune.graph.groups import build_groups as build_groups
     from lightning_prune.graph.macs import count_macs as count_macs
     from lightning_prune.loading import load_pruned as load_pruned
+    from lightning_prune.loop.pruning import Pruning as Pruning
     from lightning_prune.modules.detection import DetectionModule as DetectionModule
     from lightning_prune.plan import PruningPlan as PruningPlan
+    from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty as BNScalePenalty
+    from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty as GroupNormPenalty
     from lightning_prune.surgery.architecture import track_architecture as track_architecture
     from lightning_prune.surgery.cut import cut_channels as cut_channels
+    from lightning_prune.surgery.load_pruned_state_dict import (
+        load_pruned_state_dict as load_pruned_state_dict,
+    )
     from lightning_prune.testing import check_prunable as check_prunable
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BNScalePenalty": "pruners.bn_scale_penalty",
+    "ChannelMasker": "callbacks.channel_masker",
+    "ChannelRegularizer": "callbacks.channel_regularizer",
     "ChannelSelection": "functional.selection",
     "CocoJsonDataModule": "data.coco_json",
     "DetectionModule": "modules.detection",
     "DigitsDetectionDataModule": "data.digits",
     "ExponentialMovingAverage": "callbacks.exponential_moving_average",
+    "GroupNormPenalty": "pruners.group_norm_penalty",
     "ObjectSamples": "functional.objects",
     "OptimizerResetter": "callbacks.optimizer_resetter",
     "PhysicalPruner": "callbacks.physical_pruner",
+    "Pruning": "loop.pruning",
     "PruningPlan": "plan",
     "PruningReport": "callbacks.pruning_report",
     "SequentialActivationMasker": "callbacks.sequential_activation_masker",
+    "SliceMasker": "callbacks.slice_masker",
+    "SliceRegularizer": "callbacks.slice_regularizer",
     "YoloFolderDataModule": "data.yolo_folder",
     "build_groups": "graph.groups",
     "check_prunable": "testing",
     "count_macs": "graph.macs",
     "cut_channels": "surgery.cut",
     "load_pruned": "loading",
+    "load_pruned_state_dict": "surgery.load_pruned_state_dict",
     "select_channels": "functional.selection",
     "track_architecture": "surgery.architecture",
 }

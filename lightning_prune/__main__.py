@@ -4,6 +4,7 @@ import importlib
 import sys
 
 COMMANDS = {
+    "export": ("lightning_prune.cli.export", "write a checkpoint as a checked ONNX file"),
     "train": ("lightning_prune.cli.train", "train, prune and test a model from a Hydra config"),
 }
 

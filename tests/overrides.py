@@ -31,6 +31,23 @@ TINY_PRUNING = [
 ]
 # A few layers, each at its own knee.
 FEW_LAYERS = ["pruning.masker.layers=[network.backbone.p5.*]", "pruning.masker.mac_target=null"]
+# The same for recipes that mask by a ratio: one step, over a few layers.
+FEW_BY_RATIO = [
+    "pruning.masker.layers=[network.backbone.p5.*]",
+    "pruning.masker.mac_target=null",
+    "pruning.masker.pruning_ratio=0.5",
+    "pruning.report.latency_rounds=0",
+    "pruning.report.figures=false",
+]
+# What makes each recipe small, by its name.
+TINY_RECIPES = {
+    "sequential_activation": [*TINY_PRUNING, *FEW_LAYERS],
+    "channel": FEW_BY_RATIO,
+    "channel_and_slice": FEW_BY_RATIO,
+    "bn_scale": FEW_BY_RATIO,
+    "magnitude": FEW_BY_RATIO,
+    "slice": [],
+}
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [
     "ignore:classes with fewer than 10 matched objects",
@@ -47,6 +64,7 @@ EXAMPLES = {
         "test_images": 4,
     },
     "prune_classifier": {"dense_epochs": 2, "epochs": 5},
+    "prune_by_norm": {"dense_epochs": 2, "epochs": 6},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
 }
 # The same for the programs in README and docs: what is written there -> what the test runs.

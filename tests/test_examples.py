@@ -53,6 +53,15 @@ def test_the_classifier(tmp_path, monkeypatch):
     assert accuracy > 0.8
 
 
+def test_a_network_of_ones_own_by_norm(tmp_path, monkeypatch):
+    accuracy = run("prune_by_norm", tmp_path, monkeypatch)
+    report = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
+    assert report["pruned"]["macs"] <= 0.5 * report["dense"]["macs"]
+    assert {row["channels_after"] % 8 for row in report["layers"]} == {0}
+    assert accuracy == report["pruned"]["metrics"]["val/accuracy"]
+    assert accuracy > 0.8
+
+
 def test_the_listener(tmp_path, monkeypatch, capsys):
     listener = run("listen_to_pruning", tmp_path, monkeypatch)
     printed = capsys.readouterr().out

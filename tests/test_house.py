@@ -27,6 +27,7 @@ ROOMS = {
     "pruners": FLOOR_2,
     "loop": FLOOR_2 | {"pruners"},
     "report": FLOOR_3,
+    "export": FLOOR_4,
     "callbacks": FLOOR_4 | {"plugins", "loading"},
     "plugins": FLOOR_4 | {"callbacks", "loading"},
     "loading": FLOOR_4,
@@ -34,7 +35,8 @@ ROOMS = {
     "metrics": FLOOR_0,
     "data": FLOOR_0,
     "modules": FLOOR_2 | {"models", "metrics"},
-    "cli": FLOOR_4 | {"callbacks", "plugins", "loading", "models", "metrics", "modules", "data"},
+    "cli": FLOOR_4
+    | {"callbacks", "plugins", "loading", "export", "models", "metrics", "modules", "data"},
     "conf": set(),
     "__main__": {"cli"},
     "__init__": set(FLOOR_4 | {"callbacks", "loading", "modules", "data"}),
@@ -93,9 +95,10 @@ def test_imports_go_down_only():
         ({"lightning", "pytorch_lightning", "lightning_fabric"}, LIGHTNING),
         ({"hydra", "omegaconf"}, {"cli"}),
         ({"torch_pruning"}, {"graph"}),
+        ({"onnx", "onnxruntime", "onnxscript"}, {"export"}),
         (FORBIDDEN, set()),
     ],
-    ids=["lightning", "hydra", "torch_pruning", "agpl"],
+    ids=["lightning", "hydra", "torch_pruning", "onnx", "agpl"],
 )
 def test_libraries_stay_in_their_rooms(libraries: set[str], allowed: set[str]):
     astray = [

@@ -12,8 +12,9 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from lightning_prune.cli import export
 from lightning_prune.cli.train import main
-from tests.overrides import FEW_LAYERS, SHORTER, TINY, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
+from tests.overrides import SHORTER, TINY, TINY_FOLDER, TINY_RECIPES, TINY_WARNINGS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -24,7 +25,8 @@ BLOCKS = [
     for block in re.finditer(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 ]
 COMMANDS = [line for _, kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
-RUNS = [line for line in COMMANDS if line.startswith("python ")]
+EXPORTS = [line for line in COMMANDS if line.startswith("python -m lightning_prune export ")]
+RUNS = [line for line in COMMANDS if line.startswith("python ") and line not in EXPORTS]
 PROGRAMS = {place: text for place, kind, text in BLOCKS if kind == "python"}
 ENTRIES = (["python", "train.py"], ["python", "-m", "lightning_prune", "train"])
 
@@ -85,7 +87,7 @@ def test_make_targets_exist():
 
 def test_every_command_is_known():
     allowed = ("make ", "python train.py", "python -m lightning_prune train")
-    assert all(line.startswith(allowed) for line in COMMANDS), COMMANDS
+    assert all(line.startswith(allowed) or line in EXPORTS for line in COMMANDS), COMMANDS
 
 
 @pytest.mark.filterwarnings(*TINY_WARNINGS)
@@ -107,13 +109,28 @@ def test_command(
     if "path/to/last.ckpt" in line:
         make_checkpoint(call, tmp_path)
         tiny = [*TINY, "dense_epochs=2"]
-    if "+pruning=" in line:
-        tiny = [*tiny, *TINY_PRUNING, *FEW_LAYERS]
+    recipe = re.search(r"\+pruning=(\w+)", line)
+    if recipe:
+        tiny = [*tiny, *TINY_RECIPES[recipe[1]]]
     if "best.pt" in line:
         make_weights(tmp_path)
     capsys.readouterr()
     call([*words, *tiny])
     assert "test/map50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", EXPORTS)
+def test_export(
+    line: str,
+    call: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    pytest.importorskip("onnxruntime")
+    make_checkpoint(call, tmp_path)
+    capsys.readouterr()
+    export.main(shlex.split(line)[4:])
+    assert "in Ultralytics' layout" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings(*TINY_WARNINGS)

@@ -117,7 +117,7 @@ def has_collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) ->
     if any(callable(getattr(owner, "collection_dataloader", None)) for owner in owners):
         return True
     warnings.warn(
-        "no collection_dataloader() on the DataModule or LightningModule: activations are read "
+        "no collection_dataloader() on the DataModule or LightningModule: images are read "
         "from the training data set with its own (perhaps augmenting) transforms",
         stacklevel=2,
     )

@@ -11,13 +11,22 @@ from lightning_prune.callbacks._data import (
     objects_function,
     samples_function,
 )
-from lightning_prune.callbacks._trainer_surgery import average_norms, forward_context, gather
+from lightning_prune.callbacks._trainer_surgery import (
+    average_norms,
+    callbacks_of,
+    forward_context,
+    gather,
+    total,
+)
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.observe.activations import (
     Matching,
     ObjectActivations,
     collect_activations,
     merge_activations,
 )
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.compensate import compensate
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 
 Background = bool | Literal["auto"]
@@ -80,3 +89,29 @@ def recalibrate(trainer: pl.Trainer, pl_module: pl.LightningModule, images: int)
     with forward_context(trainer):
         recalibrate_norms(pl_module, collection_batches(trainer, pl_module, images), forward_batch)
     average_norms(trainer, pl_module)
+
+
+def compensate_readers(
+    trainer: pl.Trainer,
+    pl_module: pl.LightningModule,
+    groups: ChannelGroups,
+    plan: PruningPlan,
+    held: PruningPlan,
+    images: int,
+) -> None:
+    """Let the readers of channels that are about to go take over what they were told."""
+    average_norms(trainer, pl_module)
+    with forward_context(trainer):
+        compensate(
+            pl_module,
+            groups,
+            plan,
+            lambda: collection_batches(trainer, pl_module, images),
+            forward_batch,
+            held=held,
+            total=lambda products: total(trainer, products),
+        )
+    for callback in callbacks_of(trainer):
+        mask = getattr(callback, "_mask", None)
+        if mask is not None:
+            mask.apply()  # what it holds at zero may have been given something to take over

@@ -1,12 +1,14 @@
 """All that the callbacks need of Lightning's private parts, and nothing else."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
@@ -83,6 +85,20 @@ def mask_averages(trainer: pl.Trainer, groups: ChannelGroups, plan: PruningPlan)
         ChannelMask(copy, groups, plan).apply()
 
 
+def restore_averages(
+    trainer: pl.Trainer,
+    groups: ChannelGroups,
+    plan: PruningPlan,
+    originals: Mapping[str, Any],
+    names: Sequence[str],
+) -> None:
+    """Give averaged copies the channels that are restored in the model: they hold zeros too."""
+    for copy in averaged_copies(trainer):
+        mask = ChannelMask(copy, groups, plan)
+        mask.remember(originals)
+        mask.restore(names)
+
+
 def save_validated_weights(trainer: pl.Trainer, path: str) -> None:
     """Save a weights-only checkpoint of the model that validation sees: the average, if any.
 
@@ -97,7 +113,8 @@ def save_validated_weights(trainer: pl.Trainer, path: str) -> None:
     trainer.strategy.barrier("save_validated_weights")
 
 
-def _restart_averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+def restart_averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    """Let averages begin anew with the weights and the norm statistics of the model."""
     for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging) and callback._average_model is not None:
             callback._average_model.module.load_state_dict(pl_module.state_dict())
@@ -123,7 +140,7 @@ def cut_everywhere(
     for optimizer in trainer.optimizers:
         rebind_optimizer(optimizer, pruned)
     assert_bound(trainer.optimizers, pruned)
-    _restart_averages(trainer, pl_module)
+    restart_averages(trainer, pl_module)
     return pruned
 
 
@@ -168,6 +185,14 @@ def average_norms(trainer: pl.Trainer, model: nn.Module) -> None:
         value.copy_(part)
 
 
+def total(trainer: pl.Trainer, value: Tensor) -> Tensor:
+    """Return the sum of a tensor over all ranks, on every rank."""
+    if trainer.world_size == 1:
+        return value
+    summed: Tensor = trainer.strategy.reduce(value, reduce_op="sum")
+    return summed
+
+
 def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[Any]:
     """Give batches the device and the precision that the Trainer itself gives them."""
     module = trainer.lightning_module
@@ -181,6 +206,38 @@ def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[Any]:
 def forward_context(trainer: pl.Trainer) -> Any:
     """Return the context in which the Trainer's precision runs a forward pass."""
     return trainer.precision_plugin.val_step_context()
+
+
+def loss_scale(trainer: pl.Trainer, optimizer: Optimizer) -> Tensor | None:
+    """Return the factor that gradients still carry before a step; None: none.
+
+    Fused optimizers divide by the gradient scaler's factor themselves, within their step.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is None or not getattr(optimizer, "_step_supports_amp_scaling", False):
+        return None
+    # On the device: reading the number would wait for the backward pass.
+    scale: Tensor | None = scaler._get_scale_async()
+    return scale
+
+
+@contextmanager
+def training_context(trainer: pl.Trainer) -> Iterator[None]:
+    """Run training steps aside: nothing is logged, autocast is off (float16 loses gradients)."""
+    module, loggers = trainer.lightning_module, trainer.loggers
+    trainer.loggers = [DummyLogger() for _ in loggers]
+    for name in ("log", "log_dict"):
+        object.__setattr__(module, name, lambda *_, **__: None)
+    try:
+        with (
+            trainer.precision_plugin.train_step_context(),
+            torch.autocast(module.device.type, enabled=False),
+        ):
+            yield
+    finally:
+        trainer.loggers = loggers
+        for name in ("log", "log_dict"):
+            object.__delattr__(module, name)
 
 
 def stop_before_training(trainer: pl.Trainer) -> None:

@@ -10,11 +10,14 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
+from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._observation import recalibrate
 from lightning_prune.callbacks._trainer_surgery import (
     cut_everywhere,
     forward_context,
     maskers,
+    restart_averages,
     rewrap,
     tell,
 )
@@ -39,16 +42,22 @@ class PhysicalPruner(PruningStage):
             difference above ``tolerance`` ends the run before a wrong model is trained on.
         tolerance: Largest difference allowed, as a fraction of the largest output; in half
             precision at least 8 units of rounding.
+        recalibrate_images: Training images from which the norm statistics of the cut model are
+            estimated anew, before training goes on; averaged copies get the same. 0: never.
 
     Raises:
-        ValueError: the tolerance is not positive.
+        ValueError: the tolerance is not positive, or a negative number of images.
     """
 
-    def __init__(self, verify: bool = True, tolerance: float = 1e-4) -> None:
+    def __init__(
+        self, verify: bool = True, tolerance: float = 1e-4, recalibrate_images: int = 0
+    ) -> None:
         if tolerance <= 0:
             raise ValueError(f"tolerance={tolerance}: pass a positive number, for example 1e-4")
+        check_counts(recalibrate_images=(recalibrate_images, 0))
         self.verify = verify
         self.tolerance = tolerance
+        self.recalibrate_images = recalibrate_images
         self.done = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,6 +111,9 @@ class PhysicalPruner(PruningStage):
                 )
             pruned = dataclasses.replace(pruned, output_difference=difference)
         rewrap(trainer)
+        if self.recalibrate_images:
+            recalibrate(trainer, pl_module, self.recalibrate_images)
+            restart_averages(trainer, pl_module)
         removed = sum(plan.channels[n] - len(k) for n, k in plan.keep.items())
         rank_zero_info(
             f"Epoch {trainer.current_epoch}: cut {removed} channels of {len(plan.keep)} groups."

@@ -129,6 +129,12 @@ class PruningReport(PruningStage):
             # A masker whose masks and cut fall on one epoch is seen here for the first time.
             self._record(masker.decisions, pruned.groups, masked)
             self._draw(trainer, masker)
+        for row in self.content["layers"]:
+            # Two maskers may have chosen among the channels of one group.
+            row["channels_after"] = (
+                len(pruned.plan.keep.get(row["group"], ())) or row["channels_before"]
+            )
+            row["pruning_ratio"] = 1 - row["channels_after"] / row["channels_before"]
         self._measure("pruned", pl_module, example)
         if self.latency_rounds and pruned.masked is not None:
             # The masked copy is as wide as the dense model and computes what the cut one does.

@@ -1,23 +1,20 @@
 """The mask stage of activation pruning: layers chosen front to back by class separability."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from tqdm.auto import tqdm
 
 from lightning_prune.callbacks._arguments import check_counts, checked_range
 from lightning_prune.callbacks._data import example_input, has_collection_loader
 from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
-from lightning_prune.callbacks._trainer_surgery import (
-    broadcast,
-    mask_averages,
-    save_validated_weights,
-    stop_before_training,
-)
-from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks._trainer_surgery import broadcast, stop_before_training
+from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.groups import build_groups
@@ -36,10 +33,9 @@ from lightning_prune.pruners.sequential import GroupDecision, SequentialSelectio
 from lightning_prune.pruners.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
 from lightning_prune.surgery.cut import PrunedChannels
-from lightning_prune.surgery.mask import ChannelMask
 
 
-class SequentialActivationMasker(PruningStage):
+class SequentialActivationMasker(MaskingStage):
     """Mask channels layer by layer, keeping those that tell the classes apart.
 
     At each step the next layers, front to back, are judged by their activations at the objects of
@@ -119,6 +115,7 @@ class SequentialActivationMasker(PruningStage):
             raise ValueError(f"matching={matching!r}: allowed are 'detected' and 'all'")
         if background not in (True, False, "auto"):
             raise ValueError(f"background={background!r}: allowed are true, false and 'auto'")
+        super().__init__(recalibrate_images, dense_checkpoint)
         self.schedule = StepSchedule(start_epoch, layers_per_step, epochs_per_step, hold_epochs)
         self.mac_target = mac_target
         self.keep_range = checked_range(keep_range)
@@ -127,22 +124,17 @@ class SequentialActivationMasker(PruningStage):
         self.criterion = criterion or Separability()
         self.clusterer = clusterer or ChannelClusterer()
         self.images = images
-        self.recalibrate_images = recalibrate_images
         self.matching = matching
         self.background = background
         self.dry_run = dry_run
-        self.dense_checkpoint = dense_checkpoint
         self.seed = seed
 
         self.decisions: list[GroupDecision] = []
         self.clusterings: dict[str, ChannelClustering] = {}
-        self.finished = False
         self._widths: dict[str, int] | None = None
-        self._cut = False
         self._warned = False
         self._selection: SequentialSelection | None = None
         self._macs: MacModel | None = None
-        self._mask: ChannelMask | None = None
 
     # --- what other stages read -------------------------------------------------------------
 
@@ -198,28 +190,24 @@ class SequentialActivationMasker(PruningStage):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
         """Let go of the masks: the channels are gone."""
-        if self._mask is not None:
-            self._mask.release()
-        self._mask, self._selection, self._macs, self._cut = None, None, None, True
+        super().on_channels_pruned(trainer, pl_module, pruned)
+        self._selection, self._macs = None, None
 
     def state_dict(self) -> dict[str, Any]:
         """Return decisions and progress as plain data."""
-        return {
+        return super().state_dict() | {
             "decisions": [decision.state_dict() for decision in self.decisions],
             "widths": self._widths,
-            "finished": self.finished,
-            "cut": self._cut,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up decisions and progress."""
+        super().load_state_dict(state_dict)
         self.decisions = [
             GroupDecision(**{**decision, "keep": decision["keep"].cpu()})
             for decision in state_dict["decisions"]
         ]
         self._widths = state_dict["widths"]
-        self.finished = state_dict["finished"]
-        self._cut = state_dict["cut"]
 
     # --- preparation ------------------------------------------------------------------------
 
@@ -256,8 +244,7 @@ class SequentialActivationMasker(PruningStage):
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         has_collection_loader(trainer, pl_module)
-        if self.dense_checkpoint is not None:
-            save_validated_weights(trainer, self.dense_checkpoint)
+        self._save_dense(trainer)
         if self._widths is None and self.mac_target is not None:
             self._widths = self._plan_widths(trainer, pl_module)
 
@@ -320,13 +307,16 @@ class SequentialActivationMasker(PruningStage):
         if decision.status != "left" and self.recalibrate_images:
             recalibrate(trainer, pl_module, self.recalibrate_images)
 
-    def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert self._selection is not None
-        if self._mask is not None:
-            self._mask.release()
-        self._mask = ChannelMask(pl_module, self._selection.groups, self.plan)
-        self._mask.hold(trainer.optimizers)
-        mask_averages(trainer, self._selection.groups, self.plan)
+    def _forget(self, names: Iterable[str]) -> None:
+        freed = set(names)
+        self.decisions = [
+            dataclasses.replace(
+                decision, keep=torch.arange(decision.channels), status="left", reason="mask lifted"
+            )
+            if decision.group in freed
+            else decision
+            for decision in self.decisions
+        ]
 
     def _print_dry_run(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         selection, macs = self._selection, self._macs

@@ -66,4 +66,7 @@ def composition_message(error: HydraException, overrides: Iterable[str]) -> str:
     text = str(error).split("Config search path:")[0].strip()
     if isinstance(cause, OmegaConfBaseException):
         text += f"\n{str(cause).splitlines()[0]}"
+    launcher = re.search(r"Could not find 'hydra/launcher/(joblib|submitit)", text)
+    if launcher:
+        text = f"this launcher needs: pip install 'lightning-prune[{launcher[1]}]'\n{text}"
     return re.sub(r"\n\s*\n", "\n", text)

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+from lightning_prune.cli.resolvers import register_resolvers
+
 PACKAGE = Path(__file__).resolve().parent.parent
+# At import: the jobs of a sweep may run in processes that read no command line.
+register_resolvers()
 
 
 def config_folder() -> Path:

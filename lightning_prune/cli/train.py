@@ -22,6 +22,8 @@ from lightning_prune.cli.check import check_config
 from lightning_prune.cli.composition import check_overrides, composition_message
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.run_result import write_result
+from lightning_prune.cli.sweep_callback import SweepCallback
 from lightning_prune.data.checks import DataError
 
 
@@ -36,8 +38,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra would print a shortened traceback and exit by itself; with this it hands errors on.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Lightning 2.6 asks torch's tree in an old way; a user can do nothing about it.
-    warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated")
     command = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
     try:
         command(_task)()
@@ -50,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(error, file=sys.stderr)
         print("(HYDRA_FULL_ERROR=1 shows where this was found)", file=sys.stderr)
         sys.exit(2)
+    finally:
+        SweepCallback.close()
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -84,10 +86,12 @@ def run(cfg: DictConfig) -> float | None:
     _fit(trainer, model, data, cfg.ckpt_path)
     if trainer.global_step == 0:  # a dry run: nothing was trained, so there is nothing to test
         return None
-    result = trainer.callback_metrics.get(cfg.monitor)
+    logged = trainer.callback_metrics.get(cfg.monitor)
+    value = None if logged is None else float(logged)
     pruned = dict(trainer.test(model, datamodule=data, verbose=False)[0])
-    _finish(cfg, callbacks, data, model, dense, pruned)
-    return None if result is None else float(result)
+    content = _finish(cfg, callbacks, data, model, dense, pruned)
+    write_result(cfg.output_dir, cfg.monitor, value, pruned, content)
+    return value
 
 
 def fill_from_data(cfg: DictConfig, data: Any) -> None:
@@ -112,7 +116,8 @@ def plan_epochs(cfg: DictConfig, pretrained: bool) -> None:
     Raises:
         ConfigError: if nothing would be trained, or training would end before pruning starts.
     """
-    prunes = bool(cfg.get("pruning"))
+    # With recovery_epochs=0 a recipe only regularizes: nothing starts, nothing ends too early.
+    prunes = bool(cfg.get("pruning")) and cfg.recovery_epochs > 0
     if prunes and pretrained and not _was_given("dense_epochs"):
         cfg.dense_epochs = 0
         _say("the model comes trained: pruning starts at once (dense_epochs=0)")
@@ -137,6 +142,9 @@ def save_config(cfg: DictConfig) -> None:
 
 
 def _task(cfg: DictConfig) -> float | None:
+    # Lightning 2.6 asks torch's tree in an old way; a user can do nothing about it. Here and not
+    # in main: the jobs of a sweep may run in processes of their own.
+    warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated")
     groups = GlobalHydra.instance().config_loader().list_groups("")
     check_overrides(_overrides(), groups)
     return run(cfg)
@@ -161,6 +169,7 @@ def _test(cfg: DictConfig, data: Any) -> float | None:
     trainer = build(cfg.trainer, "trainer", logger=loggers, enable_checkpointing=False)
     metrics = trainer.test(model, datamodule=data, verbose=False)[0]
     _say_metrics(cfg.ckpt_path, metrics)
+    write_result(cfg.output_dir, cfg.monitor, None, metrics)
     value = metrics.get(cfg.monitor.replace("val/", "test/"))
     return None if value is None else float(value)
 
@@ -187,8 +196,8 @@ def _finish(
     model: L.LightningModule,
     dense: dict[str, float] | None,
     pruned: dict[str, float],
-) -> None:
-    """Complete and show the report of what was pruned, or the test metrics of a plain run."""
+) -> dict[str, Any] | None:
+    """Complete, show and return the report of what was pruned, if there is one."""
     reports = [callback for callback in callbacks.values() if isinstance(callback, PruningReport)]
     _say_metrics("the trained model", pruned)
     checkpoint = Path(cfg.output_dir, "checkpoints", "dense.ckpt")
@@ -201,6 +210,7 @@ def _finish(
         report.write(cfg.output_dir)
         report.print()
     _say(f"everything of this run lies in {cfg.output_dir}")
+    return reports[0].content if reports else None
 
 
 def _usable(callbacks: Mapping[str, Callback], loggers: Sequence[Any]) -> list[Callback]:

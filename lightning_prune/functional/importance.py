@@ -1,6 +1,11 @@
 """Importance of output channels read from the weights alone, larger = keep."""
 
+from typing import Literal
+
 from torch import Tensor
+
+Aggregation = Literal["sum", "mul"]
+"""How importance and MACs are joined."""
 
 
 def filter_norm(weight: Tensor, p: int = 1) -> Tensor:
@@ -55,3 +60,60 @@ def norm_scale(gamma: Tensor) -> Tensor:
     if gamma.dim() != 1:
         raise ValueError(f"gamma has shape {tuple(gamma.shape)}: pass (channels,)")
     return gamma.detach().double().abs()
+
+
+def mac_aware(
+    importance: Tensor,
+    macs: float,
+    macs_range: tuple[float, float],
+    largest: float,
+    aggregation: Aggregation = "sum",
+    alpha: float = 0.9,
+    beta: float = 2.0,
+) -> Tensor:
+    r"""Lower the importance of a group's channels the more MACs its root layer costs.
+
+    .. math::
+        sum: \quad \alpha \frac{A}{\max A} + (1 - \alpha) \left(1 - \hat m\right), \quad
+        \hat m = \frac{m - \min m}{\max m - \min m}; \qquad
+        mul: \quad A \left(\frac{\min m}{m}\right)^{1 / \beta}
+
+    where the normalised MACs are 0.5 if all layers cost the same.
+
+    Args:
+        importance: (C,) importance A of one group's channels.
+        macs: m, MACs of the group's root layer, more than 0.
+        macs_range: min m and max m over the groups that are ranked together.
+        largest: max A over those groups, of ``sum`` only; where it is 0, A is left as it is.
+        aggregation: ``sum`` or ``mul``.
+        alpha: Weight of the importance in ``sum``, in [0, 1].
+        beta: Root of the MACs' ratio in ``mul``, more than 0: the larger, the less MACs count.
+
+    Returns:
+        (C,), larger = keep.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: the MAC-aware importance of sirc-torch-pruning (A. Raviv), on the group importance of
+    Fang et al., 2023, arXiv 2301.12900.
+
+    >>> import torch
+    >>> mac_aware(torch.tensor([1.0, 2.0]), 30, (10, 50), largest=4.0, alpha=0.5).tolist()
+    [0.375, 0.5]
+    >>> mac_aware(torch.tensor([1.0, 2.0]), 40, (10, 50), largest=4.0, aggregation="mul").tolist()
+    [0.5, 1.0]
+    """
+    if aggregation not in ("sum", "mul"):
+        raise ValueError(f"aggregation={aggregation!r}: allowed are sum, mul")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha} is outside [0, 1]: pass the weight of the importance")
+    if beta <= 0:
+        raise ValueError(f"beta={beta}: pass a number above 0, the root of the MACs' ratio")
+    least, most = macs_range
+    if not 0 < least <= macs <= most:
+        raise ValueError(f"macs={macs} must lie in macs_range={macs_range}, above 0")
+    if aggregation == "mul":
+        return importance * float((least / macs) ** (1 / beta))
+    relative = 0.5 if most == least else (macs - least) / (most - least)
+    return alpha * importance / (largest or 1.0) + (1 - alpha) * (1 - relative)

@@ -1,9 +1,10 @@
 """Multiply-accumulate operations of a network, dense, masked or planned."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -148,3 +149,36 @@ class MacModel:
                 share *= 1 - lost / self.fan_in[name]
             total += macs * share
         return round(total)
+
+    def cost_of(self, names: Sequence[str]) -> Callable[[Sequence[int]], int]:
+        r"""Return ``remaining`` as a fast function of the widths of some groups, in this order.
+
+        A layer's MACs are a product of its output's and its inputs' widths, so that all of them
+        together are a quadratic form of the widths w, measured once:
+
+        .. math:: MACs(w) = c + l^T w + w^T Q w
+        """
+        place = {name: i for i, name in enumerate(names)}
+        constant, linear = 0.0, np.zeros(len(names))
+        pairs = np.zeros((len(names), len(names)))
+        for layer, macs in self.layers.items():
+            # Its share of the dense MACs: (free + inputs @ w) * (1, or w of its output / C).
+            free, inputs = 1.0, np.zeros(len(names))
+            for source, per_channel in self.inputs.get(layer, ()):
+                if source in place:
+                    inputs[place[source]] += per_channel / self.fan_in[layer]
+                    free -= per_channel * self.channels[source] / self.fan_in[layer]
+            group = self.outputs.get(layer, "")
+            if group in place:
+                per_output = macs / self.channels[group]
+                linear[place[group]] += per_output * free
+                pairs[place[group]] += per_output * inputs
+            else:
+                constant += macs * free
+                linear += macs * inputs
+
+        def cost(widths: Sequence[int]) -> int:
+            w = np.asarray(widths, dtype=np.float64)
+            return round(float(constant + w @ (linear + pairs @ w)))
+
+        return cost

@@ -1,7 +1,7 @@
 """What a criterion is: given a width, it says which channels of a group stay."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.functional.moments import ClassMoments
-from lightning_prune.graph.group import Group
+from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.plan import PruningPlan
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,12 @@ class Criterion(ABC):
     Attributes:
         uses_clusters: Whether the choice rests on clusters of channels: without them it is a
             fallback, which the report says.
+        uses_gradients: Whether it needs gradients of the loss in the parameters' ``.grad`` when it
+            is asked, and is told of each batch's own by ``add_batch`` before.
     """
 
     uses_clusters: bool = False
+    uses_gradients: bool = False
 
     @abstractmethod
     def importance(self, evidence: Evidence) -> Tensor:
@@ -47,6 +52,62 @@ class Criterion(ABC):
         """Return the ``width`` channels that stay, sorted; the most important, first on ties."""
         order = torch.argsort(self.importance(evidence).double(), descending=True, stable=True)
         return order[:width].sort()[0].cpu()
+
+    def comparable(
+        self,
+        model: nn.Module,
+        groups: ChannelGroups,
+        names: Sequence[str],
+        macs: MacModel,
+        held: PruningPlan,
+    ) -> dict[str, Tensor]:
+        """Return importances that can be compared between groups.
+
+        Here the importance divided by its mean over the channels that are not yet masked.
+
+        Args:
+            model: The live model.
+            groups: Its channel groups.
+            names: The groups that are ranked together.
+            macs: MACs as a function of widths.
+            held: What is masked already.
+
+        Returns:
+            Group name -> (C,) float64, larger = keep; what a masked channel gets has no meaning.
+
+        Raises:
+            ValueError: an importance is not a finite number for each channel.
+        """
+        found = {}
+        for name in names:
+            values = self._finite(model, groups[name], held)
+            alive = held.mask(name) if name in held.keep else torch.ones(len(values)).bool()
+            mean = values[alive].mean()
+            found[name] = values / mean if mean > 0 else values
+        return found
+
+    def _finite(self, model: nn.Module, group: Group, held: PruningPlan) -> Tensor:
+        values = self.importance(Evidence(model, group)).detach().double().cpu()
+        alive = held.keep.get(group.name, torch.arange(group.channels))
+        if values.shape != (group.channels,) or not bool(values[alive].isfinite().all()):
+            raise ValueError(
+                f"{type(self).__name__} gave group {group.name!r} no finite importance for each "
+                f"of its {group.channels} channels: has the model diverged?"
+            )
+        return values
+
+    def start(self) -> None:  # noqa: B027 - a hook, not abstract
+        """Forget the batches of an earlier decision."""
+
+    def add_batch(  # noqa: B027 - a hook, not abstract
+        self, model: nn.Module, groups: ChannelGroups, names: Sequence[str]
+    ) -> None:
+        """Take note of a batch, whose gradients are in the parameters' ``.grad``."""
+
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """What ``add_batch`` summed up, to be summed over processes in place."""
+        return {}
 
     def check(self, model: nn.Module, group: Group) -> None:  # noqa: B027 - a hook, not abstract
         """Raise ValueError, before training, where the criterion cannot judge a group."""

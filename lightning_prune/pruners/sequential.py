@@ -1,6 +1,6 @@
 """Sequential selection: widths planned once, channels chosen front to back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,8 @@ class GroupDecision:
         channels: Channels before.
         knee: Knee of the MSS curve, or None.
         bound: What set the width: ``knee``, ``lower``, ``upper``, ``rounding``, ``fallback`` or
-            ``mac_target``.
+            ``mac_target``; of weight-based selection ``ratio``, ``mac_target`` or
+            ``max_pruning_ratio`` (also: one block left).
         status: ``pruned``, ``fallback`` (pruned without activations) or ``left``.
         reason: Why it was left alone or fell back; empty otherwise.
     """
@@ -118,6 +119,8 @@ class SequentialSelection:
     ) -> dict[str, int]:
         """Scale the knees of all groups by one factor until the model meets the MAC target.
 
+        What the factor leaves of the budget widens single groups; see ``scale_widths``.
+
         Args:
             knees: Group -> knee of its dense MSS curve; None: the upper bound.
             macs: MACs as a function of widths.
@@ -132,10 +135,7 @@ class SequentialSelection:
             for name, channels in zip(free, wide, strict=True)
         ]
 
-        def cost(widths: Sequence[int]) -> float:
-            return macs.remaining(dict(zip(free, widths, strict=True)))
-
-        budget = mac_target * macs.total
+        cost, budget = macs.cost_of(free), mac_target * macs.total
         widths = scale_widths(counts, wide, cost, budget, self.keep_range, self.round_to)
         return dict(zip(free, widths, strict=True))
 

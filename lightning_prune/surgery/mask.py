@@ -1,7 +1,7 @@
 """Holds planned channels at zero while a model trains."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from lightning_prune.functional.line_filler import line_filler
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
@@ -72,38 +73,107 @@ def channel_slices(
     ]
 
 
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class _Part:
+    """All that one tensor holds of removed channels: rows, columns or both."""
+
+    owner: nn.Module
+    name: str
+    tensor: str
+    gone: Mapping[int, Tensor]
+
+    @property
+    def values(self) -> Tensor:
+        value = getattr(self.owner, self.tensor)
+        assert isinstance(value, Tensor)
+        return value.detach()
+
+    def region(self) -> Tensor:
+        """Return the mask of the tensor's shape, True = belongs to a removed channel."""
+        region = torch.zeros(self.values.shape, dtype=torch.bool)
+        for dim, index in self.gone.items():
+            region.index_fill_(dim, index, True)
+        return region
+
+    def same(self, other: "_Part") -> bool:
+        return self.gone.keys() == other.gone.keys() and all(
+            torch.equal(index, other.gone[dim]) for dim, index in self.gone.items()
+        )
+
+
+def _parts(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> dict[str, _Part]:
+    found: dict[str, dict[int, ChannelSlice]] = defaultdict(dict)
+    for part in channel_slices(model, groups, plan):
+        if len(part.index):
+            found[f"{part.layer}.{part.tensor}"][part.dim] = part
+    parts = {}
+    for name, slices in found.items():
+        first = next(iter(slices.values()))
+        gone = {dim: part.index for dim, part in slices.items()}
+        parts[name] = _Part(first.owner, name, first.tensor, gone)
+    return parts
+
+
 class ChannelMask:
     """Zeroes the removed channels of a plan: producers' rows and biases, norms, readers' columns.
 
     Running statistics are left alone: with the readers' columns at zero the masked network equals
     the cut one whatever the activation does at zero.
 
+    Zeros do not come back by themselves: with a row and its norm at zero no gradient reaches
+    them, and the running variance decays. ``remember`` keeps what is masked, ``restore`` brings it
+    back.
+
     Args:
         model: The live model, or an averaged copy of it.
         groups: Its channel groups.
         plan: What to hold at zero.
+
+    >>> from lightning_prune.graph.groups import build_groups
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> _ = nn.init.ones_(net[0].weight)
+    >>> groups = build_groups(net, torch.zeros(1, 2))
+    >>> mask = ChannelMask(net, groups, PruningPlan({"0": torch.tensor([0, 2])}, {"0": 3}))
+    >>> mask.remember()
+    >>> mask.apply()
+    >>> net[0].weight.tolist()
+    [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]
+    >>> rest = mask.restore()
+    >>> net[0].weight.tolist(), bool(rest.plan)
+    ([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]], False)
     """
 
     def __init__(self, model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> None:
         self.plan = plan
-        self._slices = [
-            part
-            for part in channel_slices(model, groups, plan)
-            if part.tensor not in _STATISTICS and len(part.index)
-        ]
+        self._model, self._groups = model, groups
+        self._parts = _parts(model, groups, plan)
+        zeroed = [p for p in self._parts.values() if p.tensor not in _STATISTICS]
+        place = {module: number for number, module in enumerate(model.modules())}
+        # Last first: those an optimizer has just written are still in the cache.
+        self._zeroed = sorted(zeroed, key=lambda part: place[part.owner], reverse=True)
+        # Where each tensor lay when its filler was made; 0: there is none yet.
+        self._fillers: list[tuple[int, Callable[[], None]]] = [(0, _nothing)] * len(self._zeroed)
         self._handles: list[RemovableHandle] = []
-        self._on_device: dict[tuple[str, str, int], Tensor] = {}
+        self._held: list[Optimizer] = []
+        self._originals: dict[str, Tensor] | None = None
 
     @torch.no_grad()
     def apply(self) -> None:
         """Zero the removed channels now."""
-        for part in self._slices:
-            values = part.values
-            key = (part.layer, part.tensor, part.dim)
-            index = self._on_device.get(key)
-            if index is None or index.device != values.device:
-                index = self._on_device[key] = part.index.to(values.device)
-            values.index_fill_(part.dim, index, 0)
+        for number, (part, (place, fill)) in enumerate(
+            zip(self._zeroed, self._fillers, strict=True)
+        ):
+            # Not getattr: with hundreds of tensors a step the look-up itself would count.
+            values = part.owner._parameters[part.tensor]
+            assert values is not None
+            if place != values.data_ptr():
+                fill = line_filler(values, part.gone)
+                self._fillers[number] = values.data_ptr(), fill
+            fill()
 
     def hold(self, optimizers: Iterable[Optimizer]) -> None:
         """Zero them now and after every step of these optimizers, until ``release``."""
@@ -113,19 +183,104 @@ class ChannelMask:
         def after_step(*_: Any) -> None:
             self.apply()
 
-        self._handles = [optimizer.register_step_post_hook(after_step) for optimizer in optimizers]
+        self._held = list(optimizers)
+        self._handles = [optimizer.register_step_post_hook(after_step) for optimizer in self._held]
+
+    def holds(self, optimizers: Sequence[Optimizer]) -> bool:
+        """Tell whether exactly these optimizers are followed: rebuilt ones have no hook yet."""
+        return len(optimizers) == len(self._held) and all(
+            ours is theirs for ours, theirs in zip(self._held, optimizers, strict=True)
+        )
 
     def release(self) -> None:
         """Stop holding; the zeros stay until training changes them."""
         for handle in self._handles:
             handle.remove()
-        self._handles = []
+        self._handles, self._held = [], []
 
     @torch.no_grad()
     def violations(self) -> list[str]:
         """Name the tensors in which a removed channel is not zero."""
         return [
-            f"{part.layer}.{part.tensor}"
-            for part in self._slices
-            if bool(part.values.index_select(part.dim, part.index.to(part.values.device)).any())
+            part.name
+            for part in self._parts.values()
+            if part.tensor not in _STATISTICS
+            and any(
+                bool(part.values.index_select(dim, index.to(part.values.device)).any())
+                for dim, index in part.gone.items()
+            )
         ]
+
+    # --- the way back -----------------------------------------------------------------------
+
+    @torch.no_grad()
+    def remember(self, earlier: Mapping[str, Any] | None = None) -> None:
+        """Keep the values of the removed channels, norm statistics included; before ``apply``.
+
+        Args:
+            earlier: ``originals()`` of an earlier mask of the same model, such as a checkpoint's:
+                what that one had masked already is taken from it, not from the zeros in the model.
+        """
+        plan = PruningPlan() if earlier is None else PruningPlan.from_state_dict(earlier["plan"])
+        before = _parts(self._model, self._groups, plan)
+        values = {} if earlier is None else earlier["values"]
+        self._originals = {}
+        for name, part in self._parts.items():
+            if name in before and part.same(before[name]):
+                self._originals[name] = values[name]
+                continue
+            full = part.values.to("cpu", copy=True)
+            if name in before:
+                full[before[name].region()] = values[name].to(full)
+            self._originals[name] = full[part.region()]
+
+    def originals(self) -> dict[str, Any]:
+        """Return what ``remember`` kept, as plain data: the plan, and the values by tensor's name.
+
+        Raises:
+            RuntimeError: ``remember`` was not called.
+        """
+        if self._originals is None:
+            raise RuntimeError("nothing to restore: call remember() before the mask is applied")
+        return {"plan": self.plan.state_dict(), "values": dict(self._originals)}
+
+    @torch.no_grad()
+    def restore(self, names: Iterable[str] | None = None) -> "ChannelMask":
+        """Bring back the channels of some groups, as they were, and stop holding.
+
+        What belongs to a channel of another masked group too (a column of the restored row) stays
+        zero, and comes back with that group.
+
+        Args:
+            names: Groups whose mask is lifted; None: all.
+
+        Returns:
+            The mask of the other groups, with their values remembered; ``hold`` it.
+
+        Raises:
+            KeyError: a group has no mask.
+            RuntimeError: ``remember`` was not called.
+        """
+        originals = self.originals()["values"]
+        lifted = set(self.plan.keep if names is None else names)
+        unknown = sorted(lifted - self.plan.keep.keys())
+        if unknown:
+            raise KeyError(f"no mask on {', '.join(unknown)}: masked are {list(self.plan.keep)}")
+        rest = ChannelMask(self._model, self._groups, _without(self.plan, lifted))
+        rest._originals = {}
+        self.release()
+        for name, part in self._parts.items():
+            region, values = part.region(), part.values
+            full = torch.zeros(values.shape, dtype=values.dtype)
+            full[region] = originals[name].to(full)
+            if name in rest._parts:
+                still = rest._parts[name].region()
+                rest._originals[name] = full[still]
+                region &= ~still
+            values.copy_(torch.where(region, full, values.cpu()))
+        return rest
+
+
+def _without(plan: PruningPlan, names: set[str]) -> PruningPlan:
+    keep = {name: index for name, index in plan.keep.items() if name not in names}
+    return PruningPlan(keep, {name: plan.channels[name] for name in keep})

@@ -35,6 +35,8 @@ def test_both_ranks_hold_the_same_plan_and_weights(ranks):
     assert first["batches"] == 3
     for name in GROUPS:
         assert first["keep"][name].tolist() == second["keep"][name].tolist()
+    assert torch.equal(first["kept_by_gradient"], second["kept_by_gradient"])
+    assert len(first["kept_by_gradient"]) == 12
     for stage in ("norms", "at_cut", "weights"):
         assert first[stage].keys() == second[stage].keys()
         for name, value in first[stage].items():
@@ -58,11 +60,19 @@ def test_the_statistics_of_both_ranks_are_merged(ranks, tmp_path):
         assert decision.keep.tolist() == first["keep"][decision.group].tolist()
 
 
+def test_gradients_are_averaged_over_the_ranks(ranks):
+    """Oracle: one process that sees the images of both; only rank 0 is asked."""
+    _, (first, second) = ranks
+    assert second["gradient"] is None
+    torch.testing.assert_close(first["gradient"], first["expected_gradient"], atol=1e-6, rtol=1e-4)
+
+
 def test_report_and_dense_checkpoint_are_written_once(ranks):
     folder, (first, _) = ranks
     content = json.loads((folder / "pruning_report.json").read_text())
     after = {row["name"]: row["channels_after"] for row in content["layers"]}
-    assert all(after[name] == len(first["keep"][name]) for name in GROUPS)
+    assert {name: after[name] for name in GROUPS} == first["widths"]
+    assert all(width <= len(first["keep"][name]) for name, width in first["widths"].items())
     dense = torch.load(folder / "dense.ckpt", weights_only=True)["state_dict"]
     assert RECORD not in dense
     assert dense["net.deep.0.weight"].shape[0] == 16

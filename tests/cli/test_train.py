@@ -134,6 +134,9 @@ def test_epochs_are_planned(tmp_path: Path):
     assert planned("+pruning=keeper", pretrained=True) == (0, 3)
     assert planned("+pruning=keeper", "trainer.max_epochs=6") == (5, 6)
     assert planned("trainer.max_epochs=2") == (5, 2)
+    # A recipe without recovery only regularizes: a model that comes trained, too.
+    assert planned("+pruning=keeper", "recovery_epochs=0", pretrained=True) == (5, 5)
+    assert planned("+pruning=keeper", "recovery_epochs=0", "trainer.max_epochs=2") == (5, 2)
     with pytest.raises(ConfigError, match=r"max_epochs=5 ends before pruning starts"):
         planned("+pruning=keeper", "trainer.max_epochs=5")
 

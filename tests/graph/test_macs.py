@@ -32,3 +32,19 @@ def test_predicted_macs_are_those_of_the_cut_model(network, share):
     assert model.total == flops(net) // 2
     cut_channels(net, groups, plan)
     assert predicted == flops(net) // 2
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_the_quadratic_form_equals_the_sum_over_layers(network):
+    net = make(network)
+    groups = build_groups(net, EXAMPLE)
+    model = MacModel.of(net, groups, EXAMPLE)
+    generator = torch.Generator().manual_seed(0)
+    for names in (tuple(groups), tuple(groups)[::2], tuple(groups)[:1], ()):
+        cost = model.cost_of(names)
+        for _ in range(20):
+            widths = [
+                int(torch.randint(1, groups[n].channels + 1, (), generator=generator))
+                for n in names
+            ]
+            assert cost(widths) == model.remaining(dict(zip(names, widths, strict=True)))

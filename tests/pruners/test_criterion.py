@@ -1,10 +1,18 @@
 import pytest
 import torch
 
+from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.pruners.bn_scale import BNScale
+from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion, Evidence
+from lightning_prune.pruners.fpgm import FPGM
+from lightning_prune.pruners.group_norm import GroupNorm
+from lightning_prune.pruners.lamp import LAMP
+from lightning_prune.pruners.mac_aware import MacAware
 from lightning_prune.pruners.magnitude import Magnitude
 from lightning_prune.pruners.random_choice import RandomChoice
+from lightning_prune.pruners.sequential import SequentialSelection
+from lightning_prune.pruners.taylor import Taylor
 from tests.networks import Chain, make
 from tests.pruners.fixtures import residual
 
@@ -83,6 +91,21 @@ def test_arguments_and_groups_that_cannot_be_judged():
     chain = make(Chain)
     with pytest.raises(ValueError, match="'conv1' has no BatchNorm"):
         BNScale().check(chain, build_groups(chain, EXAMPLE)["conv1"])
+
+
+@pytest.mark.parametrize("criterion", [GroupNorm(), FPGM(), LAMP(), Taylor(), MacAware()])
+def test_every_criterion_serves_the_sequential_selection(criterion):
+    net, groups = residual()
+    net(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    chooser = SequentialSelection(
+        groups, tuple(groups), ChannelClusterer(embedding="pca"), criterion, (0.25, 0.5), 1
+    )
+    for name, group in groups.items():
+        nothing = ObjectActivations(group.producers)
+        decision, _ = chooser.decide(net, name, nothing, width=3)
+        importance = criterion.importance(Evidence(net, group))
+        assert decision.status == "pruned"
+        assert decision.keep.tolist() == sorted(importance.argsort(descending=True)[:3].tolist())
 
 
 RANDOM_STEM = [0, 3, 5, 7]

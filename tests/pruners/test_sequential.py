@@ -8,6 +8,7 @@ from torch import nn
 from lightning_prune.functional.width import clip_width
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.bn_scale import BNScale
@@ -42,7 +43,7 @@ def all_of(net, groups):
 @pytest.mark.parametrize("target", [0.25, 0.4, 0.55])
 @pytest.mark.parametrize("round_to", [1, 4])
 @pytest.mark.parametrize("keep_range", [(0.25, 0.75), None])
-def test_planned_widths_meet_the_target_from_below_with_the_largest_factor(
+def test_planned_widths_meet_the_target_from_below_with_no_room_for_another_block(
     network, target, round_to, keep_range
 ):
     net = make(network)
@@ -76,12 +77,33 @@ def test_planned_widths_meet_the_target_from_below_with_the_largest_factor(
             stage.plan_widths(knees, macs, target)
         return
     planned = stage.plan_widths(knees, macs, target)
-    assert planned == reachable[-1]
     assert macs.remaining(planned) <= budget
+    for name, width in planned.items():
+        # At least as wide as the largest common factor allows ...
+        assert width >= reachable[-1][name]
+        wide = groups[name].channels
+        rungs = {clip_width(k, wide, keep_range, round_to).width for k in range(1, wide + 1)}
+        # ... and no layer could take one block more.
+        for rung in sorted(rung for rung in rungs if rung > width)[:1]:
+            assert macs.remaining(planned | {name: rung}) > budget
     plan = PruningPlan({n: torch.arange(w) for n, w in planned.items()},
                        {n: groups[n].channels for n in planned})  # fmt: skip
     cut_channels(net, groups, plan)
     assert count_macs(net, EXAMPLE) == macs.remaining(planned)
+
+
+@pytest.mark.parametrize("keep_range", [(0.1, 1.0), None])
+@pytest.mark.parametrize("target", [0.7, 0.5, 0.3])
+def test_rounded_widths_land_just_below_the_target(keep_range, target):
+    """Equal layers jump a block at the same factor: a common factor alone left up to 7 %."""
+    net = YOLOv8("n", num_classes=3)
+    example = torch.zeros(1, 3, 64, 64)
+    groups = build_groups(net, example)
+    macs = MacModel.of(net, groups, example)
+    knees = {name: groups[name].channels // 2 for name in groups}
+    planned = selection(groups, keep_range=keep_range, round_to=8).plan_widths(knees, macs, target)
+    assert 0 <= target - macs.remaining(planned) / macs.total < 0.01
+    assert all(width % 8 == 0 for width in planned.values())
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ class DFL(nn.Module):
 
     def forward(self, logits: Tensor) -> Tensor:
         """Map logits (..., bins) to distances (...) in cells."""
-        return logits.float().softmax(-1) @ self.bins.float()
+        # Not a product with `@`: ONNX Runtime would run it as one tiny product per anchor, 7 % of
+        # YOLOv8n's latency.
+        return (logits.float().softmax(-1) * self.bins.float()).sum(-1)
 
 
 def distances_to_corners(distances: Tensor, points: Tensor) -> Tensor:

@@ -1,0 +1,378 @@
+"""Compare criteria on photographs of blood cells (BCCD), at equal training and half the MACs.
+
+    python benchmarks/accuracy.py --seeds 0 1 2 3 4
+
+The protocol: YOLOv8n with COCO weights and a fresh class head, 205 training and 87 validation
+photographs at 320 px, 15 dense epochs; then 8 epochs at the same rate for every method, masking
+included. For each method and seed: mAP right after the cut, after the 8 epochs, and after norm
+statistics were re-estimated on the training photographs; then means, standard deviations, and
+paired bootstrap intervals over the validation photographs against torch-pruning's loop.
+
+Every finished run is a file in ``--work``, so that a comparison may be made in several sittings
+and by several processes; the table is drawn from what is there.
+"""
+
+import argparse
+import copy
+import json
+import logging
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from paired_bootstrap import Matched, average_precision, interval, match_all
+from torchvision.ops import box_convert
+
+from lightning_prune.callbacks.channel_masker import ChannelMasker
+from lightning_prune.callbacks.physical_pruner import PhysicalPruner
+from lightning_prune.data.yolo_folder import YoloFolderDataModule
+from lightning_prune.graph.macs import count_macs
+from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.pruners.fisher import Fisher
+from lightning_prune.pruners.group_norm import GroupNorm
+from lightning_prune.surgery.recalibrate import recalibrate_norms
+
+HERE = Path(__file__).resolve().parent
+SHARED = Path(os.environ.get("LIGHTNING_PRUNE_SHARED", HERE.parents[1] / "shared"))
+PEER = "torch-pruning L2 global"
+
+
+class Protocol:
+    """Data, network and training of the comparison.
+
+    Args:
+        arguments: The command line.
+        seed: Of data order, class head and random choices.
+    """
+
+    def __init__(self, arguments: argparse.Namespace, seed: int) -> None:
+        self.arguments = arguments
+        self.seed = seed
+        self.dense_file = arguments.work / f"dense_{seed}.ckpt"
+
+    def data(self, offset: int = 0) -> YoloFolderDataModule:
+        """Return the photographs, flipped at random and letterboxed, nothing else."""
+        return YoloFolderDataModule(
+            self.arguments.data, image_size=self.arguments.image_size, batch_size=16,
+            num_workers=0, seed=self.seed + offset, mosaic=0.0, close_mosaic=0, translate=0.0,
+            scale=0.0, hsv_h=0.0, hsv_s=0.0, hsv_v=0.0, fliplr=0.5, flipud=0.5, cache_images=True,
+        )  # fmt: skip
+
+    def module(self, weights: Path | None) -> DetectionModule:
+        """Return a detector with the training settings of the protocol."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the class head is meant to start fresh
+            return DetectionModule(
+                num_classes=3, weights=None if weights is None else str(weights),
+                image_size=self.arguments.image_size, optimizer="adamw", lr=1.43e-3,
+                weight_decay=5e-4, warmup_epochs=2.0, final_lr=0.01, schedule="cosine",
+            )  # fmt: skip
+
+    def trainer(self, epochs: int, callbacks: Sequence[Callback] = ()) -> L.Trainer:
+        """Return a Trainer without validation, files and bars."""
+        return L.Trainer(
+            max_epochs=epochs, accelerator=self.arguments.accelerator, devices=1, logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+            gradient_clip_val=10.0, callbacks=list(callbacks), limit_val_batches=0,
+        )  # fmt: skip
+
+    def dense(self) -> DetectionModule:
+        """Return the dense model of this seed, trained once."""
+        if not self.dense_file.is_file():
+            L.seed_everything(self.seed, verbose=False)
+            model, trainer = self.module(self.arguments.weights), self.trainer(self.epochs[0])
+            trainer.fit(model, self.data())
+            trainer.save_checkpoint(self.dense_file, weights_only=True)
+        return self.module(self.dense_file)
+
+    @property
+    def epochs(self) -> tuple[int, int]:
+        """Dense epochs, and epochs from the start of pruning on."""
+        return self.arguments.dense_epochs, self.arguments.recovery_epochs
+
+    def recover(self, model: DetectionModule, callbacks: Sequence[Callback] = ()) -> None:
+        """Train for the recovery epochs, other images first than the dense run had."""
+        L.seed_everything(self.seed + 100, verbose=False)
+        self.trainer(self.epochs[1], callbacks).fit(model, self.data(offset=100))
+
+    def detections(self, model: DetectionModule) -> list[torch.Tensor]:
+        """Return the detections of every validation photograph as validation takes them."""
+        data = self.data()
+        data.setup("fit")
+        model = copy.deepcopy(model).cpu().eval()
+        found: list[torch.Tensor] = []
+        with torch.no_grad():
+            for images, _ in data.val_dataloader():
+                found += model._suppress(images, model.hparams["confidence"], multi_label=True)
+        return found
+
+    def objects(self) -> list[torch.Tensor]:
+        """Return per validation photograph (m, 5): corners in pixels and class."""
+        data, real = self.data(), []
+        data.setup("fit")
+        for images, targets in data.val_dataloader():
+            boxes = box_convert(targets["box"] * images.shape[-1], "cxcywh", "xyxy")
+            rows = torch.cat([boxes, targets["label"][:, None].float()], dim=1)
+            real += [rows[targets["image"] == index] for index in range(len(images))]
+        return real
+
+    def recalibrated(self, model: DetectionModule) -> DetectionModule:
+        """Return a copy whose norm statistics are those of all training photographs."""
+        data = self.data()
+        data.setup("fit")
+        copied = copy.deepcopy(model).cpu().train()
+        recalibrate_norms(copied, data.collection_dataloader(), lambda net, batch: net(batch[0]))
+        return copied
+
+
+class AfterCut(Callback):
+    """Keep a copy of the model as the cut left it."""
+
+    def __init__(self) -> None:
+        self.model: DetectionModule | None = None
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """Copy the model at the first batch after the cut."""
+        if self.model is None and getattr(self, "cut", False):
+            self.model = copy.deepcopy(pl_module)
+
+    def on_channels_pruned(self, *_: Any) -> None:
+        """Take note of the cut."""
+        self.cut = True
+
+
+def with_callbacks(make: Callable[[Protocol], list[Callback]]) -> Callable[..., Any]:
+    """Return a method: the dense model, trained on with these stages."""
+
+    def method(protocol: Protocol) -> tuple[DetectionModule | None, DetectionModule]:
+        model, after = protocol.dense(), AfterCut()
+        protocol.recover(model, [*make(protocol), after])
+        return after.model, model
+
+    return method
+
+
+def dense_control(protocol: Protocol) -> tuple[None, DetectionModule]:
+    """Train the dense model for as many epochs more."""
+    model = protocol.dense()
+    protocol.recover(model)
+    return None, model
+
+
+def torch_pruning_loop(protocol: Protocol) -> tuple[DetectionModule, DetectionModule]:
+    """Cut once as torch-pruning's documentation does, by global L2 norm, and train on."""
+    import torch_pruning as tp
+
+    model = protocol.dense().eval()
+    example = torch.zeros(1, 3, protocol.arguments.image_size, protocol.arguments.image_size)
+    heads = [
+        module
+        for module in model.network.modules()
+        if isinstance(module, torch.nn.Conv2d) and module.bias is not None
+    ]
+    goal = 0.5 * count_macs(model.network, example)
+    steps = 400
+    pruner = tp.pruner.MagnitudePruner(
+        model.network, example, importance=tp.importance.GroupMagnitudeImportance(p=2),
+        global_pruning=True, pruning_ratio=1.0, iterative_steps=steps, round_to=8,
+        ignored_layers=heads,
+    )  # fmt: skip
+    for _ in range(steps):
+        pruner.step()
+        if count_macs(model.network, example) <= goal:
+            break
+    after = copy.deepcopy(model)
+    model.train()
+    protocol.recover(model)
+    return after, model
+
+
+def by_ranking(criterion: Callable[[Protocol], Criterion], **options: Any) -> Callable[..., Any]:
+    """Return a method: mask in a few steps by a ranking over all layers, cut, train on."""
+
+    def stages(protocol: Protocol) -> list[Callback]:
+        regularizer = options.get("regularizer")
+        masker = ChannelMasker(
+            start_epoch=0, end_epoch=options.get("steps", 4), mac_target=0.5, round_to=8,
+            criterion=criterion(protocol), recalibrate_images=10_000, gradient_images=10_000,
+            compensate_images=options.get("compensate", 0),
+            ranking=options.get("ranking", "global"),
+        )  # fmt: skip
+        pruner = PhysicalPruner(recalibrate_images=10_000)
+        return [*([regularizer()] if regularizer else []), masker, pruner]
+
+    return with_callbacks(stages)
+
+
+METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionModule]]] = {
+    "dense, 8 more epochs": dense_control,
+    PEER: torch_pruning_loop,
+    "Fisher e0, compensated": by_ranking(lambda _: Fisher(0.0), compensate=64),
+    "Fisher e0.5, compensated": by_ranking(lambda _: Fisher(0.5), compensate=64),
+    "group norm": by_ranking(lambda _: GroupNorm()),
+    "group norm, compensated": by_ranking(lambda _: GroupNorm(), compensate=64),
+}
+
+
+def run(name: str, protocol: Protocol) -> None:
+    """Carry out one method for one seed and write its file."""
+    file = protocol.arguments.work / f"{name.replace(' ', '_')}_{protocol.seed}.pt"
+    if file.is_file():
+        return
+    start = time.perf_counter()
+    after, model = METHODS[name](protocol)
+    side = protocol.arguments.image_size
+    dense = protocol.module(None)
+    example = torch.zeros(1, 3, side, side)
+    result = {
+        "seconds": time.perf_counter() - start,
+        "macs": count_macs(model.network.cpu(), example) / count_macs(dense.network, example),
+        "found": {
+            "cut": None if after is None else protocol.detections(after),
+            "trained": protocol.detections(model),
+            "recalibrated": protocol.detections(protocol.recalibrated(model)),
+        },
+    }
+    torch.save(result, file)
+    print(f"{name}, seed {protocol.seed}: {result['seconds']:.0f} s", flush=True)
+
+
+def read(name: str, protocol: Protocol, real: list[Any]) -> dict[str, Any] | None:
+    """Return the matched detections and mAP of a finished run, or None."""
+    file = protocol.arguments.work / f"{name.replace(' ', '_')}_{protocol.seed}.pt"
+    if not file.is_file():
+        return None
+    result: dict[str, Any] = torch.load(file, weights_only=True)
+    even = torch.ones(len(real)).double().numpy()
+    result["matched"] = {}
+    for moment, found in result.pop("found").items():
+        if found is not None:
+            rows = [each.double().numpy() for each in found]
+            result["matched"][moment] = match_all(rows, real, 3)
+    result["map"] = {
+        moment: average_precision(matched, even) for moment, matched in result["matched"].items()
+    }
+    return result
+
+
+def summary(name: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return means and standard deviations over the seeds of a method."""
+    row: dict[str, Any] = {"method": name, "seeds": len(runs)}
+    row["macs"] = statistics.mean(run["macs"] for run in runs)
+    for moment in ("cut", "trained", "recalibrated"):
+        values = [run["map"][moment] for run in runs if moment in run["map"]]
+        for place, metric in enumerate(("map50", "map50_95")):
+            column = [value[place] for value in values]
+            if column:
+                spread = statistics.stdev(column) if len(column) > 1 else 0.0
+                row[f"{moment}_{metric}"] = [statistics.mean(column), spread]
+    return row
+
+
+def compare(
+    ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]], rounds: int
+) -> dict[str, Any] | None:
+    """Return the bootstrapped difference after training, over the seeds that both have."""
+    seeds = sorted(set(ours) & set(theirs))
+    if not seeds:
+        return None
+    result: dict[str, Any] = {"seeds": seeds}
+    for moment in ("trained", "recalibrated"):
+        pairs: list[list[list[Matched]]] = [
+            [side[seed]["matched"][moment] for seed in seeds] for side in (ours, theirs)
+        ]
+        result[moment] = interval(pairs[0], pairs[1], rounds)
+    return result
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Print one line a method: mAP50 / mAP50-95, mean and standard deviation."""
+    print(
+        f"{'method':<44}{'seeds':>6}{'MACs':>7}  {'after the cut':^15}  {'trained':^27}  ", end=""
+    )
+    print(f"{'norms re-estimated':^27}")
+    for row in rows:
+        line = f"{row['method']:<44}{row['seeds']:>6}{row['macs']:>7.3f}"
+        cut = [row.get(f"cut_{metric}") for metric in ("map50", "map50_95")]
+        line += "  " + (f"{cut[0][0]:.3f} / {cut[1][0]:.3f}" if cut[0] else "-").center(15)
+        for moment in ("trained", "recalibrated"):
+            parts = [row[f"{moment}_{metric}"] for metric in ("map50", "map50_95")]
+            line += "  " + " / ".join(f"{mean:.3f} +-{spread:.3f}" for mean, spread in parts)
+        print(line)
+    for row in rows:
+        if row.get("against_peer"):
+            difference, low, high = row["against_peer"]["trained"]
+            print(
+                f"{row['method']} - {PEER}: {difference:+.3f} mAP50-95, 95 % of the resamples in "
+                f"[{low:+.3f}, {high:+.3f}], seeds {row['against_peer']['seeds']}"
+            )
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=SHARED / "data" / "bccd" / "data.yaml")
+    weights = SHARED / "data" / "yolov8n_coco" / "yolov8n_coco.safetensors"
+    parser.add_argument("--weights", type=Path, default=weights)
+    parser.add_argument("--work", type=Path, default=HERE / "work" / "accuracy")
+    parser.add_argument("--output", type=Path, default=HERE / "results" / "accuracy.json")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--image-size", type=int, default=320)
+    parser.add_argument("--dense-epochs", type=int, default=15)
+    parser.add_argument("--recovery-epochs", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=1000, help="resamples of the bootstrap")
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--train-only", action="store_true", help="finish runs, draw no table")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Finish the runs that are missing, then print and write the comparison."""
+    args = arguments()
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    args.work.mkdir(parents=True, exist_ok=True)
+    protocols = {seed: Protocol(args, seed) for seed in args.seeds}
+    for seed in args.seeds:
+        for name in args.methods:
+            run(name, protocols[seed])
+    if args.train_only:
+        return
+    real = [rows.double().numpy() for rows in protocols[args.seeds[0]].objects()]
+    finished: dict[str, dict[int, dict[str, Any]]] = {}
+    for name in args.methods:
+        runs = {seed: read(name, protocols[seed], real) for seed in args.seeds}
+        finished[name] = {seed: found for seed, found in runs.items() if found is not None}
+    rows = []
+    for name, runs in finished.items():
+        rows.append(summary(name, list(runs.values())))
+        if name != PEER and finished.get(PEER):
+            rows[-1]["against_peer"] = compare(runs, finished[PEER], args.rounds)
+    print_table(rows)
+    result = {
+        "rows": rows,
+        "dense_epochs": args.dense_epochs,
+        "recovery_epochs": args.recovery_epochs,
+        "bootstrap_rounds": args.rounds,
+        "threads": 1,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "lightning", "torch-pruning")},
+    }
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {args.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The regularize stage: weak channels are drawn to zero while the model trains."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._trainer_surgery import loss_scale, maskers
+from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.plan import PruningPlan
+from lightning_prune.pruners.channel_penalty import ChannelPenalty
+from lightning_prune.pruners.channel_regularization import ChannelRegularization, check_strength
+from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty
+from lightning_prune.pruners.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.surgery.cut import PrunedChannels
+
+
+class ChannelRegularizer(PruningStage):
+    r"""Add a penalty on whole channels to the gradients, once per optimizer step.
+
+    .. math:: g \mathrel{+}= \gamma (\text{reg} + \text{mac\_reg} \, m_g) \, s_k w
+
+    for the weights w of channel k of group g, after unscaling and reduction over processes and
+    before clipping. Channels that a masker holds at zero get nothing.
+
+    Every epoch ``regularize/mean_norm`` (mean norm of the channels) and ``regularize/low_channels``
+    (fraction of channels under the threshold) are logged, and histograms of the norms where the
+    logger is TensorBoard or Weights & Biases.
+
+    Args:
+        reg: Strength for every group, >= 0; try 5e-2, 5e-3 and 5e-4.
+        mac_reg: Additional strength, >= 0, of the group whose channels cost the most MACs; others
+            in proportion.
+        gamma: Scale of the whole term, >= 0.
+        penalty: What is penalised; None: ``GroupNormPenalty(alpha=4.0)``.
+        layers: Names or patterns of the layers whose channels are regularized, or a rule such as
+            ``WidestLayers``; None: all prunable layers.
+        start_epoch: First epoch (0-based) with the penalty.
+        end_epoch: First epoch without it, whether channels were cut before or not; None: until the
+            cut, or the end of training.
+        threshold: A channel counts as low below this fraction, in (0, 1), of the largest norm in
+            its group.
+        histograms: Write a histogram of the norms per group and epoch.
+
+    Raises:
+        ValueError: an argument is out of range; before training: an unknown layer, a penalty that
+            acts on none of the layers, an unsupported strategy.
+
+    Source: Fang, Ma, Song, Mi, Wang, 2023, DepGraph: Towards Any Structural Pruning, CVPR,
+    arXiv 2301.12900.
+    """
+
+    def __init__(
+        self,
+        reg: float = 5e-3,
+        mac_reg: float = 0.0,
+        gamma: float = 1.0,
+        penalty: ChannelPenalty | None = None,
+        layers: list[str] | LayerRule | None = None,
+        start_epoch: int = 0,
+        end_epoch: int | None = None,
+        threshold: float = 0.1,
+        histograms: bool = True,
+    ) -> None:
+        check_strength(reg, mac_reg, gamma)
+        check_counts(start_epoch=(start_epoch, 0), end_epoch=(end_epoch, start_epoch + 1))
+        check_layers(layers)
+        if not 0 < threshold < 1:
+            raise ValueError(
+                f"threshold={threshold} is outside (0, 1): pass a fraction of the group's largest "
+                "norm, for example 0.1"
+            )
+        self.reg = reg
+        self.mac_reg = mac_reg
+        self.gamma = gamma
+        self.penalty = penalty or GroupNormPenalty()
+        self.layers = layers
+        self.start_epoch = start_epoch
+        self.end_epoch = end_epoch
+        self.threshold = threshold
+        self.histograms = histograms
+        self._cut = False
+        self._regularization: ChannelRegularization | None = None
+        self._knows_masks = False
+
+    # --- hooks ------------------------------------------------------------------------------
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Resolve layers before the first batch."""
+        self._warn_of_no_effect(trainer)
+        self._regularization = None
+        if pl_module.example_input_array is not None:
+            self._prepare(trainer, pl_module)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Resolve layers where only the training data give an example input."""
+        self._prepare(trainer, pl_module)
+        self._knows_masks = False
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the masks again before the epoch's first step."""
+        # Not here: maskers that stand behind in the list decide after this hook.
+        self._knows_masks = False
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Add the penalty to the gradients of this optimizer's parameters."""
+        if self._regularization is None or not self._acts(trainer.current_epoch):
+            return
+        self._look_at_masks(trainer)
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._regularization.apply(own, loss_scale(trainer, optimizer))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log how large the channels are."""
+        if self._regularization is None:
+            return
+        self._look_at_masks(trainer)
+        mean, low = self._regularization.summary(self.threshold)
+        pl_module.log("regularize/mean_norm", mean, sync_dist=True)
+        pl_module.log("regularize/low_channels", low, sync_dist=True)
+        if self.histograms:
+            _write_histograms(trainer, self._regularization.norms())
+
+    def on_channels_pruned(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
+    ) -> None:
+        """Stop, or go on with the cut model's groups where an ``end_epoch`` says so."""
+        self._cut, self._regularization = True, None
+        self._prepare(trainer, pl_module)
+        self._knows_masks = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether channels were cut."""
+        return {"cut": self._cut}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up whether channels were cut."""
+        self._cut = state_dict["cut"]
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _acts(self, epoch: int) -> bool:
+        return epoch >= self.start_epoch and (self.end_epoch is None or epoch < self.end_epoch)
+
+    def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._regularization is not None or (self._cut and self.end_epoch is None):
+            return
+        example = example_input(trainer, pl_module)
+        groups = build_groups(pl_module, example)
+        names = select_groups(self.layers, pl_module, groups)
+        macs = MacModel.of(pl_module, groups, example) if self.mac_reg else None
+        regularization = ChannelRegularization(
+            pl_module, groups, names, self.penalty, self.reg, self.mac_reg, self.gamma, macs
+        )
+        if not names:
+            rank_zero_warn("ChannelRegularizer has no effect: `layers` selects no layer")
+        elif not regularization.weights.trainable():
+            rank_zero_warn("ChannelRegularizer has no effect: all weights it acts on are frozen")
+        self._regularization = regularization
+
+    def _warn_of_no_effect(self, trainer: pl.Trainer) -> None:
+        last = trainer.max_epochs
+        if self.gamma * (self.reg + self.mac_reg) == 0:
+            rank_zero_warn(
+                f"ChannelRegularizer has no effect: reg={self.reg}, mac_reg={self.mac_reg}, "
+                f"gamma={self.gamma}; it only logs the norms"
+            )
+        elif last is not None and 0 <= last <= self.start_epoch:
+            rank_zero_warn(
+                f"ChannelRegularizer has no effect: start_epoch={self.start_epoch} lies after the "
+                f"last epoch (max_epochs={last})"
+            )
+
+    def _look_at_masks(self, trainer: pl.Trainer) -> None:
+        if self._knows_masks or self._regularization is None:
+            return
+        plan = PruningPlan()
+        for masker in maskers(trainer):
+            plan = plan.merge(masker.plan)
+        self._regularization.set_masked(plan)
+        self._knows_masks = True
+
+
+@rank_zero_only
+def _write_histograms(trainer: pl.Trainer, norms: Mapping[str, Tensor]) -> None:
+    names = {f"regularize/norms/{name}": values for name, values in norms.items() if len(values)}
+    if names:
+        names = {"regularize/norms": torch.cat(list(names.values())), **names}
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            wandb = importlib.import_module("wandb")
+            content = {name: wandb.Histogram(values.numpy()) for name, values in names.items()}
+            logger.experiment.log({**content, "trainer/global_step": trainer.global_step})
+        elif hasattr(logger, "experiment") and hasattr(logger.experiment, "add_histogram"):
+            for name, values in names.items():
+                logger.experiment.add_histogram(name, values, trainer.global_step)

@@ -1,0 +1,179 @@
+"""Write a checkpoint as a file for another runtime: `python -m lightning_prune export`."""
+
+import argparse
+import importlib
+import pickle
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import yaml
+from torch import Tensor
+
+from lightning_prune.cli.errors import ConfigError
+from lightning_prune.export.export_onnx import export_onnx
+from lightning_prune.export.onnx_model import check_onnx_installed
+from lightning_prune.loading import load_pruned
+from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.modules.ultralytics_metadata import ultralytics_metadata
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 2 where it is wrong, with 1 where the check fails.
+
+    Args:
+        argv: the arguments behind the command's name; None takes those of the process.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        check_onnx_installed()
+        module = load_module(args.checkpoint, args.module_class)
+        example = example_of(module, args.input_shape, args.image_size)
+        detector = isinstance(module, DetectionModule)
+        names, metadata = None, {}
+        if isinstance(module, DetectionModule):
+            height, width = example.shape[-2:]
+            names = ("images",)
+            metadata = ultralytics_metadata(module, (height, width), args.batch, args.half)
+        output = args.output or args.checkpoint.with_suffix(".onnx")
+        difference = export_onnx(
+            module, output, example, names, args.batch, args.half, args.opset, metadata,
+            args.tolerance,
+        )  # fmt: skip
+    except (ConfigError, ModuleNotFoundError, FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except AssertionError as error:
+        print(f"{error} ({output}); --tolerance allows more", file=sys.stderr)
+        sys.exit(1)
+    what = "detector in Ultralytics' layout" if detector else type(module).__name__
+    size = output.stat().st_size / 1e6
+    print(f"{output}: {what}, {size:.1f} MB; ONNX Runtime differs by {difference:.1e}")
+
+
+def load_module(path: Path, module_class: str | None = None) -> L.LightningModule:
+    """Load a checkpoint, cut or dense, into the class it was written from.
+
+    Args:
+        path: A Lightning checkpoint, or a weight file of a YOLOv8 detector.
+        module_class: ``package.module.Class``; None takes the class that the run's `config.yaml`
+            names where the checkpoint lies in a run's folder, else `DetectionModule`.
+
+    Raises:
+        ConfigError: the class cannot be found, or does not fit the file.
+        FileNotFoundError: there is no such file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    name = module_class or _class_of_run(path)
+    kind = None if name is None else _find_class(name)
+    try:
+        if kind is None:
+            return DetectionModule(weights=str(path)).eval()
+        return load_pruned(kind, path).eval()
+    except (ValueError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        whose = "another" if module_class is None else "the right"
+        raise ConfigError(
+            f"{path} cannot be loaded as {name or 'a YOLOv8 detector'}: {_first_line(error)}\n"
+            f"For {whose} LightningModule pass its class: --class package.module.Class"
+        ) from error
+
+
+def example_of(
+    module: L.LightningModule, input_shape: list[int] | None, image_size: list[int] | None
+) -> Any:
+    """Return an example input: of the shape given, or the module's own `example_input_array`.
+
+    Args:
+        module: The module.
+        input_shape: Shape of one sample, without the batch dimension.
+        image_size: Height and width, or one number for both, in place of the last two sizes.
+
+    Raises:
+        ConfigError: the module has no example, or the image size has no place in it.
+    """
+    example: Any = module.example_input_array
+    if input_shape is not None:
+        example = torch.zeros(1, *input_shape)
+    if example is None:
+        raise ConfigError(
+            f"{type(module).__name__} has no example_input_array: pass the shape of one sample "
+            "without the batch, such as --input-shape 3 224 224"
+        )
+    if image_size is not None:
+        if not isinstance(example, Tensor) or example.ndim != 4 or len(image_size) > 2:
+            raise ConfigError(
+                "--image-size takes one or two numbers for a model of images (B, C, H, W); "
+                "pass --input-shape for others"
+            )
+        example = torch.zeros(*example.shape[:2], image_size[0], image_size[-1])
+    return example
+
+
+def _class_of_run(path: Path) -> str | None:
+    """Return the class that the configuration of the checkpoint's run names."""
+    config = path.resolve().parent.parent / "config.yaml"
+    if path.resolve().parent.name != "checkpoints" or not config.is_file():
+        return None
+    try:
+        model = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
+        return str(model["_target_"])
+    except (yaml.YAMLError, KeyError, TypeError, OSError):
+        return None
+
+
+def _find_class(name: str) -> type[L.LightningModule]:
+    module, _, attribute = name.rpartition(".")
+    # A class beside the place where the command is called, as in one's own project.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"class {name!r} was not found ({error}): pass --class package.module.Class"
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not (isinstance(found, type) and issubclass(found, L.LightningModule)):
+        raise ConfigError(f"{name} is no LightningModule class")
+    return found
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lightning_prune export",
+        description="Write a checkpoint, cut or dense, as ONNX, compared with the checkpoint on "
+        "seeded noise before it is written. Any batch size; other sizes are fixed.",
+    )
+    add = parser.add_argument
+    add("checkpoint", type=Path, help="a Lightning checkpoint, or weights of a YOLOv8 detector")
+    add("--format", choices=["onnx"], default="onnx", help="the only one so far")
+    add("--output", type=Path, help="file to write; default: beside the checkpoint")
+    add(
+        "--image-size", type=int, nargs="+", metavar="PIXELS",
+        help="side of the images, or height and width; default: what the model was trained on",
+    )  # fmt: skip
+    add(
+        "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
+        help="the LightningModule; default: that of the run's config.yaml, else DetectionModule",
+    )  # fmt: skip
+    add(
+        "--input-shape", type=int, nargs="+", metavar="SIZE",
+        help="shape of one sample; default: the module's example_input_array",
+    )  # fmt: skip
+    add("--batch", type=int, help="a fixed batch size; default: any")
+    add("--half", action="store_true", help="weights and images in 16 bits")
+    add("--opset", type=int, help="ONNX operator set, at least 18; default: the exporter's")
+    add(
+        "--tolerance", type=float,
+        help="largest difference, as a fraction of a channel's largest value; default: 0.001, "
+        "0.1 with --half",
+    )  # fmt: skip
+    return parser

@@ -1,0 +1,62 @@
+"""A checked ONNX file of a network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lightning_prune.export.onnx_difference import onnx_difference
+from lightning_prune.export.onnx_model import onnx_model
+from lightning_prune.report.files import write_bytes
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    example_input: Any,
+    input_names: tuple[str, ...] | None = None,
+    batch: int | None = None,
+    half: bool = False,
+    opset: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+    tolerance: float | None = None,
+) -> float:
+    """Convert a network to ONNX, compare both on noise, and write the file.
+
+    ONNX Runtime must agree with the network on batches of 1 and 3 samples; see
+    ``onnx_difference`` for the measure.
+
+    Args:
+        model: The network, dense or cut, on the CPU, in float32; it is left as it was.
+        path: Where to write; the file appears whole or not at all.
+        example_input: A tensor (B, ...), or a tuple or dict of arguments; shapes matter only.
+        input_names: One name per input tensor; None: input0, input1, ...
+        batch: Number of samples the file takes at once; None: any number.
+        half: Weights and floating-point inputs in 16 bits.
+        opset: Version of the ONNX operators, at least 18; None: the exporter's own.
+        metadata: Properties to store in the file.
+        tolerance: Largest difference allowed; None: 0.001, in half precision 0.1.
+
+    Returns:
+        The difference that was found.
+
+    Raises:
+        ModuleNotFoundError: the ``onnx`` extra is not installed.
+        ValueError: the network cannot be converted, or an argument is out of range.
+        AssertionError: the outputs differ by more than the tolerance. Nothing is written, and an
+            earlier file stays.
+    """
+    allowed = tolerance if tolerance is not None else (0.1 if half else 1e-3)
+    if not allowed >= 0:
+        raise ValueError(f"tolerance={tolerance}: pass a fraction of at least 0")
+    content = onnx_model(model, example_input, input_names, batch, half, opset, metadata)
+    sizes = (1, 3) if batch is None else (batch,)
+    found = onnx_difference(content, model, example_input, sizes)
+    if not found <= allowed:
+        raise AssertionError(
+            f"ONNX Runtime and the checkpoint's model differ by {found:.3g} of a channel's "
+            f"largest value, allowed is {allowed:.3g}: nothing was written"
+        )
+    write_bytes(Path(path), content)
+    return found

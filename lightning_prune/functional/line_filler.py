@@ -1,0 +1,78 @@
+"""Zeroes rows and columns of a tensor again and again, at the speed of reading it."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def line_filler(values: Tensor, gone: Mapping[int, Tensor]) -> Callable[[], None]:
+    """Return a function that zeroes fixed positions of the first two dimensions of a tensor.
+
+    On the CPU one compiled pass reads the tensor and writes only rows that hold something else
+    than zero; elsewhere one masked fill does it.
+
+    Args:
+        values: Tensor that is filled in place, 1-D or more.
+        gone: Dimension (0 or 1) -> positions in it that are zeroed, int64.
+
+    Returns:
+        The function; it serves as long as the tensor keeps its memory (``data_ptr``).
+
+    >>> weight = torch.ones(2, 3)
+    >>> line_filler(weight, {0: torch.tensor([1]), 1: torch.tensor([0, 2])})()
+    >>> weight.tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
+    """
+    rows = _rows_of_bits(values.detach())
+    if rows is None:
+        return _masked_fill(values.detach(), gone)
+    bits, inner = rows
+    from lightning_prune.functional._zeroing import zero_rows  # numba takes a moment to import
+
+    lines = {dim: index.cpu() for dim, index in gone.items()}
+    if values.ndim == 1:
+        lines = {1: lines[0]}  # _rows_of_bits made it a single row
+    row_gone = torch.zeros(len(bits), dtype=torch.bool)
+    row_gone[lines.get(0, torch.empty(0, dtype=torch.int64))] = True
+    keep = torch.empty(0, dtype=bits.dtype)
+    if 1 in lines:
+        logical = torch.full(values.shape[1:] or values.shape, -1, dtype=bits.dtype)
+        keep = logical.index_fill(0, lines[1], 0).permute(inner).flatten().contiguous()
+    arguments = bits.numpy(), row_gone.numpy(), keep.numpy()
+    return lambda: zero_rows(*arguments)
+
+
+def _rows_of_bits(values: Tensor) -> tuple[Tensor, tuple[int, ...]] | None:
+    """Return a tensor's memory as rows of integers, and the order of the inner dimensions in it.
+
+    None where it lies elsewhere, or its rows do not lie one after the other.
+    """
+    if values.device.type != "cpu" or values.element_size() not in _BITS or values.numel() == 0:
+        return None
+    if values.ndim < 2:
+        values = values.reshape(1, -1) if values.is_contiguous() else values[:0]
+    # Weights in channels-last memory are contiguous too, in another order.
+    strides = values.stride()
+    inner = sorted(range(1, values.ndim), key=lambda dim: strides[dim], reverse=True)
+    physical = values.permute(0, *inner)
+    if len(physical) == 0 or not physical.is_contiguous():
+        return None
+    rows = physical.view(len(physical), -1).view(_BITS[values.element_size()])
+    return rows, tuple(dim - 1 for dim in inner)
+
+
+def _masked_fill(values: Tensor, gone: Mapping[int, Tensor]) -> Callable[[], None]:
+    masks = []
+    for dim, index in gone.items():
+        mask = torch.zeros(values.shape[dim], dtype=torch.bool, device=values.device)
+        mask[index.to(values.device)] = True
+        masks.append(mask.view(*(-1 if d == dim else 1 for d in range(values.ndim))))
+    both = masks[0] if len(masks) == 1 else masks[0] | masks[1]
+
+    def fill() -> None:
+        values.masked_fill_(both, 0)
+
+    return fill

@@ -1,0 +1,71 @@
+"""How a user's forward function is called with made-up inputs."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_prune.graph.trace import call
+from lightning_prune.surgery.compare import noise_like
+
+Forward = Callable[[nn.Module, Any], Any]
+
+
+def example_inputs(shapes: Sequence[Sequence[int]], container: str | None, model: nn.Module) -> Any:
+    """Return seeded noise of some shapes, on the model's device and in its precision.
+
+    Args:
+        shapes: One shape of each input.
+        container: "tuple": several inputs are packed in a tuple; otherwise in a list. One input
+            comes as it is.
+        model: The model.
+
+    >>> example_inputs([[1, 3]], None, nn.Linear(3, 1)).shape
+    torch.Size([1, 3])
+    """
+    weight = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    inputs = [noise_like(weight.new_zeros(tuple(shape)), n) for n, shape in enumerate(shapes)]
+    if len(inputs) == 1:
+        return inputs[0]
+    return tuple(inputs) if container == "tuple" else inputs
+
+
+def as_forward(forward_fn: Callable[..., Any] | None, number: int) -> Forward:
+    """Return ``(model, inputs) -> outputs`` from a function as users write it.
+
+    Args:
+        forward_fn: ``f(x)`` with one input, such as ``model.forward``; with several ``f(a, b)``,
+            where it requires as many arguments, or ``f(inputs)``; or ``f(model, inputs)``. None:
+            the plain call of the model.
+        number: How many inputs there are.
+
+    >>> double = as_forward(lambda x: 2 * x, 1)
+    >>> add = as_forward(lambda a, b: a + b, 2)
+    >>> double(nn.Identity(), 3), add(nn.Identity(), [3, 4])
+    (6, 7)
+    """
+    if forward_fn is None:
+        return call
+    if not callable(forward_fn):
+        raise ValueError(f"forward_fn={forward_fn!r}: pass a function such as model.forward")
+    function = forward_fn
+    required = _required(function)
+    if number > 1 and required == number:
+        return lambda _, inputs: function(*inputs)
+    if required == 2:
+        return lambda model, inputs: function(model, inputs)
+    return lambda _, inputs: function(inputs)
+
+
+def _required(function: Callable[..., Any]) -> int:
+    """Count the positional arguments that a function cannot do without."""
+    try:
+        parameters = inspect.signature(
+            function.forward if isinstance(function, nn.Module) else function
+        ).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.kind in positional and p.default is p.empty for p in parameters)

@@ -1,0 +1,55 @@
+"""The section ``slice_sparsity_args`` of a pruning configuration."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from lightning_prune.functional.ratio import RatioSchedule
+from lightning_prune.loop.json_section import boolean, number, one_of, optional, texts, whole
+
+
+@dataclass(frozen=True)
+class SliceSparsityArgs:
+    """What the file says of slice pruning; the fields are its keys.
+
+    Attributes:
+        is_prune: False: no slice is regularized or masked.
+        block_size: Weights per slice; divides the filters of each layer.
+        start_epoch: First epoch (0-based) at which slices are masked, or lifted.
+        end_epoch: Epoch of the last step.
+        prune_rate: Fraction of each layer's slices that is masked in the end.
+        epoch_rate: Epochs from one step to the next.
+        pruning_gradually: The rate rises by equal steps; False: it is the whole one at once.
+        pruning_mode: "Prune", or "Unprune": lift the masks of a loaded state.
+        disable_first_index: Spare the first element of each kernel row.
+        pruning_method: "L2_norm" or "L1_norm": how slices are compared.
+        reg: Strength of the penalty on slices; 0: none.
+        layers: Names or patterns of the layers, with a leading ``!`` those left out; empty: all
+            convolutions. Not in the seed: a head whose filters ``block_size`` does not divide must
+            be left out somehow.
+    """
+
+    is_prune: Annotated[bool, boolean]
+    block_size: Annotated[int, whole(1)]
+    start_epoch: Annotated[int, whole(0)]
+    end_epoch: Annotated[int, whole(1)]
+    prune_rate: Annotated[float, number(0, 1, "(")]
+    epoch_rate: Annotated[int, whole(1)] = 1
+    pruning_gradually: Annotated[bool, boolean] = True
+    pruning_mode: Annotated[str, one_of(("Prune", "Unprune"))] = "Prune"
+    disable_first_index: Annotated[bool, boolean] = False
+    pruning_method: Annotated[str, one_of(("L2_norm", "L1_norm"))] = "L2_norm"
+    reg: Annotated[float, number(0)] = 0.0
+    layers: Annotated[list[str] | None, optional(texts)] = None
+
+    def __post_init__(self) -> None:
+        _ = self.schedule
+
+    @property
+    def schedule(self) -> RatioSchedule:
+        """The rate at every epoch, where it rises gradually."""
+        return RatioSchedule(self.start_epoch, self.end_epoch, self.epoch_rate, self.prune_rate)
+
+    @property
+    def norm(self) -> Literal[1, 2]:
+        """The norm by which slices are compared."""
+        return 1 if self.pruning_method == "L1_norm" else 2

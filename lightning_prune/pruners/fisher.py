@@ -1,0 +1,121 @@
+"""The Fisher criterion: the channels whose removal the loss of single batches feels most stay."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.layers import channel_dims
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.names import modules_by_name
+from lightning_prune.plan import PruningPlan
+from lightning_prune.pruners.channel_regularization import mac_shares
+from lightning_prune.pruners.criterion import Criterion, Evidence
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+class Fisher(Criterion):
+    r"""Keep the channels whose removal changes the loss of single batches most.
+
+    .. math:: I_k = \sqrt{\sum_b \Big( \sum_t \Big| \sum_{w \in t[k]} w \cdot
+        \frac{\partial L_b}{\partial w} \Big| \Big)^2}
+
+    over batches b and the tensors t that are tied to channel k: rows, biases, scales and shifts
+    of norms, columns of readers. Squared batch by batch, changes that cancel over the data count;
+    at a minimum of the loss the mean gradient of a first-order criterion says nothing.
+
+    Between groups :math:`I_k` is divided by its mean and multiplied by :math:`m_g^{e}`, with
+    :math:`m_g` the MACs that a channel of the group costs, as a fraction of the costliest: with
+    e > 0 the few channels of large feature maps go later, and more of the many of small ones.
+
+    Args:
+        mac_exponent: e; 0: MACs play no part.
+
+    Raises:
+        ValueError: the exponent is not a number from -2 to 2.
+
+    Source: Theis, Korshunova, Tejani, Huszar, 2018, Faster Gaze Prediction with Dense Networks
+    and Fisher Pruning, arXiv 1801.05787; Liu et al., 2021, Group Fisher Pruning for Practical
+    Network Compression, ICML, arXiv 2108.00708.
+    """
+
+    uses_gradients = True
+
+    def __init__(self, mac_exponent: float = 0.5) -> None:
+        if not -2 <= mac_exponent <= 2:
+            raise ValueError(f"mac_exponent={mac_exponent}: pass a number from -2 to 2, 0 for none")
+        self.mac_exponent = mac_exponent
+        self._squares: dict[str, Tensor] = {}
+
+    def start(self) -> None:
+        """Forget all batches."""
+        self._squares = {}
+
+    @torch.no_grad()
+    def add_batch(self, model: nn.Module, groups: ChannelGroups, names: Sequence[str]) -> None:
+        """Add a batch whose gradients are in the parameters' ``.grad``."""
+        modules = modules_by_name(model)
+        for name in names:
+            change = _change(modules, groups[name]).square()
+            seen = self._squares.get(name)
+            self._squares[name] = change if seen is None else seen + change
+
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """What the batches add up to, group by group, to be summed over processes."""
+        return self._squares
+
+    def comparable(
+        self,
+        model: nn.Module,
+        groups: ChannelGroups,
+        names: Sequence[str],
+        macs: MacModel,
+        held: PruningPlan,
+    ) -> dict[str, Tensor]:
+        """Return importances that can be compared between groups, see the class."""
+        found = super().comparable(model, groups, names, macs, held)
+        costs = mac_shares(macs, names)
+        return {
+            name: values * max(costs[name], 1e-12) ** self.mac_exponent
+            for name, values in found.items()
+        }
+
+    def importance(self, evidence: Evidence) -> Tensor:
+        """Return how much the loss of a batch feels of every channel, (C,).
+
+        Raises:
+            ValueError: no batch was added.
+        """
+        if evidence.group.name not in self._squares:
+            raise ValueError(
+                "Fisher has seen no batch: call start(), then add_batch(...) after each backward "
+                "pass; ChannelMasker does"
+            )
+        return self._squares[evidence.group.name].sqrt().double().cpu()
+
+
+def _change(modules: dict[str, nn.Module], group: Group) -> Tensor:
+    """Return the change of the loss that each channel stands for, to first order, (C,)."""
+    total: Tensor | None = None
+    for member in group.members:
+        layer = modules[member.layer]
+        for name, dim in channel_dims(layer, member.role):
+            if name in _STATISTICS:
+                continue
+            value = layer.get_parameter(name)
+            if value.grad is None:
+                continue
+            product = (
+                (value * value.grad).float().movedim(dim, 0).flatten(1)
+                if value.dim() > 1
+                else (value * value.grad).float()[:, None]
+            )
+            change = product.sum(1).abs()
+            if total is None:
+                total = torch.zeros(group.channels, device=change.device)
+            index, channel = member.index.to(change.device), member.channel.to(change.device)
+            total.index_add_(0, channel, change[index])
+    return torch.zeros(group.channels) if total is None else total

@@ -1,0 +1,174 @@
+"""Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lightning_prune.functional.removal import RemovalPath, rungs
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.isomorphic import isomorphic_sets
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.plan import PruningPlan
+from lightning_prune.pruners.criterion import Criterion
+
+Ranking = Literal["global", "local", "isomorphic"]
+"""Which groups are ranked together: all, none, or those of the same structure."""
+
+# More than this fraction of the dense MACs under the target, and blocks are exchanged.
+_TOLERANCE = 0.005
+
+
+@dataclass(frozen=True)
+class RatioStep:
+    """What a step removes, together with the steps before it.
+
+    Attributes:
+        plan: Which channels stay, for each selected group.
+        ratio: The pruning ratio that was asked for.
+        removed: Fraction of the channels of the selected groups that is gone.
+        macs: MACs that remain.
+        share: MACs that remain, as a fraction of the dense model's.
+        reached: Whether there is no further step: the MAC target is met, or all that may go is
+            gone.
+    """
+
+    plan: PruningPlan
+    ratio: float
+    removed: float
+    macs: int
+    share: float
+    reached: bool
+
+
+@dataclass(frozen=True)
+class RatioSelection:
+    """Removes the least important channels of many groups, a given fraction or to a MAC target.
+
+    Attributes:
+        groups: All groups of the model.
+        names: Groups to prune.
+        macs: MACs as a function of widths.
+        criterion: How important a channel is.
+        ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
+            ``isomorphic``: one ranking per set of structurally equal groups, and the same ratio in
+            every set.
+        max_pruning_ratio: Largest fraction of a group's channels that is removed, in (0, 1].
+        round_to: Widths are multiples of it; at least one such block remains.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    groups: ChannelGroups
+    names: tuple[str, ...]
+    macs: MacModel
+    criterion: Criterion
+    ranking: Ranking = "global"
+    max_pruning_ratio: float = 1.0
+    round_to: int = 1
+
+    def __post_init__(self) -> None:
+        if self.ranking not in get_args(Ranking):
+            raise ValueError(
+                f"ranking={self.ranking!r}: allowed are {', '.join(get_args(Ranking))}"
+            )
+        if not 0 < self.max_pruning_ratio <= 1:
+            raise ValueError(
+                f"max_pruning_ratio={self.max_pruning_ratio} is outside (0, 1]: pass the largest "
+                "fraction of a layer's channels that may be removed"
+            )
+        if self.round_to < 1:
+            raise ValueError(f"round_to={self.round_to}: pass an integer of at least 1")
+
+    def check(self, model: nn.Module, mac_target: float | None) -> None:
+        """Check before training what can be known before training.
+
+        Raises:
+            ValueError: the criterion cannot judge a group, or the MAC target is out of reach.
+        """
+        for name in self.names:
+            self.criterion.check(model, self.groups[name])
+        if mac_target is None:
+            return
+        least = self.macs.cost_of(self.names)(
+            [
+                rungs(self.groups[name].channels, self.max_pruning_ratio, self.round_to)[-1]
+                for name in self.names
+            ]
+        )
+        if least > mac_target * self.macs.total:
+            raise ValueError(
+                f"mac_target={mac_target} (fraction of the dense MACs that remains) cannot be "
+                f"reached: the {len(self.names)} selected groups leave at least "
+                f"{least / self.macs.total:.1%} of the dense MACs with "
+                f"max_pruning_ratio={self.max_pruning_ratio} and round_to={self.round_to}; raise "
+                "mac_target or max_pruning_ratio, lower round_to, or select more layers"
+            )
+
+    def select(
+        self,
+        model: nn.Module,
+        ratio: float,
+        mac_target: float | None,
+        held: PruningPlan | None = None,
+    ) -> RatioStep:
+        """Choose the channels that are gone at a pruning ratio, none of them beyond the MAC target.
+
+        Where the ratio would take the model under the target, the blocks that were removed last
+        are given back and exchanged until the target is met from below as closely as they allow.
+
+        Args:
+            model: The live model, its masked channels at zero.
+            ratio: Fraction of the channels that is gone after this step, in [0, 1].
+            mac_target: Fraction of the dense MACs that remains at the end; None: the ratio decides.
+            held: What is removed already and stays removed.
+        """
+        held = PruningPlan() if held is None else held
+        path = self._path(model, held)
+        cost, names = self.macs.cost_of(self.names), self.names
+        widths = path.widths(ratio)
+        met = False
+        if mac_target is not None and cost(widths) <= (budget := mac_target * self.macs.total):
+            drift = 1 if self.ranking == "local" else None
+            within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, drift)
+            assert within is not None
+            widths, met = within, True
+        keep = {
+            name: order[len(order) - width :].sort()[0]
+            for name, order, width in zip(names, path.removed_first, widths, strict=True)
+        }
+        channels = {name: self.groups[name].channels for name in names}
+        macs = cost(widths)
+        return RatioStep(
+            plan=PruningPlan(keep, channels),
+            ratio=ratio,
+            removed=1 - sum(widths) / sum(channels.values()) if names else 0.0,
+            macs=macs,
+            share=macs / self.macs.total,
+            reached=met or widths == path.narrowest,
+        )
+
+    def _path(self, model: nn.Module, held: PruningPlan) -> RemovalPath:
+        importance = self.criterion.comparable(model, self.groups, self.names, self.macs, held)
+        return RemovalPath(
+            [importance[name] for name in self.names],
+            [self._gone(name, held) for name in self.names],
+            self._scopes(model),
+            self.max_pruning_ratio,
+            self.round_to,
+        )
+
+    def _gone(self, name: str, held: PruningPlan) -> Tensor:
+        if name in held.keep:
+            return ~held.mask(name)
+        return torch.zeros(self.groups[name].channels, dtype=torch.bool)
+
+    def _scopes(self, model: nn.Module) -> Sequence[int]:
+        if self.ranking == "global":
+            return [0] * len(self.names)
+        if self.ranking == "local":
+            return range(len(self.names))
+        return isomorphic_sets(model, self.groups, self.names)

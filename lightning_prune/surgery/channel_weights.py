@@ -1,0 +1,208 @@
+"""The weights of all channels of a live model: their norms, and penalties on their gradients."""
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from lightning_prune.functional.lines import Lines
+from lightning_prune.graph.group import ChannelGroups, Member
+from lightning_prune.graph.layers import channel_dims, is_producer
+from lightning_prune.graph.names import modules_by_name
+from lightning_prune.plan import PruningPlan
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One weight that holds channels in one or both of its first dimensions."""
+
+    owner: nn.Module
+    name: str
+    shape: torch.Size
+    dims: tuple[int, ...]
+
+    @property
+    def weight(self) -> nn.Parameter:
+        # Not getattr: with hundreds of tensors a step the look-up itself would count.
+        weight = self.owner._parameters["weight"]
+        assert weight is not None
+        return weight
+
+
+def _holds_weights(layer: nn.Module, batch_norms_only: bool) -> bool:
+    """Tell whether a layer's weight counts: no PReLU and, as in torch-pruning, no depthwise."""
+    norms = (_BatchNorm,) if batch_norms_only else (_BatchNorm, _InstanceNorm)
+    if isinstance(layer, norms):
+        return layer.weight is not None
+    return is_producer(layer) and not batch_norms_only
+
+
+class ChannelWeights:
+    """The weights that belong to the channels of some groups, joined in one vector of channels.
+
+    A channel's weights are its rows in the producers, its columns in the consumers and its scale
+    in the norms; no biases, no depthwise weights. The positions are worked out once; weights and
+    gradients are looked up at each call, so that the model may move and its parameters may be
+    replaced. After a cut build it anew.
+
+    Args:
+        model: The live model.
+        groups: Its channel groups.
+        names: Which of them; None: all.
+        batch_norms_only: Only the scales of batch norms.
+
+    Attributes:
+        names: Names of the groups, in the order of the channels.
+        widths: Number of channels of each.
+        group: (C,) int64, the group of every channel, as a position in ``names``.
+        counts: (C,) number of weights of every channel.
+
+    >>> from lightning_prune.graph.groups import build_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
+    >>> _ = net[0].weight.data.copy_(torch.tensor([[3.0], [1.0]]))
+    >>> _ = net[2].weight.data.copy_(torch.tensor([[4.0, 0.0]]))
+    >>> weights = ChannelWeights(net, build_groups(net, torch.zeros(1, 1)))
+    >>> weights.squares().tolist(), weights.counts.tolist()
+    ([25.0, 1.0], [2, 2])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: ChannelGroups,
+        names: Sequence[str] | None = None,
+        batch_norms_only: bool = False,
+    ) -> None:
+        self.names = tuple(groups if names is None else names)
+        self.widths = [groups[name].channels for name in self.names]
+        self.group = torch.repeat_interleave(
+            torch.arange(len(self.names)), torch.tensor(self.widths, dtype=torch.int64)
+        )
+        self.counts = torch.zeros(len(self.group), dtype=torch.int64)
+        self._parts: list[_Part] = []
+        self._lines: Lines | None = None
+        self._position = self._channel = torch.zeros(0, dtype=torch.int64)
+        self._compile(modules_by_name(model), groups, batch_norms_only)
+
+    def _compile(
+        self, modules: dict[str, nn.Module], groups: ChannelGroups, batch_norms_only: bool
+    ) -> None:
+        found: dict[str, dict[int, list[tuple[int, Member]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
+        first = 0
+        for name, width in zip(self.names, self.widths, strict=True):
+            for member in groups[name].members:
+                if _holds_weights(modules[member.layer], batch_norms_only):
+                    dim = dict(channel_dims(modules[member.layer], member.role))["weight"]
+                    found[member.layer][dim].append((first, member))
+            first += width
+        positions, channels, lines = [], [], 0
+        for layer, dims in found.items():
+            weight = modules[layer].get_parameter("weight")
+            self._parts.append(_Part(modules[layer], layer, weight.shape, tuple(sorted(dims))))
+            for dim in sorted(dims):
+                for start, member in dims[dim]:
+                    positions.append(member.index + lines)
+                    channels.append(member.channel + start)
+                    each = weight.numel() // weight.shape[dim]
+                    self.counts.index_add_(0, channels[-1], torch.full_like(channels[-1], each))
+                lines += weight.shape[dim]
+        if positions:
+            self._position, self._channel = torch.cat(positions), torch.cat(channels)
+        self._length = lines
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._parts[0].weight.device if self._parts else torch.device("cpu")
+
+    def _current(self) -> Lines:
+        """Return the lines of the weights as they are now: moved or replaced ones are found."""
+        weights = [part.weight for part in self._parts]
+        lines = self._lines
+        if lines is None or lines.addresses != [weight.data_ptr() for weight in weights]:
+            lines = self._lines = Lines(weights, [part.dims for part in self._parts])
+            device = self.device
+            for name in ("_position", "_channel", "group", "counts"):
+                setattr(self, name, getattr(self, name).to(device))
+        for part, weight in zip(self._parts, weights, strict=True):
+            if weight.shape != part.shape:
+                raise RuntimeError(
+                    f"{part.name}.weight was {tuple(part.shape)} and is {tuple(weight.shape)}: the "
+                    "model was cut; build the groups and what was made of them anew"
+                )
+        return lines
+
+    @torch.no_grad()
+    def squares(self) -> Tensor:
+        """Return the sum of the squares of every channel's weights: (C,) float64.
+
+        Raises:
+            RuntimeError: the model was cut since.
+        """
+        sums = self._current().squares()
+        # float64 on MPS does not exist, and nowhere else does it cost anything for so few numbers.
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        total = torch.zeros(len(self), dtype=kind, device=self.device)
+        return total.index_add_(0, self._channel, sums[self._position].to(kind))
+
+    def norms(self) -> Tensor:
+        r"""Return the root mean square of every channel's weights, :math:`I_k`: (C,) float64."""
+        return (self.squares() / self.counts.clamp(min=1)).sqrt_()
+
+    @torch.no_grad()
+    def add_to_gradients(
+        self, strength: Tensor, parameters: Collection[int] | None = None, sign: bool = False
+    ) -> None:
+        r"""Add each channel's strength times its weights to the gradients.
+
+        A weight that belongs to two channels, as row of one and column of another, gets both.
+        Parameters that are frozen or have no gradient are left alone.
+
+        Args:
+            strength: (C,) strengths.
+            parameters: ``id`` of the parameters that may be touched; None: all.
+            sign: Add strength times the sign of the weights.
+
+        Raises:
+            RuntimeError: the model was cut since.
+        """
+        lines = self._current()
+        scale = torch.zeros(self._length, device=self.device)
+        scale[self._position] = strength.to(scale)[self._channel]
+        grads: list[Tensor | None] = []
+        for part in self._parts:
+            weight = part.weight
+            grad = weight.grad
+            wanted = parameters is None or id(weight) in parameters
+            if grad is None or not wanted or not weight.requires_grad or grad.is_sparse:
+                grads.append(None)
+            else:
+                grads.append(grad)
+        if any(grad is not None for grad in grads):
+            lines.add_to(grads, scale, sign)
+
+    def keeps(self, plan: PruningPlan) -> Tensor:
+        """Return which channels a plan keeps, those of groups it does not name included: (C,)."""
+        masks = [
+            plan.mask(name) if name in plan.keep else torch.ones(width, dtype=torch.bool)
+            for name, width in zip(self.names, self.widths, strict=True)
+        ]
+        kept = torch.cat(masks) if masks else torch.ones(0, dtype=torch.bool)
+        return kept.to(self.device)
+
+    def trainable(self) -> bool:
+        """Tell whether any of the weights is trained."""
+        return any(part.weight.requires_grad for part in self._parts)
+
+    def split(self, values: Tensor) -> dict[str, Tensor]:
+        """Return the part of a (C,) vector that belongs to each group, by the group's name."""
+        return dict(zip(self.names, values.split(self.widths), strict=True))

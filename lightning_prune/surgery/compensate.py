@@ -1,0 +1,257 @@
+"""Lets the readers of removed channels take over what those channels told them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils.hooks import RemovableHandle
+
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.names import modules_by_name
+from lightning_prune.graph.trace import untouched
+from lightning_prune.plan import PruningPlan
+
+_STAYS, _GOES, _GONE = 0, 1, 2
+# Inner products of inputs that are held at once, in float32 elements (1 GiB).
+_LARGEST = 1 << 28
+
+
+@torch.no_grad()
+def compensate(
+    model: nn.Module,
+    groups: ChannelGroups,
+    plan: PruningPlan,
+    batches: Callable[[], Iterable[Any]],
+    forward: Callable[[nn.Module, Any], Any],
+    *,
+    held: PruningPlan | None = None,
+    ridge: float = 0.01,
+    positions: int = 64,
+    seed: int = 0,
+    total: Callable[[Tensor], Tensor] | None = None,
+) -> tuple[str, ...]:
+    r"""Adjust the readers of channels that are about to go, so that their outputs change least.
+
+    What a reader hears from the channels R that go is predicted, by least squares over some
+    inputs, from the channels K that stay; the prediction is added to its weights:
+
+    .. math:: W_K \leftarrow W_K + W_R\, G_{RK} (G_{KK} + \lambda I)^{-1}, \qquad
+        G = \sum_x x x^T, \quad \lambda = ridge \cdot \overline{diag\, G_{KK}}
+
+    with x a reader's input patch (input channels times kernel, and a constant where the reader
+    has a bias or a batch norm follows, whose statistics must then be estimated anew). Columns
+    of R are left as they are: masking zeroes them. To be called before the mask is applied.
+
+    Args:
+        model: The live model, with the channels of ``plan`` still alive.
+        groups: Its channel groups.
+        plan: What will be kept.
+        batches: Called for a fresh pass over the same batches, on the model's device.
+        forward: ``(model, batch) -> anything``, the forward pass.
+        held: What an earlier mask already holds at zero.
+        ridge: Regularisation as a fraction of the mean squared input, positive.
+        positions: Output positions read per image and layer.
+        seed: Of the choice of these positions.
+        total: Sums a tensor over all processes; None: there is one.
+
+    Returns:
+        The names of the readers that were adjusted. Transposed convolutions are left as they are.
+
+    Raises:
+        ValueError: ``ridge`` or ``positions`` is not positive.
+
+    Source: He, Zhang, Sun, 2017, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV,
+    arXiv 1707.06168; Luo, Wu, Lin, 2017, ThiNet, ICCV, arXiv 1707.06342.
+
+    >>> from lightning_prune.graph.groups import build_groups
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False))
+    >>> net[0].weight.data, net[1].weight.data = torch.tensor([[1.0], [2.0]]), torch.ones(1, 2)
+    >>> plan = PruningPlan({"0": torch.tensor([0])}, {"0": 2})
+    >>> x = torch.tensor([[1.0], [-1.0]])
+    >>> groups = build_groups(net, x)
+    >>> compensate(net, groups, plan, lambda: [x], lambda net, x: net(x), ridge=1e-6)
+    ('1',)
+    >>> [round(value, 3) for value in net[1].weight[0].tolist()]  # 1 + 2 x 1: it hears both
+    [3.0, 1.0]
+    """
+    if ridge <= 0:
+        raise ValueError(f"ridge={ridge}: pass a positive fraction, for example 0.01")
+    if positions < 1:
+        raise ValueError(f"positions={positions}: pass at least 1 output position per image")
+    modules = modules_by_name(model)
+    fates = _fates(modules, groups, plan, held or PruningPlan())
+    adjusted: list[str] = []
+    for layers in _portions(modules, fates):
+        reader = _Reader(modules, layers, _constant(modules, groups, layers), positions, seed)
+        with untouched(model), reader:
+            model.eval()
+            for batch in batches():
+                forward(model, batch)
+        for name, products in reader.products.items():
+            everywhere = products if total is None else total(products)
+            _adjust(modules[name], fates[name], everywhere, ridge)
+            adjusted.append(name)
+    return tuple(adjusted)
+
+
+def _fates(
+    modules: Mapping[str, nn.Module], groups: ChannelGroups, plan: PruningPlan, held: PruningPlan
+) -> dict[str, Tensor]:
+    """Return for each reader that loses something what becomes of each of its inputs."""
+    fates: dict[str, Tensor] = {}
+    for name in plan.keep:
+        group, keep = groups[name], plan.mask(name)
+        alive = held.mask(name) if name in held.keep else torch.ones_like(keep)
+        fate = torch.where(keep, _STAYS, torch.where(alive, _GOES, _GONE))
+        for member in group.members:
+            layer = modules[member.layer]
+            if member.role != "consumer" or isinstance(layer, _ConvTransposeNd):
+                continue
+            weight = layer.get_parameter("weight")
+            fates.setdefault(member.layer, torch.zeros(weight.shape[1], dtype=torch.int64))
+            fates[member.layer][member.index] = fate[member.channel]
+    return {
+        name: fates[name]
+        for name in groups.order
+        if name in fates and (fates[name] == _GOES).any() and (fates[name] == _STAYS).any()
+    }
+
+
+def _portions(modules: Mapping[str, nn.Module], fates: Mapping[str, Tensor]) -> Iterator[list[str]]:
+    """Split the readers so that the inner products of one portion fit into memory."""
+    portion: list[str] = []
+    size = 0
+    for name in fates:
+        weight = modules[name].get_parameter("weight")
+        own = (weight[0].numel() + 1) ** 2
+        if portion and size + own > _LARGEST:
+            yield portion
+            portion, size = [], 0
+        portion.append(name)
+        size += own
+    if portion:
+        yield portion
+
+
+def _constant(
+    modules: Mapping[str, nn.Module], groups: ChannelGroups, layers: list[str]
+) -> set[str]:
+    """Return the readers whose output may be shifted: by their bias, or freely before a norm."""
+    shifted = {name for name in layers if getattr(modules[name], "bias", None) is not None}
+    following = dict(pairwise(groups.order))
+    normed = {
+        name for name in layers if isinstance(modules.get(following.get(name, "")), _BatchNorm)
+    }
+    return shifted | normed
+
+
+class _Reader:
+    """Sums the inner products of the input patches of some layers while a model runs."""
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        layers: list[str],
+        constant: set[str],
+        positions: int,
+        seed: int,
+    ) -> None:
+        self.products: dict[str, Tensor] = {}
+        self._modules = modules
+        self._layers = layers
+        self._constant = constant
+        self._positions = positions
+        self._random = torch.Generator().manual_seed(seed)
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> "_Reader":
+        self._handles = [
+            self._modules[name].register_forward_pre_hook(self._hook(name)) for name in self._layers
+        ]
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+        def read(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+            with torch.autocast(inputs[0].device.type, enabled=False):
+                rows = self._patches(layer, inputs[0].detach().float())
+                if name in self._constant:
+                    rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+                product = rows.T @ rows
+            seen = self.products.get(name)
+            self.products[name] = product if seen is None else seen.add_(product)
+
+        return read
+
+    def _patches(self, layer: nn.Module, x: Tensor) -> Tensor:
+        """Return input patches (rows, input channels x kernel), in the order of the weight."""
+        if not isinstance(layer, _ConvNd):
+            rows = x.flatten(0, -2)
+            limit = self._positions * len(x)
+            chosen = self._draw(len(rows), limit)
+            return rows if chosen is None else rows[chosen.to(x.device)]
+        spatial = len(layer.kernel_size)
+        if x.dim() == spatial + 1:
+            x = x[None]
+        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
+        index: list[Any] = [slice(None), slice(None)]
+        counts = [
+            (size - dilation * (kernel - 1) - 1) // stride + 1
+            for size, kernel, stride, dilation in zip(
+                x.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
+            )
+        ]
+        total = int(torch.tensor(counts).prod())
+        chosen = self._draw(total, self._positions)
+        place = torch.arange(total) if chosen is None else chosen
+        for axis in reversed(range(spatial)):
+            start = (place % counts[axis]) * layer.stride[axis]
+            place = place // counts[axis]
+            taps = torch.arange(layer.kernel_size[axis]) * layer.dilation[axis]
+            shape = [1] * spatial
+            shape[axis] = -1
+            where = start.view(-1, *[1] * spatial) + taps.view(1, *shape)
+            index.insert(2, where.to(x.device))
+        patches = x[tuple(index)]  # (images, channels, positions, *kernel)
+        return patches.movedim(2, 1).flatten(0, 1).flatten(1)
+
+    def _draw(self, total: int, limit: int) -> Tensor | None:
+        if total <= limit:
+            return None
+        return torch.randint(total, (limit,), generator=self._random)
+
+
+def _adjust(layer: nn.Module, fate: Tensor, products: Tensor, ridge: float) -> None:
+    """Add to a layer's weights what it would have heard from the inputs that go."""
+    weight = layer.get_parameter("weight")
+    taps = weight[0, 0].numel()
+    fate = fate.to(weight.device).repeat_interleave(taps)
+    constant = len(products) > len(fate)
+    stays = torch.nonzero(fate == _STAYS).flatten()
+    goes = torch.nonzero(fate == _GOES).flatten()
+    told = torch.cat([stays, stays.new_tensor([len(fate)])]) if constant else stays
+    known = products[told][:, told].double()
+    mean = known.diagonal()[: len(stays)].mean()
+    if not torch.isfinite(mean) or mean <= 0:
+        return
+    damping = torch.full_like(known.diagonal(), float(ridge * mean))
+    if constant:
+        damping[-1] = 1e-9 * damping[-1]  # a shift costs nothing
+    solved = torch.linalg.solve(known + damping.diag(), products[told][:, goes].double())
+    flat = weight.detach().flatten(1)
+    added = flat[:, goes].double() @ solved.T
+    flat = flat.clone()
+    flat[:, stays] += added[:, : len(stays)].to(flat.dtype)
+    weight.copy_(flat.view_as(weight))
+    bias = getattr(layer, "bias", None)
+    if constant and bias is not None:
+        bias += added[:, -1].to(bias.dtype)
