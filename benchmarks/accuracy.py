@@ -33,18 +33,24 @@ from paired_bootstrap import Matched, average_precision, interval, match_all
 from torchvision.ops import box_convert
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
+from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
+from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.graph.macs import count_macs
 from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.pruners.bn_scale import BNScale
+from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion
 from lightning_prune.pruners.fisher import Fisher
 from lightning_prune.pruners.group_norm import GroupNorm
+from lightning_prune.pruners.random_choice import RandomChoice
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 
 HERE = Path(__file__).resolve().parent
 SHARED = Path(os.environ.get("LIGHTNING_PRUNE_SHARED", HERE.parents[1] / "shared"))
 PEER = "torch-pruning L2 global"
+ALL = 10_000  # more images than there are
 
 
 class Protocol:
@@ -197,30 +203,48 @@ def torch_pruning_loop(protocol: Protocol) -> tuple[DetectionModule, DetectionMo
     return after, model
 
 
+def ranked_stages(
+    protocol: Protocol, criterion: Criterion, start: int = 0, **options: Any
+) -> list[Callback]:
+    """Return the stages of the recipe `channel`: masks in a few steps, then the cut."""
+    masker = ChannelMasker(
+        start_epoch=start, end_epoch=start + 4, mac_target=0.5, round_to=8,
+        criterion=criterion,
+        recalibrate_images=ALL, gradient_images=ALL, **options,
+    )  # fmt: skip
+    return [masker, PhysicalPruner(recalibrate_images=ALL)]
+
+
 def by_ranking(criterion: Callable[[Protocol], Criterion], **options: Any) -> Callable[..., Any]:
     """Return a method: mask in a few steps by a ranking over all layers, cut, train on."""
+    return with_callbacks(lambda protocol: ranked_stages(protocol, criterion(protocol), **options))
 
-    def stages(protocol: Protocol) -> list[Callback]:
-        regularizer = options.get("regularizer")
-        masker = ChannelMasker(
-            start_epoch=0, end_epoch=options.get("steps", 4), mac_target=0.5, round_to=8,
-            criterion=criterion(protocol), recalibrate_images=10_000, gradient_images=10_000,
-            compensate_images=options.get("compensate", 0),
-            ranking=options.get("ranking", "global"),
-        )  # fmt: skip
-        pruner = PhysicalPruner(recalibrate_images=10_000)
-        return [*([regularizer()] if regularizer else []), masker, pruner]
 
-    return with_callbacks(stages)
+def regularized(protocol: Protocol) -> list[Callback]:
+    """Return the stages of `channel` behind three epochs of group-norm penalty."""
+    return [ChannelRegularizer(reg=5e-3), *ranked_stages(protocol, GroupNorm(), start=3)]
+
+
+def by_separability(protocol: Protocol) -> list[Callback]:
+    """Return the stages of the recipe `sequential_activation`, all layers in two steps."""
+    masker = SequentialActivationMasker(
+        start_epoch=0, mac_target=0.5, keep_range=(0.25, 0.75), round_to=8, layers_per_step=30,
+        images=128, recalibrate_images=64, seed=protocol.seed,
+        clusterer=ChannelClusterer(seed=protocol.seed),
+    )  # fmt: skip
+    return [masker, PhysicalPruner(recalibrate_images=ALL)]
 
 
 METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionModule]]] = {
     "dense, 8 more epochs": dense_control,
     PEER: torch_pruning_loop,
-    "Fisher e0, compensated": by_ranking(lambda _: Fisher(0.0), compensate=64),
-    "Fisher e0.5, compensated": by_ranking(lambda _: Fisher(0.5), compensate=64),
+    "random": by_ranking(lambda protocol: RandomChoice(protocol.seed)),
+    "BN scale": by_ranking(lambda _: BNScale()),
     "group norm": by_ranking(lambda _: GroupNorm()),
-    "group norm, compensated": by_ranking(lambda _: GroupNorm(), compensate=64),
+    "group norm, regularized": with_callbacks(regularized),
+    "group norm, compensated": by_ranking(lambda _: GroupNorm(), compensate_images=128),
+    "separability": with_callbacks(by_separability),
+    "Fisher, compensated": by_ranking(lambda _: Fisher(), compensate_images=128),
 }
 
 

@@ -4,7 +4,12 @@ import importlib
 import sys
 
 COMMANDS = {
+    "analyze": (
+        "lightning_prune.cli.analyze",
+        "say from which epoch of a regularization run to prune",
+    ),
     "export": ("lightning_prune.cli.export", "write a checkpoint as a checked ONNX file"),
+    "layers": ("lightning_prune.cli.layers", "list what of a network can be pruned, in groups"),
     "train": ("lightning_prune.cli.train", "train, prune and test a model from a Hydra config"),
 }
 

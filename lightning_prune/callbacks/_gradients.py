@@ -18,6 +18,20 @@ from lightning_prune.graph.trace import untouched
 from lightning_prune.pruners.criterion import Criterion
 
 
+def check_gradients(criterion: Criterion, pl_module: pl.LightningModule) -> None:
+    """Refuse, before training, a criterion whose gradients cannot be taken.
+
+    Raises:
+        ValueError: it uses gradients, and the module optimizes by hand.
+    """
+    if criterion.uses_gradients and not pl_module.automatic_optimization:
+        raise ValueError(
+            f"{type(criterion).__name__} needs gradients of the loss, which under manual "
+            "optimization only training_step itself can take: use another criterion, such as "
+            "GroupNorm"
+        )
+
+
 @contextmanager
 def informed(
     trainer: pl.Trainer,
@@ -25,7 +39,7 @@ def informed(
     criterion: Criterion,
     groups: ChannelGroups,
     names: Sequence[str],
-    images: int,
+    images: int | None,
 ) -> Iterator[None]:
     """Give a criterion the gradients that it uses, if any, of about ``images`` images."""
     if not criterion.uses_gradients:
@@ -45,7 +59,7 @@ def informed(
 def loss_gradients(
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
-    images: int,
+    images: int | None,
     each: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Let every parameter's ``.grad`` hold the gradient of the training loss, then take it back.
@@ -57,7 +71,7 @@ def loss_gradients(
     Args:
         trainer: The running Trainer.
         pl_module: Its module.
-        images: Number of training images of all processes.
+        images: Number of training images of all processes; None: all.
         each: Called after every batch, while ``.grad`` holds the gradient of its loss alone.
 
     Raises:

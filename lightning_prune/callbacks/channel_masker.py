@@ -8,7 +8,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._gradients import informed
+from lightning_prune.callbacks._gradients import check_gradients, informed
 from lightning_prune.callbacks._observation import compensate_readers, recalibrate
 from lightning_prune.callbacks._trainer_surgery import broadcast, restart_averages
 from lightning_prune.callbacks.masking_stage import MaskingStage
@@ -252,12 +252,7 @@ class ChannelMasker(MaskingStage):
     def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._selection is not None or self._cut:
             return
-        if self.criterion.uses_gradients and not pl_module.automatic_optimization:
-            raise ValueError(
-                f"{type(self.criterion).__name__} needs gradients of the loss, which under manual "
-                "optimization only training_step itself can take: use another criterion, such as "
-                "GroupNorm"
-            )
+        check_gradients(self.criterion, pl_module)
         example = example_input(trainer, pl_module)
         groups = build_groups(pl_module, example)
         names = select_groups(self.layers, pl_module, groups)

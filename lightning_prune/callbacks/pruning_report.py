@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 import lightning_prune
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._trainer_surgery import maskers
+from lightning_prune.callbacks._trainer_surgery import callbacks_of, maskers
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import count_macs
@@ -71,6 +71,7 @@ class PruningReport(PruningStage):
             "pruned": _empty_side(),
             "layers": [],
             "cut": None,
+            "slices": {},
         }
         self._validated: dict[str, float] = {}
 
@@ -149,8 +150,13 @@ class PruningReport(PruningStage):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Complete the report, write it and print it."""
-        if not self.content["layers"]:
+        for callback in callbacks_of(trainer):
+            self.content["slices"].update(getattr(callback, "slice_share", {}))
+        if not self.content["layers"] and not self.content["slices"]:
             return
+        if self.content["cut"] is None:
+            # Zeros, of slices or of masks that were not cut, leave size and MACs as they are.
+            self._measure("pruned", pl_module, example_input(trainer, pl_module))
         self.add_metrics("pruned", self._validated)
         if trainer.is_global_zero:
             self.write(self.folder or trainer.default_root_dir)

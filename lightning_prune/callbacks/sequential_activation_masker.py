@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from lightning_prune.callbacks._arguments import check_counts, checked_range
 from lightning_prune.callbacks._data import example_input, has_collection_loader
+from lightning_prune.callbacks._gradients import check_gradients, informed
 from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
 from lightning_prune.callbacks._trainer_surgery import broadcast, stop_before_training
 from lightning_prune.callbacks.masking_stage import MaskingStage
@@ -214,6 +215,7 @@ class SequentialActivationMasker(MaskingStage):
     def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._selection is not None or self._cut:
             return
+        check_gradients(self.criterion, pl_module)
         example = example_input(trainer, pl_module)
         groups = build_groups(pl_module, example)
         names = select_groups(self.layers, pl_module, groups)
@@ -293,11 +295,13 @@ class SequentialActivationMasker(MaskingStage):
         assert selection is not None
         seen = self._observe(trainer, pl_module, [name])
         decision: GroupDecision | None = None
-        if trainer.is_global_zero:
-            width = None if self._widths is None else self._widths.get(name)
-            decision, clustering = selection.decide(pl_module, name, seen, width)
-            if clustering is not None:
-                self.clusterings[name] = clustering
+        groups = selection.groups
+        with informed(trainer, pl_module, self.criterion, groups, [name], self.images):
+            if trainer.is_global_zero:
+                width = None if self._widths is None else self._widths.get(name)
+                decision, clustering = selection.decide(pl_module, name, seen, width)
+                if clustering is not None:
+                    self.clusterings[name] = clustering
         decision = broadcast(trainer, decision)
         assert decision is not None
         if decision.status == "fallback":
@@ -325,6 +329,8 @@ class SequentialActivationMasker(MaskingStage):
         seen = self._observe(trainer, pl_module, selection.names)
         widths = {} if self.mac_target is None else self._plan_widths(trainer, pl_module)
         decide = partial(selection.decide, pl_module)
-        decisions = [decide(name, seen, widths.get(name))[0] for name in selection.names]
+        groups, names = selection.groups, selection.names
+        with informed(trainer, pl_module, self.criterion, groups, names, self.images):
+            decisions = [decide(name, seen, widths.get(name))[0] for name in names]
         # Printed, not logged: it is what was asked for, whatever the log level.
         rank_zero_only(print)(dry_run_text(decisions, macs))

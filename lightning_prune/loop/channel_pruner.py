@@ -1,6 +1,5 @@
 """Channel pruning of a plain loop: what is due at an epoch, and the state that it needs."""
 
-import re
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,10 +9,9 @@ from torch.optim import Optimizer
 
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.groups import build_groups
-from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.graph.names import modules_by_name
 from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs
+from lightning_prune.loop.cut_record import assert_cut, cut_record
 from lightning_prune.loop.exact_cut import exact_cut
 from lightning_prune.loop.forward_pass import Forward, example_inputs
 from lightning_prune.loop.pruning_methods import criterion_of, penalty_of
@@ -279,35 +277,20 @@ class ChannelPruner:
         self._stale = StaleParameters(pruned.parameters)
         self._mask, self._regularization, self._selection = None, None, None
         self.done = self.reset_optimizer = True
-        aim = "" if target is None else f" (target {target:.1%})"
-        kept = ", ".join(
-            f"{name} {len(keep)}/{self.plan.channels[name]}"
-            for name, keep in self.plan.keep.items()
-        )
-        self.cut_line = f"epoch {epoch}: cut to {share:.1%} of the dense MACs{aim}; kept: {kept}"
+        self.cut_line = cut_record(epoch, share, target, self.plan)
         tell(self.cut_line)
         self._on_cut(self.cut_line)
         return pruned
 
     def assert_narrow(self) -> None:
-        """Check that a model which is said to be cut is as narrow as that.
+        """Check once that a model which is said to be cut is as narrow as that.
 
         Raises:
             RuntimeError: a layer is as wide as before the cut.
         """
-        if not self._unchecked:
-            return
-        modules = modules_by_name(self._model)
-        for name, width, wide in re.findall(r"(\S+) (\d+)/(\d+)", self._unchecked):
-            if name in modules and width_of(modules[name]) != int(width):
-                raise RuntimeError(
-                    f"this model was cut ({name} from {wide} to {width} channels, says log_str in "
-                    f"pruning_config.json or the loaded state), but {name} has "
-                    f"{width_of(modules[name])}: load the cut weights with "
-                    "load_pruned_state_dict(model, state_dict), or set reach_mac_target to false "
-                    "to prune anew"
-                )
-        self._unchecked = ""
+        if self._unchecked:
+            assert_cut(self._model, self._unchecked)
+            self._unchecked = ""
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks and progress as plain data."""

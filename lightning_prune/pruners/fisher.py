@@ -43,7 +43,7 @@ class Fisher(Criterion):
 
     uses_gradients = True
 
-    def __init__(self, mac_exponent: float = 0.5) -> None:
+    def __init__(self, mac_exponent: float = 0.0) -> None:
         if not -2 <= mac_exponent <= 2:
             raise ValueError(f"mac_exponent={mac_exponent}: pass a number from -2 to 2, 0 for none")
         self.mac_exponent = mac_exponent

@@ -68,11 +68,25 @@ def summary_table(dense: Mapping[str, Any], pruned: Mapping[str, Any]) -> Table:
     return table
 
 
+def slice_table(shares: Mapping[str, float]) -> Table:
+    """Return the table of the layers in which slices are held at zero."""
+    table = Table(title="Slices held at zero", title_justify="left", header_style="bold")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("zero weights", justify="right")
+    for name, share in shares.items():
+        table.add_row(name, f"{share:.1%}")
+    return table
+
+
 def print_report(content: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print both tables; on a terminal with colour, elsewhere as plain text."""
+    """Print the tables; on a terminal with colour, elsewhere as plain text."""
     # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
     console = console or Console(width=None if Console().is_terminal else 120)
-    console.print(layer_table(content["layers"]))
+    if content["layers"] or not content.get("slices"):
+        console.print(layer_table(content["layers"]))
     for reason, names in reasons(content["layers"]).items():
         console.print(f"{reason}: {', '.join(names)}", style="yellow")
+    if content.get("slices"):
+        console.print(slice_table(content["slices"]))
+        console.print("Slices bring no speed on general hardware: size and MACs stay.")
     console.print(summary_table(content["dense"], content["pruned"]))

@@ -9,6 +9,7 @@ import lightning_prune
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruning_report import PruningReport
+from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.graph.macs import count_macs
 from tests.callbacks.classifiers import EXAMPLE, Classifier, masker, trainer
 
@@ -117,3 +118,17 @@ def test_a_run_that_pruned_nothing_writes_nothing(tmp_path):
     assert not (tmp_path / "pruning_report.json").exists()
     with pytest.raises(ValueError, match="latency_rounds=-1: pass 0"):
         PruningReport(latency_rounds=-1)
+
+
+def test_a_run_that_only_zeroes_slices_is_reported_with_its_size_unchanged(tmp_path):
+    report = PruningReport(str(tmp_path), **OPTIONS)
+    stage = SliceMasker(block_size=4, start_epoch=0, end_epoch=2, pruning_ratio=0.5)
+    trainer(tmp_path, [stage, report], 3).fit(Classifier())
+    content = json.loads((tmp_path / "pruning_report.json").read_text())
+    assert set(content["slices"]) == {
+        f"net.{name}.0" for name in ("stem", "inner", "outer", "deep")
+    }
+    assert all(0.4 < share <= 0.5 for share in content["slices"].values())
+    assert content["pruned"]["macs"] == content["dense"]["macs"]
+    assert content["pruned"]["metrics"]
+    assert content["cut"] is None

@@ -41,3 +41,13 @@ def test_reasons_are_given_once_for_all_their_layers():
         for name in ("a", "b")
     ]
     assert "left (3 channels are too few): a, b" in printed(report)[1]
+
+
+def test_slices_are_listed_by_layer_and_called_no_faster():
+    report = content() | {"layers": [], "slices": {"backbone.stage0.conv": 0.25, "head": 0.0}}
+    lines, text = printed(report)
+    cells = [[cell for cell in line if cell != "│"] for line in lines]
+    assert ["backbone.stage0.conv", "25.0%"] in cells
+    assert ["head", "0.0%"] in cells
+    assert "no speed on general hardware" in text
+    assert "Layers, front to back" not in text

@@ -1,0 +1,138 @@
+"""List what of a network can be pruned: `python -m lightning_prune layers`."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from torch import nn
+
+from lightning_prune.cli.build import build
+from lightning_prune.cli.check import check_config
+from lightning_prune.cli.composition import check_overrides, composition_message
+from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.export import example_of, load_module
+from lightning_prune.cli.own_class import own_class
+from lightning_prune.cli.train import fill_from_data
+from lightning_prune.data.checks import DataError
+from lightning_prune.graph.groups import build_groups
+from lightning_prune.pruners.layer_rule import select_groups
+from lightning_prune.report.layer_listing import layer_listing
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exit with 2 and one message where it is wrong.
+
+    Args:
+        argv: the arguments behind the command's name; None takes those of the process.
+    """
+    args = _parser().parse_intermixed_args(argv)
+    try:
+        model, layers = _model(args)
+        layers = args.layers or layers
+        example = example_of(model, args.input_shape, None)  # type: ignore[arg-type]
+        try:
+            groups = build_groups(model, example)
+        except RuntimeError as error:
+            shape = tuple(getattr(example, "shape", ()))
+            raise ConfigError(f"the forward pass fails on an input {shape}: {error}") from error
+        names = select_groups(layers, model, groups)
+        print(layer_listing(model, groups, example, names))
+    except HydraException as error:
+        print(composition_message(error, args.overrides), file=sys.stderr)
+        sys.exit(2)
+    except (ConfigError, DataError, FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+def _model(args: argparse.Namespace) -> tuple[nn.Module, Any]:
+    """Return the network that the command line means, and the layers its recipe prunes."""
+    if args.checkpoint is not None:
+        if args.overrides:
+            raise ConfigError(
+                f"{args.overrides[0]} has no place beside --checkpoint, which brings its own "
+                "configuration: choose layers with --layers"
+            )
+        return load_module(args.checkpoint, args.module_class), None
+    if args.module_class is not None:
+        return _own(args.module_class, args.overrides), None
+    return _configured(args.overrides)
+
+
+def _own(name: str, words: Sequence[str]) -> nn.Module:
+    """Build a network of the user's from KEY=VALUE arguments."""
+    arguments = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f"{word!r} is no argument of {name}: write KEY=VALUE")
+        arguments[key] = yaml.safe_load(value)
+    try:
+        model = own_class(name)(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}: {error}; constructor arguments are KEY=VALUE words") from error
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{name} gives a {type(model).__name__}, no torch.nn.Module")
+    return model
+
+
+def _configured(words: Sequence[str]) -> tuple[nn.Module, Any]:
+    """Build the network that `train` would train, and find the layers it would prune."""
+    check_overrides(words)
+    with _config(words) as cfg:
+        check_config(cfg)
+        fill_from_data(cfg, build(cfg.data, "data"))
+        model: nn.Module = build(cfg.model, "model")
+        for name, stage in (cfg.get("pruning") or {}).items():
+            layers = None if stage is None else stage.get("layers")
+            if layers is not None:
+                where = f"pruning.{name}.layers"
+                rule = isinstance(layers, DictConfig)
+                return model, build(layers, where) if rule else [str(word) for word in layers]
+    return model, None
+
+
+@contextlib.contextmanager
+def _config(words: Sequence[str]) -> Iterator[DictConfig]:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        # First, so that the command line may say otherwise: there is no run to give a folder.
+        yield compose("train", ["output_dir=.", *words])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m lightning_prune layers",
+        description="List the layers that can be pruned, in the groups that shrink together: of "
+        "the model that `train` builds from the same overrides, of a checkpoint, or of a network "
+        "of your own.",
+    )
+    add = parser.add_argument
+    add(
+        "overrides", nargs="*", metavar="KEY=VALUE",
+        help="as for train; with --class arguments of its constructor",
+    )  # fmt: skip
+    add("--checkpoint", type=Path, help="a Lightning checkpoint, or weights of a YOLOv8 detector")
+    add(
+        "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
+        help="a network's class, or a function that builds one; with --checkpoint the "
+        "LightningModule to load it into",
+    )  # fmt: skip
+    add(
+        "--input-shape", type=int, nargs="+", metavar="SIZE",
+        help="shape of one sample, without the batch; default: the module's example_input_array",
+    )  # fmt: skip
+    add(
+        "--layers", nargs="+", metavar="PATTERN",
+        help="names or patterns, to see which groups they select; default: those of the recipe",
+    )  # fmt: skip
+    return parser

@@ -1,0 +1,68 @@
+"""What the folder of a run says about its configuration."""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Overrides of a run that the next one needs too: where it runs, on what data, which network.
+_LASTING = re.compile(r"(data|trainer|logger)[.=]|seed=|model\.(?!weights=|lr=|schedule)")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """Configuration and metrics of a run of `train`; all empty where the folder has none.
+
+    Attributes:
+        folder: The run's folder.
+        config: Content of `config.yaml`.
+        overrides: Its command line, without options.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    overrides: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path) -> "RunFacts":
+        """Read them; of a folder named `checkpoints`, those of the folder that holds it."""
+        folder = folder.resolve()
+        folder = folder.parent if folder.name == "checkpoints" else folder
+        config = _yaml(folder / "config.yaml")
+        words = _yaml(folder / ".hydra" / "overrides.yaml")
+        return cls(
+            folder,
+            config if isinstance(config, dict) else {},
+            tuple(str(word) for word in words) if isinstance(words, list) else (),
+        )
+
+    def get(self, key: str) -> Any:
+        """Return the value at a dotted key, None where there is none."""
+        node: Any = self.config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        return node
+
+    @property
+    def lasting_overrides(self) -> tuple[str, ...]:
+        """The overrides that say on what data, where and with which network it ran."""
+        return tuple(word for word in self.overrides if _LASTING.match(word.lstrip("+")))
+
+    def metric(self, name: str) -> dict[int, float]:
+        """Return the last value of a metric at each epoch, from `metrics.csv`."""
+        path = self.folder / "metrics.csv"
+        if not path.is_file():
+            return {}
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [(row.get("epoch"), row.get(name)) for row in csv.DictReader(file)]
+        return {int(float(epoch)): float(value) for epoch, value in rows if epoch and value}
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return None

@@ -1,0 +1,45 @@
+"""What was cut, as one line of text, and whether a model is as narrow as it says."""
+
+import re
+
+from torch import nn
+
+from lightning_prune.graph.layers import width_of
+from lightning_prune.graph.names import modules_by_name
+from lightning_prune.plan import PruningPlan
+
+
+def cut_record(epoch: int, share: float, mac_target: float | None, plan: PruningPlan) -> str:
+    """Return the line that tells of a cut.
+
+    Args:
+        epoch: When.
+        share: Fraction of the dense MACs that remains.
+        mac_target: What it was to be at most; None: no target.
+        plan: Which channels stayed.
+
+    >>> import torch
+    >>> cut_record(4, 0.493, 0.5, PruningPlan({"c1": torch.tensor([0, 2])}, {"c1": 3}))
+    'epoch 4: cut to 49.3% of the dense MACs (target 50.0%); kept: c1 2/3'
+    """
+    aim = "" if mac_target is None else f" (target {mac_target:.1%})"
+    kept = ", ".join(f"{name} {len(k)}/{plan.channels[name]}" for name, k in plan.keep.items())
+    return f"epoch {epoch}: cut to {share:.1%} of the dense MACs{aim}; kept: {kept}"
+
+
+def assert_cut(model: nn.Module, record: str) -> None:
+    """Check that a model has the widths that a record tells.
+
+    Raises:
+        RuntimeError: a layer has another.
+    """
+    modules = modules_by_name(model)
+    for name, width, wide in re.findall(r"(\S+) (\d+)/(\d+)", record):
+        if name in modules and width_of(modules[name]) != int(width):
+            raise RuntimeError(
+                f"this model was cut ({name} from {wide} to {width} channels, says log_str in "
+                f"pruning_config.json or the loaded state), but {name} has "
+                f"{width_of(modules[name])}: load the cut weights with "
+                "load_pruned_state_dict(model, state_dict), or set reach_mac_target to false to "
+                "prune anew"
+            )

@@ -1,0 +1,110 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.plan import PruningPlan
+from lightning_prune.pruners.criterion import Evidence
+from lightning_prune.pruners.fisher import Fisher
+from lightning_prune.pruners.mac_aware import MacAware
+from tests.networks import Chain, Residual
+
+
+def batches() -> list[torch.Tensor]:
+    torch.manual_seed(3)
+    return [torch.randn(4, 3, 8, 8) for _ in range(3)]
+
+
+def fed(net: nn.Module, criterion: Fisher) -> Fisher:
+    groups = build_groups(net, batches()[0])
+    for batch in batches():
+        net.zero_grad()
+        net(batch).square().mean().backward()
+        criterion.add_batch(net, groups, tuple(groups))
+    return criterion
+
+
+def test_a_single_layer_by_hand() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    data = [torch.randn(5, 3) for _ in range(2)]
+    groups = build_groups(net, data[0])
+    criterion = Fisher()
+    wanted = torch.zeros(4).double()
+    for x in data:
+        net.zero_grad()
+        net(x).square().mean().backward()
+        criterion.add_batch(net, groups, ["0"])
+        first, last = net[0], net[2]
+        for c in range(4):
+            rows = first.weight.detach(), last.weight.detach(), first.bias.detach()
+            change = abs(float((rows[0][c] * first.weight.grad[c]).sum()))
+            change += abs(float(rows[2][c] * first.bias.grad[c]))
+            change += abs(float((rows[1][:, c] * last.weight.grad[:, c]).sum()))
+            wanted[c] += change**2
+    found = criterion.importance(Evidence(net, groups["0"]))
+    torch.testing.assert_close(found, wanted.sqrt(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("network", [Chain, Residual])
+def test_a_channel_that_nothing_reads_does_not_matter(network: type) -> None:
+    torch.manual_seed(0)
+    net = network()
+    groups = build_groups(net, batches()[0])
+    name = next(iter(groups))
+    with torch.no_grad():
+        for member in groups[name].members:
+            if member.role == "consumer":
+                net.get_submodule(member.layer).weight[:, member.index[member.channel == 2]] = 0
+    found = fed(net, Fisher()).importance(Evidence(net, groups[name]))
+    assert found[2] == 0
+    assert (found > 0).sum() > len(found) / 2
+
+
+def test_changes_that_cancel_over_batches_count() -> None:
+    net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False))
+    nn.init.ones_(net[0].weight)
+    nn.init.ones_(net[1].weight)
+    x = torch.ones(1, 1)
+    groups, criterion = build_groups(net, x), Fisher()
+    for sign in (1.0, -1.0):
+        net.zero_grad()
+        (sign * net(x)).sum().backward()
+        criterion.add_batch(net, groups, ["0"])
+    assert (criterion.importance(Evidence(net, groups["0"])) > 0).all()
+    criterion.start()
+    with pytest.raises(ValueError, match="no batch"):
+        criterion.importance(Evidence(net, groups["0"]))
+
+
+def test_the_exponent_lets_channels_that_cost_much_go_later() -> None:
+    torch.manual_seed(0)
+    net = Residual()
+    x = batches()[0]
+    groups = build_groups(net, x)
+    names, macs = tuple(groups), MacModel.of(net, groups, x)
+    plain, weighted = fed(net, Fisher(0.0)), fed(net, Fisher(0.5))
+    flat = plain.comparable(net, groups, names, macs, PruningPlan())
+    costly = weighted.comparable(net, groups, names, macs, PruningPlan())
+    ratios = {name: float((costly[name] / flat[name]).mean()) for name in names}
+    lost = {n: macs.total - macs.remaining({n: groups[n].channels - 1}) for n in names}
+    for name in names:
+        assert flat[name].mean() == pytest.approx(1)
+        assert ratios[name] == pytest.approx((lost[name] / max(lost.values())) ** 0.5)
+
+
+def test_it_can_be_made_aware_of_macs() -> None:
+    net, inner = Residual(), Fisher(0.0)
+    criterion = MacAware(inner, "mul")
+    groups = build_groups(net, batches()[0])
+    criterion.start()
+    net(batches()[0]).square().mean().backward()
+    criterion.add_batch(net, groups, tuple(groups))
+    assert criterion.sums is inner.sums
+    assert set(criterion.sums) == set(groups)
+
+
+def test_exponent_out_of_range() -> None:
+    with pytest.raises(ValueError, match="mac_exponent=3"):
+        Fisher(3)
