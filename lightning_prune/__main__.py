@@ -6,7 +6,7 @@ import sys
 COMMANDS = {
     "analyze": (
         "lightning_prune.cli.analyze",
-        "say from which epoch of a regularization run to prune",
+        "say from which epoch a regularized run can be pruned",
     ),
     "export": ("lightning_prune.cli.export", "write a checkpoint as a checked ONNX file"),
     "layers": ("lightning_prune.cli.layers", "list what of a network can be pruned, in groups"),

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import lightning.pytorch as pl
 import torch
 
-from lightning_prune.surgery.architecture import RECORD, resize_to, track_architecture
+from lightning_prune.surgery.architecture import track_architecture
+from lightning_prune.surgery.load_pruned_state_dict import load_pruned_state_dict
 
 Module = TypeVar("Module", bound=pl.LightningModule)
 
@@ -43,14 +44,8 @@ def load_pruned(
     module.configure_model()
     track_architecture(module)
     module.on_load_checkpoint(checkpoint)
-    state = dict(checkpoint["state_dict"])
-    if not any(name.split(".")[-1] == RECORD for name in state):
-        # Written without a record (a foreign tool, or a file from before the cut was tracked):
-        # the shapes are all there is to go by.
-        resize_to(module, state)
-        own = module.state_dict()
-        state |= {name: own[name] for name in own if name.split(".")[-1] == RECORD}
-    module.load_state_dict(state, strict=strict)
+    state = checkpoint["state_dict"]
+    load_pruned_state_dict(module, state, strict)
     device = next((v.device for v in state.values() if v.is_floating_point()), None)
     return module if device is None else module.to(device)
 

@@ -12,13 +12,14 @@ import lightning_prune
 
 PACKAGE = Path(lightning_prune.__file__).parent
 # A room may import the rooms named here, and itself.
-FLOOR_0 = {"functional"}
+FLOOR_0 = {"functional", "files"}
 FLOOR_1 = FLOOR_0 | {"graph", "plan"}
 FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
 FLOOR_3 = FLOOR_2 | {"pruners", "loop", "testing"}
 FLOOR_4 = FLOOR_3 | {"report"}
 ROOMS = {
     "functional": set(),
+    "files": set(),
     "plan": FLOOR_0,
     "graph": FLOOR_0 | {"plan"},
     "surgery": FLOOR_1 | {"observe"},

@@ -12,7 +12,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
-from lightning_prune.cli import export
+from lightning_prune.cli import analyze, export, layers
 from lightning_prune.cli.train import main
 from tests.overrides import SHORTER, TINY, TINY_FOLDER, TINY_RECIPES, TINY_WARNINGS
 
@@ -26,7 +26,10 @@ BLOCKS = [
 ]
 COMMANDS = [line for _, kind, text in BLOCKS if kind == "bash" for line in text.splitlines()]
 EXPORTS = [line for line in COMMANDS if line.startswith("python -m lightning_prune export ")]
-RUNS = [line for line in COMMANDS if line.startswith("python ") and line not in EXPORTS]
+LISTINGS = [line for line in COMMANDS if line.startswith("python -m lightning_prune layers")]
+ANALYSES = [line for line in COMMANDS if line.startswith("python -m lightning_prune analyze ")]
+OTHERS = [*EXPORTS, *LISTINGS, *ANALYSES]
+RUNS = [line for line in COMMANDS if line.startswith("python ") and line not in OTHERS]
 PROGRAMS = {place: text for place, kind, text in BLOCKS if kind == "python"}
 ENTRIES = (["python", "train.py"], ["python", "-m", "lightning_prune", "train"])
 
@@ -87,7 +90,7 @@ def test_make_targets_exist():
 
 def test_every_command_is_known():
     allowed = ("make ", "python train.py", "python -m lightning_prune train")
-    assert all(line.startswith(allowed) or line in EXPORTS for line in COMMANDS), COMMANDS
+    assert all(line.startswith(allowed) or line in OTHERS for line in COMMANDS), COMMANDS
 
 
 @pytest.mark.filterwarnings(*TINY_WARNINGS)
@@ -131,6 +134,32 @@ def test_export(
     capsys.readouterr()
     export.main(shlex.split(line)[4:])
     assert "in Ultralytics' layout" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", LISTINGS)
+def test_layers(
+    line: str,
+    call: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    if "path/to/last.ckpt" in line:
+        make_checkpoint(call, tmp_path)
+    layers.main(shlex.split(line)[4:])
+    assert "with the following source convs:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ANALYSES)
+def test_analyze(
+    line: str,
+    call: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    folder = f"hydra.run.dir={tmp_path / 'path/to/run'}"
+    call([*TINY, "dense_epochs=2", "callbacks=every_epoch", folder])
+    analyze.main([*shlex.split(line)[4:], "--no-figures"])
+    assert "No epoch has 30% of the channels low" in capsys.readouterr().out
 
 
 @pytest.mark.filterwarnings(*TINY_WARNINGS)

@@ -1,31 +1,34 @@
 """The mask stage of weight-based pruning: more and more channels, until a MAC target is met."""
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.callbacks._arguments import check_counts
-from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._gradients import check_gradients, informed
+from lightning_prune.callbacks._gradients import informed
 from lightning_prune.callbacks._observation import compensate_readers, recalibrate
+from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
 from lightning_prune.callbacks._trainer_surgery import broadcast, restart_averages
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.criterion import Criterion
 from lightning_prune.pruners.group_norm import GroupNorm
-from lightning_prune.pruners.layer_rule import LayerRule, check_layers, select_groups
-from lightning_prune.pruners.ratio_selection import Ranking, RatioSelection, RatioStep
+from lightning_prune.pruners.layer_rule import LayerRule
+from lightning_prune.pruners.ratio_selection import (
+    Ranking,
+    RatioSelection,
+    RatioStep,
+    check_selection,
+)
 from lightning_prune.pruners.sequential import GroupDecision
-from lightning_prune.surgery.cut import PrunedChannels
 
 
-class ChannelMasker(MaskingStage):
+class ChannelMasker(MaskingStage[RatioSelection]):
     """Mask the least important channels of the whole model, a larger share at every step.
 
     At the scheduled epochs ``start_epoch``, ``start_epoch + epoch_rate``, ... < ``end_epoch`` the
@@ -89,38 +92,24 @@ class ChannelMasker(MaskingStage):
         dense_checkpoint: str | None = None,
     ) -> None:
         check_counts(
-            round_to=(round_to, 1),
             hold_epochs=(hold_epochs, 0),
             recalibrate_images=(recalibrate_images, 0),
             compensate_images=(compensate_images, 0),
             gradient_images=(gradient_images, 1),
         )
-        check_layers(layers)
-        if mac_target is not None and not 0 < mac_target < 1:
-            raise ValueError(
-                f"mac_target={mac_target} is outside (0, 1): pass the fraction of the dense "
-                "model's MACs that remains, for example 0.5"
-            )
-        if not 0 < max_pruning_ratio <= 1:
-            raise ValueError(
-                f"max_pruning_ratio={max_pruning_ratio} is outside (0, 1]: pass the largest "
-                "fraction of a layer's channels that may be removed"
-            )
-        if ranking not in get_args(Ranking):
-            raise ValueError(f"ranking={ranking!r}: allowed are {', '.join(get_args(Ranking))}")
+        check_selection(ranking, max_pruning_ratio, round_to)
         if compensate_images and not recalibrate_images:
             raise ValueError(
                 f"compensate_images={compensate_images} shifts what norms see: set "
                 "recalibrate_images too, for example to 64"
             )
-        super().__init__(recalibrate_images, dense_checkpoint)
+        super().__init__(
+            mac_target, layers, criterion or GroupNorm(), recalibrate_images, dense_checkpoint
+        )
         self.schedule = RatioSchedule(start_epoch, end_epoch, epoch_rate, pruning_ratio)
-        self.mac_target = mac_target
         self.max_pruning_ratio = max_pruning_ratio
         self.round_to = round_to
         self.ranking: Ranking = ranking
-        self.layers = layers
-        self.criterion = criterion or GroupNorm()
         self.hold_epochs = hold_epochs
         self.compensate_images = compensate_images
         self.gradient_images = gradient_images
@@ -131,8 +120,6 @@ class ChannelMasker(MaskingStage):
         self._step_epoch: int | None = None
         self._met = False
         self._freed: list[str] = []
-        self._selection: RatioSelection | None = None
-        self._macs: MacModel | None = None
 
     # --- what other stages read -------------------------------------------------------------
 
@@ -140,11 +127,6 @@ class ChannelMasker(MaskingStage):
     def plan(self) -> PruningPlan:
         """What is held at zero: empty before the first step and after the cut."""
         return PruningPlan() if self._cut else self._held
-
-    @property
-    def groups(self) -> ChannelGroups | None:
-        """The channel groups of the model, once training has started."""
-        return None if self._selection is None else self._selection.groups
 
     @property
     def decisions(self) -> list[GroupDecision]:
@@ -164,22 +146,13 @@ class ChannelMasker(MaskingStage):
 
     # --- hooks ------------------------------------------------------------------------------
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Resolve layers and check the schedule and the MAC target before the first batch."""
-        if pl_module.example_input_array is not None:
-            self._prepare(trainer, pl_module)
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up a resumed run's masks."""
         self._prepare(trainer, pl_module)
         if self.plan:
             self._hold(trainer, pl_module)
         elif self._step_epoch is None and trainer.current_epoch >= self.schedule.end_epoch:
-            raise ValueError(
-                f"the schedule ends before epoch {self.schedule.end_epoch} and this run starts at "
-                f"epoch {trainer.current_epoch} with nothing masked: set start_epoch and end_epoch "
-                "to epochs that are still to come"
-            )
+            refuse_late_start(trainer, f"before epoch {self.schedule.end_epoch}")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mask what is due at this epoch; idempotent."""
@@ -217,13 +190,6 @@ class ChannelMasker(MaskingStage):
                 "lower end_epoch or hold_epochs"
             )
 
-    def on_channels_pruned(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
-    ) -> None:
-        """Let go of the masks: the channels are gone."""
-        super().on_channels_pruned(trainer, pl_module, pruned)
-        self._selection, self._macs = None, None
-
     def state_dict(self) -> dict[str, Any]:
         """Return plan and progress as plain data."""
         return super().state_dict() | {
@@ -249,41 +215,31 @@ class ChannelMasker(MaskingStage):
 
     # --- preparation ------------------------------------------------------------------------
 
-    def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._selection is not None or self._cut:
-            return
-        check_gradients(self.criterion, pl_module)
-        example = example_input(trainer, pl_module)
-        groups = build_groups(pl_module, example)
-        names = select_groups(self.layers, pl_module, groups)
-        self._macs = MacModel.of(pl_module, groups, example)
-        selection = self._choose_among(groups, names)
+    def _choose_among(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        groups: ChannelGroups,
+        names: tuple[str, ...],
+        macs: MacModel,
+    ) -> RatioSelection:
+        selection = self._without_freed(groups, names, macs)
         if not self._freed:
             selection.check(pl_module, self.mac_target)
         self._check_schedule(trainer)
-        self._selection = selection
+        return selection
 
-    def _choose_among(self, groups: ChannelGroups, names: Iterable[str]) -> RatioSelection:
-        assert self._macs is not None
-        return RatioSelection(
-            groups,
-            tuple(name for name in names if name not in self._freed),
-            self._macs,
-            self.criterion,
-            self.ranking,
-            self.max_pruning_ratio,
-            self.round_to,
-        )
+    def _without_freed(
+        self, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
+    ) -> RatioSelection:
+        names = tuple(name for name in names if name not in self._freed)
+        limits = self.ranking, self.max_pruning_ratio, self.round_to
+        return RatioSelection(groups, names, macs, self.criterion, *limits)
 
     def _check_schedule(self, trainer: pl.Trainer) -> None:
-        last, start = trainer.max_epochs, self.schedule.start_epoch
-        if last is None or last < 0:
-            return
-        if start >= last:
-            rank_zero_warn(
-                f"start_epoch={start} lies after the last epoch (max_epochs={last}): nothing will "
-                "be pruned"
-            )
+        start = self.schedule.start_epoch
+        last = last_epoch(trainer, start, "nothing will be pruned")
+        if last is None:
             return
         latest = self.schedule.epochs[-1] + self.hold_epochs
         if latest < last:
@@ -339,6 +295,7 @@ class ChannelMasker(MaskingStage):
         self._freed += names
         keep = {name: k for name, k in self._held.keep.items() if name not in self._freed}
         self._held = PruningPlan(keep, {name: self._held.channels[name] for name in keep})
-        self._selection = self._choose_among(self._selection.groups, self._selection.names)
+        groups, names = self._selection.groups, self._selection.names
+        self._selection = self._without_freed(groups, names, self._macs)
         self._share = self._macs.remaining(self._held.widths()) / self._macs.total
         self._met = self.mac_target is not None and self._share <= self.mac_target

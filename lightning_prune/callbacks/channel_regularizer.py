@@ -2,19 +2,17 @@
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
-from torch.optim import Optimizer
 
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.callbacks._arguments import check_fraction
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._trainer_surgery import loss_scale, maskers
-from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks._trainer_surgery import maskers
+from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
@@ -25,7 +23,7 @@ from lightning_prune.pruners.layer_rule import LayerRule, check_layers, select_g
 from lightning_prune.surgery.cut import PrunedChannels
 
 
-class ChannelRegularizer(PruningStage):
+class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
     r"""Add a penalty on whole channels to the gradients, once per optimizer step.
 
     .. math:: g \mathrel{+}= \gamma (\text{reg} + \text{mac\_reg} \, m_g) \, s_k w
@@ -73,25 +71,17 @@ class ChannelRegularizer(PruningStage):
         histograms: bool = True,
     ) -> None:
         check_strength(reg, mac_reg, gamma)
-        check_counts(start_epoch=(start_epoch, 0), end_epoch=(end_epoch, start_epoch + 1))
+        super().__init__(start_epoch, end_epoch)
         check_layers(layers)
-        if not 0 < threshold < 1:
-            raise ValueError(
-                f"threshold={threshold} is outside (0, 1): pass a fraction of the group's largest "
-                "norm, for example 0.1"
-            )
+        wanted = "a fraction of the group's largest norm, for example 0.1"
+        check_fraction(wanted, threshold=threshold)
         self.reg = reg
         self.mac_reg = mac_reg
         self.gamma = gamma
         self.penalty = penalty or GroupNormPenalty()
         self.layers = layers
-        self.start_epoch = start_epoch
-        self.end_epoch = end_epoch
         self.threshold = threshold
         self.histograms = histograms
-        self._cut = False
-        self._regularization: ChannelRegularization | None = None
-        self._knows_masks = False
 
     # --- hooks ------------------------------------------------------------------------------
 
@@ -107,32 +97,6 @@ class ChannelRegularizer(PruningStage):
         self._prepare(trainer, pl_module)
         self._knows_masks = False
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the masks again before the epoch's first step."""
-        # Not here: maskers that stand behind in the list decide after this hook.
-        self._knows_masks = False
-
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
-        """Add the penalty to the gradients of this optimizer's parameters."""
-        if self._regularization is None or not self._acts(trainer.current_epoch):
-            return
-        self._look_at_masks(trainer)
-        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self._regularization.apply(own, loss_scale(trainer, optimizer))
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log how large the channels are."""
-        if self._regularization is None:
-            return
-        self._look_at_masks(trainer)
-        mean, low = self._regularization.summary(self.threshold)
-        pl_module.log("regularize/mean_norm", mean, sync_dist=True)
-        pl_module.log("regularize/low_channels", low, sync_dist=True)
-        if self.histograms:
-            _write_histograms(trainer, self._regularization.norms())
-
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
@@ -141,18 +105,7 @@ class ChannelRegularizer(PruningStage):
         self._prepare(trainer, pl_module)
         self._knows_masks = False
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return whether channels were cut."""
-        return {"cut": self._cut}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up whether channels were cut."""
-        self._cut = state_dict["cut"]
-
     # --- inside -----------------------------------------------------------------------------
-
-    def _acts(self, epoch: int) -> bool:
-        return epoch >= self.start_epoch and (self.end_epoch is None or epoch < self.end_epoch)
 
     def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._regularization is not None or (self._cut and self.end_epoch is None):
@@ -183,14 +136,28 @@ class ChannelRegularizer(PruningStage):
                 f"last epoch (max_epochs={last})"
             )
 
-    def _look_at_masks(self, trainer: pl.Trainer) -> None:
-        if self._knows_masks or self._regularization is None:
-            return
+    def _take_up_masks(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        regularization: ChannelRegularization,
+    ) -> None:
         plan = PruningPlan()
         for masker in maskers(trainer):
             plan = plan.merge(masker.plan)
-        self._regularization.set_masked(plan)
-        self._knows_masks = True
+        regularization.set_masked(plan)
+
+    def _log(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        regularization: ChannelRegularization,
+    ) -> None:
+        mean, low = regularization.summary(self.threshold)
+        pl_module.log("regularize/mean_norm", mean, sync_dist=True)
+        pl_module.log("regularize/low_channels", low, sync_dist=True)
+        if self.histograms:
+            _write_histograms(trainer, regularization.norms())
 
 
 @rank_zero_only

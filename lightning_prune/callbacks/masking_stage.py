@@ -2,11 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks._arguments import check_mac_target
+from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._gradients import check_gradients
 from lightning_prune.callbacks._observation import recalibrate
 from lightning_prune.callbacks._trainer_surgery import (
     callbacks_of,
@@ -14,33 +17,67 @@ from lightning_prune.callbacks._trainer_surgery import (
     restore_averages,
     save_validated_weights,
 )
-from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
+from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.pruners.layer_rule import LayerRule, check_layers, select_groups
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
 
 
-class MaskingStage(PruningStage):
+class Selection(Protocol):
+    """What chooses among the channels of groups."""
+
+    @property
+    def groups(self) -> ChannelGroups:
+        """All groups of the model."""
+
+
+By = TypeVar("By", bound=Selection)
+
+
+class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
     """A stage with a plan: holds it at zero in the model and its averages until the cut.
 
     What is masked is remembered, in checkpoints too, so that ``unprune`` can bring it back.
 
     Args:
+        mac_target: Fraction of the dense model's MACs that remains, in (0, 1); None: no target.
+        layers: Names or patterns of the layers to prune, or a rule; None: all prunable layers.
+        criterion: How important a channel is.
         recalibrate_images: Training images from which norm statistics are estimated anew; 0: never.
         dense_checkpoint: Where the dense model is saved before the first mask; None: nowhere.
 
     Attributes:
         finished: Whether the masks may be cut out.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
-    def __init__(self, recalibrate_images: int, dense_checkpoint: str | None) -> None:
+    def __init__(
+        self,
+        mac_target: float | None,
+        layers: list[str] | LayerRule | None,
+        criterion: Criterion,
+        recalibrate_images: int,
+        dense_checkpoint: str | None,
+    ) -> None:
+        super().__init__()
+        check_layers(layers)
+        check_mac_target(mac_target)
+        self.mac_target = mac_target
+        self.layers = layers
+        self.criterion = criterion
         self.recalibrate_images = recalibrate_images
         self.dense_checkpoint = dense_checkpoint
         self.finished = False
-        self._cut = False
-        self._mask: ChannelMask | None = None
         self._originals: dict[str, Any] | None = None
+        self._selection: By | None = None
+        self._macs: MacModel | None = None
 
     @property
     @abstractmethod
@@ -48,20 +85,29 @@ class MaskingStage(PruningStage):
         """What is held at zero: empty before the first step and after the cut."""
 
     @property
-    @abstractmethod
     def groups(self) -> ChannelGroups | None:
         """The channel groups of the model, once training has started."""
+        return None if self._selection is None else self._selection.groups
+
+    @abstractmethod
+    def _choose_among(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        groups: ChannelGroups,
+        names: tuple[str, ...],
+        macs: MacModel,
+    ) -> By:
+        """Return what chooses among these groups, after all checks before training."""
 
     @abstractmethod
     def _forget(self, names: Iterable[str]) -> None:
         """Take groups out of the plan for good."""
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Follow optimizers that were rebuilt: a new one knows nothing of the masks."""
-        if self._mask is not None and not self._mask.holds(trainer.optimizers):
-            self._mask.hold(trainer.optimizers)
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Resolve layers and check the schedule and the MAC target before the first batch."""
+        if pl_module.example_input_array is not None:
+            self._prepare(trainer, pl_module)
 
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
@@ -70,6 +116,7 @@ class MaskingStage(PruningStage):
         if self._mask is not None:
             self._mask.release()
         self._mask, self._originals, self._cut = None, None, True
+        self._selection, self._macs = None, None
 
     def unprune(
         self,
@@ -106,6 +153,17 @@ class MaskingStage(PruningStage):
                 other._mask.apply()  # a restored row may hold columns that another stage masks
         if self.recalibrate_images:
             recalibrate(trainer, pl_module, self.recalibrate_images)
+
+    def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._selection is not None or self._cut:
+            return
+        check_gradients(self.criterion, pl_module)
+        example = example_input(trainer, pl_module)
+        groups = build_groups(pl_module, example)
+        names = select_groups(self.layers, pl_module, groups)
+        macs = MacModel.of(pl_module, groups, example)
+        self._selection = self._choose_among(trainer, pl_module, groups, names, macs)
+        self._macs = macs
 
     def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hold the plan as it is now, in the model and its averages."""

@@ -11,14 +11,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 from tqdm.auto import tqdm
 
 from lightning_prune.callbacks._arguments import check_counts, checked_range
-from lightning_prune.callbacks._data import example_input, has_collection_loader
-from lightning_prune.callbacks._gradients import check_gradients, informed
+from lightning_prune.callbacks._data import has_collection_loader
+from lightning_prune.callbacks._gradients import informed
 from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
+from lightning_prune.callbacks._schedule import last_epoch
 from lightning_prune.callbacks._trainer_surgery import broadcast, stop_before_training
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import (
     Matching,
@@ -28,15 +28,14 @@ from lightning_prune.observe.activations import (
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion
-from lightning_prune.pruners.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.pruners.layer_rule import LayerRule
 from lightning_prune.pruners.separability import Separability
 from lightning_prune.pruners.sequential import GroupDecision, SequentialSelection
 from lightning_prune.pruners.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
-from lightning_prune.surgery.cut import PrunedChannels
 
 
-class SequentialActivationMasker(MaskingStage):
+class SequentialActivationMasker(MaskingStage[SequentialSelection]):
     """Mask channels layer by layer, keeping those that tell the classes apart.
 
     At each step the next layers, front to back, are judged by their activations at the objects of
@@ -106,23 +105,16 @@ class SequentialActivationMasker(MaskingStage):
             images=(images, 1),
             recalibrate_images=(recalibrate_images, 0),
         )
-        check_layers(layers)
-        if mac_target is not None and not 0 < mac_target < 1:
-            raise ValueError(
-                f"mac_target={mac_target} is outside (0, 1): pass the fraction of the dense "
-                "model's MACs that remains, for example 0.5"
-            )
         if matching not in ("detected", "all"):
             raise ValueError(f"matching={matching!r}: allowed are 'detected' and 'all'")
         if background not in (True, False, "auto"):
             raise ValueError(f"background={background!r}: allowed are true, false and 'auto'")
-        super().__init__(recalibrate_images, dense_checkpoint)
+        super().__init__(
+            mac_target, layers, criterion or Separability(), recalibrate_images, dense_checkpoint
+        )
         self.schedule = StepSchedule(start_epoch, layers_per_step, epochs_per_step, hold_epochs)
-        self.mac_target = mac_target
         self.keep_range = checked_range(keep_range)
         self.round_to = round_to
-        self.layers = layers
-        self.criterion = criterion or Separability()
         self.clusterer = clusterer or ChannelClusterer()
         self.images = images
         self.matching = matching
@@ -134,8 +126,6 @@ class SequentialActivationMasker(MaskingStage):
         self.clusterings: dict[str, ChannelClustering] = {}
         self._widths: dict[str, int] | None = None
         self._warned = False
-        self._selection: SequentialSelection | None = None
-        self._macs: MacModel | None = None
 
     # --- what other stages read -------------------------------------------------------------
 
@@ -147,17 +137,7 @@ class SequentialActivationMasker(MaskingStage):
         masked = [d for d in self.decisions if d.status != "left"]
         return PruningPlan({d.group: d.keep for d in masked}, {d.group: d.channels for d in masked})
 
-    @property
-    def groups(self) -> ChannelGroups | None:
-        """The channel groups of the model, once training has started."""
-        return None if self._selection is None else self._selection.groups
-
     # --- hooks ------------------------------------------------------------------------------
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Resolve layers and check the schedule and the MAC target before the first batch."""
-        if pl_module.example_input_array is not None:
-            self._prepare(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up a resumed run's masks, or print the dry run and stop."""
@@ -187,13 +167,6 @@ class SequentialActivationMasker(MaskingStage):
         complete = len(self.decisions) == len(names)
         self.finished = complete and epoch >= self.schedule.cut_epoch(len(names))
 
-    def on_channels_pruned(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
-    ) -> None:
-        """Let go of the masks: the channels are gone."""
-        super().on_channels_pruned(trainer, pl_module, pruned)
-        self._selection, self._macs = None, None
-
     def state_dict(self) -> dict[str, Any]:
         """Return decisions and progress as plain data."""
         return super().state_dict() | {
@@ -212,31 +185,25 @@ class SequentialActivationMasker(MaskingStage):
 
     # --- preparation ------------------------------------------------------------------------
 
-    def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._selection is not None or self._cut:
-            return
-        check_gradients(self.criterion, pl_module)
-        example = example_input(trainer, pl_module)
-        groups = build_groups(pl_module, example)
-        names = select_groups(self.layers, pl_module, groups)
+    def _choose_among(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        groups: ChannelGroups,
+        names: tuple[str, ...],
+        macs: MacModel,
+    ) -> SequentialSelection:
         selection = SequentialSelection(
             groups, names, self.clusterer, self.criterion, self.keep_range, self.round_to
         )
-        macs = MacModel.of(pl_module, groups, example)
         selection.check(pl_module, macs, self.mac_target)
         if not self.dry_run:
             self._check_schedule(trainer, len(names))
-        self._selection, self._macs = selection, macs
+        return selection
 
     def _check_schedule(self, trainer: pl.Trainer, groups: int) -> None:
-        last, start = trainer.max_epochs, self.schedule.start_epoch
-        if last is None or last < 0:
-            return
-        if start >= last:
-            rank_zero_warn(
-                f"start_epoch={start} lies after the last epoch (max_epochs={last}): nothing will "
-                "be pruned"
-            )
+        last = last_epoch(trainer, self.schedule.start_epoch, "nothing will be pruned")
+        if last is None:
             return
         contradiction = self.schedule.contradiction(last, groups)
         if contradiction is not None:

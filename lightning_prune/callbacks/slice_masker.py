@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.callbacks._arguments import check_counts, check_fraction
+from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
 from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks._trainer_surgery import (
     averaged_copies,
@@ -14,8 +15,8 @@ from lightning_prune.callbacks._trainer_surgery import (
     callbacks_of,
     mask_averages,
 )
+from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.callbacks.masking_stage import MaskingStage
-from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.pruners.slice_layers import check_slice_layers, slice_layers
 from lightning_prune.pruners.slice_selection import SliceSelection, SliceStep
@@ -25,7 +26,7 @@ from lightning_prune.surgery.slice_mask import SliceMask
 Mode = Literal["prune", "unprune"]
 
 
-class SliceMasker(PruningStage):
+class SliceMasker(HoldingStage[SliceMask]):
     r"""Hold the slices with the smallest norms at zero, a larger share at every step.
 
     A slice is the ``block_size`` weights of the filters b, b + B, b + 2B, ... at one input channel
@@ -82,15 +83,16 @@ class SliceMasker(PruningStage):
     ) -> None:
         check_counts(block_size=(block_size, 1))
         check_slice_layers(layers)
-        if not 0 < pruning_ratio <= 1:
-            raise ValueError(
-                f"pruning_ratio={pruning_ratio} is outside (0, 1]: pass the fraction of each "
-                "layer's slices to zero, for example 0.5"
-            )
+        check_fraction(
+            "the fraction of each layer's slices to zero, for example 0.5",
+            up_to_one=True,
+            pruning_ratio=pruning_ratio,
+        )
         if mode not in get_args(Mode):
             raise ValueError(f"mode={mode!r}: allowed are 'prune' and 'unprune'")
         if norm not in (1, 2):
             raise ValueError(f"norm={norm}: allowed are 1 (sum of magnitudes) and 2 (Euclidean)")
+        super().__init__()
         self.schedule = RatioSchedule(start_epoch, end_epoch, epoch_rate, pruning_ratio)
         self.block_size = block_size
         self.gradually = gradually
@@ -101,10 +103,8 @@ class SliceMasker(PruningStage):
         self.slice_share: dict[str, float] = {}
         self._ratio, self._zero_share = 0.0, 0.0
         self._step_epoch: int | None = None
-        self._cut = False
         self._freed: list[str] = []
         self._saved: dict[str, Any] | None = None
-        self._mask: SliceMask | None = None
         self._selection: SliceSelection | None = None
         self._told: set[str] = set()
 
@@ -145,11 +145,7 @@ class SliceMasker(PruningStage):
             self._saved = None
             self._hold(trainer)
         elif self.mode == "prune" and trainer.current_epoch > self.schedule.end_epoch:
-            raise ValueError(
-                f"the schedule ends at epoch {self.schedule.end_epoch} and this run starts at "
-                f"epoch {trainer.current_epoch} with nothing masked: set start_epoch and end_epoch "
-                "to epochs that are still to come"
-            )
+            refuse_late_start(trainer, f"at epoch {self.schedule.end_epoch}")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Choose slices where that is due at this epoch, or lift all masks; idempotent."""
@@ -159,13 +155,6 @@ class SliceMasker(PruningStage):
                 self.unprune(trainer, pl_module)
         elif self.acts(epoch) and self._step_epoch != epoch:
             self._step(trainer, pl_module, epoch)
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Follow optimizers that were rebuilt: a new one knows nothing of the masks."""
-        if self._mask is not None and not self._mask.holds(trainer.optimizers):
-            self._mask.hold(trainer.optimizers)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log how far pruning has come, for the epoch that ends."""
@@ -298,15 +287,8 @@ class SliceMasker(PruningStage):
         self._zero_share = zeros / max(1, sum(sizes.values()))
 
     def _check_schedule(self, trainer: pl.Trainer) -> None:
-        last, start = trainer.max_epochs, self.schedule.start_epoch
-        if last is None or last < 0:
-            return
-        if start >= last:
-            rank_zero_warn(
-                f"start_epoch={start} lies after the last epoch (max_epochs={last}): no slice will "
-                "be masked"
-            )
-        elif self.gradually and self.schedule.epochs[-1] >= last:
+        last = last_epoch(trainer, self.schedule.start_epoch, "no slice will be masked")
+        if last is not None and self.gradually and self.schedule.epochs[-1] >= last:
             rank_zero_warn(
                 f"the last step falls on epoch {self.schedule.epochs[-1]}, but "
                 f"max_epochs={last}: a ratio of {self.ratio(last - 1):.2f} will be reached, not "

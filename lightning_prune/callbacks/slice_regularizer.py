@@ -1,22 +1,18 @@
 """The regularize stage of slice pruning: slices are drawn to zero while the model trains."""
 
-from typing import Any
-
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.optim import Optimizer
 
 from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
-from lightning_prune.callbacks._trainer_surgery import loss_scale
-from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.pruners.slice_layers import check_slice_layers, slice_layers
 from lightning_prune.pruners.slice_regularization import SliceRegularization, check_slice_reg
 from lightning_prune.surgery.cut import PrunedChannels
 
 
-class SliceRegularizer(PruningStage):
+class SliceRegularizer(RegularizingStage[SliceRegularization]):
     r"""Add a penalty on slices to the gradients, once per optimizer step.
 
     .. math:: g \mathrel{+}= \text{reg} \frac{s}{\|s\|^2}
@@ -57,21 +53,13 @@ class SliceRegularizer(PruningStage):
         disable_first_index: bool = False,
     ) -> None:
         check_slice_reg(reg)
-        check_counts(
-            block_size=(block_size, 1),
-            start_epoch=(start_epoch, 0),
-            end_epoch=(end_epoch, start_epoch + 1),
-        )
+        check_counts(block_size=(block_size, 1))
+        super().__init__(start_epoch, end_epoch)
         check_slice_layers(layers)
         self.reg = reg
         self.block_size = block_size
         self.layers = layers
-        self.start_epoch = start_epoch
-        self.end_epoch = end_epoch
         self.disable_first_index = disable_first_index
-        self._cut = False
-        self._regularization: SliceRegularization | None = None
-        self._knows_masks = False
         self._told: set[str] = set()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -95,28 +83,30 @@ class SliceRegularizer(PruningStage):
                 f"{'of which some are' if trained else 'none of them'} trained"
             )
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the channel masks again before the epoch's first step."""
-        # Not here: maskers that stand behind in the list decide after this hook.
-        self._knows_masks = False
-
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    def on_channels_pruned(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
-        """Add the penalty to the gradients of this optimizer's parameters."""
-        if self._regularization is None or not self._acts(trainer.current_epoch):
-            return
-        self._look_at_masks(trainer, pl_module)
-        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
-        self._regularization.apply(own, loss_scale(trainer, optimizer))
+        """Go on with the slices of the filters that are left."""
+        self._cut, self._knows_masks = True, False
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log how many slices there are."""
-        if self._regularization is None:
-            return
-        self._look_at_masks(trainer, pl_module)
+    def _take_up_masks(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        regularization: SliceRegularization,
+    ) -> None:
+        regularization.set_living(living(trainer, pl_module))
+        odd = regularization.indivisible
+        warn_of_indivisible("SliceRegularizer", odd, self.block_size, self._told)
+
+    def _log(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        regularization: SliceRegularization,
+    ) -> None:
         with torch.no_grad():
-            penalty = self._regularization.penalty()
+            penalty = regularization.penalty()
         values = {
             "penalty": penalty.value,
             "log_sum": penalty.log_sum,
@@ -124,28 +114,3 @@ class SliceRegularizer(PruningStage):
         }
         for name, value in values.items():
             pl_module.log(f"slices/{name}", value, on_step=False, on_epoch=True, batch_size=1)
-
-    def on_channels_pruned(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
-    ) -> None:
-        """Go on with the slices of the filters that are left."""
-        self._cut, self._knows_masks = True, False
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return whether channels were cut."""
-        return {"cut": self._cut}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up whether channels were cut."""
-        self._cut = state_dict["cut"]
-
-    def _acts(self, epoch: int) -> bool:
-        return epoch >= self.start_epoch and (self.end_epoch is None or epoch < self.end_epoch)
-
-    def _look_at_masks(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._knows_masks or self._regularization is None:
-            return
-        self._regularization.set_living(living(trainer, pl_module))
-        odd = self._regularization.indivisible
-        warn_of_indivisible("SliceRegularizer", odd, self.block_size, self._told)
-        self._knows_masks = True

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -183,10 +184,17 @@ def _command(content: dict[str, Any], facts: RunFacts, detector: bool) -> str | 
     file = os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file
     if not detector:
         return f"load_pruned(YourModule, {file!r}), then fit with ChannelMasker and PhysicalPruner"
-    words = ["python", "train.py", "+pruning=channel", f"model.weights={file}"]
+    words = ["python", "train.py", "+pruning=channel", f"model.weights={_hydra_word(file)}"]
     strength = facts.get("pruning.regularizer.reg")
     words += [] if strength is None else [f"pruning.regularizer.reg={strength}"]
     return shlex.join([*words, *facts.lasting_overrides])
+
+
+def _hydra_word(text: str) -> str:
+    """Quote a value for Hydra, to which `=`, commas and spaces have a meaning."""
+    if re.fullmatch(r"[\w./:@%+-]+", text):
+        return text
+    return "'" + text.replace("'", "\\'") + "'"
 
 
 def _layers(facts: RunFacts, given: list[str] | None) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -19,7 +20,7 @@ from lightning_prune.cli.check import check_config
 from lightning_prune.cli.composition import check_overrides, composition_message
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
-from lightning_prune.cli.export import example_of, load_module
+from lightning_prune.cli.export import load_module
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.cli.train import fill_from_data
 from lightning_prune.data.checks import DataError
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         model, layers = _model(args)
         layers = args.layers or layers
-        example = example_of(model, args.input_shape, None)  # type: ignore[arg-type]
+        example = _example(model, args.input_shape)
         try:
             groups = build_groups(model, example)
         except RuntimeError as error:
@@ -65,7 +66,19 @@ def _model(args: argparse.Namespace) -> tuple[nn.Module, Any]:
         return load_module(args.checkpoint, args.module_class), None
     if args.module_class is not None:
         return _own(args.module_class, args.overrides), None
-    return _configured(args.overrides)
+    return _configured(args.overrides, args.config_dir)
+
+
+def _example(model: nn.Module, input_shape: list[int] | None) -> Any:
+    example = getattr(model, "example_input_array", None)
+    if input_shape is not None:
+        example = torch.zeros(1, *input_shape)
+    if example is None:
+        raise ConfigError(
+            f"{type(model).__name__} has no example_input_array: pass the shape of one sample "
+            "without the batch, such as --input-shape 3 224 224"
+        )
+    return example
 
 
 def _own(name: str, words: Sequence[str]) -> nn.Module:
@@ -76,8 +89,9 @@ def _own(name: str, words: Sequence[str]) -> nn.Module:
         if not equals:
             raise ConfigError(f"{word!r} is no argument of {name}: write KEY=VALUE")
         arguments[key] = yaml.safe_load(value)
+    build_own = own_class(name)
     try:
-        model = own_class(name)(**arguments)
+        model = build_own(**arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}: {error}; constructor arguments are KEY=VALUE words") from error
     if not isinstance(model, nn.Module):
@@ -85,10 +99,9 @@ def _own(name: str, words: Sequence[str]) -> nn.Module:
     return model
 
 
-def _configured(words: Sequence[str]) -> tuple[nn.Module, Any]:
+def _configured(words: Sequence[str], folder: Path | None) -> tuple[nn.Module, Any]:
     """Build the network that `train` would train, and find the layers it would prune."""
-    check_overrides(words)
-    with _config(words) as cfg:
+    with _config(words, folder) as cfg:
         check_config(cfg)
         fill_from_data(cfg, build(cfg.data, "data"))
         model: nn.Module = build(cfg.model, "model")
@@ -102,11 +115,16 @@ def _configured(words: Sequence[str]) -> tuple[nn.Module, Any]:
 
 
 @contextlib.contextmanager
-def _config(words: Sequence[str]) -> Iterator[DictConfig]:
+def _config(words: Sequence[str], folder: Path | None) -> Iterator[DictConfig]:
+    # First, so that the command line may say otherwise: there is no run to give a folder.
+    defaults = ["output_dir=."]
+    if folder is not None:
+        defaults.append(f"hydra.searchpath=['file://{folder.resolve()}']")
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        # First, so that the command line may say otherwise: there is no run to give a folder.
-        yield compose("train", ["output_dir=.", *words])
+        cfg = compose("train", [*defaults, *words])
+        check_overrides(words, GlobalHydra.instance().config_loader().list_groups(""))
+        yield cfg
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,8 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add(
         "overrides", nargs="*", metavar="KEY=VALUE",
-        help="as for train; with --class arguments of its constructor",
+        help="before the options; as for train, with --class arguments of its constructor",
     )  # fmt: skip
+    add("--config-dir", type=Path, help="a folder of config groups of your own, as for train")
     add("--checkpoint", type=Path, help="a Lightning checkpoint, or weights of a YOLOv8 detector")
     add(
         "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",

@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_prune.export.onnx_difference import onnx_difference
 from lightning_prune.export.onnx_model import onnx_model
-from lightning_prune.report.files import write_bytes
+from lightning_prune.files import write_bytes
 
 
 def export_onnx(

@@ -150,6 +150,25 @@ class MacModel:
             total += macs * share
         return round(total)
 
+    def shares(self, names: Sequence[str]) -> dict[str, float]:
+        """Return what a channel of each group costs in MACs, the costliest of these groups being 1.
+
+        A channel costs the MACs that the dense network loses with it: in the layers that make,
+        carry and read it.
+
+        >>> from lightning_prune.graph.groups import build_groups
+        >>> net = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 8), nn.Linear(8, 1))
+        >>> example = torch.zeros(1, 2)
+        >>> groups = build_groups(net, example)
+        >>> MacModel.of(net, groups, example).shares(["0", "1"])
+        {'0': 1.0, '1': 0.5}
+        """
+        saved = {
+            name: self.total - self.remaining({name: self.channels[name] - 1}) for name in names
+        }
+        largest = max(saved.values(), default=0)
+        return {name: value / largest if largest else 0.0 for name, value in saved.items()}
+
     def cost_of(self, names: Sequence[str]) -> Callable[[Sequence[int]], int]:
         r"""Return ``remaining`` as a fast function of the widths of some groups, in this order.
 

@@ -1,14 +1,12 @@
 """The file ``pruning_config.json``: read strictly, and the state that a run writes back."""
 
 import json
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lightning_prune.files import write_bytes
 from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs
 from lightning_prune.loop.json_section import read_section, read_values
 from lightning_prune.loop.slice_sparsity_args import SliceSparsityArgs
@@ -65,16 +63,8 @@ class PruningConfig:
         """
         content = _content(self.path)
         content["channel_sparsity_args"] |= {"reach_mac_target": True, "log_str": log_str}
-        part = self.path.with_name(f"{self.path.name}.{uuid.uuid4().hex}.part")
-        try:
-            with part.open("x", encoding="utf-8") as file:
-                file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            shutil.copymode(self.path, part)
-            os.replace(part, self.path)
-        finally:
-            part.unlink(missing_ok=True)
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        write_bytes(self.path, text.encode(), keep_mode=True)
 
 
 def _content(path: Path) -> dict[str, Any]:

@@ -27,24 +27,12 @@ def check_strength(reg: float, mac_reg: float, gamma: float) -> None:
             raise ValueError(f"{name}={value}: pass a strength of at least 0, for example 0.005")
 
 
-def mac_shares(macs: MacModel, names: Sequence[str]) -> dict[str, float]:
-    """Return what a channel of each group costs in MACs, the costliest of these groups being 1.
-
-    A channel costs the MACs that the dense network loses with it: in the layers that make, carry
-    and read it.
-    """
-    wide = macs.channels
-    saved = {name: macs.total - macs.remaining({name: wide[name] - 1}) for name in names}
-    largest = max(saved.values(), default=0)
-    return {name: value / largest if largest else 0.0 for name, value in saved.items()}
-
-
 class ChannelRegularization:
     r"""Adds the gradient of a channel penalty, once per optimizer step.
 
     .. math:: \lambda_g = \gamma (\text{reg} + \text{mac\_reg} \, m_g)
 
-    is the strength of group g, with :math:`m_g` in [0, 1] from ``mac_shares``.
+    is the strength of group g, with :math:`m_g` in [0, 1] from ``MacModel.shares``.
 
     Args:
         model: The live model.
@@ -87,7 +75,7 @@ class ChannelRegularization:
         if mac_reg:
             if macs is None:
                 raise ValueError(f"mac_reg={mac_reg} needs the MACs of the network: pass `macs`")
-            shares = mac_shares(macs, names)
+            shares = macs.shares(names)
             strength += gamma * mac_reg * torch.tensor([shares[n] for n in names]).double()
         self._base = strength[self.weights.group.cpu()].float()
         self._active: Tensor | None = None

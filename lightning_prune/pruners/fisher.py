@@ -10,7 +10,6 @@ from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
-from lightning_prune.pruners.channel_regularization import mac_shares
 from lightning_prune.pruners.criterion import Criterion, Evidence
 
 _STATISTICS = ("running_mean", "running_var")
@@ -77,7 +76,7 @@ class Fisher(Criterion):
     ) -> dict[str, Tensor]:
         """Return importances that can be compared between groups, see the class."""
         found = super().comparable(model, groups, names, macs, held)
-        costs = mac_shares(macs, names)
+        costs = macs.shares(names)
         return {
             name: values * max(costs[name], 1e-12) ** self.mac_exponent
             for name, values in found.items()

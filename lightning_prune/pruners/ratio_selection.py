@@ -21,6 +21,23 @@ Ranking = Literal["global", "local", "isomorphic"]
 _TOLERANCE = 0.005
 
 
+def check_selection(ranking: Ranking, max_pruning_ratio: float, round_to: int) -> None:
+    """Check the limits of a selection.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    if ranking not in get_args(Ranking):
+        raise ValueError(f"ranking={ranking!r}: allowed are {', '.join(get_args(Ranking))}")
+    if not 0 < max_pruning_ratio <= 1:
+        raise ValueError(
+            f"max_pruning_ratio={max_pruning_ratio} is outside (0, 1]: pass the largest "
+            "fraction of a layer's channels that may be removed"
+        )
+    if round_to < 1:
+        raise ValueError(f"round_to={round_to}: pass an integer of at least 1")
+
+
 @dataclass(frozen=True)
 class RatioStep:
     """What a step removes, together with the steps before it.
@@ -71,17 +88,7 @@ class RatioSelection:
     round_to: int = 1
 
     def __post_init__(self) -> None:
-        if self.ranking not in get_args(Ranking):
-            raise ValueError(
-                f"ranking={self.ranking!r}: allowed are {', '.join(get_args(Ranking))}"
-            )
-        if not 0 < self.max_pruning_ratio <= 1:
-            raise ValueError(
-                f"max_pruning_ratio={self.max_pruning_ratio} is outside (0, 1]: pass the largest "
-                "fraction of a layer's channels that may be removed"
-            )
-        if self.round_to < 1:
-            raise ValueError(f"round_to={self.round_to}: pass an integer of at least 1")
+        check_selection(self.ranking, self.max_pruning_ratio, self.round_to)
 
     def check(self, model: nn.Module, mac_target: float | None) -> None:
         """Check before training what can be known before training.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from lightning_prune.files import write_bytes
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.pruners.sequential import GroupDecision
-from lightning_prune.report.files import write_bytes
 from lightning_prune.report.selection_figure import selection_figure
 
 

@@ -50,7 +50,7 @@ def layer_listing(
     """
     macs = MacModel.of(model, groups, example_input)
     chosen = tuple(groups) if names is None else tuple(names)
-    lines = [group_listing(groups, chosen), "", *_table(groups, macs, chosen)]
+    lines = [group_listing(model, groups, chosen), "", *_table(groups, macs, chosen)]
     if groups.refused:
         lines += ["", f"{len(groups.refused)} layers cannot be pruned:"]
         lines += [f"  {name}: {reason}" for name, reason in groups.refused.items()]

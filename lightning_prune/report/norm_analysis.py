@@ -68,7 +68,9 @@ def norm_analysis(
         "threshold": threshold,
         "wanted": wanted,
         "channels": history.channels,
-        "start": next((row["epoch"] for row in rows if row["low_channels"] >= wanted), None),
+        "start": next(
+            (e for e, share in zip(history.epochs, shares, strict=True) if share >= wanted), None
+        ),
         "epochs": rows,
         "groups": groups,
     }

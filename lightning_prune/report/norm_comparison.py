@@ -29,7 +29,7 @@ def norm_comparison(labels: Sequence[str], contents: Sequence[Mapping[str, Any]]
     figure = Figure(figsize=(12, height))
     FigureCanvasAgg(figure)
     grid = {"left": 0.055, "right": 0.985, "bottom": (legend + 0.55) / height, "top": 0.95}
-    drawn = figure.subplots(1, len(panels), squeeze=False, gridspec_kw={**grid, "wspace": 0.2})[0]
+    drawn = figure.subplots(1, len(panels), squeeze=False, gridspec_kw={**grid, "wspace": 0.26})[0]
     for axes, (key, name, scale) in zip(drawn, panels, strict=True):
         _draw(axes, labels, contents, key, scale)
         axes.set(xlabel="epoch", ylabel=name)

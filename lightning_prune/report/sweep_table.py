@@ -9,7 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lightning_prune.report.files import write_bytes, write_json
+from lightning_prune.files import write_bytes
+from lightning_prune.report.files import write_json
 
 # Columns behind the metrics: key of a job's result, heading of the table.
 _FRACTIONS = {

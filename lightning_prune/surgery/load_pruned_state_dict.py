@@ -66,7 +66,13 @@ def load_pruned_state_dict(
             for name in records:
                 track_architecture(model.get_submodule(name.removesuffix(RECORD).rstrip(".")))
         else:
-            _follow_shapes(model, state)
+            try:
+                _follow_shapes(model, state)
+            except ValueError:
+                if strict and not dict(model.named_parameters()).keys() <= state.keys():
+                    # Another model altogether: the missing names say more than one shape.
+                    model.load_state_dict(state)
+                raise
             own = model.state_dict()
             # A tracked module takes a file without a record for a dense one.
             state |= {name: own[name] for name in own if name.split(".")[-1] == RECORD}

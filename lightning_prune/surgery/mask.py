@@ -1,20 +1,19 @@
 """Holds planned channels at zero while a model trains."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from lightning_prune.functional.line_filler import line_filler
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.held_mask import HeldMask
 
 _STATISTICS = ("running_mean", "running_var")
 
@@ -118,7 +117,7 @@ def _parts(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> dict[s
     return parts
 
 
-class ChannelMask:
+class ChannelMask(HeldMask):
     """Zeroes the removed channels of a plan: producers' rows and biases, norms, readers' columns.
 
     Running statistics are left alone: with the readers' columns at zero the masked network equals
@@ -148,6 +147,7 @@ class ChannelMask:
     """
 
     def __init__(self, model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> None:
+        super().__init__()
         self.plan = plan
         self._model, self._groups = model, groups
         self._parts = _parts(model, groups, plan)
@@ -157,8 +157,6 @@ class ChannelMask:
         self._zeroed = sorted(zeroed, key=lambda part: place[part.owner], reverse=True)
         # Where each tensor lay when its filler was made; 0: there is none yet.
         self._fillers: list[tuple[int, Callable[[], None]]] = [(0, _nothing)] * len(self._zeroed)
-        self._handles: list[RemovableHandle] = []
-        self._held: list[Optimizer] = []
         self._originals: dict[str, Tensor] | None = None
 
     @torch.no_grad()
@@ -174,29 +172,6 @@ class ChannelMask:
                 fill = line_filler(values, part.gone)
                 self._fillers[number] = values.data_ptr(), fill
             fill()
-
-    def hold(self, optimizers: Iterable[Optimizer]) -> None:
-        """Zero them now and after every step of these optimizers, until ``release``."""
-        self.release()
-        self.apply()
-
-        def after_step(*_: Any) -> None:
-            self.apply()
-
-        self._held = list(optimizers)
-        self._handles = [optimizer.register_step_post_hook(after_step) for optimizer in self._held]
-
-    def holds(self, optimizers: Sequence[Optimizer]) -> bool:
-        """Tell whether exactly these optimizers are followed: rebuilt ones have no hook yet."""
-        return len(optimizers) == len(self._held) and all(
-            ours is theirs for ours, theirs in zip(self._held, optimizers, strict=True)
-        )
-
-    def release(self) -> None:
-        """Stop holding; the zeros stay until training changes them."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._held = [], []
 
     @torch.no_grad()
     def violations(self) -> list[str]:

@@ -1,18 +1,17 @@
 """Holds single weights of a live model, such as those of slices, at zero while it trains."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.surgery.held_mask import HeldMask
 
 
-class SliceMask:
+class SliceMask(HeldMask):
     """Zeroes weights by element masks, and keeps the values they had.
 
     Args:
@@ -36,6 +35,7 @@ class SliceMask:
     """
 
     def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+        super().__init__()
         modules = modules_by_name(model)
         for name, mask in masks.items():
             if name not in modules:
@@ -52,8 +52,6 @@ class SliceMask:
         self._owners = {n: modules[n] for n, mask in self.masks.items() if not bool(mask.all())}
         self._factors: list[Tensor] = []
         self._originals: dict[str, Tensor] = {}
-        self._handles: list[RemovableHandle] = []
-        self._held: list[Optimizer] = []
 
     def _weights(self) -> list[Tensor]:
         # Looked up each time: a cut or a move to another device replaces them.
@@ -77,29 +75,6 @@ class SliceMask:
                 for mask, weight in zip(masks, weights, strict=True)
             ]
         torch._foreach_mul_(weights, self._factors)
-
-    def hold(self, optimizers: Iterable[Optimizer]) -> None:
-        """Zero them now and after every step of these optimizers, until ``release``."""
-        self.release()
-        self.apply()
-
-        def after_step(*_: Any) -> None:
-            self.apply()
-
-        self._held = list(optimizers)
-        self._handles = [optimizer.register_step_post_hook(after_step) for optimizer in self._held]
-
-    def holds(self, optimizers: Sequence[Optimizer]) -> bool:
-        """Tell whether exactly these optimizers are followed: rebuilt ones have no hook yet."""
-        return len(optimizers) == len(self._held) and all(
-            ours is theirs for ours, theirs in zip(self._held, optimizers, strict=True)
-        )
-
-    def release(self) -> None:
-        """Stop holding; the zeros stay until training changes them."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles, self._held = [], []
 
     # --- the way back -----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty
-from lightning_prune.pruners.channel_regularization import ChannelRegularization, mac_shares
+from lightning_prune.pruners.channel_regularization import ChannelRegularization
 from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty
 from lightning_prune.pruners.group_norms import group_norms
 from lightning_prune.pruners.group_scores import norm_members
@@ -211,7 +211,7 @@ def test_equals_a_loop_with_mac_reg(network: type[nn.Module]) -> None:
         narrow = make(network)
         cut_channels(narrow, groups, PruningPlan(keep, {name: group.channels}))
         cost[name] = count_macs(net, EXAMPLE) - count_macs(narrow, EXAMPLE)
-    shares = mac_shares(macs, list(groups))
+    shares = macs.shares(list(groups))
     for name in groups:
         assert shares[name] == pytest.approx(cost[name] / max(cost.values()), rel=1e-3)
     assert max(shares.values()) == 1

@@ -1,10 +1,9 @@
 import json
 import os
-import stat
 
 import pytest
 
-from lightning_prune.report.files import write_bytes, write_json
+from lightning_prune.report.files import write_json
 
 
 def test_json_is_written_whole_into_a_new_folder(tmp_path):
@@ -29,26 +28,3 @@ def test_the_old_file_survives_a_failure(tmp_path, monkeypatch):
         write_json(path, {"run": 2})
     assert json.loads(path.read_text()) == {"run": 1}
     assert os.listdir(tmp_path) == ["report.json"]
-
-
-def test_a_reader_never_sees_a_part(tmp_path, monkeypatch):
-    path = tmp_path / "report.json"
-    write_bytes(path, b"old")
-    seen = []
-    replace = os.replace
-
-    def look(source, target):
-        seen.append((path.read_bytes(), source.read_bytes()))
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", look)
-    write_bytes(path, b"new")
-    assert seen == [(b"old", b"new")]
-    assert path.read_bytes() == b"new"
-
-
-def test_permissions_are_those_of_any_new_file(tmp_path):
-    (tmp_path / "plain").touch()
-    write_bytes(tmp_path / "ours", b"")
-    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
-    assert modes[0] == modes[1]

@@ -1,0 +1,91 @@
+"""What all stages share that add a penalty to the gradients."""
+
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import Any, Generic, Protocol, TypeVar
+
+import lightning.pytorch as pl
+from torch import Tensor
+from torch.optim import Optimizer
+
+from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.callbacks._trainer_surgery import loss_scale
+from lightning_prune.callbacks.stage import PruningStage
+
+
+class Penalty(Protocol):
+    """A penalty at work on a live model."""
+
+    def apply(self, own: Collection[int], scale: Tensor | None, /) -> None:
+        """Add its gradient to those parameters' gradients, which carry a scale; None: 1."""
+
+
+At = TypeVar("At", bound=Penalty)
+
+
+class RegularizingStage(PruningStage, Generic[At]):
+    """A stage with a penalty: adds it once per optimizer step, and knows what maskers hold.
+
+    Args:
+        start_epoch: First epoch (0-based) with the penalty.
+        end_epoch: First epoch without it; None: it does not end by the calendar.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, start_epoch: int, end_epoch: int | None) -> None:
+        check_counts(start_epoch=(start_epoch, 0), end_epoch=(end_epoch, start_epoch + 1))
+        self.start_epoch = start_epoch
+        self.end_epoch = end_epoch
+        self._cut = False
+        self._regularization: At | None = None
+        self._knows_masks = False
+
+    @abstractmethod
+    def _take_up_masks(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: At
+    ) -> None:
+        """Leave out what maskers hold at zero."""
+
+    @abstractmethod
+    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: At) -> None:
+        """Log what the epoch has come to."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the masks again before the epoch's first step."""
+        # Not here: maskers that stand behind in the list decide after this hook.
+        self._knows_masks = False
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Add the penalty to the gradients of this optimizer's parameters."""
+        epoch = trainer.current_epoch
+        over = self.end_epoch is not None and epoch >= self.end_epoch
+        if self._regularization is None or epoch < self.start_epoch or over:
+            return
+        self._look_at_masks(trainer, pl_module, self._regularization)
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._regularization.apply(own, loss_scale(trainer, optimizer))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log what the epoch has come to."""
+        if self._regularization is not None:
+            self._look_at_masks(trainer, pl_module, self._regularization)
+            self._log(trainer, pl_module, self._regularization)
+
+    def _look_at_masks(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: At
+    ) -> None:
+        if not self._knows_masks:
+            self._take_up_masks(trainer, pl_module, regularization)
+            self._knows_masks = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether channels were cut."""
+        return {"cut": self._cut}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up whether channels were cut."""
+        self._cut = state_dict["cut"]
