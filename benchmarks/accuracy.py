@@ -240,18 +240,18 @@ def by_separability(protocol: Protocol) -> list[Callback]:
 METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionModule]]] = {
     "dense, 8 more epochs": dense_control,
     PEER: torch_pruning_loop,
-    "group norm local, compensated": by_ranking(
+    "separability": with_callbacks(by_separability),
+    "group norm, local, compensated": by_ranking(
         lambda _: GroupNorm(), ranking="local", compensate_images=128
     ),
-    "group norm, compensated": by_ranking(lambda _: GroupNorm(), compensate_images=128),
-    "group norm": by_ranking(lambda _: GroupNorm()),
-    "random": by_ranking(lambda protocol: RandomChoice(protocol.seed)),
-    "BN scale": by_ranking(lambda _: BNScale()),
-    "group norm, regularized": with_callbacks(regularized),
-    "separability": with_callbacks(by_separability),
-    "Fisher local, compensated": by_ranking(
+    "Fisher, local, compensated": by_ranking(
         lambda _: Fisher(), ranking="local", compensate_images=128
     ),
+    "group norm, global, compensated": by_ranking(lambda _: GroupNorm(), compensate_images=128),
+    "group norm, global": by_ranking(lambda _: GroupNorm()),
+    "group norm, global, regularized": with_callbacks(regularized),
+    "BN scale, global": by_ranking(lambda _: BNScale()),
+    "random, global": by_ranking(lambda protocol: RandomChoice(protocol.seed)),
 }
 
 

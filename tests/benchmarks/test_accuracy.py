@@ -37,7 +37,7 @@ def test_methods_are_trained_kept_and_compared(tmp_path: Path) -> None:
         "--weights", str(tmp_path / "weights.pt"), "--work", str(tmp_path / "work"),
         "--output", str(tmp_path / "accuracy.json"), "--seeds", "0", "--image-size", "64",
         "--dense-epochs", "1", "--recovery-epochs", "5", "--rounds", "3",
-        "--methods", "torch-pruning L2 global", "group norm, compensated",
+        "--methods", "torch-pruning L2 global", "group norm, local, compensated",
     ]  # fmt: skip
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
