@@ -136,7 +136,7 @@ class ChannelMasker(MaskingStage[RatioSelection]):
     def _decision(self, name: str) -> GroupDecision:
         keep, channels = self._held.keep[name], self._held.channels[name]
         if len(keep) == channels:
-            why = "all its channels are more important than those removed elsewhere"
+            why = "none of its blocks of channels was due at this ratio"
             return GroupDecision(name, keep, channels, None, "none", "left", why)
         least = max(self.round_to, (1 - self.max_pruning_ratio) * channels)
         bound = "mac_target" if self._met else "ratio"

@@ -1,7 +1,6 @@
 """Write a checkpoint as a file for another runtime: `python -m lightning_prune export`."""
 
 import argparse
-import importlib
 import pickle
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import yaml
 from torch import Tensor
 
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
 from lightning_prune.export.onnx_model import check_onnx_installed
 from lightning_prune.loading import load_pruned
@@ -126,17 +126,7 @@ def _class_of_run(path: Path) -> str | None:
 
 
 def _find_class(name: str) -> type[L.LightningModule]:
-    module, _, attribute = name.rpartition(".")
-    # A class beside the place where the command is called, as in one's own project.
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f"class {name!r} was not found ({error}): pass --class package.module.Class"
-        ) from error
-    finally:
-        sys.path.pop(0)
+    found = own_class(name)
     if not (isinstance(found, type) and issubclass(found, L.LightningModule)):
         raise ConfigError(f"{name} is no LightningModule class")
     return found

@@ -26,7 +26,7 @@ def own_class(name: str) -> Callable[..., nn.Module]:
         found: Any = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"{name!r} was not found ({error}): pass --class package.module.Class"
+            f"class {name!r} was not found ({error}): pass --class package.module.Class"
         ) from error
     finally:
         sys.path.pop(0)

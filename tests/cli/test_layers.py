@@ -101,7 +101,7 @@ def test_a_checkpoint(capsys: pytest.CaptureFixture[str], tmp_path: Path):
         ),
         (["data=yolo_folder", "data.root=/nowhere"], "/nowhere"),
         (["--config-dir", str(CONF), "model=line", "data=points"], "no example_input_array"),
-        (["--class", "nowhere.Net"], "^'nowhere.Net' was not found"),
+        (["--class", "nowhere.Net"], "^class 'nowhere.Net' was not found"),
         (["--class", "torch.nn.Linear", "3"], "write KEY=VALUE"),
         (["--class", "torch.nn.Linear", "in_features=3"], "out_features"),
         (["--class", "torch.zeros", "size=[2]"], "no torch.nn.Module"),
