@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.layers import channel_dims
-from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.names import modules_by_name
-from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.criterion import Criterion, Evidence
 
 _STATISTICS = ("running_mean", "running_var")
@@ -25,16 +23,6 @@ class Fisher(Criterion):
     of norms, columns of readers. Squared batch by batch, changes that cancel over the data count;
     at a minimum of the loss the mean gradient of a first-order criterion says nothing.
 
-    Between groups :math:`I_k` is divided by its mean and multiplied by :math:`m_g^{e}`, with
-    :math:`m_g` the MACs that a channel of the group costs, as a fraction of the costliest: with
-    e > 0 the few channels of large feature maps go later, and more of the many of small ones.
-
-    Args:
-        mac_exponent: e; 0: MACs play no part.
-
-    Raises:
-        ValueError: the exponent is not a number from -2 to 2.
-
     Source: Theis, Korshunova, Tejani, Huszar, 2018, Faster Gaze Prediction with Dense Networks
     and Fisher Pruning, arXiv 1801.05787; Liu et al., 2021, Group Fisher Pruning for Practical
     Network Compression, ICML, arXiv 2108.00708.
@@ -42,10 +30,7 @@ class Fisher(Criterion):
 
     uses_gradients = True
 
-    def __init__(self, mac_exponent: float = 0.0) -> None:
-        if not -2 <= mac_exponent <= 2:
-            raise ValueError(f"mac_exponent={mac_exponent}: pass a number from -2 to 2, 0 for none")
-        self.mac_exponent = mac_exponent
+    def __init__(self) -> None:
         self._squares: dict[str, Tensor] = {}
 
     def start(self) -> None:
@@ -65,22 +50,6 @@ class Fisher(Criterion):
     def sums(self) -> dict[str, Tensor]:
         """What the batches add up to, group by group, to be summed over processes."""
         return self._squares
-
-    def comparable(
-        self,
-        model: nn.Module,
-        groups: ChannelGroups,
-        names: Sequence[str],
-        macs: MacModel,
-        held: PruningPlan,
-    ) -> dict[str, Tensor]:
-        """Return importances that can be compared between groups, see the class."""
-        found = super().comparable(model, groups, names, macs, held)
-        costs = macs.shares(names)
-        return {
-            name: values * max(costs[name], 1e-12) ** self.mac_exponent
-            for name, values in found.items()
-        }
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return how much the loss of a batch feels of every channel, (C,).

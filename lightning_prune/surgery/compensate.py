@@ -1,5 +1,6 @@
 """Lets the readers of removed channels take over what those channels told them."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -62,6 +63,10 @@ def compensate(
     Returns:
         The names of the readers that were adjusted. Transposed convolutions are left as they are.
 
+    Warns:
+        UserWarning: a reader has so many inputs (more than 16383 with its kernel) that their
+            products would not fit into 1 GiB: it is left as it is.
+
     Raises:
         ValueError: ``ridge`` or ``positions`` is not positive.
 
@@ -94,8 +99,8 @@ def compensate(
                 forward(model, batch)
         for name, products in reader.products.items():
             everywhere = products if total is None else total(products)
-            _adjust(modules[name], fates[name], everywhere, ridge)
-            adjusted.append(name)
+            if _adjust(modules[name], fates[name], everywhere, ridge):
+                adjusted.append(name)
     return tuple(adjusted)
 
 
@@ -127,8 +132,15 @@ def _portions(modules: Mapping[str, nn.Module], fates: Mapping[str, Tensor]) -> 
     portion: list[str] = []
     size = 0
     for name in fates:
-        weight = modules[name].get_parameter("weight")
-        own = (weight[0].numel() + 1) ** 2
+        inputs = modules[name].get_parameter("weight")[0].numel()
+        own = (inputs + 1) ** 2
+        if own > _LARGEST:
+            warnings.warn(
+                f"{name} reads {inputs} inputs, too many to predict some from the others: it takes "
+                "over nothing from the channels that are masked",
+                stacklevel=3,
+            )
+            continue
         if portion and size + own > _LARGEST:
             yield portion
             portion, size = [], 0
@@ -171,7 +183,8 @@ class _Reader:
 
     def __enter__(self) -> "_Reader":
         self._handles = [
-            self._modules[name].register_forward_pre_hook(self._hook(name)) for name in self._layers
+            self._modules[name].register_forward_pre_hook(self._hook(name), with_kwargs=True)
+            for name in self._layers
         ]
         return self
 
@@ -179,10 +192,11 @@ class _Reader:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def read(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
-            with torch.autocast(inputs[0].device.type, enabled=False):
-                rows = self._patches(layer, inputs[0].detach().float())
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def read(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            x: Tensor = inputs[0] if inputs else named["input"]
+            with torch.autocast(x.device.type, enabled=False):
+                rows = self._patches(layer, x.detach().float())
                 if name in self._constant:
                     rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
                 product = rows.T @ rows
@@ -194,7 +208,7 @@ class _Reader:
     def _patches(self, layer: nn.Module, x: Tensor) -> Tensor:
         """Return input patches (rows, input channels x kernel), in the order of the weight."""
         if not isinstance(layer, _ConvNd):
-            rows = x.flatten(0, -2)
+            rows = x.reshape(-1, x.shape[-1])
             limit = self._positions * len(x)
             chosen = self._draw(len(rows), limit)
             return rows if chosen is None else rows[chosen.to(x.device)]
@@ -230,8 +244,11 @@ class _Reader:
         return torch.randint(total, (limit,), generator=self._random)
 
 
-def _adjust(layer: nn.Module, fate: Tensor, products: Tensor, ridge: float) -> None:
-    """Add to a layer's weights what it would have heard from the inputs that go."""
+def _adjust(layer: nn.Module, fate: Tensor, products: Tensor, ridge: float) -> bool:
+    """Add to a layer's weights what it would have heard from the inputs that go.
+
+    Returns False, and changes nothing, where the inputs that stay are all zero or not finite.
+    """
     weight = layer.get_parameter("weight")
     taps = weight[0, 0].numel()
     fate = fate.to(weight.device).repeat_interleave(taps)
@@ -241,8 +258,8 @@ def _adjust(layer: nn.Module, fate: Tensor, products: Tensor, ridge: float) -> N
     told = torch.cat([stays, stays.new_tensor([len(fate)])]) if constant else stays
     known = products[told][:, told].double()
     mean = known.diagonal()[: len(stays)].mean()
-    if not torch.isfinite(mean) or mean <= 0:
-        return
+    if not bool(products.isfinite().all()) or mean <= 0:
+        return False
     damping = torch.full_like(known.diagonal(), float(ridge * mean))
     if constant:
         damping[-1] = 1e-9 * damping[-1]  # a shift costs nothing
@@ -255,3 +272,4 @@ def _adjust(layer: nn.Module, fate: Tensor, products: Tensor, ridge: float) -> N
     bias = getattr(layer, "bias", None)
     if constant and bias is not None:
         bias += added[:, -1].to(bias.dtype)
+    return True

@@ -3,8 +3,6 @@ import torch
 from torch import nn
 
 from lightning_prune.graph.groups import build_groups
-from lightning_prune.graph.macs import MacModel
-from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.criterion import Evidence
 from lightning_prune.pruners.fisher import Fisher
 from lightning_prune.pruners.mac_aware import MacAware
@@ -78,24 +76,8 @@ def test_changes_that_cancel_over_batches_count() -> None:
         criterion.importance(Evidence(net, groups["0"]))
 
 
-def test_the_exponent_lets_channels_that_cost_much_go_later() -> None:
-    torch.manual_seed(0)
-    net = Residual()
-    x = batches()[0]
-    groups = build_groups(net, x)
-    names, macs = tuple(groups), MacModel.of(net, groups, x)
-    plain, weighted = fed(net, Fisher(0.0)), fed(net, Fisher(0.5))
-    flat = plain.comparable(net, groups, names, macs, PruningPlan())
-    costly = weighted.comparable(net, groups, names, macs, PruningPlan())
-    ratios = {name: float((costly[name] / flat[name]).mean()) for name in names}
-    lost = {n: macs.total - macs.remaining({n: groups[n].channels - 1}) for n in names}
-    for name in names:
-        assert flat[name].mean() == pytest.approx(1)
-        assert ratios[name] == pytest.approx((lost[name] / max(lost.values())) ** 0.5)
-
-
 def test_it_can_be_made_aware_of_macs() -> None:
-    net, inner = Residual(), Fisher(0.0)
+    net, inner = Residual(), Fisher()
     criterion = MacAware(inner, "mul")
     groups = build_groups(net, batches()[0])
     criterion.start()
@@ -103,8 +85,3 @@ def test_it_can_be_made_aware_of_macs() -> None:
     criterion.add_batch(net, groups, tuple(groups))
     assert criterion.sums is inner.sums
     assert set(criterion.sums) == set(groups)
-
-
-def test_exponent_out_of_range() -> None:
-    with pytest.raises(ValueError, match="mac_exponent=3"):
-        Fisher(3)

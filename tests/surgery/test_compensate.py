@@ -187,3 +187,28 @@ def test_processes_that_share_the_images_agree_with_one_that_has_them_all() -> N
     compensate(whole, groups, plan, lambda: [x], forward)
     compensate(half, groups, plan, lambda: [x[:2]], forward, total=lambda own: own + other[0])
     torch.testing.assert_close(half.reader.weight, whole.reader.weight, atol=1e-5, rtol=1e-4)
+
+
+def test_a_reader_of_too_many_inputs_is_left_with_a_warning() -> None:
+    net = nn.Sequential(nn.Linear(2, 16400), nn.ReLU(), nn.Linear(16400, 1))
+    x, before = torch.randn(3, 2), net[2].weight.clone()
+    plan = PruningPlan({"0": torch.arange(8200)}, {"0": 16400})
+    with pytest.warns(UserWarning, match="2 reads 16400 inputs"):
+        assert compensate(net, build_groups(net, x), plan, lambda: [x], forward) == ()
+    assert torch.equal(net[2].weight, before)
+
+
+def test_readers_that_are_called_by_keyword_and_inputs_that_are_not_finite() -> None:
+    class Named(Reader):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.reader(input=torch.relu(self.first(x))))
+
+    torch.manual_seed(0)
+    net, x = Named(nn.Conv2d(6, 4, 3, padding=1)), torch.randn(4, 3, 8, 8)
+    groups = build_groups(net, x)
+    plan = PruningPlan({"first": torch.tensor([0, 3])}, {"first": 6})
+    before = net.reader.weight.clone()
+    assert compensate(net, groups, plan, lambda: [x * torch.nan], forward) == ()
+    assert torch.equal(net.reader.weight, before)
+    assert compensate(net, groups, plan, lambda: [x], forward) == ("reader",)
+    assert not torch.equal(net.reader.weight, before)
