@@ -10,7 +10,7 @@ RUNTIME_STAMP := $(VENV)/.installed-runtime
 DEV_STAMP := $(VENV)/.installed-dev
 EXTRA_STAMP := $(EXTRA_VENV)/.installed
 
-.PHONY: help setup demo test test-all test-sklearn-extra lint format clean
+.PHONY: help setup demo test test-all contract test-sklearn-extra lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make demo                install what a run needs, then prune a YOLOv8 on handwritten digits"
 	@echo "make test                setup, then the tests without the slow ones"
 	@echo "make test-all            setup, then every test"
+	@echo "make contract            setup, then every recipe with every module; writes docs/contract.md"
 	@echo "make test-sklearn-extra  check the scikit-learn-extra backend in an environment of its own"
 	@echo "make lint                ruff (lint and format) and mypy --strict"
 	@echo "make format              let ruff rewrite the files"
@@ -50,6 +51,9 @@ test: $(DEV_STAMP)
 
 test-all: $(DEV_STAMP)
 	$(PYTEST) -m ""
+
+contract: $(DEV_STAMP)
+	CONTRACT_MATRIX=docs/contract.md $(PYTEST) -m "" tests/contract
 
 # scikit-learn-extra 0.3 needs NumPy 1, Python 3.11 and an older scikit-learn.
 $(EXTRA_STAMP): pyproject.toml

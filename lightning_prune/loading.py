@@ -1,13 +1,16 @@
 """Loads checkpoints of pruned models into classes that know nothing of pruning."""
 
 import inspect
-import pickle
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 
+from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.surgery.load_pruned_state_dict import load_pruned_state_dict
 
@@ -36,8 +39,9 @@ def load_pruned(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no Lightning checkpoint, lacks arguments of the constructor, or
-            holds pickled objects.
+        CheckpointError: the file is no Lightning checkpoint, is torn or altered, or holds pickled
+            objects.
+        ValueError: the file lacks arguments of the constructor, or fits no cut of the class.
     """
     checkpoint = _read(Path(path), map_location)
     module = _build(lit_class, checkpoint, hparams, path)
@@ -46,23 +50,19 @@ def load_pruned(
     module.on_load_checkpoint(checkpoint)
     state = checkpoint["state_dict"]
     load_pruned_state_dict(module, state, strict)
-    device = next((v.device for v in state.values() if v.is_floating_point()), None)
+    device = next(_devices(state), None)
     return module if device is None else module.to(device)
 
 
 def _read(path: Path, map_location: Any) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint of tensors and plain values: it is damaged, "
-            f"no checkpoint, or holds pickled objects ({str(error).splitlines()[0]})"
-        ) from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is no Lightning checkpoint: it has no 'state_dict'")
+    checkpoint = read_checkpoint(path, map_location)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
+        raise CheckpointError(path, "no Lightning checkpoint: it has no 'state_dict'")
     return checkpoint
+
+
+def _devices(state: Mapping[str, Any]) -> Iterator[torch.device]:
+    return (v.device for v in state.values() if isinstance(v, Tensor) and v.is_floating_point())
 
 
 def _build(

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
@@ -310,3 +311,27 @@ def tell(trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChann
         hook = getattr(listener, "on_channels_pruned", None)
         if callable(hook):
             hook(trainer, pl_module, pruned)
+
+
+def end_after_batch(trainer: pl.Trainer, end: bool = True) -> None:
+    """End the fit with a ``SIGTERMException`` once this batch is complete, or take that back.
+
+    Lightning's own way out: after the batch is counted and logged and a due validation has run;
+    behind the last batch of an epoch after the whole end of the epoch. It leaves a validation in
+    the middle too. All ranks must call it at the same batch.
+    """
+    trainer._signal_connector.received_sigterm = end
+
+
+def requeue_signal(trainer: pl.Trainer) -> int | None:
+    """Return the signal at which Lightning itself requeues a SLURM job; None: it does not."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+        signum: int | None = environment.requeue_signal
+        return signum
+    return None
+
+
+def put_back_at_teardown(trainer: pl.Trainer, handlers: Mapping[Any, Any]) -> None:
+    """Tell Lightning which signal handlers it puts back after the fit."""
+    trainer._signal_connector._original_handlers.update(handlers)

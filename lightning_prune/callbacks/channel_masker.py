@@ -1,16 +1,17 @@
 """The mask stage of weight-based pruning: more and more channels, until a MAC target is met."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.callbacks._arguments import check_counts, check_fraction
 from lightning_prune.callbacks._gradients import informed
 from lightning_prune.callbacks._observation import compensate_readers, recalibrate
 from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
-from lightning_prune.callbacks._trainer_surgery import broadcast, restart_averages
+from lightning_prune.callbacks._trainer_surgery import restart_averages
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.graph.group import ChannelGroups
@@ -22,7 +23,6 @@ from lightning_prune.pruners.layer_rule import LayerRule
 from lightning_prune.pruners.ratio_selection import (
     Ranking,
     RatioSelection,
-    RatioStep,
     check_selection,
 )
 from lightning_prune.pruners.sequential import GroupDecision
@@ -97,6 +97,8 @@ class ChannelMasker(MaskingStage[RatioSelection]):
             compensate_images=(compensate_images, 0),
             gradient_images=(gradient_images, 1),
         )
+        wanted = "the fraction of the channels that the last step removes"
+        check_fraction(wanted, up_to_one=True, pruning_ratio=pruning_ratio)
         check_selection(ranking, max_pruning_ratio, round_to)
         if compensate_images and not recalibrate_images:
             raise ValueError(
@@ -151,7 +153,11 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         self._prepare(trainer, pl_module)
         if self.plan:
             self._hold(trainer, pl_module)
-        elif self._step_epoch is None and trainer.current_epoch >= self.schedule.end_epoch:
+        elif (
+            self._step_epoch is None
+            and self._skipped is None
+            and trainer.current_epoch >= self.schedule.end_epoch
+        ):
             refuse_late_start(trainer, f"before epoch {self.schedule.end_epoch}")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -159,19 +165,38 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         if self._cut or self.finished or self._selection is None:
             return
         epoch = trainer.current_epoch
-        due = self.schedule.is_scheduled(epoch) and self._step_epoch != epoch
-        if due and not self._met and self._selection.names:
+        if self._is_due(epoch) and not self._met and self._selection.names:
             self._step(trainer, pl_module, epoch)
-        over = self._step_epoch is not None and self._step_epoch >= self.schedule.epochs[-1]
-        if self._step_epoch is None or not (self._met or over or not self._selection.names):
+        over = self._is_over() or self._met or not self._selection.names
+        if self._step_epoch is None or not over:
             return
         self.finished = epoch >= self._step_epoch + self.hold_epochs
-        if self.finished and self.plan and self.mac_target is not None and not self._met:
+        if self.finished:
+            self._warn_of_the_end(self._selection)
+
+    def _is_due(self, epoch: int) -> bool:
+        if epoch in (self._step_epoch, self._skipped):
+            return False
+        # Where the last step could not be decided, every further epoch tries again.
+        late = self._skipped is not None and epoch > self.schedule.epochs[-1]
+        return self.schedule.is_scheduled(epoch) or (late and not self._is_over())
+
+    def _is_over(self) -> bool:
+        return self._step_epoch is not None and self._step_epoch >= self.schedule.epochs[-1]
+
+    def _warn_of_the_end(self, selection: RatioSelection) -> None:
+        if self.plan and self.mac_target is not None and not self._met:
             rank_zero_warn(
                 f"the schedule is over with the MAC target unmet: {self._share:.1%} of the dense "
                 f"MACs remain (target {self.mac_target:.1%}) with {self._removed:.0%} of the "
                 "channels masked; that is what is cut. Raise pruning_ratio or max_pruning_ratio, "
                 "lower round_to, or select more layers"
+            )
+        elif not self.plan and selection.names and selection.why_nothing() is None:
+            rank_zero_warn(
+                f"ChannelMasker has no effect: pruning_ratio={self.schedule.final_ratio} removes "
+                f"no whole block of round_to={self.round_to} channels from any layer; raise "
+                "pruning_ratio or lower round_to"
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -188,6 +213,11 @@ class ChannelMasker(MaskingStage[RatioSelection]):
                 "training ends before the masks could be cut out: the model has its full width, "
                 f"with {self._removed:.1%} of its channels held at zero. Train for more epochs, or "
                 "lower end_epoch or hold_epochs"
+            )
+        elif self._step_epoch is None and self._skipped is not None:
+            rank_zero_warn(
+                "ChannelMasker has no effect: at no step was there a finite importance for every "
+                "channel; the warnings before say which"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -226,6 +256,12 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         selection = self._without_freed(groups, names, macs)
         if not self._freed:
             selection.check(pl_module, self.mac_target)
+            nothing = selection.why_nothing()
+            if nothing is not None:
+                rank_zero_warn(
+                    f"ChannelMasker has no effect: {nothing}; lower round_to, raise "
+                    "max_pruning_ratio, or select wider layers"
+                )
         self._check_schedule(trainer)
         return selection
 
@@ -262,12 +298,19 @@ class ChannelMasker(MaskingStage[RatioSelection]):
             self._save_dense(trainer)
         assert self._selection is not None
         groups, names, held = self._selection.groups, self._selection.names, self._held
-        chosen: RatioStep | None = None
+        if self.mac_target is not None and self._share <= self.mac_target:
+            rank_zero_warn(
+                f"mac_target={self.mac_target} (fraction of the dense MACs that remains) is met "
+                f"already: the masks leave {self._share:.1%}, and no further channel is masked; "
+                "lower mac_target to prune more"
+            )
+        choose = partial(
+            self._selection.select, pl_module, self.schedule.ratio(epoch), self.mac_target, held
+        )
         with informed(trainer, pl_module, self.criterion, groups, names, self.gradient_images):
-            if trainer.is_global_zero:
-                ratio = self.schedule.ratio(epoch)
-                chosen = self._selection.select(pl_module, ratio, self.mac_target, held)
-        step: RatioStep = broadcast(trainer, chosen)
+            step = self._decided(trainer, choose)
+        if step is None:
+            return
         if self.compensate_images:
             images = self.compensate_images
             compensate_readers(trainer, pl_module, groups, step.plan, held, images)

@@ -27,7 +27,7 @@ class ExponentialMovingAverage(WeightAveraging):
     def __init__(self, decay: float = 0.9999, ramp: float = 2000.0) -> None:
         if not 0 <= decay < 1:
             raise ValueError(f"decay={decay} is outside [0, 1): pass for example 0.9999")
-        if ramp <= 0:
+        if not 0 < ramp < math.inf:
             raise ValueError(f"ramp={ramp}: pass the number of updates over which it rises")
         self.decay = decay
         self.ramp = ramp

@@ -182,11 +182,17 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the progress, and what is masked as it was before, as plain data."""
-        return {"finished": self.finished, "cut": self._cut, "originals": self._originals}
+        return {
+            "finished": self.finished,
+            "cut": self._cut,
+            "originals": self._originals,
+            "skipped": self._skipped,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the progress."""
         self.finished = state_dict["finished"]
         self._cut = state_dict["cut"]
-        # Checkpoints of earlier versions have none.
+        # Checkpoints of earlier versions have neither.
         self._originals = state_dict.get("originals")
+        self._skipped = state_dict.get("skipped")

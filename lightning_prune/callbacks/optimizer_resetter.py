@@ -1,11 +1,13 @@
 """The optimizer reset stage: what the optimizer and the schedule do after a cut."""
 
+import math
 from functools import partial
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks._trainer_faults import trains
 from lightning_prune.callbacks._trainer_surgery import (
     clear_optimizers,
     initial_rates,
@@ -57,9 +59,9 @@ class OptimizerResetter(PruningStage):
     ) -> None:
         if restart_at not in get_args(RestartAt):
             raise ValueError(f"restart_at={restart_at!r}: allowed are 'cut' and 'mask'")
-        if lr_scale <= 0:
+        if not 0 < lr_scale < math.inf:
             raise ValueError(f"lr_scale={lr_scale}: pass a positive multiple of the first rate")
-        if warmup_epochs < 0:
+        if not 0 <= warmup_epochs < math.inf:
             raise ValueError(f"warmup_epochs={warmup_epochs}: pass 0 or more epochs")
         if not 0 <= final_lr <= 1:
             raise ValueError(f"final_lr={final_lr} is outside [0, 1]: pass a fraction of the peak")
@@ -75,9 +77,15 @@ class OptimizerResetter(PruningStage):
         self.decay: Decay = decay
         self._restart: dict[str, Any] | None = None
         self._refused = False
+        self._acted = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put a resumed run's schedule in place before Lightning restores its position."""
+        if not (self.clear_statistics or self.rebuild or self.restart_lr):
+            rank_zero_warn(
+                "OptimizerResetter has no effect: clear_statistics, rebuild and restart_lr are all "
+                "false; set one of them or leave the callback out"
+            )
         if self._restart is not None:
             self._install(trainer, self._restart)
 
@@ -91,6 +99,7 @@ class OptimizerResetter(PruningStage):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
         """Reset what was asked for."""
+        self._acted = True
         if self.rebuild:
             rebuild_optimizers(trainer)
         elif self.clear_statistics:
@@ -98,6 +107,14 @@ class OptimizerResetter(PruningStage):
         running = self.restart_at == "mask" and self._restart is not None and not self.rebuild
         if self.restart_lr and not running and not self._refused:
             self._start(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where there was nothing to reset."""
+        if trains(trainer) and not self._acted and self._restart is None and not self._refused:
+            rank_zero_warn(
+                "OptimizerResetter has no effect: this run ended without a cut; see the warnings "
+                "of the maskers, train for more epochs, or leave the callback out"
+            )
 
     def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._refused = True
@@ -135,9 +152,11 @@ class OptimizerResetter(PruningStage):
         restart_schedules(trainer, restart["rates"], factor)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the schedule that was restarted, if one was."""
-        return {"restart": self._restart}
+        """Return the schedule that was restarted, if one was, and whether a cut was met."""
+        return {"restart": self._restart, "acted": self._acted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the schedule that was restarted."""
         self._restart = state_dict["restart"]
+        # Checkpoints of earlier versions do not say.
+        self._acted = state_dict.get("acted", self._restart is not None)

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._observation import recalibrate
+from lightning_prune.callbacks._trainer_comparisons import (
+    restart_comparisons,
+    restart_plateaus,
+    stopped_early,
+    suspend_comparisons,
+)
+from lightning_prune.callbacks._trainer_faults import is_fitting
 from lightning_prune.callbacks._trainer_surgery import (
     cut_everywhere,
     forward_context,
@@ -21,6 +29,7 @@ from lightning_prune.callbacks._trainer_surgery import (
     rewrap,
     tell,
 )
+from lightning_prune.callbacks.finite_watch import check_weights
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.groups import build_groups
@@ -37,6 +46,10 @@ class PhysicalPruner(PruningStage):
     and metric belong to the cut model. Afterwards ``on_channels_pruned(trainer, pl_module,
     pruned)`` is called on every callback and on the LightningModule where they define it.
 
+    From the first mask to the cut ``EarlyStopping`` is suspended, and ``ReduceLROnPlateau`` does
+    not run out of patience: a masked model is no rival of the dense one. Both begin anew at the
+    cut.
+
     Args:
         verify: Compare the eval output of the masked and the cut model on seeded noise; a
             difference above ``tolerance`` ends the run before a wrong model is trained on.
@@ -52,13 +65,14 @@ class PhysicalPruner(PruningStage):
     def __init__(
         self, verify: bool = True, tolerance: float = 1e-4, recalibrate_images: int = 0
     ) -> None:
-        if tolerance <= 0:
+        if not 0 < tolerance < math.inf:
             raise ValueError(f"tolerance={tolerance}: pass a positive number, for example 1e-4")
         check_counts(recalibrate_images=(recalibrate_images, 0))
         self.verify = verify
         self.tolerance = tolerance
         self.recalibrate_images = recalibrate_images
         self.done = False
+        self._masked = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn where nothing will ever be cut."""
@@ -68,17 +82,58 @@ class PhysicalPruner(PruningStage):
                 "masker such as SequentialActivationMasker"
             )
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Suspend early stopping where a resumed run holds masks."""
+        self._suspend(trainer)
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Cut as soon as every masker is finished; once."""
         stages = maskers(trainer)
         if self.done or not stages or not all(masker.finished for masker in stages):
+            self._suspend(trainer)
             return
         plan = functools.reduce(PruningPlan.merge, (masker.plan for masker in stages))
         self.done = True
         if not plan:
             rank_zero_warn("the maskers are finished but hold no channel at zero: nothing to cut")
+            self._suspend(trainer)
             return
         self._cut(trainer, pl_module, plan)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Keep plateau schedulers that step after every batch from running out of patience."""
+        if self._masked:
+            restart_plateaus(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look again before early stopping does: a masker may stand behind in the list."""
+        if is_fitting(trainer):
+            self._suspend(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look again before early stopping and the schedulers do."""
+        self._suspend(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where early stopping came before the first mask, and let it go."""
+        metric = stopped_early(trainer)
+        stages = maskers(trainer)
+        if metric is not None and stages and not (self.done or any(m.plan for m in stages)):
+            rank_zero_warn(
+                f"EarlyStopping(monitor={metric!r}) ended the run in epoch "
+                f"{trainer.current_epoch - 1}, before the first channel was masked: nothing is "
+                "pruned. Let pruning start earlier, raise `patience`, or set the Trainer's "
+                "min_epochs to the epoch at which pruning starts plus 1"
+            )
+        suspend_comparisons(trainer, False)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Let early stopping go: the callback may be used in another fit."""
+        suspend_comparisons(trainer, False)
 
     def state_dict(self) -> dict[str, Any]:
         """Return whether the cut has happened."""
@@ -88,7 +143,12 @@ class PhysicalPruner(PruningStage):
         """Take up whether the cut has happened."""
         self.done = state_dict["done"]
 
+    def _suspend(self, trainer: pl.Trainer) -> None:
+        self._masked = not self.done and any(masker.plan for masker in maskers(trainer))
+        suspend_comparisons(trainer, self._masked)
+
     def _cut(self, trainer: pl.Trainer, pl_module: pl.LightningModule, plan: PruningPlan) -> None:
+        check_weights(trainer, pl_module)
         example = noise_like(example_input(trainer, pl_module))
         groups = build_groups(pl_module, example)
         self._assert_zero(pl_module, groups, plan)
@@ -119,6 +179,8 @@ class PhysicalPruner(PruningStage):
             f"Epoch {trainer.current_epoch}: cut {removed} channels of {len(plan.keep)} groups."
         )
         tell(trainer, pl_module, pruned)
+        self._suspend(trainer)
+        restart_comparisons(trainer)
 
     @staticmethod
     def _assert_zero(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> None:

@@ -9,12 +9,14 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import nn
 from tqdm.auto import tqdm
 
 import lightning_prune
+from lightning_prune.callbacks._checkpoint_list import checkpoint_list
 from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._trainer_faults import trains
 from lightning_prune.callbacks._trainer_surgery import callbacks_of, maskers
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.group import ChannelGroups
@@ -38,7 +40,9 @@ class PruningReport(PruningStage):
 
     Parameters, MACs and latency are measured before and after the cut, the two models' latencies
     in turn. Metrics are those of the last validation before the first mask and of the last one of
-    the run; more can be added with ``add_metrics``.
+    the run; more can be added with ``add_metrics``. ``checkpoints`` says of every file that
+    callbacks have written, and that is there, whether it holds the dense, the masked or the cut
+    model, from which epoch, and why it was written.
 
     Args:
         folder: Where ``pruning_report.json`` is written when training ends; None: the Trainer's
@@ -72,6 +76,8 @@ class PruningReport(PruningStage):
             "layers": [],
             "cut": None,
             "slices": {},
+            "first_mask_epoch": None,
+            "checkpoints": [],
         }
         self._validated: dict[str, float] = {}
 
@@ -110,6 +116,8 @@ class PruningReport(PruningStage):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the last metrics of the dense model when the first mask appears."""
+        if self.content["first_mask_epoch"] is None and _is_masked(trainer):
+            self.content["first_mask_epoch"] = trainer.current_epoch
         for masker in _maskers(trainer):
             if masker.groups is not None:
                 self._record(masker.decisions, masker.groups, pl_module)
@@ -125,6 +133,8 @@ class PruningReport(PruningStage):
             "global_step": trainer.global_step,
             "output_difference": pruned.output_difference,
         }
+        if self.content["first_mask_epoch"] is None:
+            self.content["first_mask_epoch"] = trainer.current_epoch
         masked = pl_module if pruned.masked is None else pruned.masked
         for masker in _maskers(trainer):
             # A masker whose masks and cut fall on one epoch is seen here for the first time.
@@ -153,13 +163,22 @@ class PruningReport(PruningStage):
         for callback in callbacks_of(trainer):
             self.content["slices"].update(getattr(callback, "slice_share", {}))
         if not self.content["layers"] and not self.content["slices"]:
+            if trains(trainer):
+                rank_zero_warn(
+                    "PruningReport has no effect: nothing was pruned and no file is written; see "
+                    "the warnings of the maskers, train for more epochs, or leave the callback out"
+                )
             return
         if self.content["cut"] is None:
             # Zeros, of slices or of masks that were not cut, leave size and MACs as they are.
             self._measure("pruned", pl_module, example_input(trainer, pl_module))
         self.add_metrics("pruned", self._validated)
         if trainer.is_global_zero:
-            self.write(self.folder or trainer.default_root_dir)
+            folder = Path(self.folder or trainer.default_root_dir)
+            cut = None if self.content["cut"] is None else self.content["cut"]["epoch"]
+            masked = self.content["first_mask_epoch"]
+            self.content["checkpoints"] = checkpoint_list(trainer, folder, masked, cut)
+            self.write(folder)
             if self.show:
                 self.print()
 
@@ -169,7 +188,8 @@ class PruningReport(PruningStage):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the report of a resumed run."""
-        self.content = copy.deepcopy(state_dict["content"])
+        # Checkpoints of earlier versions lack the newer entries.
+        self.content |= copy.deepcopy(state_dict["content"])
         self._validated = dict(state_dict["validated"])
 
     def _record(
@@ -207,6 +227,12 @@ class PruningReport(PruningStage):
 
 def _maskers(trainer: pl.Trainer) -> list[Any]:
     return [c for c in maskers(trainer) if hasattr(c, "decisions") and hasattr(c, "groups")]
+
+
+def _is_masked(trainer: pl.Trainer) -> bool:
+    slices = (getattr(callback, "slice_share", {}) for callback in callbacks_of(trainer))
+    zeroed = any(share > 0 for shares in slices for share in shares.values())
+    return zeroed or any(masker.plan for masker in maskers(trainer))
 
 
 def _empty_side() -> dict[str, Any]:

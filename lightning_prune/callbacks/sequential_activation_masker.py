@@ -15,7 +15,7 @@ from lightning_prune.callbacks._data import has_collection_loader
 from lightning_prune.callbacks._gradients import informed
 from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
 from lightning_prune.callbacks._schedule import last_epoch
-from lightning_prune.callbacks._trainer_surgery import broadcast, stop_before_training
+from lightning_prune.callbacks._trainer_surgery import stop_before_training
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups
@@ -125,6 +125,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         self.decisions: list[GroupDecision] = []
         self.clusterings: dict[str, ChannelClustering] = {}
         self._widths: dict[str, int] | None = None
+        self._late: int | None = None
         self._warned = False
 
     # --- what other stages read -------------------------------------------------------------
@@ -156,22 +157,30 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
             return
         epoch, names = trainer.current_epoch, self._selection.names
         due = names[len(self.decisions) : self.schedule.due(epoch, len(names))]
-        if due and not self.decisions:
-            self._begin(trainer, pl_module)
-        elif due and self.recalibrate_images:
-            # An epoch is too short for a small momentum to follow what the last masks changed.
-            recalibrate(trainer, pl_module, self.recalibrate_images)
-        silent = not trainer.is_global_zero
-        for name in tqdm(due, "Choosing channels", leave=False, disable=silent or not due):
-            self._decide(trainer, pl_module, name)
+        if due and epoch != self._skipped and self._take_step(trainer, pl_module, due):
+            self._late = self._late if self._skipped is None else epoch
         complete = len(self.decisions) == len(names)
-        self.finished = complete and epoch >= self.schedule.cut_epoch(len(names))
+        cut = self.schedule.cut_epoch(len(names))
+        if self._late is not None:
+            # A step that was tried again gets its epochs of training with all masks too.
+            cut = max(cut, self._late + self.schedule.hold_epochs)
+        self.finished = complete and epoch >= cut
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where a run ends without a cut because a step came late."""
+        if self._skipped is not None and not self.finished and not self._cut:
+            rank_zero_warn(
+                f"training ends before all channels could be chosen and cut: at epoch "
+                f"{self._skipped} activations or importances were not finite (see the warning of "
+                f"then), and {len(self.decisions)} groups are decided; train for more epochs"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return decisions and progress as plain data."""
         return super().state_dict() | {
             "decisions": [decision.state_dict() for decision in self.decisions],
             "widths": self._widths,
+            "late": self._late,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -182,6 +191,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
             for decision in state_dict["decisions"]
         ]
         self._widths = state_dict["widths"]
+        self._late = state_dict.get("late")
 
     # --- preparation ------------------------------------------------------------------------
 
@@ -197,6 +207,12 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
             groups, names, self.clusterer, self.criterion, self.keep_range, self.round_to
         )
         selection.check(pl_module, macs, self.mac_target)
+        nothing = selection.why_nothing()
+        if nothing is not None:
+            rank_zero_warn(
+                f"SequentialActivationMasker has no effect: {nothing}; lower round_to or the first "
+                "bound of keep_range, or select wider layers"
+            )
         if not self.dry_run:
             self._check_schedule(trainer, len(names))
         return selection
@@ -211,11 +227,29 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
 
     # --- decisions --------------------------------------------------------------------------
 
-    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _take_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, due: Sequence[str]
+    ) -> bool:
+        """Decide for the groups that are due; tell whether all of them could be."""
+        if not self.decisions:
+            if not self._begin(trainer, pl_module):
+                return False
+        elif self.recalibrate_images:
+            # An epoch is too short for a small momentum to follow what the last masks changed.
+            recalibrate(trainer, pl_module, self.recalibrate_images)
+        silent = not trainer.is_global_zero
+        # The first group that cannot be decided stops the step: later ones build on it.
+        return all(
+            self._decide(trainer, pl_module, name)
+            for name in tqdm(due, "Choosing channels", leave=False, disable=silent)
+        )
+
+    def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
         has_collection_loader(trainer, pl_module)
         self._save_dense(trainer)
         if self._widths is None and self.mac_target is not None:
             self._widths = self._plan_widths(trainer, pl_module)
+        return self._widths is not None or self.mac_target is None
 
     def _observe(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, names: Sequence[str]
@@ -235,48 +269,57 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         self._warned = True
         return seen
 
-    def _plan_widths(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, int]:
-        selection, macs = self._selection, self._macs
+    def _plan_widths(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int] | None:
+        selection, macs, target = self._selection, self._macs, self.mac_target
         assert selection is not None
         assert macs is not None
-        assert self.mac_target is not None
+        assert target is not None
         seen = self._observe(trainer, pl_module, selection.names)
-        widths: dict[str, int] | None = None
-        if trainer.is_global_zero:
+
+        def plan() -> dict[str, int]:
             knees: dict[str, int | None] = {}
             for name in tqdm(selection.names, "Planning widths", leave=False):
                 group = selection.groups[name]
                 clustering = None if selection.why_left(group) else selection.cluster(group, seen)
                 knees[name] = None if clustering is None else clustering.knee
-            widths = selection.plan_widths(knees, macs, self.mac_target)
-        planned: dict[str, int] = broadcast(trainer, widths)
+            return selection.plan_widths(knees, macs, target)
+
+        planned = self._decided(trainer, plan)
+        if planned is None:
+            return None
         share = macs.remaining(planned) / macs.total
         rank_zero_info(
             f"Planned widths of {len(planned)} groups leave {share:.1%} of the MACs "
-            f"(target {self.mac_target:.1%})."
+            f"(target {target:.1%})."
         )
         return planned
 
-    def _decide(self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> None:
+    def _decide(self, trainer: pl.Trainer, pl_module: pl.LightningModule, name: str) -> bool:
         selection = self._selection
         assert selection is not None
         seen = self._observe(trainer, pl_module, [name])
-        decision: GroupDecision | None = None
         groups = selection.groups
+
+        def decide() -> GroupDecision:
+            width = None if self._widths is None else self._widths.get(name)
+            found, clustering = selection.decide(pl_module, name, seen, width)
+            if clustering is not None:
+                self.clusterings[name] = clustering
+            return found
+
         with informed(trainer, pl_module, self.criterion, groups, [name], self.images):
-            if trainer.is_global_zero:
-                width = None if self._widths is None else self._widths.get(name)
-                decision, clustering = selection.decide(pl_module, name, seen, width)
-                if clustering is not None:
-                    self.clusterings[name] = clustering
-        decision = broadcast(trainer, decision)
-        assert decision is not None
+            decision = self._decided(trainer, decide)
+        if decision is None:
+            return False
         if decision.status == "fallback":
             rank_zero_warn(f"{name}: {decision.reason}")
         self.decisions.append(decision)
         self._hold(trainer, pl_module)
         if decision.status != "left" and self.recalibrate_images:
             recalibrate(trainer, pl_module, self.recalibrate_images)
+        return True
 
     def _forget(self, names: Iterable[str]) -> None:
         freed = set(names)
@@ -294,10 +337,10 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         assert selection is not None
         assert macs is not None
         seen = self._observe(trainer, pl_module, selection.names)
-        widths = {} if self.mac_target is None else self._plan_widths(trainer, pl_module)
+        widths = None if self.mac_target is None else self._plan_widths(trainer, pl_module)
         decide = partial(selection.decide, pl_module)
         groups, names = selection.groups, selection.names
         with informed(trainer, pl_module, self.criterion, groups, names, self.images):
-            decisions = [decide(name, seen, widths.get(name))[0] for name in names]
+            decisions = [decide(name, seen, (widths or {}).get(name))[0] for name in names]
         # Printed, not logged: it is what was asked for, whatever the log level.
         rank_zero_only(print)(dry_run_text(decisions, macs))

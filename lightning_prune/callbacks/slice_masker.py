@@ -1,6 +1,7 @@
 """The mask stage of slice pruning: more and more slices of each layer are held at zero."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
@@ -11,7 +12,6 @@ from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
 from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks._trainer_surgery import (
     averaged_copies,
-    broadcast,
     callbacks_of,
     mask_averages,
 )
@@ -19,7 +19,7 @@ from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.pruners.slice_layers import check_slice_layers, slice_layers
-from lightning_prune.pruners.slice_selection import SliceSelection, SliceStep
+from lightning_prune.pruners.slice_selection import SliceSelection
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.slice_mask import SliceMask
 
@@ -144,7 +144,11 @@ class SliceMasker(HoldingStage[SliceMask]):
             self._mask = SliceMask.from_state_dict(pl_module, self._saved)
             self._saved = None
             self._hold(trainer)
-        elif self.mode == "prune" and trainer.current_epoch > self.schedule.end_epoch:
+        elif (
+            self.mode == "prune"
+            and trainer.current_epoch > self.schedule.end_epoch
+            and self._skipped is None
+        ):
             refuse_late_start(trainer, f"at epoch {self.schedule.end_epoch}")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -153,8 +157,15 @@ class SliceMasker(HoldingStage[SliceMask]):
         if self.mode == "unprune":
             if self._mask is not None and epoch >= self.schedule.start_epoch:
                 self.unprune(trainer, pl_module)
-        elif self.acts(epoch) and self._step_epoch != epoch:
+        elif self._is_due(epoch):
             self._step(trainer, pl_module, epoch)
+
+    def _is_due(self, epoch: int) -> bool:
+        if epoch in (self._step_epoch, self._skipped):
+            return False
+        # Where the last step could not be decided, every further epoch tries again.
+        late = self._skipped is not None and epoch > self.schedule.end_epoch
+        return self.acts(epoch) or (late and (self._step_epoch or 0) < self.schedule.end_epoch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log how far pruning has come, for the epoch that ends."""
@@ -181,6 +192,7 @@ class SliceMasker(HoldingStage[SliceMask]):
             "cut": self._cut,
             "freed": list(self._freed),
             "slice_share": dict(self.slice_share),
+            "skipped": self._skipped,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -191,6 +203,8 @@ class SliceMasker(HoldingStage[SliceMask]):
         self._cut = state_dict["cut"]
         self._freed = list(state_dict["freed"])
         self.slice_share = dict(state_dict["slice_share"])
+        # Checkpoints of earlier versions have none.
+        self._skipped = state_dict.get("skipped")
 
     # --- the way back -----------------------------------------------------------------------
 
@@ -243,14 +257,23 @@ class SliceMasker(HoldingStage[SliceMask]):
             rank_zero_info(
                 "Slices are held at zero, not cut: they bring no speed on general hardware."
             )
-        self._ratio, self._step_epoch = self.ratio(epoch), epoch
+        ratio = self.ratio(epoch)
         held = {} if self._mask is None else self._mask.masks
-        chosen = self._selection.select(self._ratio, held, living(trainer, pl_module))
-        step: SliceStep = broadcast(trainer, chosen)
+        left = living(trainer, pl_module)
+        step = self._decided(trainer, partial(self._selection.select, ratio, held, left))
+        if step is None:
+            return
+        self._ratio, self._step_epoch = ratio, epoch
         warn_of_indivisible("SliceMasker", step.indivisible, self.block_size, self._told)
         self._replace(trainer, pl_module, {**held, **step.masks})
         self._take_stock(trainer, pl_module)
         rank_zero_info(f"Epoch {epoch}: {self._zero_share:.1%} of the weights are in zero slices.")
+        if self._zero_share == 0 and epoch >= self.schedule.end_epoch:
+            rank_zero_warn(
+                f"SliceMasker has no effect: pruning_ratio={self.schedule.final_ratio} zeroes no "
+                f"whole slice of block_size={self.block_size} weights in any layer; raise "
+                "pruning_ratio, lower block_size, or select wider layers"
+            )
 
     def _replace(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, masks: dict[str, Any]

@@ -4,6 +4,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from lightning_prune.callbacks._trainer_surgery import check_order, refuse_strategy
+from lightning_prune.callbacks.finite_watch import watch_weights
 from lightning_prune.surgery.architecture import track_architecture
 
 
@@ -21,3 +22,4 @@ class PruningStage(Callback):
         if stage == "fit":
             refuse_strategy(trainer)
             check_order(trainer, PruningStage)
+            watch_weights(trainer)

@@ -1,8 +1,12 @@
 """Compare a plain configuration value with a type annotation."""
 
 import collections.abc
+import inspect
 import types
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import hydra
+from hydra.errors import InstantiationException
 
 _PLAIN = (bool, int, float, str)
 _LISTS = (
@@ -20,7 +24,7 @@ def fits(value: Any, annotation: Any) -> bool:
     """Return whether a value read from YAML can be passed where `annotation` stands.
 
     An integer passes for a float, but true and false pass for booleans only. A mapping with
-    `_target_` builds an object and passes for every class that is not plain data.
+    `_target_` builds an object: it passes for the class it names and for those above it.
 
     Example:
         >>> fits(1, float | None), fits(True, int), fits("n", Literal["n", "s"])
@@ -41,7 +45,7 @@ def fits(value: Any, annotation: Any) -> bool:
         return _is_list_of(value, get_args(annotation))
     if (origin or annotation) in _DICTS:
         return isinstance(value, dict)
-    return _builds_object(value) or (isinstance(value, str) and _takes_text(annotation))
+    return _builds(value, annotation) or (isinstance(value, str) and _takes_text(annotation))
 
 
 def describe(annotation: Any) -> str:
@@ -92,8 +96,27 @@ def _is_list_of(value: Any, arguments: tuple[Any, ...]) -> bool:
     return len(value) == len(arguments) and all(map(fits, value, arguments))
 
 
-def _builds_object(value: Any) -> bool:
-    return isinstance(value, dict) and "_target_" in value
+def _builds(value: Any, annotation: Any) -> bool:
+    if not (isinstance(value, dict) and "_target_" in value):
+        return False
+    wanted = get_origin(annotation) or annotation
+    if value.get("_partial_"):
+        return wanted is collections.abc.Callable
+    target = _found(value["_target_"])
+    # What a function returns is not known, nor whether a class is one for type checkers only.
+    if not (inspect.isclass(target) and inspect.isclass(wanted)):
+        return True
+    if getattr(wanted, "_is_protocol", False):
+        return all(hasattr(target, name) for name in vars(wanted) if not name.startswith("_"))
+    return issubclass(target, wanted)
+
+
+def _found(name: Any) -> Any:
+    """Import what a node names; None where that is impossible, which is reported elsewhere."""
+    try:
+        return hydra.utils.get_object(name) if isinstance(name, str) else None
+    except (InstantiationException, ImportError, ValueError):
+        return None
 
 
 def _takes_text(annotation: Any) -> bool:

@@ -2,32 +2,47 @@
 
 import difflib
 import inspect
-import typing
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-import hydra
-from hydra.errors import InstantiationException
+import lightning as L
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.cli.annotations import describe, fits
+from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.node_problems import node_problems, target_of, unusual_number
+from lightning_prune.cli.problem import Problem, first_causes, value_at
+from lightning_prune.cli.unknown_key import unknown_key
 
-# Groups that hold one object, and groups that hold a mapping of objects.
-OBJECTS = ("data", "model", "trainer")
-MAPPINGS = ("pruning", "callbacks", "logger")
+# Groups that hold one object, and groups that hold a mapping of objects; each with their kind.
+OBJECTS: dict[str, type] = {
+    "data": L.LightningDataModule,
+    "model": L.LightningModule,
+    "trainer": L.Trainer,
+}
+MAPPINGS: dict[str, type] = {"pruning": L.Callback, "callbacks": L.Callback, "logger": Logger}
 ROOT_TYPES: dict[str, Any] = {
     "seed": int,
     "task": Literal["train", "test"],
     "ckpt_path": str | None,
+    "resume": str | None,
     "monitor": str,
     "dense_epochs": int,
     "recovery_epochs": int,
     "output_dir": str,
 }
-ROOT_MINIMA = {"seed": 0, "dense_epochs": 0, "recovery_epochs": 0}
-_HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+ROOT_RANGES = {"seed": (0, 2**32 - 1), "dense_epochs": (0, None), "recovery_epochs": (0, None)}
+_OPTIONAL = ("resume",)
+# What makes a run train or test nothing: it would end with exit code 0 and no result.
+_TRAINS_NOTHING = ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")
+_MOST_DEVICES = 4096
+# Lightning's own words for a checkpoint that it finds by itself.
+_FOUND_BY_LIGHTNING = ("last", "best", "hpc")
 
 
 def check_config(cfg: DictConfig) -> dict[str, Any]:
@@ -47,120 +62,135 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
             raise ConfigError("\n".join(f"{key} has no value: pass {key}=..." for key in missing))
         plain = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{error.full_key}: {_reference_message(error, cfg)}") from error
     if not isinstance(plain, dict):
         raise ConfigError("the root of the configuration is a list: a mapping is needed")
     root: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    problems = [*_root_problems(root), *_group_problems(root), *_node_problems(root, "")]
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    problems = [
+        *_root_problems(root),
+        *_unread_problems(root, str(raw)),
+        *_group_problems(root),
+        *_trainer_problems(root),
+        *node_problems(root),
+    ]
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError("\n".join(problem.text for problem in first_causes(problems, raw)))
     return root
 
 
-def unknown_key(path: str, owner: str, allowed: Iterable[str]) -> str:
-    """Return the sentence for a key that `owner` does not know, near misses first."""
-    prefix, _, key = path.rpartition(".")
-    names = sorted(name for name in allowed if not name.startswith("_"))
-    near = difflib.get_close_matches(key, names, n=2, cutoff=0.6)
-    full = [f"{prefix}.{name}" if prefix else name for name in near]
-    hint = f" Did you mean {' or '.join(full)}?" if full else ""
-    return f"{path} is not known to {owner}.{hint} Allowed: {', '.join(names)}"
+def _reference_message(error: OmegaConfBaseException, cfg: DictConfig) -> str:
+    """Return what OmegaConf says about a value or a reference, without its own class names."""
+    text = str(error).splitlines()[0]
+    found = re.search(r"trying to access (\S+): node `(\S+)` is not a container", text)
+    if found:
+        return f"it refers to {found[1]}, but {found[2]} holds nothing: set one or the other"
+    text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
+    given = value_at(str(error.full_key), OmegaConf.to_container(cfg, resolve=False))
+    return f"{text} (needed by {given})" if isinstance(given, str) else text
 
 
-def _root_problems(root: Mapping[str, Any]) -> Iterator[str]:
+def _root_problems(root: Mapping[str, Any]) -> Iterator[Problem]:
     for key, annotation in ROOT_TYPES.items():
-        if key not in root:
+        if key not in root and key in _OPTIONAL:
             continue
-        value = root[key]
+        if key not in root:
+            yield Problem(key, f"{key} has no value: pass +{key}=...")
+            continue
+        value, (least, most) = root[key], ROOT_RANGES.get(key, (None, None))
+        given = f"{key}={value!r} is not allowed: give"
         if not fits(value, annotation):
-            yield f"{key}={value!r} is not allowed: give {describe(annotation)}"
-        elif key in ROOT_MINIMA and value < ROOT_MINIMA[key]:
-            yield f"{key}={value!r} is not allowed: give an integer of at least {ROOT_MINIMA[key]}"
+            yield Problem(key, f"{given} {describe(annotation)}")
+        elif least is not None and value < least:
+            yield Problem(key, f"{given} an integer of at least {least}")
+        elif most is not None and value > most:
+            yield Problem(key, f"{given} an integer of at most {most}")
+        elif unusual := unusual_number(value):
+            yield Problem(key, f"{given} {unusual}")
+    path = root.get("ckpt_path")
+    is_path = isinstance(path, str) and "://" not in path and path not in _FOUND_BY_LIGHTNING
+    if is_path and not Path(str(path)).is_file():
+        yield Problem("ckpt_path", f"ckpt_path={path} is no file: give a checkpoint of a run")
 
 
-def _group_problems(root: Mapping[str, Any]) -> Iterator[str]:
-    for name in OBJECTS:
+def _unread_problems(root: Mapping[str, Any], raw: str) -> Iterator[Problem]:
+    """Find root keys that nobody reads: a misspelt `pruning` would train dense."""
+    folder = config_folder()
+    shipped = OmegaConf.load(folder / "train.yaml")
+    groups = {path.name for path in folder.iterdir() if any(path.glob("*.yaml"))}
+    known = {*map(str, shipped), *groups, *ROOT_TYPES, *OBJECTS, *MAPPINGS} - {"defaults", "hydra"}
+    for key, value in root.items():
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        read = key in known or re.search(rf"[{{,]{re.escape(key)}[}},.]", raw)
+        if not read and (near or _holds_objects(value)):
+            yield Problem(key, unknown_key(key, "the root of the configuration", known))
+
+
+def _holds_objects(value: Any) -> bool:
+    nodes = [value, *value.values()] if isinstance(value, dict) else []
+    return any(isinstance(node, dict) and "_target_" in node for node in nodes)
+
+
+def _group_problems(root: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, kind in OBJECTS.items():
         node = root.get(name)
-        if not (isinstance(node, dict) and "_target_" in node):
-            yield f"{name}={node!r} is not an object: choose an option of the group '{name}'"
-    for name in MAPPINGS:
+        if isinstance(node, dict) and "_target_" in node:
+            yield from _kind_problems(node, name, kind)
+        else:
+            given = f"{name}={node!r} is not an object"
+            given = f"{name} has no _target_" if isinstance(node, dict) else given
+            yield Problem(name, f"{given}: choose an option of the group '{name}'")
+    for name, kind in MAPPINGS.items():
         group = root.get(name)
         if group is None:
+            if name not in root and name != "pruning":
+                yield Problem(name, f"{name} is missing: choose an option, such as {name}=none")
             continue
         if not isinstance(group, dict):
-            yield f"{name}={group!r} is not a set of objects: choose an option of '{name}'"
+            text = f"{name}={group!r} is not a set of objects: choose an option of '{name}'"
+            yield Problem(name, text)
             continue
+        known: list[tuple[str, Any]] = []
         for key, node in group.items():
-            if node is not None and not (isinstance(node, dict) and "_target_" in node):
-                yield f"{name}.{key} has no _target_: name a class, or set {name}.{key}=null"
+            path = f"{name}.{key}"
+            same = next((other for other, content in known if content == node), None)
+            if same is not None and isinstance(node, dict):
+                yield Problem(path, f"{same} and {path} are the same: set one to null")
+            known.append((path, node))
+            if isinstance(node, dict) and "_target_" in node:
+                yield from _kind_problems(node, path, kind)
+            elif node is not None:
+                text = f"{path} has no _target_: name a class, or set {path}=null"
+                yield Problem(path, text)
+    first, second = (root.get(name) for name in ("pruning", "callbacks"))
+    if isinstance(first, dict) and isinstance(second, dict):
+        for key in first.keys() & second.keys():
+            text = f"pruning.{key} and callbacks.{key} have one name: rename one of them"
+            yield Problem(f"pruning.{key}", text)
 
 
-def _node_problems(node: Any, path: str) -> Iterator[str]:
-    if isinstance(node, list):
-        for index, item in enumerate(node):
-            yield from _node_problems(item, f"{path}[{index}]")
-    if not isinstance(node, dict):
+def _kind_problems(node: Mapping[str, Any], path: str, kind: type) -> Iterator[Problem]:
+    """Find classes of another kind; what a function returns is seen when it is built."""
+    target, problem = target_of(node, path)
+    if problem is None and inspect.isclass(target) and not issubclass(target, kind):
+        text = f"{path}._target_={node['_target_']!r} is no {kind.__name__}: name one that is"
+        yield Problem(f"{path}._target_", text)
+
+
+def _trainer_problems(root: Mapping[str, Any]) -> Iterator[Problem]:
+    trainer = root.get("trainer")
+    if not (isinstance(trainer, dict) and trainer.get("_target_") == "lightning.pytorch.Trainer"):
         return
-    if "_target_" in node:
-        yield from _call_problems(node, path)
-    for key, child in node.items():
-        yield from _node_problems(child, f"{path}.{key}" if path else str(key))
-
-
-def _call_problems(node: Mapping[str, Any], path: str) -> Iterator[str]:
-    try:
-        target = hydra.utils.get_object(node["_target_"])
-    except (InstantiationException, ImportError, ValueError) as error:
-        yield f"{path}._target_={node['_target_']!r} cannot be imported: {_last_line(error)}"
-        return
-    try:
-        parameters = inspect.signature(target).parameters
-    except ValueError:  # some of Python's built-in types keep their signature to themselves
-        return
-    name = node["_target_"].rpartition(".")[2]
-    yield from _value_problems(node, path, name, parameters, type_hints(target))
-    if not node.get("_partial_", False):
-        for key, parameter in parameters.items():
-            if _is_required(parameter) and key not in node:
-                yield f"{path}.{key} has no value: {name} needs it, pass +{path}.{key}=..."
-
-
-def _value_problems(
-    node: Mapping[str, Any],
-    path: str,
-    name: str,
-    parameters: Mapping[str, inspect.Parameter],
-    hints: Mapping[str, Any],
-) -> Iterator[str]:
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key, value in node.items():
-        if key in _HYDRA_KEYS:
-            continue
-        if key not in parameters:
-            if not takes_any:
-                allowed = [p.name for p in parameters.values() if p.kind is not p.VAR_POSITIONAL]
-                yield unknown_key(f"{path}.{key}", name, allowed)
-        elif key in hints and not fits(value, hints[key]):
-            yield f"{path}.{key}={value!r} is not allowed: give {describe(hints[key])}"
-
-
-def _is_required(parameter: inspect.Parameter) -> bool:
-    variable = (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    return parameter.default is parameter.empty and parameter.kind not in variable
-
-
-def type_hints(target: Any) -> dict[str, Any]:
-    """Return the annotations of a class's constructor or of a function.
-
-    Names that a foreign library imports for type checkers only cannot be resolved; such a target
-    has no hints, and its constructor is left to judge the values.
-    """
-    function = target.__init__ if inspect.isclass(target) else target
-    try:
-        return typing.get_type_hints(function)
-    except NameError:
-        return {}
-
-
-def _last_line(error: BaseException) -> str:
-    return [line for line in str(error).splitlines() if line.strip()][-1].strip()
+    if "max_epochs" not in trainer:
+        text = "trainer.max_epochs is missing: pass ++trainer.max_epochs=null, or a number"
+        yield Problem("trainer.max_epochs", text)
+    for key in _TRAINS_NOTHING:
+        value = trainer.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
+            what = "tests" if key == "limit_test_batches" else "trains"
+            text = f"trainer.{key}={value} {what} nothing: leave it null, or give at least 1"
+            yield Problem(f"trainer.{key}", text)
+    devices = trainer.get("devices")
+    if isinstance(devices, int) and devices > _MOST_DEVICES:
+        text = f"trainer.devices={devices} is not allowed: give at most {_MOST_DEVICES}"
+        yield Problem("trainer.devices", text)

@@ -7,9 +7,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_prune.cli.check import unknown_key
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.unknown_key import unknown_key
 
 _OVERRIDE = re.compile(r"^(?:\+\+?|~)?(?P<key>[^=@]+)(?:@[^=]*)?=")
 

@@ -1,6 +1,7 @@
 """Log metrics to one CSV file that survives a resume."""
 
 import csv
+import shutil
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +17,10 @@ class AppendingCsvLogger(Logger):
     """Append metrics to `metrics.csv` and keep hyper-parameters in `hparams.yaml`.
 
     Lightning's own CSVLogger deletes the rows of earlier runs when it opens a folder, so a
-    resumed run loses its history. Here rows are appended and written at once; a step that was
-    repeated after a resume appears twice, the later row counts.
+    resumed run loses its history. Here rows are appended and written at once. With ``ExactResume``
+    among the callbacks a resumed run takes back the rows that were written after its checkpoint
+    (they are kept in `metrics.before_resume.csv`) and writes them again; without it a step that is
+    repeated appears twice, the later row counts.
 
     Args:
         save_dir: folder of both files; created with the first row.
@@ -37,7 +40,10 @@ class AppendingCsvLogger(Logger):
         super().__init__()
         self._folder = Path(save_dir)
         self.metrics_file = self._folder / "metrics.csv"
-        self._columns = self._read()[0]
+        self._columns, rows = self._read()
+        self._rows = len(rows)
+        if self.metrics_file.is_file() and not self.metrics_file.read_bytes().endswith(b"\n"):
+            self._write(rows[:-1])  # a kill cut the last one short
 
     @property
     def name(self) -> str:
@@ -74,6 +80,26 @@ class AppendingCsvLogger(Logger):
             self._rewrite(new)
         with self.metrics_file.open("a", newline="") as file:
             csv.DictWriter(file, self._columns, lineterminator="\n").writerow(row)
+        self._rows += 1
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the number of rows written so far, for a checkpoint."""
+        return {"rows": self._rows}
+
+    def load_state_dict(self, state: dict[str, int]) -> bool:
+        """Take back the rows that were written after a checkpoint.
+
+        Returns:
+            Whether the file is that of the checkpoint: another one with fewer rows stays as it is.
+        """
+        self._columns, rows = self._read()
+        if len(rows) < state["rows"]:
+            return False
+        if len(rows) > state["rows"]:
+            kept = self.metrics_file.with_name("metrics.before_resume.csv")
+            shutil.copyfile(self.metrics_file, kept)
+            self._write(rows[: state["rows"]])
+        return True
 
     @rank_zero_only
     def log_hyperparams(
@@ -97,6 +123,9 @@ class AppendingCsvLogger(Logger):
     def _rewrite(self, new: list[str]) -> None:
         rows = self._read()[1]
         self._columns = ["step", *sorted({*self._columns, *new} - {"step"})]
+        self._write(rows)
+
+    def _write(self, rows: list[dict[str, str]]) -> None:
         # Written beside and renamed, so that an interruption leaves the old file whole.
         draft = self.metrics_file.with_suffix(".csv.part")
         with draft.open("w", newline="") as file:
@@ -104,6 +133,7 @@ class AppendingCsvLogger(Logger):
             writer.writeheader()
             writer.writerows(rows)
         draft.replace(self.metrics_file)
+        self._rows = len(rows)
 
 
 def _plain(value: Any) -> Any:

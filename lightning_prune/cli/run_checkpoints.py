@@ -1,14 +1,14 @@
 """The checkpoints of a run, one per epoch."""
 
-import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.surgery.architecture import RECORD
 
 
@@ -36,7 +36,7 @@ class RunCheckpoint:
         Raises:
             ValueError: the file cannot be read, or holds NaN or infinity.
         """
-        state: dict[str, Tensor] = _read(self.path, "cpu")["state_dict"]
+        state = _tensors(_read(self.path, "cpu"))
         for name, value in state.items():
             if value.is_floating_point() and not value.isfinite().all():
                 raise ValueError(f"{name} holds NaN or infinity: the training diverged")
@@ -72,7 +72,7 @@ def run_checkpoints(files: Iterable[Path]) -> tuple[list[RunCheckpoint], dict[st
         if _is_masked(content):
             skipped[path.name] = "some of its channels are masked: the pruning phase had begun"
             continue
-        state = content["state_dict"]
+        state = _tensors(content)
         shapes = {name: tuple(v.shape) for name, v in state.items() if name != RECORD}
         found.append(RunCheckpoint(path, content["epoch"], content["global_step"], shapes))
     first = min(found, key=lambda one: (one.epoch, one.step), default=None)
@@ -106,14 +106,17 @@ def _is_masked(content: Mapping[str, Any]) -> bool:
     )
 
 
+def _tensors(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {k: v for k, v in content["state_dict"].items() if isinstance(v, Tensor)}
+
+
 def _read(path: Path, device: str) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError("damaged, or it holds pickled objects beside tensors") from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        first = str(error).split(".")[0].splitlines()
-        raise ValueError(f"damaged ({first[0] if first else type(error).__name__})") from error
+        content = read_checkpoint(path, device)
+    except CheckpointError as error:
+        raise ValueError(error.reason) from error
+    except FileNotFoundError as error:
+        raise ValueError("no regular file") from error
     keys = {"state_dict": dict, "epoch": int, "global_step": int}
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), kind) for key, kind in keys.items()

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import os
+import socket
+import sys
 import uuid
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +17,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.read_json import read_json
 from lightning_prune.cli.run_result import RESULT
+from lightning_prune.cli.run_start import set_aside
+from lightning_prune.cli.sweep_state import SweepState, find_sweep, plain_words
 from lightning_prune.data.checks import DataError
 from lightning_prune.report.files import write_json
 from lightning_prune.report.sweep_table import print_sweep, sweep_rows, write_sweep
@@ -31,6 +37,10 @@ class SweepCallback(Callback):
     the sweep's folder. Hydra ends a sweep at the first job that raised, without a word about the
     others; here a job that fails is logged, the others run, and the exit code tells: 2 where
     configurations were refused and nothing else went wrong, else 1. Single runs are left alone.
+
+    A sweep that was killed is taken up by its own command: jobs with a result are not run again,
+    jobs that were killed go on from their last checkpoint, jobs that failed and the others start.
+    The same holds for a job whose launcher starts it again, as submitit does.
     """
 
     _open: ClassVar["SweepCallback | None"] = None
@@ -40,17 +50,38 @@ class SweepCallback(Callback):
         self._folder = Path()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Give the sweep a name, by which its jobs are told from older ones in its folder."""
-        self._sweep = uuid.uuid4().hex
+        """Take up the sweep of the same command that was killed, or give a new one its name.
+
+        By its name its jobs are told from older ones in its folder.
+
+        Raises:
+            SystemExit: a process of that sweep still runs, and its folder was asked for.
+        """
+        try:
+            found = find_sweep(config)
+        except ConfigError as error:  # Hydra would make a warning of it
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from error
+        self._sweep = uuid.uuid4().hex if found is None else found.sweep
         self._folder = Path(config.hydra.sweep.dir).absolute()
+        SweepState.of(config, self._sweep).write(self._folder)
         SweepCallback._open = self
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note that the job has begun: one that is killed leaves no more than this."""
-        if config.hydra.mode == RunMode.MULTIRUN:
-            (_output_folder(config) / RESULT).unlink(missing_ok=True)
-            reason = "its process ended without a result; its folder may hold a log"
-            self._write(config, "unfinished", reason)
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        folder = _output_folder(config)
+        old = read_json(Path(config.hydra.runtime.output_dir, JOB))
+        known = old is not None and self._is_same(old, config)
+        if known and old is not None and old["status"] == "ok" and old["result"] is not None:
+            return  # the task finds it there, and does nothing
+        goes_on = known and old is not None and old["status"] == "unfinished"
+        if not goes_on and old is not None:
+            set_aside(folder)
+        (folder / RESULT).unlink(missing_ok=True)
+        reason = "its process ended without a result; its folder may hold a log"
+        self._write(config, "unfinished", reason, goes_on=goes_on)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Note how the job ended, and keep a failure from ending the sweep."""
@@ -76,6 +107,8 @@ class SweepCallback(Callback):
             SystemExit: a job failed.
         """
         jobs = self._finish()
+        finished = bool(jobs) and all(job["status"] == "ok" for job in jobs)
+        SweepState.of(config, self._sweep, finished).write(self._folder)
         failed = [job for job in jobs if job["status"] != "ok"]
         if failed:
             raise SystemExit(2 if all(job["refused"] for job in failed) else 1)
@@ -86,8 +119,18 @@ class SweepCallback(Callback):
         if cls._open is not None:
             cls._open._finish()
 
+    def _is_same(self, job: dict[str, Any], config: DictConfig) -> bool:
+        """Tell whether a `job.json` is of this job of this sweep: YAML files may have changed."""
+        now = plain_words(config.hydra.overrides.task)
+        return bool(job["sweep"] == self._sweep and plain_words(job["overrides"]) == now)
+
     def _write(
-        self, config: DictConfig, status: str, reason: str | None, refused: bool = False
+        self,
+        config: DictConfig,
+        status: str,
+        reason: str | None,
+        refused: bool = False,
+        goes_on: bool = False,
     ) -> None:
         result = _output_folder(config) / RESULT
         content = {
@@ -97,6 +140,9 @@ class SweepCallback(Callback):
             "status": status,
             "reason": reason,
             "refused": refused,
+            "goes_on": goes_on,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
             "result": json.loads(result.read_text()) if result.is_file() else None,
         }
         write_json(Path(config.hydra.runtime.output_dir, JOB), content)

@@ -1,6 +1,8 @@
 """Train, prune and test a model from a Hydra configuration."""
 
+import math
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,8 +14,10 @@ import lightning as L
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_prune.callbacks.pruning_report import PruningReport
@@ -22,25 +26,43 @@ from lightning_prune.cli.check import check_config
 from lightning_prune.cli.composition import check_overrides, composition_message
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
-from lightning_prune.cli.run_result import write_result
-from lightning_prune.cli.sweep_callback import SweepCallback
+from lightning_prune.cli.read_json import read_json
+from lightning_prune.cli.resume import NEVER, finished_result, resume_arguments, resume_command
+from lightning_prune.cli.run_result import RESULT, write_result
+from lightning_prune.cli.run_start import RunStart, find_start, say_changes, take_up
+from lightning_prune.cli.sweep_callback import JOB, SweepCallback
+from lightning_prune.cli.training_end import TrainingEnd
+from lightning_prune.cli.wandb_id import keep_wandb_id
 from lightning_prune.data.checks import DataError
+from lightning_prune.report.files import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 and one message where the configuration is wrong.
 
+    A run that a signal asked to end exits with 128 + the signal's number.
+
     Args:
         argv: the arguments behind the program's name; None takes those of the process.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
-    sys.argv = [sys.argv[0], *arguments]
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra would print a shortened traceback and exit by itself; with this it hands errors on.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     command = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
     try:
+        done = finished_result(arguments)
+        if done is not None:
+            _say_finished(done)
+            return
+        arguments = resume_arguments(arguments)
+        sys.argv = [sys.argv[0], *arguments]
         command(_task)()
+    except SystemExit as end:
+        # Lightning ends with 1 after a second Ctrl-C.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            sys.exit(128 + signal.SIGINT)
+        raise
     except (ConfigError, DataError, HydraException) as error:
         if full:
             raise
@@ -54,12 +76,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         SweepCallback.close()
 
 
-def run(cfg: DictConfig) -> float | None:
+def run(cfg: DictConfig, goes_on: bool = False) -> float | None:
     """Carry out one configuration: check, seed, build, train or test.
 
     Args:
         cfg: the composed configuration, see conf/train.yaml. Values that depend on data or model
             (number of classes, epochs) are filled in.
+        goes_on: whether it is an interrupted run of the same folder, as with `resume=FOLDER`: it
+            is continued from its newest intact checkpoint.
 
     Returns:
         The last value of the monitored metric, which a multirun compares; None where the run did
@@ -74,20 +98,28 @@ def run(cfg: DictConfig) -> float | None:
     fill_from_data(cfg, data)
     if cfg.task == "test":
         return _test(cfg, data)
+    start = find_start(Path(cfg.output_dir)) if goes_on or _names_folder(cfg) else None
+    _forget_result(cfg.output_dir)
+    if start is not None:
+        take_up(cfg, start, keep_epochs=not _was_given("dense_epochs"))
     model = build(cfg.model, "model")
     plan_epochs(cfg, pretrained=getattr(model, "pretrained", False))
+    keep_wandb_id(cfg)
     callbacks = build_all(cfg.get("pruning"), "pruning") | build_all(cfg.callbacks, "callbacks")
     loggers = list(build_all(cfg.logger, "logger").values())
-    trainer = build(cfg.trainer, "trainer", callbacks=_usable(callbacks, loggers), logger=loggers)
+    end = TrainingEnd()
+    used = [*_usable(callbacks, loggers), end]
+    trainer = build(cfg.trainer, "trainer", callbacks=used, logger=loggers)
+    if start is not None:
+        say_changes(cfg, start)
     save_config(cfg)
 
-    starts_trained = cfg.model.get("weights") is not None and cfg.ckpt_path is None
-    dense = _evaluate(cfg, model, data, "the weights as they came") if starts_trained else None
+    dense = _dense_metrics(cfg, model, data, start)
     _fit(trainer, model, data, cfg.ckpt_path)
     if trainer.global_step == 0:  # a dry run: nothing was trained, so there is nothing to test
         return None
-    logged = trainer.callback_metrics.get(cfg.monitor)
-    value = None if logged is None else float(logged)
+    end.complete(trainer, model)
+    value = end.metrics.get(cfg.monitor)
     pruned = dict(trainer.test(model, datamodule=data, verbose=False)[0])
     content = _finish(cfg, callbacks, data, model, dense, pruned)
     write_result(cfg.output_dir, cfg.monitor, value, pruned, content)
@@ -147,7 +179,24 @@ def _task(cfg: DictConfig) -> float | None:
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated")
     groups = GlobalHydra.instance().config_loader().list_groups("")
     check_overrides(_overrides(), groups)
-    return run(cfg)
+    try:
+        return _run_job(cfg) if HydraConfig.get().mode == RunMode.MULTIRUN else run(cfg)
+    except SIGTERMException as end:
+        # Within a test Lightning gives no code, and a process that was stopped would end with 0.
+        end.code = end.code or 128 + signal.SIGTERM
+        end.args = (end.code,)
+        _say_how_to_go_on()
+        raise
+
+
+def _run_job(cfg: DictConfig) -> float | None:
+    """Run a job of a sweep as far as its folder says that it has to be run."""
+    job = read_json(Path(HydraConfig.get().runtime.output_dir, JOB)) or {}
+    if job.get("status") == "ok":
+        _say(f"job {job['job']} is finished: it is not run again")
+        value: float | None = job["result"]["value"]
+        return value
+    return run(cfg, goes_on=bool(job.get("goes_on")))
 
 
 def _fit(trainer: L.Trainer, model: L.LightningModule, data: Any, ckpt_path: str | None) -> None:
@@ -211,6 +260,51 @@ def _finish(
         report.print()
     _say(f"everything of this run lies in {cfg.output_dir}")
     return reports[0].content if reports else None
+
+
+def _dense_metrics(
+    cfg: DictConfig, model: L.LightningModule, data: Any, start: RunStart | None
+) -> dict[str, float] | None:
+    """Test the weights that a run starts from, once in its life."""
+    kept = Path(cfg.output_dir, "weights_metrics.json")
+    if start is not None:
+        return read_json(kept)
+    if cfg.model.get("weights") is None or cfg.ckpt_path is not None:
+        return None
+    metrics = _evaluate(cfg, model, data, "the weights as they came")
+    _write_metrics(kept, metrics)
+    return metrics
+
+
+@rank_zero_only
+def _write_metrics(path: Path, metrics: Mapping[str, float]) -> None:
+    if all(math.isfinite(value) for value in metrics.values()):
+        write_json(path, metrics)
+
+
+@rank_zero_only
+def _forget_result(folder: str) -> None:
+    # Else a run that is killed would be taken for finished.
+    Path(folder, RESULT).unlink(missing_ok=True)
+
+
+def _names_folder(cfg: DictConfig) -> bool:
+    return cfg.get("resume") not in (None, NEVER)
+
+
+def _say_how_to_go_on() -> None:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        _say("the same command goes on with this sweep")
+    else:
+        _say(f"go on with: {resume_command(Path(HydraConfig.get().runtime.output_dir))}")
+
+
+@rank_zero_only
+def _say_finished(result: Mapping[str, Any]) -> None:
+    value = "" if result["value"] is None else f"{result['monitor']} {result['value']:.4f}  "
+    metrics = "  ".join(f"{key} {number:.4f}" for key, number in sorted(result["metrics"].items()))
+    print(f"this run is finished: {value}{metrics}")
+    print("to train it on, give overrides beside resume, such as trainer.max_epochs=48", flush=True)
 
 
 def _usable(callbacks: Mapping[str, Callback], loggers: Sequence[Any]) -> list[Callback]:

@@ -63,6 +63,12 @@ class DetectionDataModule(L.LightningDataModule):
             ("close_mosaic", close_mosaic),
         ]:
             _check_at_least(name, value, 0)
+        for name, value, most in [
+            ("image_size", image_size, 16384),
+            ("num_workers", num_workers, 512),
+        ]:
+            if value > most:
+                raise ValueError(f"{name}={value} is too large: pass at most {most}")
         if image_size % 32:
             raise ValueError(
                 f"image_size={image_size} is not a multiple of 32, the largest stride of the "

@@ -42,13 +42,14 @@ class ResumableLoader(DataLoader[Batch]):
         super().__init__(dataset, sampler=sampler, **options)
         self.progress = progress
         self._handed_out = 0
+        self._first = 0
         self._open_epoch: int | None = None
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Hand out the rest of the epoch the sampler stands in."""
         if isinstance(self.sampler, PermutationSampler):
             self._open_epoch = self.sampler.epoch
-            self._handed_out = self.sampler.start // self._batch_size
+            self._handed_out = self._first = self.sampler.start // self._batch_size
         return self._count(super().__iter__())
 
     def _count(self, batches: Iterator[Batch]) -> Iterator[Batch]:
@@ -72,6 +73,9 @@ class ResumableLoader(DataLoader[Batch]):
         counted = self.progress() if self.progress is not None else None
         completed = self._handed_out if counted is None else counted
         if completed < 0 or completed >= len(self):
+            if counted is not None and self._handed_out == self._first:
+                # A resumed run opens an epoch before the count of the one before is cleared.
+                return sampler.epoch, self._first
             return sampler.epoch + 1, 0
         return sampler.epoch, completed
 

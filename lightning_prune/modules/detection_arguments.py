@@ -60,9 +60,9 @@ _RANGES: dict[str, tuple[float, float, bool, str]] = {
     "confidence": (0, 1, False, "a probability in [0, 1)"),
     "nms_iou": (0, 1, True, "an IoU in [0, 1]"),
     "object_confidence": (0, 1, False, "a probability in [0, 1)"),
-    "num_classes": (1, math.inf, False, "an integer of at least 1"),
-    "max_detections": (1, math.inf, False, "an integer of at least 1"),
-    "image_size": (LARGEST_STRIDE, math.inf, False, f"a multiple of {LARGEST_STRIDE}"),
+    "num_classes": (1, 100_000, True, "an integer from 1 to 100000"),
+    "max_detections": (1, 10**9, True, "an integer from 1 to 1000000000"),
+    "image_size": (LARGEST_STRIDE, 16384, True, f"a multiple of {LARGEST_STRIDE} up to 16384"),
 }
 _INTEGERS = ("num_classes", "max_detections", "image_size", "schedule_epochs")
 _CHOICES = {

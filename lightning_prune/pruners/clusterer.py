@@ -1,5 +1,6 @@
 """How channels are clustered by what they separate: the settings of steps 2 to 6."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
@@ -52,7 +53,7 @@ class ChannelClusterer:
         for key, names in allowed.items():
             if getattr(self, key) not in names:
                 raise ValueError(f"{key}={getattr(self, key)!r}: allowed are {', '.join(names)}")
-        if self.perplexity <= 0:
+        if not 0 < self.perplexity < math.inf:
             raise ValueError(
                 f"perplexity={self.perplexity}: pass a positive number, for example 10"
             )

@@ -12,6 +12,7 @@ from lightning_prune.functional.moments import ClassMoments
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
+from lightning_prune.pruners.non_finite_importance import check_finite
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,14 @@ class Criterion(ABC):
         """Return one importance per channel of the group, (C,), larger = keep."""
 
     def choose(self, evidence: Evidence, width: int) -> Tensor:
-        """Return the ``width`` channels that stay, sorted; the most important, first on ties."""
-        order = torch.argsort(self.importance(evidence).double(), descending=True, stable=True)
+        """Return the ``width`` channels that stay, sorted; the most important, first on ties.
+
+        Raises:
+            NonFiniteImportanceError: an importance is NaN or infinite.
+        """
+        values = self.importance(evidence).double()
+        check_finite(values, f"the importance by {type(self).__name__}", evidence.group.name)
+        order = torch.argsort(values, descending=True, stable=True)
         return order[:width].sort()[0].cpu()
 
     def comparable(
@@ -76,7 +83,8 @@ class Criterion(ABC):
             Group name -> (C,) float64, larger = keep; what a masked channel gets has no meaning.
 
         Raises:
-            ValueError: an importance is not a finite number for each channel.
+            NonFiniteImportanceError: an importance is NaN or infinite.
+            ValueError: there is not one importance for each channel.
         """
         found = {}
         for name in names:
@@ -89,11 +97,12 @@ class Criterion(ABC):
     def _finite(self, model: nn.Module, group: Group, held: PruningPlan) -> Tensor:
         values = self.importance(Evidence(model, group)).detach().double().cpu()
         alive = held.keep.get(group.name, torch.arange(group.channels))
-        if values.shape != (group.channels,) or not bool(values[alive].isfinite().all()):
+        if values.shape != (group.channels,):
             raise ValueError(
-                f"{type(self).__name__} gave group {group.name!r} no finite importance for each "
-                f"of its {group.channels} channels: has the model diverged?"
+                f"{type(self).__name__} gave group {group.name!r} importances of shape "
+                f"{tuple(values.shape)}: return one for each of its {group.channels} channels"
             )
+        check_finite(values[alive], f"the importance by {type(self).__name__}", group.name)
         return values
 
     def start(self) -> None:  # noqa: B027 - a hook, not abstract

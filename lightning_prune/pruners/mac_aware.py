@@ -1,5 +1,6 @@
 """The MAC-aware criterion: of equally important channels those that cost fewer MACs stay."""
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ class MacAware(Criterion):
             raise ValueError(f"aggregation={aggregation!r}: allowed are sum, mul")
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha={alpha} is outside [0, 1]: pass the weight of the importance")
-        if beta <= 0:
+        if not 0 < beta < math.inf:
             raise ValueError(f"beta={beta}: pass a number above 0, the root of the MACs' ratio")
         self.criterion = criterion or GroupNorm()
         self.aggregation: Aggregation = aggregation

@@ -115,6 +115,20 @@ class RatioSelection:
                 "mac_target or max_pruning_ratio, lower round_to, or select more layers"
             )
 
+    def why_nothing(self) -> str | None:
+        """Say why no block of channels of any group can be removed, or None."""
+        limits = self.max_pruning_ratio, self.round_to
+        widths = [self.groups[name].channels for name in self.names]
+        if not widths:
+            return "`layers` selects no layer"
+        if any(len(rungs(channels, *limits)) > 1 for channels in widths):
+            return None
+        return (
+            f"none of the {len(widths)} layers ({max(widths)} channels at most) has a "
+            f"narrower width with round_to={self.round_to} and "
+            f"max_pruning_ratio={self.max_pruning_ratio}"
+        )
+
     def select(
         self,
         model: nn.Module,
@@ -132,6 +146,9 @@ class RatioSelection:
             ratio: Fraction of the channels that is gone after this step, in [0, 1].
             mac_target: Fraction of the dense MACs that remains at the end; None: the ratio decides.
             held: What is removed already and stays removed.
+
+        Raises:
+            NonFiniteImportanceError: an importance is NaN or infinite.
         """
         held = PruningPlan() if held is None else held
         path = self._path(model, held)

@@ -13,6 +13,7 @@ from lightning_prune.pruners.group_scores import (
     norm_members,
     weight_norm,
 )
+from lightning_prune.pruners.non_finite_importance import check_finite
 
 Weight = Literal["l1", "l2", "activation", "bn_scale"]
 
@@ -52,6 +53,7 @@ class Separability(Criterion):
         if evidence.clustering is None:
             return super().choose(evidence, width)
         weights = self.importance(evidence)
+        check_finite(weights, f"the weight {self.weight!r}", evidence.group.name)
         return choose_channels(evidence.clustering, weights, width).keep
 
     def check(self, model: nn.Module, group: Group) -> None:

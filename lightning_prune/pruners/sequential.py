@@ -16,6 +16,7 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion, Evidence
+from lightning_prune.pruners.non_finite_importance import check_finite
 
 _NO_OBJECT = "no object was matched"
 _ONE_CLASS = "objects of one class only were matched, so there is nothing to tell apart"
@@ -90,6 +91,13 @@ class SequentialSelection:
                 "raise mac_target, lower keep_range or select more layers"
             )
 
+    def why_nothing(self) -> str | None:
+        """Say why no group can be pruned, or None."""
+        reasons = [self.why_left(self.groups[name]) for name in self.names]
+        if not reasons:
+            return "`layers` selects no layer"
+        return None if None in reasons else f"of each selected layer, such as: {reasons[0]}"
+
     def why_left(self, group: Group) -> str | None:
         """Say why a group is left alone, or None."""
         if not is_selectable(group.channels):
@@ -108,8 +116,16 @@ class SequentialSelection:
         return {layer: moments for layer, moments in found.items() if moments is not None}
 
     def cluster(self, group: Group, seen: ObjectActivations) -> ChannelClustering | None:
-        """Cluster a group's channels; None where no object was matched or two classes lack."""
+        """Cluster a group's channels; None where no object was matched or two classes lack.
+
+        Raises:
+            NonFiniteImportanceError: an activation at the objects was NaN or infinite.
+        """
         moments = self._moments(group, seen)
+        for layer, found in moments.items():
+            # A sum over objects: one activation that is not finite spoils its channel's moments.
+            values = torch.cat([found.mean, found.variance], dim=1)
+            check_finite(values, f"the activation of layer {layer!r}", group.name)
         if not moments or all(int((m.count > 0).sum()) < 2 for m in moments.values()):
             return None
         return self.clusterer.cluster(group, moments)
@@ -152,6 +168,9 @@ class SequentialSelection:
 
         Returns:
             The decision, and the clustering that it rests on.
+
+        Raises:
+            NonFiniteImportanceError: activations or importances are NaN or infinite.
         """
         group = self.groups[name]
         left = self.why_left(group)

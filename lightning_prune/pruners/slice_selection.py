@@ -12,6 +12,7 @@ from lightning_prune.functional.slices import (
     slice_norms,
     smallest_slices,
 )
+from lightning_prune.pruners.non_finite_importance import check_finite
 from lightning_prune.pruners.slice_layers import SliceLayer, living_filters
 
 
@@ -77,6 +78,9 @@ class SliceSelection:
                 channels were masked since, slices are made of other filters, and what is no longer
                 chosen is let go.
             living: What masked channels leave of the weights, from ``living_weights``.
+
+        Raises:
+            NonFiniteImportanceError: the norm of a slice is NaN or infinite.
         """
         held, living = held or {}, living or {}
         masks, indivisible = {}, []
@@ -95,14 +99,16 @@ class SliceSelection:
             if name in living:
                 alive = layer.filters(living[name].to(filters.device))
             mask = old.clone()
-            mask[every] = self._keep(filters[every], ratio, old[every], alive[every])
+            mask[every] = self._keep(name, filters[every], ratio, old[every], alive[every])
             masks[name] = layer.back(mask).contiguous().cpu()
         return SliceStep(masks, tuple(indivisible))
 
-    def _keep(self, filters: Tensor, ratio: float, old: Tensor, alive: Tensor) -> Tensor:
+    def _keep(self, name: str, filters: Tensor, ratio: float, old: Tensor, alive: Tensor) -> Tensor:
         size = self.block_size
+        norms = slice_norms(filters, size, self.norm)
+        check_finite(norms.flatten(), f"the L{self.norm} norm", name, "slices")
         keep = smallest_slices(
-            slice_norms(filters, size, self.norm),
+            norms,
             ratio,
             self.protect_first,
             counted=as_slices(alive, size).any(0),

@@ -78,6 +78,25 @@ def slice_table(shares: Mapping[str, float]) -> Table:
     return table
 
 
+def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the table of checkpoints: which model each of them holds, and why it was written."""
+    table = Table(title="Checkpoints", title_justify="left", header_style="bold")
+    table.add_column("file", overflow="fold")
+    table.add_column("holds")
+    table.add_column("epoch", justify="right")
+    table.add_column("metric", justify="right")
+    table.add_column("why")
+    for row in rows:
+        table.add_row(
+            row["file"],
+            row["holds"] or "-",
+            "-" if row["epoch"] is None else str(row["epoch"]),
+            "-" if row["metric"] is None else f"{row['metric']:.4f}",
+            row["why"],
+        )
+    return table
+
+
 def print_report(content: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the tables; on a terminal with colour, elsewhere as plain text."""
     # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
@@ -90,3 +109,5 @@ def print_report(content: Mapping[str, Any], console: Console | None = None) -> 
         console.print(slice_table(content["slices"]))
         console.print("Slices bring no speed on general hardware: size and MACs stay.")
     console.print(summary_table(content["dense"], content["pruned"]))
+    if content.get("checkpoints"):
+        console.print(checkpoint_table(content["checkpoints"]))

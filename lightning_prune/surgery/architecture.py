@@ -14,8 +14,10 @@ RECORD = "architecture_record"
 """Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut."""
 
 _ORIGIN = "_lightning_prune_origin"
-_ATTRIBUTES = ("groups", "num_groups", "eps", "num_heads")
+_COUNTS = ("groups", "num_groups", "num_heads")
+_ATTRIBUTES = (*_COUNTS, "eps")
 _LARGEST_RECORD = 1 << 24
+_LARGEST_EPS = 1e6
 
 
 def _shapes(module: nn.Module) -> dict[str, list[int]]:
@@ -105,16 +107,33 @@ def read_record(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, An
             raise ValueError("not a 1-D uint8 tensor")
         if raw.numel() > _LARGEST_RECORD:
             raise ValueError(f"{raw.numel()} bytes")
-        record = json.loads(bytes(raw.cpu().tolist()).decode())
+        record = json.loads(raw.cpu().contiguous().numpy().tobytes())
         if record["version"] != 1:
             raise ValueError(f"version {record['version']}: this lightning_prune reads version 1")
-        assert isinstance(record["dense"], dict)
-        assert isinstance(record["attributes"], dict)
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        for name, shape in record["dense"].items():
+            if not isinstance(shape, list) or not all(_is_count(size, 0) for size in shape):
+                raise ValueError(f"{name} has the shape {str(shape)[:60]}")
+        for name, own in record["attributes"].items():
+            _check_attributes(name, own)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{prefix + RECORD} in the state dict is unreadable ({error}): the file was altered"
         ) from error
     return dict(record)
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _check_attributes(name: str, own: dict[str, Any]) -> None:
+    for key, value in own.items():
+        if key not in _ATTRIBUTES:
+            raise ValueError(f"{name}.{key} is no attribute that a cut changes")
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = _is_count(value, 1) if key in _COUNTS else real and 0 <= value <= _LARGEST_EPS
+        if not fits:
+            raise ValueError(f"{name}.{key} is {str(value)[:60]}")
 
 
 def _follow_record(
@@ -139,24 +158,60 @@ def _follow_record(
             f"{type(module).__name__}; build the model with the arguments of the saved one"
         )
         return
-    incoming = {
-        plain_name(name[len(prefix) :]): value
-        for name, value in state_dict.items()
-        if name.startswith(prefix) and isinstance(value, Tensor)
-    }
+    own = [name for name in state_dict if name.startswith(prefix)]
+    plain = {plain_name(name[len(prefix) :]): name for name in own}
+    if len(plain) != len(own):
+        twice = next(name for name in own if name not in plain.values())
+        raise ValueError(f"two names in the file differ only by _orig_mod.: {twice} is one of them")
+    incoming = {k: v for k, name in plain.items() if isinstance(v := state_dict[name], Tensor)}
     cut = set() if record is None else set(record["dense"])
     wanted = {
         name: value
         for name, value in incoming.items()
-        if name in cut or list(value.shape) == origin["shapes"].get(name)
+        if name in cut & origin["shapes"].keys() or list(value.shape) == origin["shapes"].get(name)
     }
-    attributes = {**origin["attributes"], **({} if record is None else record["attributes"])}
-    for name, layer in module.named_modules():
-        for key, value in attributes.get(plain_name(name), {}).items():
+    recorded = {} if record is None else record["attributes"]
+    layers = {plain_name(name): layer for name, layer in module.named_modules()}
+    problem = _wider(origin["shapes"], wanted) or _foreign(origin["attributes"], layers, recorded)
+    if problem is not None:
+        # Not among the errors of the strict load: those would be a line for every tensor.
+        raise ValueError(f"{problem}: no cut makes that, so the file was altered")
+    attributes = {**origin["attributes"], **recorded}
+    for name, layer in layers.items():
+        for key, value in attributes.get(name, {}).items():
             # Before the resize: a depthwise layer's width follows from its groups.
             if getattr(layer, key) != value:
                 setattr(layer, key, value)
     resize_to(module, wanted)
+
+
+def _wider(shapes: Mapping[str, list[int]], tensors: Mapping[str, Tensor]) -> str | None:
+    """Say which tensor no cut of the dense shapes has; None if each could be one."""
+    for name, value in tensors.items():
+        dense, new = shapes[name], list(value.shape)
+        fits = len(new) == len(dense) and all(
+            min(old, 1) <= size <= old for size, old in zip(new, dense, strict=True)
+        )
+        if not fits:
+            return f"{name} is {tuple(new)} in the file and {tuple(dense)} when dense"
+    return None
+
+
+def _foreign(
+    dense: Mapping[str, Mapping[str, Any]],
+    layers: Mapping[str, nn.Module],
+    attributes: Mapping[str, Mapping[str, Any]],
+) -> str | None:
+    """Say which recorded attribute no cut sets; None if each could be set by one."""
+    for name, own in attributes.items():
+        for key, value in own.items() if name in layers else ():
+            old = getattr(layers[name], key, name)  # eps may be None before a compensation
+            if old is not None and not isinstance(old, int | float):
+                return f"{name}.{key} is set in the file and is no number in the module"
+            if key in _COUNTS and value > dense.get(name, {}).get(key, 0):
+                most = dense.get(name, {}).get(key, "nothing")
+                return f"{name}.{key} is {value} in the file and {most} when dense"
+    return None
 
 
 @torch.no_grad()

@@ -196,7 +196,9 @@ class _Reader:
         def read(layer: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             x: Tensor = inputs[0] if inputs else named["input"]
             with torch.autocast(x.device.type, enabled=False):
-                rows = self._patches(layer, x.detach().float())
+                # Half precision is too coarse for sums of products; double stays what it is.
+                kind = torch.promote_types(x.dtype, torch.float32)
+                rows = self._patches(layer, x.detach().to(kind))
                 if name in self._constant:
                     rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
                 product = rows.T @ rows

@@ -64,7 +64,7 @@ def load_pruned_state_dict(
     with _all_or_nothing(model):
         if records:
             for name in records:
-                track_architecture(model.get_submodule(name.removesuffix(RECORD).rstrip(".")))
+                track_architecture(_owner(model, name))
         else:
             try:
                 _follow_shapes(model, state)
@@ -79,6 +79,15 @@ def load_pruned_state_dict(
         return LoadedKeys(*model.load_state_dict(state, strict=strict))
 
 
+def _owner(model: nn.Module, record: str) -> nn.Module:
+    try:
+        return model.get_submodule(record.removesuffix(RECORD).rstrip("."))
+    except AttributeError as error:
+        raise ValueError(
+            f"{record} in the file belongs to no part of {type(model).__name__}: {error}"
+        ) from error
+
+
 def _named_as_in(model: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(state_dict, Mapping):
         raise TypeError(
@@ -87,8 +96,18 @@ def _named_as_in(model: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, A
         )
     if isinstance(state_dict.get("state_dict"), Mapping):
         raise ValueError("this is a whole checkpoint: pass checkpoint['state_dict']")
+    plain = {plain_name(name) for name in _text_names(state_dict)}
+    if len(plain) != len(state_dict):
+        raise ValueError("two names in the file differ only by _orig_mod.: it was altered")
     own = {plain_name(name): name for name in model.state_dict()}
     return {own.get(plain_name(name), name): value for name, value in state_dict.items()}
+
+
+def _text_names(state_dict: Mapping[Any, Any]) -> list[str]:
+    for name in state_dict:
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no name of a tensor: pass a state dict")
+    return list(state_dict)
 
 
 def _follow_shapes(model: nn.Module, state: Mapping[str, Any]) -> None:

@@ -76,3 +76,21 @@ def test_report_and_dense_checkpoint_are_written_once(ranks):
     dense = torch.load(folder / "dense.ckpt", weights_only=True)["state_dict"]
     assert RECORD not in dense
     assert dense["net.deep.0.weight"].shape[0] == 16
+
+
+def test_faults_are_met_by_both_ranks_alike(tmp_path):
+    """No rank waits for one that has stopped, or masks what the other does not."""
+    command = [sys.executable, "-m", "tests.callbacks.distributed_faults", str(tmp_path)]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PL_", "LOCAL_", "NODE_"))}
+    environment = kept | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / f"rank{n}.pt", weights_only=True) for n in (0, 1))
+    assert first == second
+    assert first["masked"][:2] == [{}, {}]
+    assert sorted(first["masked"][2]) == sorted(GROUPS)
+    assert first["step"] == 12
+    assert "the weights are NaN or infinite at epoch 3, global step 12" in first["error"]
+    assert "the loss was not finite first at global step 10. No channel" in first["error"]

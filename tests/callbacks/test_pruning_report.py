@@ -114,7 +114,8 @@ def test_without_a_folder_it_lies_in_the_trainers(tmp_path):
 
 def test_a_run_that_pruned_nothing_writes_nothing(tmp_path):
     report = PruningReport(str(tmp_path), **OPTIONS)
-    trainer(tmp_path, [report], 1).fit(Classifier())
+    with pytest.warns(UserWarning, match="PruningReport has no effect: nothing was pruned"):
+        trainer(tmp_path, [report], 1).fit(Classifier())
     assert not (tmp_path / "pruning_report.json").exists()
     with pytest.raises(ValueError, match="latency_rounds=-1: pass 0"):
         PruningReport(latency_rounds=-1)

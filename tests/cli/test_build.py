@@ -16,7 +16,7 @@ def node(cfg: dict[str, Any]) -> Any:
 def test_containers_become_plain_and_objects_pass_as_they_are():
     marker = object()
     cfg = node({"a": {"_target_": "builtins.dict", "items": [1, {"x": 2}]}})
-    made = build(cfg.pruning.a, "pruning.a", marker=marker)
+    made = build(cfg.pruning.a, "anything", marker=marker)
     assert made == {"items": [1, {"x": 2}], "marker": marker}
     assert type(made["items"]) is list
     assert type(made["items"][1]) is dict
@@ -43,5 +43,27 @@ def test_faults_keep_their_type():
 
 def test_null_entries_and_absent_groups_are_left_out():
     cfg = node({"a": {"_target_": "builtins.dict"}, "b": None})
-    assert build_all(cfg.pruning, "pruning") == {"a": {}}
+    assert build_all(cfg.pruning, "anything") == {"a": {}}
     assert build_all(None, "pruning") == {}
+
+
+@pytest.mark.parametrize(
+    "path", ["data", "model", "trainer", "pruning.a", "callbacks.a", "logger.a"]
+)
+def test_what_is_of_another_kind_is_refused(path: str):
+    cfg = node({"a": {"_target_": "builtins.dict"}})
+    with pytest.raises(ConfigError, match=rf"^{path}: builtins\.dict gives a dict, no [A-Z]"):
+        build(cfg.pruning.a, path)
+
+
+def test_stages_whose_states_are_alike_are_refused():
+    pruner = {"_target_": "lightning_prune.callbacks.physical_pruner.PhysicalPruner"}
+    resetter = {"_target_": "lightning_prune.callbacks.optimizer_resetter.OptimizerResetter"}
+    assert list(build_all(node({"a": pruner, "b": resetter}).pruning, "pruning")) == ["a", "b"]
+    cfg = node({"a": resetter, "b": pruner, "again": resetter})
+    with pytest.raises(ConfigError, match=r"^pruning\.a and pruning\.again are alike"):
+        build_all(cfg.pruning, "pruning")
+    trainer = OmegaConf.create({"_target_": "lightning.pytorch.Trainer", "accelerator": "cpu"})
+    callbacks = [build(one, "pruning.x") for one in (cfg.pruning.a, cfg.pruning.again)]
+    with pytest.raises(ConfigError, match="OptimizerResetter and OptimizerResetter are alike"):
+        build(trainer, "trainer", callbacks=callbacks)

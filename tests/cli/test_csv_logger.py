@@ -70,3 +70,33 @@ def test_history_survives_a_resumed_fit(tmp_path: Path):
     assert steps == [0, 1, 2, 3]
     epochs = [float(row["val/map50_95"]) for row in rows(tmp_path) if row["val/map50_95"]]
     assert epochs == [1.0, 2.0]
+
+
+def test_rows_are_taken_back_to_a_checkpoint(tmp_path):
+    logger = AppendingCsvLogger(str(tmp_path))
+    logger.log_metrics({"loss": 3.0}, 0)
+    state = logger.state_dict()
+    logger.log_metrics({"loss": 2.0, "map": 0.5}, 1)
+    again = AppendingCsvLogger(str(tmp_path))
+    assert again.state_dict() == {"rows": 2}
+    assert again.load_state_dict(state)
+    again.log_metrics({"loss": 1.0}, 1)
+    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert lines == ["step,loss,map", "0,3.0,", "1,1.0,"]
+    assert "0.5" in (tmp_path / "metrics.before_resume.csv").read_text()
+
+
+def test_the_file_of_another_run_stays(tmp_path):
+    logger = AppendingCsvLogger(str(tmp_path))
+    logger.log_metrics({"loss": 3.0}, 0)
+    assert not logger.load_state_dict({"rows": 7})
+    assert logger.metrics_file.read_text() == "step,loss\n0,3.0\n"
+
+
+def test_a_row_that_a_kill_cut_short_is_left_out(tmp_path):
+    AppendingCsvLogger(str(tmp_path)).log_metrics({"loss": 3.0}, 0)
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text() + "1,2.")
+    logger = AppendingCsvLogger(str(tmp_path))
+    logger.log_metrics({"loss": 1.0}, 1)
+    assert path.read_text() == "step,loss\n0,3.0\n1,1.0\n"

@@ -146,6 +146,24 @@ def test_resume_twice(tmp_path: Path, uninterrupted: Trace) -> None:
     assert fit(tmp_path, Recorder(), 0, [], ckpt_path=second) == uninterrupted[8:]
 
 
+def test_resumed_epoch_that_has_not_begun_is_not_taken_for_complete(
+    tmp_path: Path, uninterrupted: Trace
+) -> None:
+    """Until its first batch the counts of a resumed run are those of the epoch before."""
+    end, whole, resumed = (tmp_path / f"{name}.ckpt" for name in ("end", "whole", "resumed"))
+    saves = [
+        SaveAt("on_train_epoch_end", lambda t: t.current_epoch == 0, end),
+        SaveAt("on_train_epoch_start", lambda t: t.current_epoch == 1, whole),
+    ]
+    fit(tmp_path, Recorder(), 0, saves)
+    again = SaveAt("on_train_epoch_start", lambda t: t.current_epoch == 1, resumed)
+    assert fit(tmp_path, Recorder(), 0, [again], ckpt_path=end) == uninterrupted[5:]
+    for path in (whole, resumed):
+        loops = torch.load(path, weights_only=True)["loops"]["fit_loop"]
+        (position,) = loops["state_dict"]["combined_loader"]
+        assert (position["epoch"], position["batch"]) == (1, 0)
+
+
 def test_fewer_batches_than_there_are(tmp_path: Path) -> None:
     """With limit_train_batches an epoch is complete before the loader is."""
     path = tmp_path / "saved.ckpt"

@@ -15,6 +15,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.bn_scale import BNScale
 from lightning_prune.pruners.criterion import Criterion
 from lightning_prune.pruners.magnitude import Magnitude
+from lightning_prune.pruners.non_finite_importance import NonFiniteImportanceError
 from lightning_prune.pruners.random_choice import RandomChoice
 from lightning_prune.pruners.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
@@ -253,7 +254,8 @@ def test_the_criterion_is_asked_before_training():
 def test_a_diverged_model_says_so():
     case = Case(make(Residual), EXAMPLE)
     case.net.a1[0].weight.data[2] = torch.nan
-    with pytest.raises(ValueError, match=r"Magnitude gave group 'a1\.0' no finite importance"):
+    found = r"by Magnitude is NaN or infinite for 1 of the 6 channels of 'a1\.0'"
+    with pytest.raises(NonFiniteImportanceError, match=found):
         case.selection().select(case.net, 0.5, None)
 
 

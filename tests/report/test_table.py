@@ -51,3 +51,20 @@ def test_slices_are_listed_by_layer_and_called_no_faster():
     assert ["head", "0.0%"] in cells
     assert "no speed on general hardware" in text
     assert "Layers, front to back" not in text
+
+
+def test_checkpoints_say_which_model_they_hold():
+    known = {"monitored": "val/map50", "why": "highest val/map50 of the cut model"}
+    unknown = {"holds": None, "epoch": None, "metric": None, "monitored": None}
+    report = content() | {
+        "checkpoints": [
+            {"file": "best_pruned.ckpt", "holds": "cut", "epoch": 14, "metric": 0.71234, **known},
+            {"file": "last.ckpt", **unknown, "why": "the latest; cannot be read"},
+        ]
+    }
+    lines, text = printed(report)
+    cells = [[cell for cell in line if cell != "│"] for line in lines]
+    assert ["best_pruned.ckpt", "cut", "14", "0.7123", *known["why"].split()] in cells
+    assert ["last.ckpt", "-", "-", "-", "the", "latest;", "cannot", "be", "read"] in cells
+    assert "Checkpoints" not in printed(content())[1]
+    assert "Checkpoints" in text

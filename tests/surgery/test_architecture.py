@@ -1,5 +1,7 @@
 import copy
 import io
+import json
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.surgery.architecture import RECORD, read_record, resize_to, track_architecture
 from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.load_pruned_state_dict import load_pruned_state_dict
 from tests.networks import EXAMPLE, NETWORKS, Chain, Depthwise, Residual, make, random_plan
 
 
@@ -119,6 +122,8 @@ def test_other_architectures_keep_the_strict_error():
         torch.zeros(3, dtype=torch.uint8),
         torch.zeros(3),
         torch.tensor(list(b'{"version":9}'), dtype=torch.uint8),
+        torch.tensor([0], dtype=torch.uint8).expand(10**12),
+        torch.full((10**6,), ord("["), dtype=torch.uint8),
     ],
 )
 def test_an_altered_record_is_one_clear_error(record):
@@ -132,3 +137,85 @@ def test_resize_reports_what_changed():
         "conv1.weight"
     ]
     assert net.conv1.out_channels == 4
+
+
+def encoded(dense=None, attributes=None, **more):
+    text = json.dumps({"version": 1, "dense": dense or {}, "attributes": attributes or {}, **more})
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        encoded({"w": "wide"}), encoded({"w": [1, -1]}), encoded({"w": [True]}),
+        encoded({"w": [1.5]}), encoded({"w": [None]}), encoded(dense=[1]), encoded({"w": 3}),
+        encoded(attributes={"stem": {"forward": 1}}), encoded(attributes={"stem": {"training": 1}}),
+        encoded(attributes={"stem": {"groups": 0}}), encoded(attributes={"stem": {"groups": True}}),
+        encoded(attributes={"stem": {"groups": 2.0}}), encoded(attributes={"stem": {"eps": "x"}}),
+        encoded(attributes={"stem": {"eps": -1}}), encoded(attributes={"stem": {"eps": 1e300}}),
+        encoded(attributes={"stem": {"eps": float("nan")}}), encoded(attributes={"stem": [1]}),
+        encoded(attributes=[1]), encoded(version="1"),
+    ],
+)  # fmt: skip
+def test_a_record_of_anything_but_shapes_and_known_attributes_is_refused(record):
+    with pytest.raises(ValueError, match=r"architecture_record .* is unreadable .*was altered"):
+        read_record({RECORD: record})
+
+
+def narrow_file(**changes):
+    """A cut Depthwise as its state dict; ``changes`` go into its record."""
+    state = dict(pruned(Depthwise).state_dict())
+    record = read_record(state)
+    for key, value in changes.items():
+        record[key] |= value
+    return state | {RECORD: encoded(record["dense"], record["attributes"])}
+
+
+HUGE = torch.zeros(1).expand(10**15)
+HOSTILE = {
+    "wider": ({}, {"stem.0.weight": torch.zeros(1).expand(10**12, 3, 3, 3)}, "when dense"),
+    "other rank": ({}, {"stem.1.bias": torch.zeros(1, 1)}, r"\(1, 1\) in the file and \(8,\)"),
+    "empty": ({}, {"stem.1.bias": torch.zeros(0)}, r"\(0,\) in the file and \(8,\)"),
+    "dense": ({"dense": {"stem.0.weight": [10**9, 3, 3, 3]}}, {}, "cut from a wider"),
+    "not cut": ({"dense": {"head.bias": [3]}}, {"head.bias": HUGE}, "when dense"),
+    "groups": ({"attributes": {"depthwise.0": {"groups": 99}}}, {}, "groups is 99 in the file"),
+    "heads": ({"attributes": {"depthwise.0": {"num_heads": 2}}}, {}, "is no number in the module"),
+    "eps": ({"attributes": {"depthwise.0": {"eps": 0.5}}}, {}, "eps is set in the file"),
+    "twice": ({}, {"stem._orig_mod.1.bias": torch.zeros(8)}, "differ only by _orig_mod"),
+}
+
+
+@pytest.mark.parametrize(("changes", "tensors", "message"), HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("plain", [False, True], ids=["load_state_dict", "load_pruned_state_dict"])
+def test_what_no_cut_can_have_is_refused_and_nothing_allocated(
+    changes, tensors, message, plain, monkeypatch
+):
+    state = narrow_file(**changes) | tensors
+    fresh = make(Depthwise) if plain else tracked(Depthwise)
+    text, shapes = str(fresh), {k: v.shape for k, v in fresh.state_dict().items()}
+    made = []
+    original = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *a, **k: made.append(a) or original(*a, **k))
+    load = partial(load_pruned_state_dict, fresh) if plain else fresh.load_state_dict
+    with pytest.raises((RuntimeError, ValueError), match=message):
+        load(state)
+    assert made == []
+    assert str(fresh) == text
+    assert {k: v.shape for k, v in fresh.state_dict().items()} == shapes
+
+
+def test_tensors_that_the_module_lacks_are_not_made():
+    fresh = tracked(Depthwise)
+    state = narrow_file(dense={"foreign": [4]}, attributes={"gone": {"eps": 1}}) | {"foreign": HUGE}
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        fresh.load_state_dict(state)
+
+
+def test_an_eps_that_was_none_travels():
+    def make_norm():
+        return track_architecture(nn.Sequential(nn.Linear(4, 4), nn.RMSNorm(4)))
+
+    net, fresh = make_norm(), make_norm()
+    net[1].eps = 2e-3
+    fresh.load_state_dict(net.state_dict())
+    assert fresh[1].eps == 2e-3

@@ -226,3 +226,14 @@ def test_what_is_no_state_dict():
     checkpoint = {"state_dict": make(Residual).state_dict()}
     with pytest.raises(ValueError, match=r"pass checkpoint\['state_dict'\]"):
         load_pruned_state_dict(make(Residual), checkpoint)
+    with pytest.raises(ValueError, match="1 is no name of a tensor"):
+        load_pruned_state_dict(make(Residual), {1: torch.zeros(1)})
+
+
+def test_names_that_collide_or_lead_nowhere():
+    state = make(Residual).state_dict()
+    with pytest.raises(ValueError, match=r"differ only by _orig_mod\."):
+        load_pruned_state_dict(make(Residual), state | {"_orig_mod.head.bias": torch.zeros(4)})
+    record = cut(track_architecture(make(Residual))).state_dict()[RECORD]
+    with pytest.raises(ValueError, match=r"attic\.architecture_record .* no part of Residual"):
+        load_pruned_state_dict(make(Residual), state | {f"attic.{RECORD}": record})

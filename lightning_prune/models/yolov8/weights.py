@@ -12,13 +12,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from lightning_prune.files.inert_pickle import Record, read_torch_zip
 from lightning_prune.graph.names import plain_name
 from lightning_prune.models.yolov8.conversion import (
     convert_ultralytics,
     refuse_other_models,
     strip_wrappers,
 )
-from lightning_prune.models.yolov8.inert_pickle import Record, read_torch_zip
 from lightning_prune.models.yolov8.network import SIZES, YOLOv8
 from lightning_prune.surgery.architecture import RECORD, read_record
 
@@ -72,7 +72,7 @@ def read_weights(path: str | Path) -> PretrainedWeights:
     source = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     try:
         return _interpret(source)
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -146,14 +146,30 @@ def _interpret(source: _Source) -> PretrainedWeights:
     else:
         refuse_other_models(strip_wrappers(name) for name in tensors)
         state = convert_ultralytics(tensors)
-    state = {name: _clean(name, value) for name, value in state.items()}
     dense = {} if record is None else (read_record({RECORD: record}) or {})["dense"]
     shapes = {name: tuple(dense.get(PREFIX + name, value.shape)) for name, value in state.items()}
+    _check_cut(state, shapes)
     size, num_classes = _infer(shapes)
+    # Copied only now: several tensors of a hostile file may share one storage, and each copy
+    # would have the whole.
+    state = {name: _clean(name, value) for name, value in state.items()}
     names = _names(source.facts.get("names"), num_classes)
     return PretrainedWeights(
         state, size, num_classes, names, _image_size(source.facts.get("image_size")), record
     )
+
+
+def _check_cut(state: Mapping[str, Tensor], dense: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a record of a wider network than a cut can have come from."""
+    for name, value in state.items():
+        new, old = tuple(value.shape), dense[name]
+        # No cut changes what goes into the network and what comes out.
+        fixed = (name == _FIRST and new[1:] != old[1:]) or (name == _CLASSES and new[:1] != old[:1])
+        if fixed or len(new) != len(old) or any(n > o for n, o in zip(new, old, strict=True)):
+            raise ValueError(
+                f"{name} is {new}, and {old} before the cut according to {RECORD}: the file was "
+                "altered"
+            )
 
 
 def _clean(name: str, value: Tensor) -> Tensor:
@@ -206,7 +222,8 @@ def _read_torch(path: Path) -> _Source:
     content = read_torch_zip(path)
     try:
         return _from_content(content)
-    except ValueError as error:
+    except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
+        # Also what the attributes of a forged object make ordinary code raise.
         raise ValueError(f"{path}: {error}") from error
 
 

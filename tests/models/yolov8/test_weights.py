@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -5,10 +7,13 @@ from safetensors.torch import save_file
 from lightning_prune.models.yolov8.conversion import convert_ultralytics
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.models.yolov8.weights import (
+    PREFIX,
     infer_architecture,
     read_state_dict,
     read_weights,
 )
+from lightning_prune.surgery.architecture import RECORD
+from tests.files.hostile import hostile_files, little_memory
 from tests.models.yolov8.foreign_pickle import save_foreign
 from tests.models.yolov8.layout import recipe_state, ultralytics_layout
 
@@ -132,6 +137,51 @@ def test_contents_that_do_not_fit(tmp_path, theirs, ours):
     wrong = dict(ours)
     wrong["backbone.p1.conv.weight"] = torch.zeros(17, 3, 3, 3)
     reading(wrong, "17 channels in p1")
+
+
+def test_hostile_files(tmp_path, ours, theirs):
+    for name, path, _ in hostile_files(tmp_path):
+        with little_memory(), pytest.raises(ValueError, match=f"{name}.ckpt"):
+            read_weights(path)
+    assert not (tmp_path / "sprung").exists()
+    # A view of everything for each name: copies are made only after the shapes were compared.
+    whole = torch.zeros(10**7)
+    shared = dict.fromkeys(ours, whole) | {f"x{n}": whole for n in range(100)}
+    torch.save(shared, tmp_path / "shared.pt")
+    with little_memory(), pytest.raises(ValueError, match=r"channels in p1|no YOLOv8"):
+        read_weights(tmp_path / "shared.pt")
+    for state in ((3, 4), ([1], None), {"_modules": [1]}, {"_parameters": 7}):
+        torch.save({"model": Stateful(state)}, tmp_path / "forged.pt")
+        with pytest.raises(ValueError, match=r"forged\.pt: "):
+            read_weights(tmp_path / "forged.pt")
+
+
+class Stateful:
+    """Pickles as an object of any state."""
+
+    def __init__(self, state):
+        self.state = state
+
+    def __reduce__(self):
+        return object.__new__, (Stateful,), self.state
+
+
+@pytest.mark.parametrize(
+    ("name", "dense"),
+    [
+        ("head.classes.0.2.weight", [10**9, 64, 1, 1]),
+        ("backbone.p1.conv.weight", [16, 10**9, 3, 3]),
+        ("neck.down3.norm.bias", [9]),
+        ("neck.down3.norm.bias", [64, 64]),
+    ],
+)
+def test_a_record_of_a_network_that_no_cut_came_from(tmp_path, ours, name, dense):
+    record = json.dumps({"version": 1, "dense": {PREFIX + name: dense}, "attributes": {}})
+    state = {PREFIX + key: value for key, value in ours.items()}
+    state[RECORD] = torch.tensor(list(record.encode()), dtype=torch.uint8)
+    torch.save(state, tmp_path / "x.pt")
+    with little_memory(), pytest.raises(ValueError, match=rf"{name} is .* the file was altered"):
+        read_weights(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(("size", "classes"), [("n", 1), ("s", 80), ("x", 4)])

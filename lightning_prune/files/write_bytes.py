@@ -1,9 +1,9 @@
 """Files that are written whole or not at all."""
 
-import os
 import shutil
-import uuid
 from pathlib import Path
+
+from lightning_prune.files.part_file import PartFile
 
 
 def write_bytes(path: Path, content: bytes, keep_mode: bool = False) -> None:
@@ -14,15 +14,8 @@ def write_bytes(path: Path, content: bytes, keep_mode: bool = False) -> None:
         content: What it holds from then on.
         keep_mode: Whether the permissions of the old file, which must be there, stay.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    with PartFile(path) as part:
+        part.write(content)
         if keep_mode:
-            shutil.copymode(path, part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+            shutil.copymode(path, part.path)
+        part.commit()

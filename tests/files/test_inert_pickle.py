@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.models.yolov8.inert_pickle import Record, read_torch_zip
+from lightning_prune.files.inert_pickle import Record, read_torch_zip
 
 
 class Malicious:
@@ -222,7 +222,7 @@ def test_a_huge_memo_index_costs_nothing(tmp_path):
 
 def test_old_files_and_missing_files(tmp_path):
     torch.save({"a": torch.ones(1)}, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(ValueError, match=r"torch\.save of torch"):
+    with pytest.raises(ValueError, match=r"torch before 1\.6"):
         read_torch_zip(tmp_path / "x.pt")
     with pytest.raises(FileNotFoundError):
         read_torch_zip(tmp_path / "none.pt")

@@ -3,17 +3,21 @@
 import io
 import pickle
 import pickletools
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
 
-MAX_PICKLE_BYTES = 256 * 2**20
-"""The structure of a checkpoint without its tensors; real ones have some hundred kilobytes."""
+from lightning_prune.files.torch_zip import TorchZip
+
+# What a torn or forged stream makes the unpickler raise; none of it is a fault of the caller.
+UNREADABLE = (
+    pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError,
+    MemoryError, NotImplementedError, RecursionError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 _STORAGES = {
     "DoubleStorage": torch.float64,
@@ -26,9 +30,13 @@ _STORAGES = {
     "CharStorage": torch.int8,
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
     "UntypedStorage": torch.uint8,
 }
-_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _STORAGES.values()}
+_DTYPES = {
+    name: value for name in dir(torch) if isinstance(value := getattr(torch, name), torch.dtype)
+}
 
 
 class Record:
@@ -86,6 +94,7 @@ class Record:
 
 class _Storage(NamedTuple):
     data: Tensor
+    spare: int = 0  # bytes that a tensor may have through strides of zero
 
 
 def _rebuild(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
@@ -96,12 +105,12 @@ def _rebuild(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tens
         raise ValueError("a tensor without a storage of its own")
     if not all(isinstance(number, int) and number >= 0 for number in numbers):
         raise ValueError(f"a tensor of size {size} and stride {stride}")
-    available = storage.data.numel()
+    available, item = storage.data.numel(), storage.data.dtype.itemsize
     count, last = 1, offset
     for length, step in zip(size, stride, strict=True):
         count *= length
         last += (length - 1) * step if length else 0
-    if count > available or (count and last >= available):
+    if count > max(available, storage.spare // item) or (count and last >= available):
         raise ValueError(f"a tensor of size {size}, larger than the {available} numbers stored")
     return storage.data.as_strided(size, stride, offset)
 
@@ -110,7 +119,8 @@ def _rebuild_v3(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -
     dtypes = [value for value in rest if isinstance(value, torch.dtype)]
     if not dtypes or not isinstance(storage, _Storage):
         raise ValueError("a tensor without a known type")
-    return _rebuild(_Storage(storage.data.view(dtypes[0])), offset, size, stride)
+    typed = _Storage(storage.data.view(dtypes[0]), storage.spare)
+    return _rebuild(typed, offset, size, stride)
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -127,13 +137,27 @@ def _reconstruct(kind: Any, *_: Any) -> Record:
     return kind() if isinstance(kind, type) and issubclass(kind, Record) else Record(kind)
 
 
+def _rebuild_bytes(*arguments: Any) -> Record:
+    # bytearray(10**12) would allocate as much; torch.load(weights_only=True) calls it too.
+    if arguments and isinstance(arguments[0], int):
+        raise ValueError(f"a buffer of {arguments[0]} bytes without content")
+    return Record(*arguments)
+
+
+def _make_tensor(*_: Any) -> NoReturn:
+    # As above: torch.FloatTensor(10**12).
+    raise ValueError("a tensor that is made by a call, not stored")
+
+
 _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("torch._utils", "_rebuild_tensor"): _rebuild,
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild,
     ("torch._utils", "_rebuild_tensor_v3"): _rebuild_v3,
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
     ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_typed,
     ("copyreg", "_reconstructor"): _reconstruct,
+    ("builtins", "bytearray"): _rebuild_bytes,
 }
 _CONTAINERS: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -144,15 +168,27 @@ _CONTAINERS: dict[tuple[str, str], Any] = {
 _PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 
-class _InertUnpickler(pickle._Unpickler):
+class InertUnpickler(pickle._Unpickler):
     """Knows tensors, storages and plain containers; everything else becomes a ``Record``.
 
     Pure Python on purpose: the memo is a dict, so that a hostile index cannot allocate gigabytes.
+
+    Args:
+        data: The pickle.
+        load: Returns the storage of a key, a type and a count of numbers.
+        spare: Bytes that a tensor may have though its storage has less (strides of zero).
+
+    Raises:
+        ValueError: the stream is torn or asks for the registry of extensions.
     """
 
-    def __init__(self, data: bytes, load: Callable[[str, torch.dtype, int], Tensor]):
+    def __init__(
+        self, data: bytes, load: Callable[[str, torch.dtype, int], Tensor], spare: int = 0
+    ):
+        _check_stream(data)
         super().__init__(io.BytesIO(data), encoding="utf-8")
         self._load = load
+        self._spare = spare
         self._classes: dict[str, type[Record]] = {}
 
     stack: list[Any]
@@ -169,6 +205,7 @@ class _InertUnpickler(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a class or function; never the thing itself."""
         module = _PYTHON2_MODULES.get(module, module)
         if (module, name) in _FUNCTIONS:
             return _FUNCTIONS[module, name]
@@ -178,18 +215,21 @@ class _InertUnpickler(pickle._Unpickler):
             return _STORAGES[name]
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
+        if module.startswith("torch") and name.endswith("Tensor"):
+            return _make_tensor
         path = f"{module}.{name}"
         if path not in self._classes:
             self._classes[path] = type("Record", (Record,), {"path": path})
         return self._classes[path]
 
     def persistent_load(self, pid: Any) -> _Storage:
+        """Return the storage that a tensor refers to."""
         if not (isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"):
             raise ValueError("a reference to something that is not a storage")
         _, dtype, key, _, count = pid[:5]
         if not isinstance(dtype, torch.dtype) or not isinstance(count, int):
             raise ValueError("a storage of an unknown type")
-        return _Storage(self._load(str(key), dtype, count))
+        return _Storage(self._load(str(key), dtype, count), self._spare)
 
 
 def read_torch_zip(path: str | Path) -> Any:
@@ -203,53 +243,30 @@ def read_torch_zip(path: str | Path) -> Any:
         ValueError: the file is damaged, is not of this format, or claims absurd sizes.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _read(archive)
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path} is damaged or was not written by torch.save of torch >= 1.6: {error}"
-        ) from error
-    # What a torn or forged stream makes the unpickler raise; none of it is a fault of the caller.
-    except (
-        pickle.UnpicklingError, ArithmeticError, AttributeError, EOFError, LookupError,
-        MemoryError, NotImplementedError, RuntimeError, TypeError, ValueError,
-    ) as error:  # fmt: skip
+        with Path(path).open("rb") as file:
+            return _read(TorchZip(file))
+    except UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as a checkpoint: {error}") from error
 
 
-def _read(archive: zipfile.ZipFile) -> Any:
-    entries = {info.filename: info for info in archive.infolist()}
-    if len(entries) != len(archive.infolist()):
-        raise ValueError("two entries of the archive share one name")
-    pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
-    if len(pickles) != 1:
-        raise ValueError(f"expected one data.pkl in the archive, found {len(pickles)}")
-    folder = pickles[0].removesuffix("data.pkl")
-    order = entries.get(f"{folder}byteorder")
-    if order is not None and order.file_size < 16 and archive.read(order) == b"big":
+def _read(archive: TorchZip) -> Any:
+    if archive.entries.get(f"{archive.folder}byteorder") and archive.read("byteorder") == b"big":
         raise ValueError("written on a big-endian machine: save it again on this one")
-    if entries[pickles[0]].file_size > MAX_PICKLE_BYTES:
-        raise ValueError(f"data.pkl claims {entries[pickles[0]].file_size} bytes")
     storages: dict[str, Tensor] = {}
 
     def load(key: str, dtype: torch.dtype, count: int) -> Tensor:
         if key not in storages:
-            info = entries.get(f"{folder}data/{key}")
-            if info is None:
+            if f"{archive.folder}data/{key}" not in archive.entries:
                 raise ValueError(f"storage {key} is missing")
-            if info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"storage {key} is compressed, which torch.save never does")
-            storages[key] = torch.frombuffer(
-                bytearray(archive.read(info)) or bytearray(1), dtype=torch.uint8
-            )[: info.file_size]
+            content = bytearray(archive.read(f"data/{key}"))
+            size = len(content)
+            storages[key] = torch.frombuffer(content or bytearray(1), dtype=torch.uint8)[:size]
         needed = count * dtype.itemsize
         if not 0 <= needed <= storages[key].numel():
             raise ValueError(f"storage {key} holds {storages[key].numel()} bytes, not {needed}")
         return storages[key][:needed].view(dtype)
 
-    data = archive.read(pickles[0])
-    _check_stream(data)
-    return _InertUnpickler(data, load).load()
+    return InertUnpickler(archive.read("data.pkl"), load).load()
 
 
 def _check_stream(data: bytes) -> None:

@@ -1,0 +1,108 @@
+"""Which checkpoint of a run holds which model, for the report."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_prune.callbacks._trainer_faults import checkpoint_callbacks
+from lightning_prune.callbacks._trainer_surgery import callbacks_of
+from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint
+from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.read_checkpoint import read_checkpoint
+
+
+def checkpoint_list(
+    trainer: pl.Trainer, folder: Path, masked: int | None, cut: int | None
+) -> list[dict[str, Any]]:
+    """Describe the checkpoints that callbacks have written and that are there.
+
+    Args:
+        trainer: The Trainer.
+        folder: Files below it are named relative to it, others by their whole path.
+        masked: Epoch at whose start something was masked first, or None.
+        cut: Epoch at whose start channels were cut, or None.
+
+    Returns:
+        For each file: ``file``; what it ``holds`` (``dense``, ``masked`` or ``cut``); the last
+        ``epoch`` that its weights were trained in (None: before the first, or not known); the
+        ``metric`` by which it was chosen, its name ``monitored``; and ``why`` it was written.
+    """
+    rows: dict[Path, dict[str, Any]] = {}
+    for path, row in [*_saved(trainer), *_dense(trainer)]:
+        if not path.is_file() or path.absolute() in rows:
+            continue
+        epoch, problem = _epoch(path)
+        if row["holds"] is None and epoch is not None:
+            row["holds"] = _holds(epoch, masked, cut)
+        elif row["holds"] == "dense" and epoch is not None:
+            # Written at the start of an epoch, with the weights of the one before.
+            epoch = epoch - 1 if epoch else None
+        why = row["why"] if problem is None else f"{row['why']}; {problem}"
+        name = _name(path, folder)
+        rows[path.absolute()] = {"file": name, **row, "epoch": epoch, "why": why}
+    return list(rows.values())
+
+
+def _row(why: str, metric: Any = None, monitored: str | None = None) -> dict[str, Any]:
+    value = None if metric is None else float(metric)
+    value = value if value is not None and math.isfinite(value) else None
+    return {"holds": None, "epoch": None, "metric": value, "monitored": monitored, "why": why}
+
+
+def _saved(trainer: pl.Trainer) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for callback in checkpoint_callbacks(trainer):
+        if callback.monitor is not None:
+            yield from _best(callback, callback.monitor)
+        elif callback.best_model_path:
+            many = callback.save_top_k == -1
+            why = "the latest of a file for every save" if many else "the latest"
+            yield Path(callback.best_model_path), _row(why)
+        if callback.last_model_path:
+            yield Path(callback.last_model_path), _row("the latest (save_last)")
+
+
+def _best(callback: ModelCheckpoint, monitored: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    which = "highest" if callback.mode == "max" else "lowest"
+    where = "of the cut model" if isinstance(callback, PrunedCheckpoint) else "of the whole run"
+    best = f"{which} {monitored} {where}"
+    # A run that was resumed in another folder knows the old best file only by its name.
+    known = {callback.best_model_path: callback.best_model_score, **callback.best_k_models}
+    for path, metric in known.items():
+        why = best if path == callback.best_model_path else f"among the best: {best}"
+        if path:
+            yield Path(path), _row(why, metric, monitored)
+
+
+def _dense(trainer: pl.Trainer) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for callback in callbacks_of(trainer):
+        path = getattr(callback, "dense_checkpoint", None)
+        if path is not None:
+            yield Path(path), _row("before the first mask (dense_checkpoint)") | {"holds": "dense"}
+
+
+def _holds(epoch: int, masked: int | None, cut: int | None) -> str:
+    if cut is not None and epoch >= cut:
+        return "cut"
+    return "masked" if masked is not None and epoch >= masked else "dense"
+
+
+def _epoch(path: Path) -> tuple[int | None, str | None]:
+    """Read the epoch in which a file was written, or say why it cannot be read."""
+    try:
+        content = read_checkpoint(path, "meta")
+        return int(content["epoch"]), None
+    except CheckpointError:
+        return None, "cannot be read"
+    except (KeyError, TypeError, ValueError):
+        return None, "says no epoch"
+
+
+def _name(path: Path, folder: Path) -> str:
+    full, root = os.path.realpath(path), os.path.realpath(folder)
+    inside = Path(full).is_relative_to(root)
+    return Path(full).relative_to(root).as_posix() if inside else full

@@ -1,0 +1,249 @@
+"""What exact resuming needs of Lightning's private parts, and nothing else."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
+from lightning.fabric.utilities.data import _set_sampler_epoch
+from lightning.pytorch.trainer.connectors.logger_connector.result import (
+    _Metadata,
+    _ResultMetric,
+    _Sync,
+)
+from torch import Tensor
+from torchmetrics import Metric
+
+Moment = Literal["batch end", "epoch end", "between"]
+_PLAIN = ("fx", "name", "prog_bar", "logger", "on_step")
+
+
+def moment(trainer: pl.Trainer) -> Moment:
+    """Tell where in the training loop the Trainer stands; validation is in between."""
+    batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+    epochs: Any = trainer.fit_loop.epoch_progress.total
+    if batches.processed == batches.completed + 1:
+        return "batch end"
+    return "epoch end" if epochs.processed == epochs.completed + 1 else "between"
+
+
+def repeats_epoch_end(trainer: pl.Trainer) -> bool:
+    """Tell whether a run resumed from the end of an epoch goes through that end once more."""
+    return trainer.max_steps != -1
+
+
+def finish_epoch(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> bool:
+    """Let a checkpoint from the very end of an epoch resume at that end.
+
+    Lightning would go on with the next epoch, without the validation and the end of this one, and
+    without the start of the next. With ``max_steps`` it would count the epoch twice.
+
+    Returns:
+        Whether a resumed run has to leave the epoch by itself, since no validation is due.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    batches, now = trainer.fit_loop.epoch_loop.batch_progress, moment(trainer)
+    if now == "epoch end" and repeats_epoch_end(trainer):
+        for part in ("total", "current"):
+            loops["epoch_progress"][part]["processed"] -= 1
+    if now != "batch end" or not batches.is_last_batch:
+        return False
+    for part in ("total", "current"):
+        loops["epoch_loop.batch_progress"][part]["completed"] += 1
+    # As if the first batch of the validation were on its way: Lightning then validates.
+    counts = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+    none = dict.fromkeys(counts, 0)
+    loops["epoch_loop.val_loop.batch_progress"].update(total=counts, current=none)
+    fetcher = trainer.fit_loop._data_fetcher
+    if fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher):
+        return False
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
+    return True
+
+
+def leave_epoch(trainer: pl.Trainer) -> None:
+    """Let a resumed run go on with the end of an epoch that has no validation."""
+    trainer.fit_loop.epoch_loop.val_loop._has_run = True
+
+
+def resume_is_over(trainer: pl.Trainer) -> None:
+    """Let schedulers follow their metric at the end of this epoch: it is known again."""
+    trainer.fit_loop._restarting = False
+
+
+def pending_row(trainer: pl.Trainer) -> dict[str, Any] | None:
+    """Return the row of metrics that Lightning logs right after a checkpoint of this moment.
+
+    A run that is killed between the two has lost it, since a resumed run does not log it again.
+    """
+    connector, loop = trainer._logger_connector, trainer.fit_loop.epoch_loop
+    now, step = moment(trainer), loop._batches_that_stepped
+    if now == "batch end":
+        open_step = trainer.fit_loop._should_accumulate() and _automatic(trainer)
+        if open_step or not connector.should_update_logs:
+            return None
+    elif now == "epoch end" and not repeats_epoch_end(trainer):
+        step -= 1
+    else:
+        return None
+    metrics = convert_tensors_to_scalars(connector.metrics["log"])
+    if not metrics:
+        return None
+    step = int(metrics.pop("step", step))
+    return {"step": step, "metrics": {"epoch": trainer.current_epoch, **metrics}}
+
+
+def running_means(trainer: pl.Trainer) -> dict[str, dict[str, Any]]:
+    """Return what ``self.log`` has gathered so far in this training epoch, as plain data."""
+    if moment(trainer) == "epoch end" and not repeats_epoch_end(trainer):
+        return {}
+    found = {}
+    for key, metric in trainer.fit_loop.epoch_loop._results.items():
+        meta = metric.meta
+        if metric.has_reset or not meta.on_epoch:
+            continue
+        entry = {name: getattr(meta, name) for name in _PLAIN}
+        if metric.is_tensor:
+            entry["value"] = metric.value.detach().clone()
+            entry["count"] = _copy(metric.cumulated_batch_size) if meta.is_mean_reduction else None
+        found[key] = entry | {"reduce": meta.reduce_fx.__name__, "metric": meta.metric_attribute}
+    return found
+
+
+def add_means(
+    trainer: pl.Trainer, means: dict[str, dict[str, Any]], all_of_them: bool
+) -> list[str]:
+    """Add what was gathered before an interruption to what is gathered now.
+
+    Args:
+        trainer: The running Trainer.
+        means: What ``running_means`` returned; what has been added is removed.
+        all_of_them: Also what was not logged since; else that stays for the next call.
+
+    Returns:
+        What was not logged since and added all the same, to be taken out after the epoch.
+    """
+    made: list[str] = []
+    results = trainer.fit_loop.epoch_loop._results
+    device = trainer.strategy.root_device
+    for key in [key for key in means if all_of_them or key in results]:
+        old = means.pop(key)
+        if key not in results:
+            results[key] = _result(trainer, old).to(device)
+            made.append(key)
+        if "value" not in old:
+            continue  # a torchmetric, whose state lies in the module
+        metric, value = results[key], old["value"].to(device)
+        if old["reduce"] in ("max", "min"):
+            metric.value = metric.meta.reduce_fx(value, metric.value)
+        else:
+            metric.value = value + metric.value
+        if old["count"] is not None:
+            metric.cumulated_batch_size = old["count"].to(device) + metric.cumulated_batch_size
+        metric._computed, metric.has_reset = None, False
+        metric._update_count = max(1, metric._update_count)
+    return made
+
+
+def drop_means(trainer: pl.Trainer, names: list[str]) -> None:
+    """Take out means whose epoch is over, before the module logs values of the same names."""
+    for name in names:
+        trainer.fit_loop.epoch_loop._results.pop(name, None)
+
+
+def open_metrics(trainer: pl.Trainer, also: Sequence[str | None]) -> dict[str, dict[str, Any]]:
+    """Return the states of the module's torchmetrics that a training epoch has filled in part.
+
+    Args:
+        trainer: The running Trainer.
+        also: Names of metrics that belong to the epoch although nothing says so by now.
+    """
+    now, results = moment(trainer), trainer.fit_loop.epoch_loop._results
+    if now == "epoch end" and not repeats_epoch_end(trainer):
+        return {}
+    # A metric may also belong to the validation that has just been made.
+    logged = {id(r.value) for r in results.values() if not (r.is_tensor or r.has_reset)}
+    found = {
+        name: (module._update_count, module.metric_state)
+        for name, module in trainer.lightning_module.named_modules()
+        if isinstance(module, Metric) and module._update_count
+        if not trainer.validating or id(module) in logged or name in also
+    }
+    return {
+        name: {"updates": count, "states": {key: _copy(value) for key, value in states.items()}}
+        for name, (count, states) in found.items()
+    }
+
+
+def reopen_metrics(trainer: pl.Trainer, states: dict[str, dict[str, Any]]) -> None:
+    """Put back what ``open_metrics`` returned; metrics that are gone are left out."""
+    modules = dict(trainer.lightning_module.named_modules())
+    for name, state in states.items():
+        module = modules.get(name)
+        if isinstance(module, Metric):
+            for key, value in state["states"].items():
+                setattr(module, key, _copy(value, module.device))
+            module._update_count = state["updates"]
+
+
+def known_metrics(trainer: pl.Trainer) -> dict[str, Tensor]:
+    """Return what callbacks can monitor: the latest value of each metric."""
+    return {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()}
+
+
+def know_metrics(trainer: pl.Trainer, metrics: dict[str, Tensor]) -> None:
+    """Put back what ``known_metrics`` returned."""
+    trainer._logger_connector._callback_metrics.update(metrics)
+
+
+def loader_states(checkpoint: dict[str, Any]) -> list[Any]:
+    """Return the positions of the training loaders that a checkpoint holds."""
+    loops = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
+    states: list[Any] = loops.get("combined_loader", [])
+    return states
+
+
+def restart_loaders(trainer: pl.Trainer, states: list[Any]) -> None:
+    """Begin the training loaders of a resumed run anew, where the interrupted run stood.
+
+    Lightning may have made their iterators long before, when something asked how many steps there
+    will be (``estimated_stepping_batches``): with other random numbers, in epoch 0, and before
+    it knew the positions.
+    """
+    loop = trainer.fit_loop
+    loader, fetcher = loop._combined_loader, loop._data_fetcher
+    if loader is None or fetcher is None:
+        return
+    if loop.restarting and states:
+        loader._load_state_dicts(states)
+    else:
+        epochs: Any = loop.epoch_progress.current
+        for each in loader.flattened:
+            _set_sampler_epoch(each, epochs.processed)
+    iter(fetcher)
+
+
+def _result(trainer: pl.Trainer, old: dict[str, Any]) -> _ResultMetric:
+    """Make what ``self.log`` would make for a value that is not logged again in this epoch."""
+    metadata = _Metadata(
+        **{name: old[name] for name in _PLAIN},
+        reduce_fx=old["reduce"],
+        metric_attribute=old["metric"],
+    )
+    metadata.sync = _Sync()
+    result = _ResultMetric(metadata, "value" in old)
+    if "value" not in old:
+        result.value = trainer.lightning_module.get_submodule(old["metric"])
+        result.has_reset, result._update_count = False, 1
+    return result
+
+
+def _automatic(trainer: pl.Trainer) -> bool:
+    return bool(trainer.lightning_module.automatic_optimization)
+
+
+def _copy(value: Any, device: torch.device | None = None) -> Any:
+    if isinstance(value, list):
+        return [_copy(item, device) for item in value]
+    return value.detach().clone().to(device) if isinstance(value, Tensor) else value

@@ -1,0 +1,151 @@
+"""A resumed run that ends as the uninterrupted one would have."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lightning_prune.callbacks._trainer_resume import (
+    add_means,
+    drop_means,
+    finish_epoch,
+    know_metrics,
+    known_metrics,
+    leave_epoch,
+    loader_states,
+    open_metrics,
+    pending_row,
+    reopen_metrics,
+    restart_loaders,
+    resume_is_over,
+    running_means,
+)
+from lightning_prune.callbacks._trainer_surgery import gather
+from lightning_prune.functional.random_states import random_states, restore_random_states
+
+_KEY = "exact_resume"
+
+
+class ExactResume(Callback):
+    """Keep in every checkpoint what Lightning leaves out, so that resuming changes nothing.
+
+    Lightning restores weights, optimizers, schedules, callbacks and counters. This callback adds:
+
+    - the random states of torch, NumPy and Python, and of the CUDA device, of every process
+      (dropout, random data);
+    - the place of the training loaders, also where the optimizer's schedule asked for the number of
+      steps before the place was known;
+    - the means that ``self.log`` and torchmetrics have gathered in an epoch so far, and the latest
+      values that callbacks monitor;
+    - the place in the files of loggers that have ``state_dict`` and ``load_state_dict``, such as
+      ``AppendingCsvLogger``: no row is lost, none is there twice.
+
+    On one device a resumed run then equals the uninterrupted one bit by bit, at the ends of epochs
+    with any loader, and within an epoch with loaders that have ``state_dict`` and
+    ``load_state_dict``; for others Lightning warns. Put it behind the pruning callbacks.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, Any] | None = None
+        self._loaders: list[Any] = []
+        self._means: dict[str, Any] = {}
+        self._made: list[str] = []
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what Lightning leaves out."""
+        if not trainer.training and not trainer.validating:
+            return
+        if self._means:  # what has not been logged since the last resume must outlive this one
+            add_means(trainer, self._means, all_of_them=False)
+        own = {
+            "random": random_states(pl_module.device),
+            "means": self._means | running_means(trainer),
+            "metrics": open_metrics(trainer, [mean["metric"] for mean in self._means.values()]),
+        }
+        row = pending_row(trainer)
+        checkpoint[_KEY] = {
+            "leave_epoch": finish_epoch(trainer, checkpoint),
+            "processes": gather(trainer, own),
+            "monitored": known_metrics(trainer),
+            "loggers": [
+                {"kind": type(logger).__qualname__, "state": logger.state_dict(), "row": row}
+                for logger in trainer.loggers
+                if hasattr(logger, "state_dict")
+            ],
+        }
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Find what was added; a checkpoint of a run without this callback holds nothing."""
+        if trainer.state.fn == "fit":
+            self._found = checkpoint.get(_KEY)
+            self._loaders = loader_states(checkpoint)
+            if self._found is None:
+                rank_zero_warn(
+                    "the checkpoint was written without ExactResume: random numbers and the means "
+                    "of an unfinished epoch start anew"
+                )
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put everything back, at the last moment before the first batch is drawn."""
+        found, self._found = self._found, None
+        if found is None:
+            return
+        know_metrics(trainer, found["monitored"])
+        if found["leave_epoch"]:
+            leave_epoch(trainer)
+        if trainer.is_global_zero:
+            self._rewind_loggers(trainer, found["loggers"])
+        processes = found["processes"]
+        if len(processes) != trainer.world_size:
+            rank_zero_warn(
+                f"the checkpoint was written by {len(processes)} processes and is resumed by "
+                f"{trainer.world_size}: random numbers and the means of an unfinished epoch start "
+                "anew"
+            )
+            return
+        own = processes[trainer.global_rank]
+        self._means = dict(own["means"])
+        reopen_metrics(trainer, own["metrics"])
+        restore_random_states(own["random"], pl_module.device)
+        restart_loaders(trainer, self._loaders)
+        self._loaders = []
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take out what was added for the epoch before."""
+        drop_means(trainer, self._made)
+        self._made = []
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Add the means of before to those that have begun anew."""
+        if self._means:
+            add_means(trainer, self._means, all_of_them=False)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add what was not logged again since."""
+        if self._means:
+            self._made = add_means(trainer, self._means, all_of_them=True)
+        resume_is_over(trainer)
+
+    @staticmethod
+    def _rewind_loggers(trainer: pl.Trainer, states: list[dict[str, Any]]) -> None:
+        able = [logger for logger in trainer.loggers if hasattr(logger, "load_state_dict")]
+        for logger in able:
+            kind = type(logger).__qualname__
+            state = next((state for state in states if state["kind"] == kind), None)
+            if state is None:
+                continue
+            states.remove(state)
+            if logger.load_state_dict(state["state"]) and state["row"] is not None:
+                logger.log_metrics(state["row"]["metrics"], state["row"]["step"])

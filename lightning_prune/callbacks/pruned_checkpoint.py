@@ -1,0 +1,91 @@
+"""The best checkpoint of the cut model."""
+
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from lightning_prune.callbacks._trainer_surgery import callbacks_of
+from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.surgery.cut import PrunedChannels
+
+
+class PrunedCheckpoint(ModelCheckpoint):
+    """Save the best model among the epochs after the cut, and nothing before.
+
+    Pruning costs a little: over the whole run the best model is usually the dense one. It stands
+    beside other ``ModelCheckpoint`` callbacks, and its state is saved apart from theirs.
+
+    Args:
+        dirpath: Folder of the files; None: Lightning's own choice.
+        filename: Name of the file without its ending; may hold ``{epoch}`` and metrics.
+        monitor: Metric that decides; None: the latest epoch counts.
+        mode: ``max``: larger is better; ``min``: smaller.
+        save_top_k: How many of the best files are kept; -1: all.
+        save_weights_only: Leave out what resuming needs.
+        enable_version_counter: Number the files instead of replacing one of the same name.
+    """
+
+    def __init__(
+        self,
+        dirpath: str | None = None,
+        filename: str | None = "best_pruned",
+        monitor: str | None = None,
+        mode: Literal["min", "max"] = "max",
+        save_top_k: int = 1,
+        save_weights_only: bool = False,
+        enable_version_counter: bool = False,
+    ) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename=filename,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=save_top_k,
+            save_weights_only=save_weights_only,
+            enable_version_counter=enable_version_counter,
+        )
+        self.pruned = False
+
+    def on_channels_pruned(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
+    ) -> None:
+        """Save from now on."""
+        self.pruned = True
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Know of a cut that fell before a resume, also in a run without this callback."""
+        super().on_train_start(trainer, pl_module)
+        stages = (c for c in callbacks_of(trainer) if isinstance(c, HoldingStage))
+        self.pruned = self.pruned or any(stage._cut for stage in stages)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save as ``ModelCheckpoint`` does, once channels are cut."""
+        if self.pruned:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save as ``ModelCheckpoint`` does, once channels are cut."""
+        if self.pruned:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save as ``ModelCheckpoint`` does, once channels are cut."""
+        if self.pruned:
+            super().on_validation_end(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best files, and whether channels are cut."""
+        return super().state_dict() | {"pruned": self.pruned}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the best files, and whether channels are cut."""
+        super().load_state_dict(state_dict)
+        self.pruned = state_dict["pruned"]

@@ -1,0 +1,155 @@
+"""Compare configuration nodes with the signatures of what they build."""
+
+import difflib
+import inspect
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import hydra
+from hydra.errors import InstantiationException
+
+from lightning_prune.cli.annotations import describe, fits
+from lightning_prune.cli.problem import Problem
+from lightning_prune.cli.unknown_key import unknown_key
+
+_HYDRA_TYPES: dict[str, Any] = {
+    "_partial_": bool,
+    "_recursive_": bool,
+    "_convert_": Literal["none", "partial", "object", "all"],
+}
+_HYDRA_KEYS = ("_target_", "_args_", *_HYDRA_TYPES)
+
+
+def node_problems(node: Any, path: str = "") -> Iterator[Problem]:
+    """Find what the classes named by `_target_` do not take: keys, types, missing arguments.
+
+    Args:
+        node: a resolved configuration, or a part of one.
+        path: where it stands.
+    """
+    if isinstance(node, list):
+        for index, item in enumerate(node):
+            yield from node_problems(item, f"{path}[{index}]")
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield from _call_problems(node, path)
+    for key, child in node.items():
+        yield from node_problems(child, f"{path}.{key}" if path else str(key))
+
+
+def target_of(node: Mapping[str, Any], path: str) -> tuple[Any, Problem | None]:
+    """Import what a node builds, or say why it cannot be built."""
+    name = node["_target_"]
+    place, given = f"{path}._target_", f"{path}._target_={name!r}"
+    if not (isinstance(name, str) and name):
+        return None, Problem(place, f"{given} is not allowed: give the name of a class")
+    try:
+        target = hydra.utils.get_object(name)
+    except (InstantiationException, ImportError, ValueError) as error:
+        return None, Problem(place, f"{given} cannot be imported: {_last_line(error)}")
+    if not callable(target):
+        text = f"{given} is a {type(target).__name__}: give the name of a class"
+        return None, Problem(place, text)
+    return target, None
+
+
+def _call_problems(node: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    target, problem = target_of(node, path)
+    if problem is not None:
+        yield problem
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # some of Python's built-in types keep their signature to themselves
+        return
+    name = node["_target_"].rpartition(".")[2]
+    yield from _value_problems(node, path, name, parameters, type_hints(target))
+    if "_args_" in node:
+        text = f"{path}._args_ is not allowed: name the arguments, {path}.KEY=..."
+        yield Problem(f"{path}._args_", text)
+    if not node.get("_partial_", False):
+        for key, parameter in parameters.items():
+            if _is_required(parameter) and key not in node:
+                text = f"{path}.{key} has no value: {name} needs it, pass +{path}.{key}=..."
+                yield Problem(f"{path}.{key}", text)
+
+
+def _value_problems(
+    node: Mapping[str, Any],
+    path: str,
+    name: str,
+    parameters: Mapping[str, inspect.Parameter],
+    hints: Mapping[str, Any],
+) -> Iterator[Problem]:
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    allowed = [p.name for p in parameters.values() if p.kind is not p.VAR_POSITIONAL]
+    unknown = []
+    for key, value in node.items():
+        place = f"{path}.{key}"
+        if key in _HYDRA_KEYS:
+            wanted = _HYDRA_TYPES.get(key, Any)
+            if not fits(value, wanted):
+                text = f"{place}={value!r} is not allowed: give {describe(wanted)}"
+                yield Problem(place, text)
+        elif key not in parameters:
+            unknown += [] if takes_any else [key]
+        elif key in hints and not fits(value, hints[key]):
+            text = f"{place}={value!r} is not allowed: give {describe(hints[key])}"
+            yield Problem(place, text)
+        elif unusual := unusual_number(value):
+            yield Problem(place, f"{place}={value!r} is not allowed: give {unusual}")
+    yield from _unknown_problems(unknown, path, name, allowed)
+
+
+def _unknown_problems(
+    unknown: list[str], path: str, owner: str, allowed: list[str]
+) -> Iterator[Problem]:
+    """Name what an owner does not know: near misses each, of the rest what is allowed only once."""
+    near = [key for key in unknown if difflib.get_close_matches(key, allowed, cutoff=0.6)]
+    far = [key for key in unknown if key not in near]
+    for key in near:
+        yield Problem(f"{path}.{key}", unknown_key(f"{path}.{key}", owner, allowed))
+    if far:
+        more = f" (nor {', '.join(far[1:])})" if far[1:] else ""
+        text = unknown_key(f"{path}.{far[0]}", f"{owner}{more}", allowed)
+        yield Problem(f"{path}.{far[0]}", text)
+
+
+def unusual_number(value: Any) -> str | None:
+    """Say what to give instead of a number that no argument has a use for; None: it is usual.
+
+    >>> unusual_number([0.5, float("nan")]), unusual_number(3)
+    ('a finite number', None)
+    """
+    if isinstance(value, list):
+        return next((found for item in value if (found := unusual_number(item))), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "a number below 2^63"
+    return None
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    variable = (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    return parameter.default is parameter.empty and parameter.kind not in variable
+
+
+def type_hints(target: Any) -> dict[str, Any]:
+    """Return the annotations of a class's constructor or of a function.
+
+    Names that a foreign library imports for type checkers only cannot be resolved; such a target
+    has no hints, and its constructor is left to judge the values.
+    """
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function)
+    except NameError:
+        return {}
+
+
+def _last_line(error: BaseException) -> str:
+    return [line for line in str(error).splitlines() if line.strip()][-1].strip()

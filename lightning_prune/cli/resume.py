@@ -1,0 +1,150 @@
+"""Turn `resume=RUN_FOLDER` into the command line of that run."""
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.utilities import rank_zero_only
+
+from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.read_json import read_json
+from lightning_prune.cli.run_result import RESULT
+
+NEVER = "never"
+_WORD = re.compile(r"^(?P<sign>\+\+?|~)?(?P<key>[^=@]+)(?:@[^=]*)?(?:=(?P<value>.*))?$", re.DOTALL)
+# Hydra's own words of the run that say where it ran, and not how.
+_PLACE = re.compile(r"^\+*hydra([./](run|sweep|sweeper|launcher|mode)\b)")
+
+
+def resume_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the command line that goes on in the folder that `resume=FOLDER` names.
+
+    It consists of the overrides of that run and those given beside `resume`, which win. A command
+    line without `resume`, or with `resume=never`, stays as it is.
+
+    Args:
+        arguments: the arguments behind the program's name.
+
+    Raises:
+        ConfigError: the folder is no run, or another argument contradicts `resume`.
+    """
+    values = [word.partition("=")[2] for word in arguments if _key(word) == "resume"]
+    value = values[-1].strip("'\"") if values else NEVER
+    if value in (NEVER, "null", "") or any(_key(word) == "hydra.run.dir" for word in arguments):
+        # The other processes of a run on several devices get the whole command line.
+        return list(arguments)
+    if any(word in ("-m", "--multirun") for word in arguments):
+        raise ConfigError(
+            f"resume={value} goes on with one run: a sweep goes on where its own command is given "
+            "again, without resume"
+        )
+    given = [word for word in arguments if _key(word) != "resume"]
+    if any(_key(word) == "ckpt_path" for word in given):
+        raise ConfigError(
+            "resume and ckpt_path contradict each other: resume=FOLDER finds the newest "
+            "checkpoint of a run by itself, ckpt_path=FILE starts a new run from a file"
+        )
+    folder = Path(value).expanduser().absolute()
+    own = _own_words(folder)
+    words = _merge(own, given)
+    # An experiment may be a sweep by itself; this is one of its runs.
+    place = ["hydra.mode=RUN", f"hydra.run.dir={quote(folder)}", f"resume={quote(folder)}"]
+    return [*_options(folder, arguments), *words, *place]
+
+
+def resume_command(folder: Path) -> str:
+    """Return what to type to go on with the run in a folder."""
+    program = "-m lightning_prune train" if "__main__" in sys.argv[0] else shlex.quote(sys.argv[0])
+    return f"python {program} {shlex.quote(f'resume={os.path.relpath(folder)}')}"
+
+
+def finished_result(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """Return the result of the run that `resume=FOLDER` names, if nothing is left to be done.
+
+    Further overrides ask for more than the run did: then there is something left.
+    """
+    words = [word for word in arguments if _key(word) is not None]
+    if len(words) != 1 or _key(words[0]) != "resume":
+        return None
+    folder = Path(words[0].partition("=")[2].strip("'\"")).expanduser()
+    return read_json(folder / RESULT)
+
+
+def quote(path: Path) -> str:
+    r"""Return a path as a value in Hydra's grammar, whatever characters it has.
+
+    >>> quote(Path("/runs/it's lr=0.1"))
+    "'/runs/it\\'s lr=0.1'"
+    """
+    return "'" + str(path).replace("'", "\\'") + "'"
+
+
+def _own_words(folder: Path) -> list[str]:
+    """Return the overrides with which the run in a folder was started."""
+    path = folder / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        sweep = any(folder.glob("*/.hydra/overrides.yaml"))
+        way = (
+            "it is a sweep: give the sweep's own command again, or the folder of one of its runs"
+            if sweep
+            else "give the folder that has .hydra, config.yaml and checkpoints/ in it"
+        )
+        raise ConfigError(f"resume={folder} is no folder of a run: {way}")
+    try:
+        task = yaml.safe_load(path.read_text())
+        hydra = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text())["hydra"]
+        own = hydra["overrides"]["hydra"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"resume={folder}: what lies in .hydra cannot be read ({error})"
+        ) from error
+    kept = [str(word) for word in own or [] if not _PLACE.match(str(word))]
+    return [*kept, *(str(word) for word in task or [] if _key(str(word)) != "resume")]
+
+
+def _merge(own: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Return both; of words for the same key those that were given."""
+    signs = {_key(word): _sign(word) for word in own}
+    keys = {_key(word) for word in given} - {None}
+    words = [word for word in own if _key(word) not in keys]
+    for word in given:
+        known = signs.get(_key(word))
+        if known and _sign(word) == "~":
+            continue  # deleting what is not added any more
+        words.append(f"{known}{word}" if known and not _sign(word) else word)
+    return words
+
+
+def _options(folder: Path, arguments: Sequence[str]) -> list[str]:
+    """Return `--config-dir` of the run, if it had one and no other was given."""
+    if any(word.startswith(("--config-dir", "-cd")) for word in arguments):
+        return []
+    hydra = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text())["hydra"]
+    runtime = hydra.get("runtime", {})
+    cwd = runtime.get("cwd")
+    if cwd and Path(cwd) != Path.cwd():
+        _say(f"the run was started in {cwd}: relative paths now begin at {Path.cwd()}")
+    sources = runtime.get("config_sources", [])
+    folders = [one["path"] for one in sources if one.get("provider") == "command-line"]
+    return ["--config-dir", folders[0]] if folders else []
+
+
+def _key(word: str) -> str | None:
+    """Return the key of an override; None for options and their values."""
+    found = None if word.startswith("-") else _WORD.match(word)
+    return found["key"] if found and (found["value"] is not None or found["sign"]) else None
+
+
+def _sign(word: str) -> str:
+    found = _WORD.match(word)
+    return (found["sign"] or "") if found else ""
+
+
+@rank_zero_only
+def _say(text: str) -> None:
+    print(text, flush=True)

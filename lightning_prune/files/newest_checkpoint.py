@@ -1,0 +1,93 @@
+"""From which file a run can go on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.read_checkpoint import check_content, read_checkpoint
+from lightning_prune.files.torch_zip import TorchZip
+
+# A file of save_weights_only=True has the first three, and so has one of a foreign tool.
+_NEEDED = ("state_dict", "epoch", "global_step", "loops", "optimizer_states", "lr_schedulers")
+
+
+@dataclass(frozen=True)
+class CheckpointSearch:
+    """What a search found.
+
+    Attributes:
+        path: The newest intact checkpoint that a training can go on from, or None.
+        skipped: Of each other file that was looked at and is none, why.
+    """
+
+    path: Path | None
+    skipped: dict[Path, str]
+
+    def describe(self) -> str:
+        """Say in a sentence where a run can go on."""
+        if self.path is not None:
+            return f"the newest intact checkpoint here is {self.path}"
+        return "no other intact checkpoint to go on from lies here"
+
+
+def search_checkpoints(folder: str | Path) -> CheckpointSearch:
+    """Find the newest intact resumable checkpoint of a run, and say what was passed over.
+
+    The newest is the one with the most steps, then epochs, both as the file itself says, then the
+    one written last. Weights-only files have nothing to go on from. Only the structure of each
+    file is read to put them in order; the content is checked from the newest down to the first
+    intact one.
+
+    Args:
+        folder: A run; ``*.ckpt`` in it and in its ``checkpoints/`` are looked at.
+    """
+    folder = Path(folder)
+    found: list[tuple[tuple[int, int, int], Path]] = []
+    skipped: dict[Path, str] = {}
+    for path in [*sorted((folder / "checkpoints").glob("*.ckpt")), *sorted(folder.glob("*.ckpt"))]:
+        try:
+            found.append((_age(path), path))
+        except (CheckpointError, FileNotFoundError) as error:
+            skipped[path] = _reason(error)
+    for _, path in sorted(found, reverse=True):
+        try:
+            _check(path)
+        except (CheckpointError, FileNotFoundError) as error:
+            skipped[path] = _reason(error)
+        else:
+            return CheckpointSearch(path, skipped)
+    return CheckpointSearch(None, skipped)
+
+
+def newest_checkpoint(folder: str | Path) -> Path | None:
+    """Return the newest intact checkpoint that a training can go on from, or None.
+
+    ``search_checkpoints`` says too what was passed over, and why.
+    """
+    return search_checkpoints(folder).path
+
+
+def _age(path: Path) -> tuple[int, int, int]:
+    content: Any = read_checkpoint(path, "meta")
+    if not isinstance(content, dict):
+        raise CheckpointError(path, "no Lightning checkpoint")
+    missing = [key for key in _NEEDED if key not in content]
+    if missing:
+        raise CheckpointError(path, f"nothing to go on from: it has no {' and no '.join(missing)}")
+    step, epoch = content["global_step"], content["epoch"]
+    if not isinstance(step, int) or not isinstance(epoch, int):
+        raise CheckpointError(path, "global_step or epoch is no number: altered")
+    return step, epoch, path.stat().st_mtime_ns
+
+
+def _check(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            check_content(path, file, TorchZip(file))
+    except ValueError as error:
+        raise CheckpointError(path, str(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return error.reason if isinstance(error, CheckpointError) else "no regular file"

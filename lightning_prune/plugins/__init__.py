@@ -1,0 +1,1 @@
+"""Floor 4: plugins of the Trainer."""

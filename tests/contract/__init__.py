@@ -1,0 +1,1 @@
+"""The contract that every recipe keeps with every module: `registry` says which there are."""

@@ -1,0 +1,260 @@
+"""All recipes and modules that the contract suite runs: a new one joins by one entry here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_prune.callbacks.exact_resume import ExactResume
+from lightning_prune.cli.build import build_all
+from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.data.digits import DigitsDetectionDataModule
+from lightning_prune.data.loader import ResumableLoader
+from lightning_prune.data.sampler import PermutationSampler
+from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.surgery.architecture import track_architecture
+from tests.callbacks.classifiers import CLASSES, conv_bn, patterns
+
+# --- modules ------------------------------------------------------------------------------------
+
+
+class Noisy(Dataset[Any]):
+    """Patterns with fresh noise, seeded by epoch and index as an augmentation should be."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.patterns, self.seed = patterns(count, seed), seed
+
+    def __len__(self) -> int:
+        return len(self.patterns)
+
+    def __getitem__(self, key: Any) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        picture, label = self.patterns[index]
+        generator = torch.Generator().manual_seed(hash((self.seed, epoch, index)) % 2**31)
+        return picture + 0.1 * torch.randn(picture.shape, generator=generator), label
+
+
+class Net(nn.Module):
+    """Stem, residual block, deep layer, dropout, head; widths that slices and rounding divide."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = conv_bn(1, 16)
+        self.inner, self.outer = conv_bn(16, 24), conv_bn(24, 16)
+        self.deep = conv_bn(16, 32, stride=2)
+        self.dropout = nn.Dropout(0.2)
+        self.head = nn.Linear(32, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        x = x + self.outer(self.inner(x))
+        return self.head(self.dropout(self.deep(x).mean((2, 3))))
+
+
+class Classifier(pl.LightningModule):
+    """A classifier with all that a resume can get wrong: dropout, schedule, metrics, noisy data."""
+
+    def __init__(self, workers: int = 0) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        torch.manual_seed(0)
+        self.net = Net()
+        self.accuracy = MulticlassAccuracy(CLASSES)
+        self.example_input_array = torch.zeros(1, 1, 8, 8)
+        track_architecture(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        scores = self(batch[0])
+        loss = F.cross_entropy(scores, batch[1])
+        self.log("train/loss", loss, on_step=True, on_epoch=True)
+        self.accuracy(scores, batch[1])
+        self.log("train/accuracy", self.accuracy, on_step=False, on_epoch=True)
+        if batch_idx == 0:
+            self.log("train/first", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("val/score", (self(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("test/score", (self(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), 3e-3, weight_decay=0.1)
+        # Asking for the number of steps makes Lightning build the loaders early.
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, 3e-3, int(self.trainer.estimated_stepping_batches)
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def train_dataloader(self) -> ResumableLoader:
+        data = Noisy(96, 1)
+        sampler = PermutationSampler(data, 0, self.trainer.global_rank, self.trainer.world_size)
+        return ResumableLoader(
+            data,
+            sampler=sampler,
+            progress=self._completed,
+            batch_size=24 // self.trainer.world_size,
+            num_workers=self.hparams["workers"],
+            persistent_workers=self.hparams["workers"] > 0,
+        )
+
+    def _completed(self) -> int:
+        done = int(self.trainer.fit_loop.epoch_loop.batch_progress.current.processed)
+        return -1 if done >= self.trainer.num_training_batches else done
+
+    def collection_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(patterns(96, 1), batch_size=32)
+
+    def val_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(patterns(32, 2), batch_size=32)
+
+    def test_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(patterns(32, 3), batch_size=32)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A LightningModule of the contract.
+
+    Attributes:
+        make: builds it with this number of loader workers.
+        data: builds its DataModule with this number of workers; None: it has its own loaders.
+        batches: training batches of an epoch.
+        metric: what validation logs, larger is better.
+        overrides: what makes any recipe small on it.
+        slow: whether a run takes more than a few seconds.
+    """
+
+    make: Callable[[int], pl.LightningModule]
+    data: Callable[[int], pl.LightningDataModule] | None
+    batches: int
+    metric: str
+    overrides: tuple[str, ...] = ()
+    slow: bool = False
+
+
+def digits(workers: int) -> DigitsDetectionDataModule:
+    return DigitsDetectionDataModule(
+        image_size=64, train_images=12, val_images=4, test_images=4, batch_size=4, mosaic=0.5,
+        num_workers=workers,
+    )  # fmt: skip
+
+
+def detector(workers: int) -> DetectionModule:
+    torch.manual_seed(0)
+    return DetectionModule(num_classes=10, image_size=64)
+
+
+MODULES = {
+    "classifier": Module(Classifier, None, 4, "val/score", ("monitor=val/score",)),
+    "detection": Module(
+        detector,
+        digits,
+        3,
+        "val/map50_95",
+        ("pruning.masker.layers=[network.backbone.p5.*]", "pruning.masker.mac_target=null"),
+        slow=True,
+    ),
+}
+
+# --- recipes ------------------------------------------------------------------------------------
+
+DENSE, RECOVERY = 1, 5
+EPOCHS = DENSE + RECOVERY
+_NO_COST = ("pruning.report.latency_rounds=0", "pruning.report.figures=false")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe of conf/pruning.
+
+    Attributes:
+        cuts: whether it ends with a narrower model.
+        overrides: what makes it small, on any module.
+        by_module: and on one module.
+    """
+
+    cuts: bool
+    overrides: tuple[str, ...] = _NO_COST
+    by_module: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+_BY_RATIO = {"detection": ("pruning.masker.pruning_ratio=0.5",)}
+_ALL_LAYERS = {"classifier": ("pruning.masker.layers=null",)}
+RECIPES = {
+    "sequential_activation": Recipe(
+        True,
+        (
+            *_NO_COST,
+            "pruning.masker.matching=all",
+            "pruning.masker.clusterer.embedding=pca",
+            "pruning.masker.layers_per_step=2",
+        ),
+        {"detection": ("pruning.masker.layers_per_step=5",)},
+    ),
+    "channel": Recipe(True, by_module=_BY_RATIO),
+    "bn_scale": Recipe(True, by_module=_BY_RATIO),
+    "magnitude": Recipe(True, by_module=_BY_RATIO),
+    "slice": Recipe(False, by_module=_ALL_LAYERS),
+    "channel_and_slice": Recipe(
+        True,
+        by_module={
+            "classifier": ("pruning.slice_masker.layers=null",),
+            "detection": _BY_RATIO["detection"],
+        },
+    ),
+}
+
+
+def stages(
+    recipe: str, module: str, folder: Path, overrides: Sequence[str] = ()
+) -> dict[str, Callback]:
+    """Build the callbacks of a recipe as the command line does, small enough for a test."""
+    words = [
+        f"+pruning={recipe}",
+        f"output_dir='{folder}'",
+        f"dense_epochs={DENSE}",
+        f"recovery_epochs={RECOVERY}",
+        *MODULES[module].overrides,
+        *RECIPES[recipe].overrides,
+        *RECIPES[recipe].by_module.get(module, ()),
+        *overrides,
+    ]
+    if recipe == "slice":  # it selects all layers but the detector's last, and has no target
+        words = [word for word in words if "mac_target" not in word and "p5" not in word]
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        cfg = hydra.compose("train", words)
+    return build_all(cfg.pruning, "pruning")
+
+
+def trainer(folder: Path, callbacks: Sequence[Callback], **options: Any) -> pl.Trainer:
+    """A quiet Trainer on the CPU that clips gradients and can resume exactly."""
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+        "default_root_dir": folder,
+        "max_epochs": EPOCHS,
+        "log_every_n_steps": 2,
+        "gradient_clip_val": 1.0,
+    }
+    return pl.Trainer(callbacks=[*callbacks, ExactResume()], **defaults | options)

@@ -1,0 +1,234 @@
+"""Two processes prune as one does, and go on together."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+
+from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.surgery.architecture import RECORD
+from tests.contract.distributed import RANKS, STEPS, fit
+from tests.contract.registry import EPOCHS, RECIPES, Classifier, stages
+from tests.contract.runs import QUIET, differences
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# One launch takes two processes and six seconds for each to start.
+DEFAULT = "ddp", "channel"
+
+
+def launches(*strategies: str) -> list[Any]:
+    return [
+        pytest.param(
+            (strategy, recipe),
+            marks=[] if (strategy, recipe) == DEFAULT else pytest.mark.slow,
+            id=f"{recipe}-{strategy}",
+        )
+        for strategy in strategies
+        for recipe in RECIPES
+    ]
+
+
+each_launch = pytest.mark.parametrize("launch", launches("ddp", "ddp_spawn"), indirect=True)
+each_ddp = pytest.mark.parametrize("launch", launches("ddp"), indirect=True)
+each_spawn = pytest.mark.parametrize("launch", launches("ddp_spawn"), indirect=True)
+pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:Found .* in eval mode")]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What two processes left behind."""
+
+    recipe: str
+    folder: Path
+
+    def ranks(self, run: str) -> list[dict[str, Any]]:
+        files = [self.folder / run / f"rank{rank}.pt" for rank in range(RANKS)]
+        return [torch.load(file, weights_only=True) for file in files]
+
+
+@pytest.fixture(scope="module")
+def launch(request, tmp_path_factory):
+    strategy, recipe = request.param
+    folder = tmp_path_factory.mktemp(f"{recipe}-{strategy}")
+    command = [sys.executable, "-m", "tests.contract.distributed", str(folder), recipe, strategy]
+    # Lightning's own launcher starts the other processes, at a free port.
+    others = ("PL_", "LOCAL_", "NODE_", "MASTER_", "WORLD_")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(others)}
+    done = subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=580,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    return Launch(recipe, folder)
+
+
+@pytest.fixture(scope="module")
+def alone(launch, tmp_path_factory):
+    """One process, with batches as large as those of both ranks together."""
+    folder = tmp_path_factory.mktemp("alone")
+    fit(folder / "plain", launch.recipe, plain=True)
+    return torch.load(folder / "plain" / "rank0.pt", weights_only=True)
+
+
+def assert_near(ours: Any, theirs: Any, place: str = "") -> None:
+    """Compare two nests; floating-point numbers need only be near."""
+    if isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), place
+        for key, value in ours.items():
+            assert_near(value, theirs[key], f"{place}/{key}")
+    elif isinstance(ours, list | tuple):
+        assert len(ours) == len(theirs), place
+        for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            assert_near(a, b, f"{place}/{index}")
+    elif isinstance(ours, torch.Tensor) and ours.is_floating_point():
+        # Sums in another order differ by rounding: 1e-16 in double precision, which Adam
+        # enlarges where a gradient is small. Averages are kept in single precision.
+        double = ours.dtype == torch.float64
+        tolerance = {"rtol": 1e-9, "atol": 1e-10} if double else {"rtol": 1e-6, "atol": 1e-7}
+        torch.testing.assert_close(ours, theirs, **tolerance, msg=lambda text: f"{place}: {text}")
+    elif isinstance(ours, float):
+        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-12), place
+    else:
+        assert not differences(ours, theirs, place)
+
+
+# --- two processes ------------------------------------------------------------------------------
+
+
+@each_launch
+@pytest.mark.parametrize("run", ["whole", "plain"])
+def test_both_ranks_go_through_the_same(launch, run):
+    """Plans, masks, weights, averages and optimizers: after every epoch and at the cut."""
+    first, second = launch.ranks(run)
+    assert first["ranks"] == second["ranks"] == RANKS
+    assert list(first["epochs"]) == list(range(EPOCHS))
+    assert not differences(first["epochs"], second["epochs"])
+    assert not differences(first["cut"], second["cut"])
+    assert not torch.equal(first["random"], second["random"])  # each drops units of its own
+
+
+@each_launch
+def test_gradients_are_averaged_at_every_step(launch):
+    """Oracle: the mean of what each rank's share gives; before, under and after masks."""
+    first, second = launch.ranks("whole")
+    places = [f"{epoch}.{batch}" for epoch in range(EPOCHS) for batch in range(4)]
+    assert list(first["batches"]) == list(second["batches"]) == places
+    for place in places:
+        one, other = first["batches"][place], second["batches"][place]
+        assert not differences(one["averaged"], other["averaged"]), place
+        assert differences(one["alone"], other["alone"]), place  # the shares differ
+        mean = {name: (grad + other["alone"][name]) / 2 for name, grad in one["alone"].items()}
+        for name, grad in one["averaged"].items():
+            torch.testing.assert_close(grad, mean[name], rtol=1e-5, atol=1e-8)
+
+
+@each_launch
+def test_training_goes_on_after_the_cut(launch):
+    for rank in launch.ranks("whole"):
+        assert rank["trained"]
+        last = rank["epochs"][EPOCHS - 1]["parameters"]
+        if RECIPES[launch.recipe].cuts:
+            assert STEPS[0] < 4 * rank["cut"]["epoch"] < STEPS[1]
+            before = rank["cut"]["parameters"]
+        else:
+            assert rank["cut"] is None
+            before = rank["epochs"][EPOCHS - 2]["parameters"]
+        for name, value in last.items():
+            # Slices stay at zero.
+            assert bool((value != before[name])[value != 0].all()), name
+        assert sum(int(value.count_nonzero()) for value in last.values()) > 1000
+
+
+@each_launch
+def test_two_processes_decide_and_train_as_one(launch, alone):
+    """Oracle: one process with the batches of both, in arithmetic that does not see the split."""
+    two = launch.ranks("plain")[0]
+    assert two["batches"].keys() == alone["batches"].keys()
+    for place, gradients in two["batches"].items():
+        assert_near(gradients["averaged"], alone["batches"][place]["averaged"], place)
+    assert_near(two["cut"], alone["cut"], "cut")
+    assert_near(two["epochs"], alone["epochs"])
+
+
+@each_ddp
+@pytest.mark.parametrize("step", STEPS)
+def test_a_resumed_run_equals_the_uninterrupted_one(launch, step):
+    for whole, resumed in zip(launch.ranks("whole"), launch.ranks(f"from_{step}"), strict=True):
+        for part, first in (("batches", f"{step // 4}.{step % 4}"), ("epochs", step // 4)):
+            assert next(iter(resumed[part])) == first
+            rest = {key: whole[part][key] for key in resumed[part]}
+            assert not differences(rest, resumed[part], part)
+        if resumed["cut"] is not None:
+            assert not differences(whole["cut"], resumed["cut"])
+        assert torch.equal(whole["random"], resumed["random"])
+
+
+# --- what is left -------------------------------------------------------------------------------
+
+
+@each_launch
+def test_files_of_rank_0_load_alone(launch):
+    cuts, folder = RECIPES[launch.recipe].cuts, launch.folder / "whole"
+    rank = launch.ranks("whole")[0]
+    last = torch.load(folder / "epochs" / f"{EPOCHS - 1}.ckpt", weights_only=True)
+    end = rank["epochs"][EPOCHS - 1]
+    assert (RECORD in last["state_dict"]) == cuts
+    # The file holds the average as the model, and the model beside it.
+    loaded = Classifier.load_from_checkpoint(folder / "epochs" / f"{EPOCHS - 1}.ckpt")
+    assert not differences(dict(loaded.named_parameters()), end["average"])
+    for name, value in end["parameters"].items():
+        assert torch.equal(last["current_model_state"][name], value)
+    assert not differences(last["optimizer_states"][0], end["optimizer"])
+
+    report = json.loads((folder / "pruning_report.json").read_text())
+    assert bool(report["slices"]) == ("slice" in launch.recipe)
+    if cuts:
+        after = {row["group"]: row["channels_after"] for row in report["layers"]}
+        assert after == {name: len(keep) for name, keep in rank["cut"]["keep"].items()}
+        best = Classifier.load_from_checkpoint(folder / "checkpoints" / "best_pruned.ckpt")
+        assert [p.shape for p in best.parameters()] == [p.shape for p in loaded.parameters()]
+        dense = Classifier()
+        assert [p.shape for p in dense.parameters()] != [p.shape for p in loaded.parameters()]
+        weights = torch.load(folder / "checkpoints" / "dense.ckpt", weights_only=True)
+        assert not dense.load_state_dict(weights["state_dict"]).missing_keys
+
+
+@each_spawn
+def test_the_module_of_the_calling_process_is_cut(launch):
+    """Oracle: the average that rank 0 ended with, which training leaves in the module."""
+    after = torch.load(launch.folder / "whole" / "after.pt", weights_only=True)
+    end = launch.ranks("whole")[0]["epochs"][EPOCHS - 1]["average"]
+    assert not differences({name: after[name] for name in end}, end)
+    model = Classifier()
+    assert not model.load_state_dict(after).missing_keys
+    dense = sum(p.numel() for p in Classifier().parameters())
+    assert (sum(p.numel() for p in model.parameters()) < dense) == RECIPES[launch.recipe].cuts
+
+
+# --- strategies that shard ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_sharding_strategies_are_refused(recipe, kind, tmp_path):
+    """By every stage: none waits for another to do it."""
+    callbacks = list(stages(recipe, "classifier", tmp_path).values())
+    own = [callback for callback in callbacks if isinstance(callback, PruningStage)]
+    assert len(own) >= 3
+    for stage in own:
+        # Bare: these strategies need devices and packages that a test machine lacks.
+        fake = SimpleNamespace(strategy=object.__new__(kind), callbacks=callbacks)
+        with pytest.raises(ValueError, match=rf"{kind.__name__} shards.*use strategy='ddp' or a"):
+            stage.setup(fake, Classifier(), "fit")

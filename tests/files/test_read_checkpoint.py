@@ -1,0 +1,135 @@
+import pickle
+import shutil
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.read_checkpoint import read_checkpoint
+from lightning_prune.files.sidecar import Sidecar
+from tests.files.hostile import hostile_files, little_memory, write_archive
+
+
+def test_it_reads_what_torch_load_reads(tmp_path: Path):
+    weight = torch.nn.Parameter(torch.rand(3, 4))
+    weight.note = "an attribute of its own"
+    optimizer = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimizer.step()
+    content = {
+        "state_dict": OrderedDict(w=weight, view=weight.detach()[1:, ::2], h=torch.ones(2).half()),
+        "more": [
+            torch.ones(2, dtype=torch.float8_e5m2), torch.ones(2, dtype=torch.complex64),
+            torch.zeros(1).expand(7), torch.zeros(0),
+        ],
+        "plain": [1, 2.5, None, True, "x", b"bytes", bytearray(b"more"), (1, 2), {3}, 1 + 2j],
+        "kinds": [torch.Size([1, 2]), torch.device("cpu"), torch.float32],
+        "optimizer_states": [optimizer.state_dict()],
+    }  # fmt: skip
+    torch.save(content, tmp_path / "a.ckpt")
+    ours = read_checkpoint(tmp_path / "a.ckpt")
+    theirs = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert str(ours) == str(theirs)
+    assert str(ours["plain"]) == str(content["plain"])
+    assert torch.equal(ours["state_dict"]["w"], weight)
+    shapes = read_checkpoint(tmp_path / "a.ckpt", "meta")
+    assert shapes["state_dict"]["w"].is_meta
+    assert shapes["state_dict"]["view"].shape == (2, 2)
+    assert shapes["plain"] == content["plain"]
+
+
+def test_hostile_files_are_refused(tmp_path: Path):
+    for name, path, message in hostile_files(tmp_path):
+        for device in ("cpu", "meta"):
+            with little_memory(), pytest.raises(CheckpointError, match=message) as caught:
+                read_checkpoint(path, device)
+            assert str(path) in str(caught.value), name
+    assert not (tmp_path / "sprung").exists()
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        read_checkpoint(tmp_path / "absent.ckpt")
+    with pytest.raises(FileNotFoundError):
+        read_checkpoint(tmp_path)
+
+
+def test_the_checksums_inside_are_compared_where_there_is_no_sidecar(tmp_path: Path):
+    path = tmp_path / "a.ckpt"
+    torch.save({"a": torch.zeros(64, 64)}, path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert torch.load(path, weights_only=True)["a"].sum() != 0  # torch does not look at them
+    with pytest.raises(CheckpointError, match=r"damaged: the checksum of a/data/0 is wrong"):
+        read_checkpoint(path)
+
+
+def test_the_sidecar_counts_through_a_link(tmp_path: Path):
+    torch.save({"a": 1}, tmp_path / "a.ckpt")
+    (tmp_path / "last.ckpt").symlink_to("a.ckpt")
+    Sidecar(tmp_path / "a.ckpt").write(["0" * 64])
+    with pytest.raises(CheckpointError, match=r"match a\.ckpt\.sha256 .*delete that one"):
+        read_checkpoint(tmp_path / "last.ckpt")
+    (tmp_path / "a.ckpt.sha256").unlink()
+    assert read_checkpoint(tmp_path / "last.ckpt") == {"a": 1}
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("original") / "a.ckpt"
+    torch.save({"state_dict": {"w": torch.arange(300.0)}, "epoch": 3, "text": "abc" * 50}, path)
+    sidecar = Sidecar(path)
+    sidecar.write(sidecar.current())
+    return path
+
+
+def altered(original: Path, folder: Path, data: bytes, sidecar: bool) -> Path:
+    (folder / "a.ckpt").write_bytes(data)
+    (folder / "a.ckpt.sha256").unlink(missing_ok=True)
+    if sidecar:
+        shutil.copy(original.with_name("a.ckpt.sha256"), folder)
+    return folder / "a.ckpt"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.booleans())
+def test_never_a_silent_wrong_load(original, tmp_path_factory, draw, sidecar):
+    folder = tmp_path_factory.getbasetemp() / "altered"
+    folder.mkdir(exist_ok=True)
+    data = bytearray(original.read_bytes())
+    expected = str(read_checkpoint(original))
+    if draw.draw(st.booleans(), "truncate"):
+        del data[draw.draw(st.integers(0, len(data) - 1), "length") :]
+    else:
+        for _ in range(draw.draw(st.integers(1, 3), "flips")):
+            data[draw.draw(st.integers(0, len(data) - 1))] ^= 1 << draw.draw(st.integers(0, 7))
+    path = altered(original, folder, bytes(data), sidecar)
+    if bytes(data) == original.read_bytes():  # two flips of one bit
+        assert str(read_checkpoint(path)) == expected
+        return
+    try:
+        found = read_checkpoint(path)
+    except CheckpointError:
+        return
+    # Without a digest a flip in the padding between members is no harm, and is not seen.
+    assert not sidecar
+    assert str(found) == expected
+
+
+def test_errors_travel_between_processes(tmp_path: Path):
+    error = CheckpointError(tmp_path / "a.ckpt", "torn")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) == f"{tmp_path / 'a.ckpt'}: torn"
+    assert again.path == error.path
+    assert isinstance(again, ValueError)
+
+
+def test_a_file_of_another_zip_writer_loads(tmp_path: Path):
+    assert torch.equal(read_checkpoint(write_archive(tmp_path / "a.ckpt"))["t"], torch.zeros(4))
+    with zipfile.ZipFile(tmp_path / "b.ckpt", "w") as archive:
+        archive.writestr("readme", "x")
+    with pytest.raises(CheckpointError, match=r"one data\.pkl"):
+        read_checkpoint(tmp_path / "b.ckpt")
