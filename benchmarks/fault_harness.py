@@ -174,14 +174,14 @@ def strike(process: Process, folder: Path, kill: Kill) -> bool:
             process,
             lambda: _stamp(folder / METRICS) != metrics and count_rows(folder) >= kill.rows,
         )
-    if kill.when == "save":
-        parts = _parts(folder)
-        reached = reached and _wait(process, lambda: bool(_parts(folder) - parts))
-    elif kill.when == "replaced":
-        files = _checkpoints(folder)
-        reached = reached and _wait(process, lambda: bool(_checkpoints(folder) - files))
+        if kill.when == "save":
+            parts = _parts(folder)
+            reached = reached and _wait(process, lambda: bool(_parts(folder) - parts))
+        elif kill.when == "replaced":
+            files = _checkpoints(folder)
+            reached = reached and _wait(process, lambda: bool(_checkpoints(folder) - files))
+        time.sleep(kill.delay)
     if reached:
-        time.sleep(0.0 if kill.when == "start" else kill.delay)
         process.kill()
     return _end(process, -signal.SIGKILL) == -signal.SIGKILL
 
@@ -308,13 +308,7 @@ _UNREAD = "current_score"
 
 
 def differences(ours: Any, theirs: Any, place: str = "") -> Iterator[str]:
-    """Yield where two nests of tensors and plain values differ, bit by bit.
-
-    >>> list(differences({"a": [1, 2.0]}, {"a": [1, 3.0]}))
-    ['/a/1: 2.0 and 3.0']
-    >>> list(differences(torch.tensor([0.0]), torch.tensor([-0.0]), "zero"))
-    ['zero: 1 of 1 values, at most 0.0 apart']
-    """
+    """Yield where two nests of tensors and plain values differ, bit by bit."""
     if type(ours) is not type(theirs):
         yield f"{place}: {type(ours).__name__} and {type(theirs).__name__}"
     elif isinstance(ours, Tensor):

@@ -12,17 +12,20 @@ if TYPE_CHECKING:
     from lightning_prune.callbacks.channel_regularizer import (
         ChannelRegularizer as ChannelRegularizer,
     )
+    from lightning_prune.callbacks.exact_resume import ExactResume as ExactResume
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )
     from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter as OptimizerResetter
     from lightning_prune.callbacks.physical_pruner import PhysicalPruner as PhysicalPruner
+    from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint as PrunedCheckpoint
     from lightning_prune.callbacks.pruning_report import PruningReport as PruningReport
     from lightning_prune.callbacks.sequential_activation_masker import (
         SequentialActivationMasker as SequentialActivationMasker,
     )
     from lightning_prune.callbacks.slice_masker import SliceMasker as SliceMasker
     from lightning_prune.callbacks.slice_regularizer import SliceRegularizer as SliceRegularizer
+    from lightning_prune.callbacks.stop_on_signal import StopOnSignal as StopOnSignal
     from lightning_prune.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
     from lightning_prune.data.digits import DigitsDetectionDataModule as DigitsDetectionDataModule
     from lightning_prune.data.yolo_folder import YoloFolderDataModule as YoloFolderDataModule
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from lightning_prune.loop.pruning import Pruning as Pruning
     from lightning_prune.modules.detection import DetectionModule as DetectionModule
     from lightning_prune.plan import PruningPlan as PruningPlan
+    from lightning_prune.plugins.atomic_checkpoint_io import (
+        AtomicCheckpointIO as AtomicCheckpointIO,
+    )
     from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty as BNScalePenalty
     from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty as GroupNormPenalty
     from lightning_prune.surgery.architecture import track_architecture as track_architecture
@@ -47,6 +53,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AtomicCheckpointIO": "plugins.atomic_checkpoint_io",
     "BNScalePenalty": "pruners.bn_scale_penalty",
     "ChannelMasker": "callbacks.channel_masker",
     "ChannelRegularizer": "callbacks.channel_regularizer",
@@ -54,17 +61,20 @@ _HOMES = {
     "CocoJsonDataModule": "data.coco_json",
     "DetectionModule": "modules.detection",
     "DigitsDetectionDataModule": "data.digits",
+    "ExactResume": "callbacks.exact_resume",
     "ExponentialMovingAverage": "callbacks.exponential_moving_average",
     "GroupNormPenalty": "pruners.group_norm_penalty",
     "ObjectSamples": "functional.objects",
     "OptimizerResetter": "callbacks.optimizer_resetter",
     "PhysicalPruner": "callbacks.physical_pruner",
+    "PrunedCheckpoint": "callbacks.pruned_checkpoint",
     "Pruning": "loop.pruning",
     "PruningPlan": "plan",
     "PruningReport": "callbacks.pruning_report",
     "SequentialActivationMasker": "callbacks.sequential_activation_masker",
     "SliceMasker": "callbacks.slice_masker",
     "SliceRegularizer": "callbacks.slice_regularizer",
+    "StopOnSignal": "callbacks.stop_on_signal",
     "YoloFolderDataModule": "data.yolo_folder",
     "build_groups": "graph.groups",
     "check_prunable": "testing",

@@ -112,6 +112,8 @@ def test_command(
     if "path/to/last.ckpt" in line:
         make_checkpoint(call, tmp_path)
         tiny = [*TINY, "dense_epochs=2"]
+    if "resume=path/to/run" in line:
+        call([*TINY, "hydra.run.dir=path/to/run"])
     recipe = re.search(r"\+pruning=(\w+)", line)
     if recipe:
         tiny = [*tiny, *TINY_RECIPES[recipe[1]]]

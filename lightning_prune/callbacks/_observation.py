@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import lightning.pytorch as pl
+import torch
+from torch import nn
 
 from lightning_prune.callbacks._data import (
     collection_batches,
@@ -13,6 +15,7 @@ from lightning_prune.callbacks._data import (
 )
 from lightning_prune.callbacks._trainer_surgery import (
     average_norms,
+    broadcast,
     callbacks_of,
     forward_context,
     gather,
@@ -53,6 +56,22 @@ def background_class(
     return int(known[0])
 
 
+@torch.no_grad()
+def agree_on_norms(trainer: pl.Trainer, model: nn.Module) -> None:
+    """Give every rank the norm statistics of rank 0.
+
+    DDP lets them drift apart, and does the same before every forward pass. A checkpoint holds
+    those of rank 0 only: with anything else a resumed run would decide on other numbers.
+    """
+    if trainer.world_size == 1:
+        return
+    kinds = ("running_mean", "running_var")
+    norms = {n: v for n, v in model.named_buffers() if n.rpartition(".")[2] in kinds}
+    agreed = broadcast(trainer, {name: value.cpu() for name, value in norms.items()})
+    for name, value in norms.items():
+        value.copy_(agreed[name])
+
+
 def observe_objects(
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
@@ -67,7 +86,7 @@ def observe_objects(
 
     Every process reads its share; all of them return the merged result.
     """
-    average_norms(trainer, pl_module)
+    agree_on_norms(trainer, pl_module)
     with forward_context(trainer):
         part = collect_activations(
             pl_module,
@@ -100,7 +119,7 @@ def compensate_readers(
     images: int,
 ) -> None:
     """Let the readers of channels that are about to go take over what they were told."""
-    average_norms(trainer, pl_module)
+    agree_on_norms(trainer, pl_module)
     with forward_context(trainer):
         compensate(
             pl_module,

@@ -72,6 +72,35 @@ def resume_is_over(trainer: pl.Trainer) -> None:
     trainer.fit_loop._restarting = False
 
 
+def pending_plateaus(trainer: pl.Trainer, leaves_epoch: bool) -> dict[str, Any] | None:
+    """Return which plateau schedulers Lightning steps right after a checkpoint of this moment.
+
+    Args:
+        trainer: The running Trainer.
+        leaves_epoch: What ``finish_epoch`` returned.
+    """
+    now, batches = moment(trainer), trainer.fit_loop.epoch_loop.batch_progress
+    if now == "batch end" and not trainer.fit_loop._should_accumulate():
+        # The last batch of an epoch is taken up where they are stepped, unless it is left.
+        if leaves_epoch or not batches.is_last_batch:
+            return {"interval": "step", "index": batches.current.ready}
+    elif now == "epoch end" and not repeats_epoch_end(trainer):
+        return {"interval": "epoch", "index": trainer.current_epoch + 1}
+    return None
+
+
+def step_plateaus(trainer: pl.Trainer, pending: dict[str, Any]) -> None:
+    """Step the schedulers that ``pending_plateaus`` named, by the metrics that are known again."""
+    if not _automatic(trainer):
+        return
+    for config in trainer.lr_scheduler_configs:
+        due = config.interval == pending["interval"] and pending["index"] % config.frequency == 0
+        if config.reduce_on_plateau and due:
+            value = trainer.fit_loop.epoch_loop._get_monitor_value(str(config.monitor))
+            if value is not None:
+                trainer.lightning_module.lr_scheduler_step(config.scheduler, value)
+
+
 def pending_row(trainer: pl.Trainer) -> dict[str, Any] | None:
     """Return the row of metrics that Lightning logs right after a checkpoint of this moment.
 

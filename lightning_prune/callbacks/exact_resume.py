@@ -15,11 +15,13 @@ from lightning_prune.callbacks._trainer_resume import (
     leave_epoch,
     loader_states,
     open_metrics,
+    pending_plateaus,
     pending_row,
     reopen_metrics,
     restart_loaders,
     resume_is_over,
     running_means,
+    step_plateaus,
 )
 from lightning_prune.callbacks._trainer_surgery import gather
 from lightning_prune.functional.random_states import random_states, restore_random_states
@@ -38,6 +40,7 @@ class ExactResume(Callback):
       steps before the place was known;
     - the means that ``self.log`` and torchmetrics have gathered in an epoch so far, and the latest
       values that callbacks monitor;
+    - the steps of plateau schedulers that come right after the checkpoint;
     - the place in the files of loggers that have ``state_dict`` and ``load_state_dict``, such as
       ``AppendingCsvLogger``: no row is lost, none is there twice.
 
@@ -66,8 +69,10 @@ class ExactResume(Callback):
             "metrics": open_metrics(trainer, [mean["metric"] for mean in self._means.values()]),
         }
         row = pending_row(trainer)
+        leaves = finish_epoch(trainer, checkpoint)
         checkpoint[_KEY] = {
-            "leave_epoch": finish_epoch(trainer, checkpoint),
+            "leave_epoch": leaves,
+            "plateaus": pending_plateaus(trainer, leaves),
             "processes": gather(trainer, own),
             "monitored": known_metrics(trainer),
             "loggers": [
@@ -98,6 +103,8 @@ class ExactResume(Callback):
         know_metrics(trainer, found["monitored"])
         if found["leave_epoch"]:
             leave_epoch(trainer)
+        if found["plateaus"] is not None:
+            step_plateaus(trainer, found["plateaus"])
         if trainer.is_global_zero:
             self._rewind_loggers(trainer, found["loggers"])
         processes = found["processes"]

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +107,15 @@ class StopOnSignal(pl.Callback):
         if not self._stop or not isinstance(exception, SIGTERMException):
             self._give_back()
             return
-        exception.code = 128 + self._stop
+        stop = self._stop
+        exception.code = 128 + stop
         exception.args = (exception.code,)  # what is left of it on the way to another process
         try:
             self._write(trainer)
         finally:
-            received = self._give_back()
-        for signum in received:
+            received, self._stop = self._give_back(), 0
+        # Also on ranks that got no signal: Lightning's handler saves, in which all take part.
+        for signum in dict.fromkeys([*received, stop]):
             handler = self._before.get(signum)
             # The defaults would kill, or raise KeyboardInterrupt: the run ends anyway.
             if callable(handler) and handler is not signal.default_int_handler:
@@ -155,7 +158,8 @@ class StopOnSignal(pl.Callback):
             hint = "; press Ctrl-C again to stop at once" if signum == signal.SIGINT else ""
             text = f"\n{signal.Signals(signum).name}: stopping after this batch{hint}\n"
             # A print could have been interrupted by this very handler: Python forbids a second.
-            os.write(2, text.encode())
+            with suppress(OSError):
+                os.write(2, text.encode())
 
     def _decide(self, trainer: pl.Trainer) -> None:
         stop = max(self._received, default=0)

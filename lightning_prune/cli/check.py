@@ -4,6 +4,7 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ ROOT_RANGES = {"seed": (0, 2**32 - 1), "dense_epochs": (0, None), "recovery_epoc
 _OPTIONAL = ("resume",)
 # What makes a run train or test nothing: it would end with exit code 0 and no result.
 _TRAINS_NOTHING = ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")
+# Numbers that Lightning divides by without a look at them.
+_DIVISORS = ("check_val_every_n_epoch", "accumulate_grad_batches")
 _MOST_DEVICES = 4096
 # Lightning's own words for a checkpoint that it finds by itself.
 _FOUND_BY_LIGHTNING = ("last", "best", "hpc")
@@ -56,17 +59,21 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         ConfigError: with one line for each key that is missing, unknown or of a wrong type.
     """
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
     try:
         missing = sorted(OmegaConf.missing_keys(cfg))
         if missing:
             raise ConfigError("\n".join(f"{key} has no value: pass {key}=..." for key in missing))
         plain = OmegaConf.to_container(cfg, resolve=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {_reference_message(error, cfg)}") from error
+        # Arithmetic with a root key of a wrong type fails too: then that key is the matter.
+        given = {key: raw[key] for key in ROOT_TYPES if "${" not in str(raw.get(key, "${"))}
+        causes = [one.text for key, value in given.items() for one in _value_problems(key, value)]
+        own = f"{error.full_key}: {_reference_message(error, raw)}"
+        raise ConfigError("\n".join(causes) or own) from error
     if not isinstance(plain, dict):
         raise ConfigError("the root of the configuration is a list: a mapping is needed")
     root: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    raw = OmegaConf.to_container(cfg, resolve=False)
     problems = [
         *_root_problems(root),
         *_unread_problems(root, str(raw)),
@@ -79,38 +86,40 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
     return root
 
 
-def _reference_message(error: OmegaConfBaseException, cfg: DictConfig) -> str:
+def _reference_message(error: OmegaConfBaseException, raw: Any) -> str:
     """Return what OmegaConf says about a value or a reference, without its own class names."""
     text = str(error).splitlines()[0]
     found = re.search(r"trying to access (\S+): node `(\S+)` is not a container", text)
     if found:
         return f"it refers to {found[1]}, but {found[2]} holds nothing: set one or the other"
     text = re.sub(r"^\w+ raised while resolving interpolation: ", "", text)
-    given = value_at(str(error.full_key), OmegaConf.to_container(cfg, resolve=False))
+    given = value_at(str(error.full_key), raw)
     return f"{text} (needed by {given})" if isinstance(given, str) else text
 
 
 def _root_problems(root: Mapping[str, Any]) -> Iterator[Problem]:
-    for key, annotation in ROOT_TYPES.items():
-        if key not in root and key in _OPTIONAL:
-            continue
-        if key not in root:
+    for key in ROOT_TYPES:
+        if key in root:
+            yield from _value_problems(key, root[key])
+        elif key not in _OPTIONAL:
             yield Problem(key, f"{key} has no value: pass +{key}=...")
-            continue
-        value, (least, most) = root[key], ROOT_RANGES.get(key, (None, None))
-        given = f"{key}={value!r} is not allowed: give"
-        if not fits(value, annotation):
-            yield Problem(key, f"{given} {describe(annotation)}")
-        elif least is not None and value < least:
-            yield Problem(key, f"{given} an integer of at least {least}")
-        elif most is not None and value > most:
-            yield Problem(key, f"{given} an integer of at most {most}")
-        elif unusual := unusual_number(value):
-            yield Problem(key, f"{given} {unusual}")
     path = root.get("ckpt_path")
     is_path = isinstance(path, str) and "://" not in path and path not in _FOUND_BY_LIGHTNING
     if is_path and not Path(str(path)).is_file():
         yield Problem("ckpt_path", f"ckpt_path={path} is no file: give a checkpoint of a run")
+
+
+def _value_problems(key: str, value: Any) -> Iterator[Problem]:
+    least, most = ROOT_RANGES.get(key, (None, None))
+    given = f"{key}={value!r} is not allowed: give"
+    if not fits(value, ROOT_TYPES[key]):
+        yield Problem(key, f"{given} {describe(ROOT_TYPES[key])}")
+    elif least is not None and value < least:
+        yield Problem(key, f"{given} an integer of at least {least}")
+    elif most is not None and value > most:
+        yield Problem(key, f"{given} an integer of at most {most}")
+    elif unusual := unusual_number(value):
+        yield Problem(key, f"{given} {unusual}")
 
 
 def _unread_problems(root: Mapping[str, Any], raw: str) -> Iterator[Problem]:
@@ -142,31 +151,38 @@ def _group_problems(root: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(name, f"{given}: choose an option of the group '{name}'")
     for name, kind in MAPPINGS.items():
         group = root.get(name)
-        if group is None:
-            if name not in root and name != "pruning":
-                yield Problem(name, f"{name} is missing: choose an option, such as {name}=none")
-            continue
-        if not isinstance(group, dict):
+        if isinstance(group, dict):
+            yield from _entry_problems(group, name, kind)
+            yield from _double_problems(group, name)
+        elif group is not None:
             text = f"{name}={group!r} is not a set of objects: choose an option of '{name}'"
             yield Problem(name, text)
-            continue
-        known: list[tuple[str, Any]] = []
-        for key, node in group.items():
-            path = f"{name}.{key}"
-            same = next((other for other, content in known if content == node), None)
-            if same is not None and isinstance(node, dict):
-                yield Problem(path, f"{same} and {path} are the same: set one to null")
-            known.append((path, node))
-            if isinstance(node, dict) and "_target_" in node:
-                yield from _kind_problems(node, path, kind)
-            elif node is not None:
-                text = f"{path} has no _target_: name a class, or set {path}=null"
-                yield Problem(path, text)
+        elif name not in root and name != "pruning":
+            yield Problem(name, f"{name} is missing: choose an option, such as {name}=none")
     first, second = (root.get(name) for name in ("pruning", "callbacks"))
     if isinstance(first, dict) and isinstance(second, dict):
-        for key in first.keys() & second.keys():
+        # Both become one dict of callbacks: one of the two would be lost.
+        for key in sorted(first.keys() & second.keys()):
             text = f"pruning.{key} and callbacks.{key} have one name: rename one of them"
             yield Problem(f"pruning.{key}", text)
+
+
+def _entry_problems(group: Mapping[str, Any], name: str, kind: type) -> Iterator[Problem]:
+    for key, node in group.items():
+        path = f"{name}.{key}"
+        if isinstance(node, dict) and "_target_" in node:
+            yield from _kind_problems(node, path, kind)
+        elif node is not None:
+            text = f"{path} has no _target_: name a class, or set {path}=null"
+            yield Problem(path, text)
+
+
+def _double_problems(group: Mapping[str, Any], name: str) -> Iterator[Problem]:
+    """Find entries that say the same: a second logger would write every row twice."""
+    for (first, node), (second, other) in combinations(group.items(), 2):
+        if isinstance(node, dict) and node == other:
+            text = f"{name}.{first} and {name}.{second} are the same: set one to null"
+            yield Problem(f"{name}.{second}", text)
 
 
 def _kind_problems(node: Mapping[str, Any], path: str, kind: type) -> Iterator[Problem]:
@@ -189,6 +205,11 @@ def _trainer_problems(root: Mapping[str, Any]) -> Iterator[Problem]:
         if isinstance(value, int | float) and not isinstance(value, bool) and value == 0:
             what = "tests" if key == "limit_test_batches" else "trains"
             text = f"trainer.{key}={value} {what} nothing: leave it null, or give at least 1"
+            yield Problem(f"trainer.{key}", text)
+    for key in _DIVISORS:
+        value = trainer.get(key)
+        if isinstance(value, int) and value < 1:
+            text = f"trainer.{key}={value} is not allowed: give an integer of at least 1"
             yield Problem(f"trainer.{key}", text)
     devices = trainer.get("devices")
     if isinstance(devices, int) and devices > _MOST_DEVICES:

@@ -19,6 +19,11 @@ _HYDRA_TYPES: dict[str, Any] = {
     "_recursive_": bool,
     "_convert_": Literal["none", "partial", "object", "all"],
 }
+# Classes that look at some of their arguments only when training has started, in somebody else.
+_FORWARDED = {
+    "lightning.pytorch.loggers.TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter",
+    "lightning.pytorch.loggers.WandbLogger": "wandb.init",
+}
 _HYDRA_KEYS = ("_target_", "_args_", *_HYDRA_TYPES)
 
 
@@ -62,9 +67,10 @@ def _call_problems(node: Mapping[str, Any], path: str) -> Iterator[Problem]:
         yield problem
         return
     try:
-        parameters = inspect.signature(target).parameters
+        own = inspect.signature(target).parameters
     except ValueError:  # some of Python's built-in types keep their signature to themselves
         return
+    parameters = _with_forwarded(node["_target_"], own)
     name = node["_target_"].rpartition(".")[2]
     yield from _value_problems(node, path, name, parameters, type_hints(target))
     if "_args_" in node:
@@ -75,6 +81,18 @@ def _call_problems(node: Mapping[str, Any], path: str) -> Iterator[Problem]:
             if _is_required(parameter) and key not in node:
                 text = f"{path}.{key} has no value: {name} needs it, pass +{path}.{key}=..."
                 yield Problem(f"{path}.{key}", text)
+
+
+def _with_forwarded(
+    name: str, parameters: Mapping[str, inspect.Parameter]
+) -> Mapping[str, inspect.Parameter]:
+    """Put in the place of `**kwargs` what they are passed on to, where that is known."""
+    try:
+        receiver = inspect.signature(hydra.utils.get_object(_FORWARDED[name])).parameters
+    except (KeyError, InstantiationException, ImportError):
+        return parameters
+    named = {key: p for key, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+    return {**{key: p for key, p in receiver.items() if p.kind is not p.VAR_POSITIONAL}, **named}
 
 
 def _value_problems(

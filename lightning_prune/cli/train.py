@@ -20,6 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_prune.callbacks.non_finite_weights import NonFiniteWeightsError
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.cli.build import build, build_all
 from lightning_prune.cli.check import check_config
@@ -34,13 +35,16 @@ from lightning_prune.cli.sweep_callback import JOB, SweepCallback
 from lightning_prune.cli.training_end import TrainingEnd
 from lightning_prune.cli.wandb_id import keep_wandb_id
 from lightning_prune.data.checks import DataError
+from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.loading import load_pruned
 from lightning_prune.report.files import write_json
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 and one message where the configuration is wrong.
 
-    A run that a signal asked to end exits with 128 + the signal's number.
+    A training that diverged exits with 1 and one message, a run that a signal asked to end with
+    128 + the signal's number.
 
     Args:
         argv: the arguments behind the program's name; None takes those of the process.
@@ -72,6 +76,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(error, file=sys.stderr)
         print("(HYDRA_FULL_ERROR=1 shows where this was found)", file=sys.stderr)
         sys.exit(2)
+    except NonFiniteWeightsError as error:
+        if full:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(1)
     finally:
         SweepCallback.close()
 
@@ -226,7 +235,10 @@ def _test(cfg: DictConfig, data: Any) -> float | None:
 def _load(kind: type[L.LightningModule], path: Path) -> L.LightningModule:
     if not path.is_file():
         raise ConfigError(f"ckpt_path={path} is no file: give a checkpoint of a run")
-    return kind.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+    try:
+        return load_pruned(kind, path)
+    except CheckpointError as error:
+        raise ConfigError(f"ckpt_path={path}: {error}") from error
 
 
 def _evaluate(cfg: DictConfig, model: L.LightningModule, data: Any, what: str) -> dict[str, float]:

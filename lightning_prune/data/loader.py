@@ -67,15 +67,17 @@ class ResumableLoader(DataLoader[Batch]):
         sampler = self.sampler
         if not isinstance(sampler, PermutationSampler):
             return 0, 0
-        if self._open_epoch != sampler.epoch:
+        counted = self.progress() if self.progress is not None else None
+        opened = -1 if self._open_epoch is None else self._open_epoch
+        if counted == -1 and opened >= sampler.epoch and self._handed_out == self._first:
+            # After a resume at the end of an epoch the next one is open already, while the progress
+            # and perhaps the announced epoch are still those of the one that is complete.
+            return opened, self._first
+        if opened != sampler.epoch:
             # the epoch has been announced, its first batch not been asked for
             return sampler.epoch, sampler.start // self._batch_size
-        counted = self.progress() if self.progress is not None else None
         completed = self._handed_out if counted is None else counted
         if completed < 0 or completed >= len(self):
-            if counted is not None and self._handed_out == self._first:
-                # A resumed run opens an epoch before the count of the one before is cleared.
-                return sampler.epoch, self._first
             return sampler.epoch + 1, 0
         return sampler.epoch, completed
 

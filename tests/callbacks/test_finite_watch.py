@@ -190,7 +190,7 @@ def test_norm_statistics_count_and_other_buffers_do_not(tmp_path):
                 self.net.inner[1].running_var[3] = NAN
             return super().training_step(batch, batch_idx)
 
-    with pytest.raises(NonFiniteWeightsError, match="running_var of layer 'net.inner.1'; every"):
+    with pytest.raises(NonFiniteWeightsError, match=r"running_var of layer 'net\.inner\.1'; every"):
         trainer(tmp_path, [masker(start_epoch=2)], 4).fit(Spoilt())
 
 

@@ -44,7 +44,7 @@ def last(folder):
 
 def test_it_keeps_the_best_of_the_cut_model_beside_the_best_of_all(tmp_path):
     files = [best(tmp_path), pruned(tmp_path), last(tmp_path)]
-    _, fitted = run(tmp_path, files)
+    run(tmp_path, files)
     assert len({callback.state_key for callback in files}) == 3
     found = {
         name: torch.load(tmp_path / f"{name}.ckpt", weights_only=True)

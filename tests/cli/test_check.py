@@ -77,6 +77,11 @@ def test_a_reference_to_nothing_is_named():
         ({"trainer__limit_train_batches": 0}, "trainer.limit_train_batches=0 trains nothing"),
         ({"trainer__limit_test_batches": 0.0}, "trainer.limit_test_batches=0.0 tests nothing"),
         ({"trainer__max_epochs": 0}, "trainer.max_epochs=0 trains nothing"),
+        (
+            {"trainer__check_val_every_n_epoch": 0},
+            "trainer.check_val_every_n_epoch=0 is not allowed",
+        ),
+        ({"trainer__accumulate_grad_batches": -1}, "give an integer of at least 1"),
         ({"trainer__devices": 10**9}, "trainer.devices=1000000000 is not allowed: give at most"),
         ({"prunning": {"a": {"_target_": "x"}}}, "prunning is not known to the root of the conf"),
         ({"dense_epoch": 3}, "Did you mean dense_epochs or"),
@@ -187,6 +192,20 @@ def test_a_reference_into_what_is_left_out_says_so():
     cfg = config(callbacks__first=None, seed="${callbacks.first.seed}")
     with pytest.raises(ConfigError, match=r"seed: it refers to callbacks\.first\.seed, but"):
         check_config(cfg)
+
+
+def test_arithmetic_with_a_wrong_number_names_the_number():
+    cfg = config(recovery_epochs="1", model__lr="${part:${recovery_epochs},0.5}")
+    with pytest.raises(ConfigError) as caught:
+        check_config(cfg)
+    assert str(caught.value) == "recovery_epochs='1' is not allowed: give an integer"
+
+
+def test_arguments_that_a_logger_passes_on_are_known():
+    logger = {"_target_": "lightning.pytorch.loggers.TensorBoardLogger", "save_dir": "x"}
+    check_config(config(logger__a={**logger, "flush_secs": 3}))
+    with pytest.raises(ConfigError, match=r"^logger\.a\.save_dirs is not known to TensorBoardLog"):
+        check_config(config(logger__a={**logger, "save_dirs": "y"}))
 
 
 def test_a_reference_that_cannot_be_followed_is_shown():

@@ -81,9 +81,11 @@ class Mutation:
     @property
     def names(self) -> list[str]:
         """What a refusal may name it by: the key, its new name, a class that was put there."""
-        keys = [str(key) for key in self.path if isinstance(key, str)]
+        keys = [key for key in self.path if isinstance(key, str)]
         put = self.value.rpartition(".")[2] if isinstance(self.value, str) else ""
-        return [keys[-1], *([put] if put else [])]
+        # A wrong class may refuse by the name of the place where it was put.
+        place = keys[-2:-1] if keys[-1] == "_target_" else []
+        return [keys[-1], *place, *([put] if put else [])]
 
     def __str__(self) -> str:
         """Show it in a failing example."""

@@ -118,14 +118,14 @@ def test_constructors_refuse_what_is_no_number(value: float):
             build(OmegaConf.create({**node, key: value}), "anything")
 
 
-@settings(max_examples=60, **FEW)
+@settings(max_examples=40, **FEW)
 @given(example=examples())
 def test_a_mutated_configuration_starts_or_is_refused(example: tuple[str, list[Mutation]]):
     judge(*example)
 
 
 @pytest.mark.slow
-@settings(max_examples=4000, phases=[Phase.generate], **FEW)
+@settings(max_examples=2000, phases=[Phase.generate], **FEW)
 @given(example=examples(most=3))
 def test_many_mutated_configurations(example: tuple[str, list[Mutation]]):
     judge(*example)

@@ -74,7 +74,7 @@ def regularized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_regularization_run_keeps_every_epoch(regularized: Path):
-    names = sorted(path.name for path in (regularized / "checkpoints").iterdir())
+    names = sorted(path.name for path in (regularized / "checkpoints").glob("*.ckpt"))
     assert names == ["best.ckpt", "epoch_000.ckpt", "epoch_001.ckpt", "last.ckpt"]
     assert len(logged(regularized, "regularize/mean_norm")) == 2
     assert not (regularized / "pruning_report.json").exists()

@@ -1,10 +1,10 @@
-"""Runs of a recipe on two processes: ``python -m tests.contract.distributed FOLDER RECIPE STRATEGY``.
+"""Runs on two processes: ``python -m tests.contract.distributed FOLDER RECIPE STRATEGY``.
 
 One launch makes three kinds of runs, each in a folder of its own:
 
 - ``whole``: the classifier of the registry, uninterrupted, with checkpoints in the middle of some
   epochs and at the end of each;
-- ``from_{step}``: the same, resumed from the middle of an epoch (``ddp`` only);
+- ``from_{batches}``: the same, resumed after so many batches (``ddp`` only);
 - ``plain``: a model whose arithmetic does not depend on how a batch is split, in float64.
 
 Every rank of a run writes what it went through to ``rank{n}.pt``; the process that called ``fit``
@@ -34,8 +34,9 @@ from tests.callbacks.classifiers import CLASSES
 from tests.contract.registry import Classifier, Noisy, stages, trainer
 
 RANKS = 2
-# Step 11: in the middle of epoch 2, under masks. Step 22: in the middle of epoch 5, after the cut.
-STEPS = 11, 22
+# Batches behind which a run is resumed. 4: the end of epoch 0, where the first mask is due. 11:
+# in the middle of epoch 2, most recipes hold masks. 22: in the middle of epoch 5, all have cut.
+RESUMED = {4: "epochs/0.ckpt", 11: "steps/11.ckpt", 22: "steps/22.ckpt"}
 # A ratio by the scales of norms needs norms, and estimating those again merges the ranks'
 # statistics by their mean, which is not what one process finds.
 PLAIN = {"bn_scale": ("pruning.masker.compensate_images=0", "pruning.masker.recalibrate_images=0",
@@ -179,7 +180,7 @@ def fit(
     )
     every: dict[str, Any] = {"save_top_k": -1, "auto_insert_metric_name": False}
     files = [
-        ModelCheckpoint(folder / "steps", "{step}", every_n_train_steps=STEPS[0], **every),
+        ModelCheckpoint(folder / "steps", "{step}", every_n_train_steps=11, **every),
         ModelCheckpoint(folder / "epochs", "{epoch}", save_on_train_epoch_end=True, **every),
     ]
     # A resumed run begins with other random numbers.
@@ -210,9 +211,8 @@ def main(folder: Path, recipe: str, strategy: str) -> None:
         torch.save(whole.state_dict(), folder / "whole" / "after.pt")
         os.environ.pop("MASTER_PORT")  # Lightning keeps it: another run asks for a free one
     else:
-        for step in STEPS:
-            ckpt = folder / "whole" / "steps" / f"{step}.ckpt"
-            fit(folder / f"from_{step}", recipe, ckpt, **options)
+        for batches, file in RESUMED.items():
+            fit(folder / f"from_{batches}", recipe, folder / "whole" / file, **options)
     fit(folder / "plain", recipe, plain=True, **options)
 
 

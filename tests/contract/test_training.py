@@ -59,6 +59,18 @@ class Groups(Classifier):
         )
 
 
+class Plateau(Classifier):
+    """The learning rate falls at every epoch and step that brings nothing."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(self.parameters(), 3e-3)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", 0.9, patience=0)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": plateau, "monitor": "val/score"},
+        }
+
+
 class Frozen(Classifier):
     """The stem does not train."""
 
@@ -117,6 +129,7 @@ WAYS: dict[str, tuple[Callable[[], pl.LightningModule], Callable[[], dict[str, A
     "bf16-mixed": (Classifier, lambda: {"precision": "bf16-mixed"}),
     "manual, two optimizers": (TwoOptimizers, lambda: {"gradient_clip_val": None}),
     "parameter groups": (Groups, dict),
+    "a plateau schedule": (Plateau, dict),
     "frozen parameters": (Frozen, dict),
     "tied parameters": (Tied, dict),
     "torch.compile": (Compiled, dict),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_prune.callbacks.exact_resume import ExactResume
 from lightning_prune.data.dataset import DetectionDataset
 from lightning_prune.data.digits import DigitsDetectionDataModule
 from lightning_prune.data.loader import ResumableLoader
@@ -154,10 +155,11 @@ def test_resumed_epoch_that_has_not_begun_is_not_taken_for_complete(
     saves = [
         SaveAt("on_train_epoch_end", lambda t: t.current_epoch == 0, end),
         SaveAt("on_train_epoch_start", lambda t: t.current_epoch == 1, whole),
+        ExactResume(),  # begins the iterator anew
     ]
     fit(tmp_path, Recorder(), 0, saves)
     again = SaveAt("on_train_epoch_start", lambda t: t.current_epoch == 1, resumed)
-    assert fit(tmp_path, Recorder(), 0, [again], ckpt_path=end) == uninterrupted[5:]
+    assert fit(tmp_path, Recorder(), 0, [again, ExactResume()], ckpt_path=end) == uninterrupted[5:]
     for path in (whole, resumed):
         loops = torch.load(path, weights_only=True)["loops"]["fit_loop"]
         (position,) = loops["state_dict"]["combined_loader"]

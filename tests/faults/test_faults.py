@@ -148,6 +148,10 @@ def test_equal_runs_do_not_differ(faults: Any, tmp_path: Path) -> None:
             {"state_dict": {"w": torch.tensor([1.0])}},
             "checkpoints/last.ckpt/state_dict/w: torch.float32 [2] and torch.float32 [1]",
         ),
+        (
+            {"callbacks": {"ModelCheckpoint": {"best": "last.ckpt"}}},
+            "checkpoints/last.ckpt/callbacks/ModelCheckpoint/best: 'best.ckpt' and 'last.ckpt'",
+        ),
         ({"epoch": 2}, "checkpoints/last.ckpt/epoch: 3 and 2"),
         ({"epoch": 3.0}, "checkpoints/last.ckpt/epoch: int and float"),
         ({"extra": 1}, "checkpoints/last.ckpt/extra: in one of them only"),
@@ -158,6 +162,15 @@ def test_one_changed_bit_of_a_checkpoint_is_found(
 ) -> None:
     ours, theirs = one_run(tmp_path / "a"), one_run(tmp_path / "b", **changes)
     assert faults.compare_runs(ours, theirs) == [line]
+
+
+def test_numbers_are_compared_bit_by_bit(faults: Any) -> None:
+    zeros = torch.tensor([0.0, 1.0]), torch.tensor([-0.0, 1.0])
+    assert [*faults.differences(*zeros, "x")] == ["x: 1 of 2 values, at most 0.0 apart"]
+    assert [*faults.differences([1, 2.0], [1, -2.0], "x")] == ["x/1: 2.0 and -2.0"]
+    assert [*faults.differences(0.0, -0.0, "x")] == ["x: 0.0 and -0.0"]
+    nan = float("nan")
+    assert not [*faults.differences([nan, torch.tensor(nan)], [nan, torch.tensor(nan)])]
 
 
 @pytest.mark.parametrize(

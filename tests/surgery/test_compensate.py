@@ -83,6 +83,17 @@ def test_weights_are_those_of_stacked_least_squares(reader: nn.Conv2d) -> None:
         )
 
 
+def test_double_precision_stays_double() -> None:
+    torch.manual_seed(0)
+    net = Reader(nn.Conv2d(6, 4, 3, padding=1, bias=False)).double()
+    x, keep = torch.randn(4, 3, 9, 8, dtype=torch.float64), torch.tensor([0, 2, 5])
+    weight, _ = least_squares(net, x, keep, 0.01, shift=False)
+    plan = PruningPlan({"first": keep}, {"first": 6})
+    compensate(net, build_groups(net, x), plan, lambda: [x], forward, positions=100)
+    found = net.reader.weight.detach()[:, keep]
+    torch.testing.assert_close(found, weight[:, keep], atol=1e-11, rtol=1e-10)
+
+
 def test_a_copy_of_a_kept_channel_is_taken_over_exactly() -> None:
     torch.manual_seed(0)
     net, x = Reader(nn.Conv2d(6, 4, 3, padding=1)), torch.randn(8, 3, 8, 8)
