@@ -1,12 +1,14 @@
 """What exact resuming needs of Lightning's private parts, and nothing else."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.utilities.apply_func import convert_tensors_to_scalars
 from lightning.fabric.utilities.data import _set_sampler_epoch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.connectors.logger_connector.result import (
     _Metadata,
     _ResultMetric,
@@ -60,6 +62,49 @@ def finish_epoch(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> bool:
         return False
     loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
     return True
+
+
+def forget_finished(trainer: pl.Trainer) -> None:
+    """Take out of the counters what ``finish_epoch`` put in, once Lightning has acted on it."""
+    counted: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    total, current = counted.total, counted.current
+    if (total.ready, total.started, total.processed, current.ready) == (1, 1, 0, 0):
+        total.reset()
+
+
+def repeat_saves(trainer: pl.Trainer, hook: str) -> None:
+    """Let the checkpoint callbacks save that come behind the one whose file is resumed from.
+
+    A run that is killed between two files of one moment has the first of them only, and the
+    callbacks behind it would never know of that moment.
+
+    Args:
+        trainer: The Trainer that resumes.
+        hook: ``on_train_epoch_end`` or ``on_validation_end``.
+    """
+    callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    path = Path(str(trainer.ckpt_path)).absolute()
+    own = [n for n, c in enumerate(callbacks) if path in _files(c)]
+    if not own:
+        return
+    epochs: Any = trainer.fit_loop.epoch_progress
+    # Lightning has counted the epoch as completed, or one of the two counters.
+    ahead = [
+        part
+        for part in (epochs.total, epochs.current)
+        if hook == "on_train_epoch_end" and part.completed == part.processed
+    ]
+    for part in ahead:
+        part.completed -= 1
+    for callback in callbacks[own[-1] + 1 :]:
+        getattr(callback, hook)(trainer, trainer.lightning_module)
+    for part in ahead:
+        part.completed += 1
+
+
+def _files(callback: ModelCheckpoint) -> set[Path]:
+    names = {callback.best_model_path, callback.last_model_path, *callback.best_k_models}
+    return {Path(name).absolute() for name in names if name}
 
 
 def leave_epoch(trainer: pl.Trainer) -> None:

@@ -10,14 +10,17 @@ from lightning_prune.callbacks._trainer_resume import (
     add_means,
     drop_means,
     finish_epoch,
+    forget_finished,
     know_metrics,
     known_metrics,
     leave_epoch,
     loader_states,
+    moment,
     open_metrics,
     pending_plateaus,
     pending_row,
     reopen_metrics,
+    repeat_saves,
     restart_loaders,
     resume_is_over,
     running_means,
@@ -40,13 +43,15 @@ class ExactResume(Callback):
       steps before the place was known;
     - the means that ``self.log`` and torchmetrics have gathered in an epoch so far, and the latest
       values that callbacks monitor;
-    - the steps of plateau schedulers that come right after the checkpoint;
+    - the steps of plateau schedulers, and the files of further ``ModelCheckpoint`` callbacks, that
+      come right after the checkpoint;
     - the place in the files of loggers that have ``state_dict`` and ``load_state_dict``, such as
       ``AppendingCsvLogger``: no row is lost, none is there twice.
 
     On one device a resumed run then equals the uninterrupted one bit by bit, at the ends of epochs
     with any loader, and within an epoch with loaders that have ``state_dict`` and
-    ``load_state_dict``; for others Lightning warns. Put it behind the pruning callbacks.
+    ``load_state_dict``; for others Lightning warns. Put it behind the pruning callbacks, and before
+    callbacks that read the means of an epoch in ``on_train_epoch_end``.
     """
 
     def __init__(self) -> None:
@@ -69,8 +74,10 @@ class ExactResume(Callback):
             "metrics": open_metrics(trainer, [mean["metric"] for mean in self._means.values()]),
         }
         row = pending_row(trainer)
+        hook = "on_train_epoch_end" if moment(trainer) == "epoch end" else None
         leaves = finish_epoch(trainer, checkpoint)
         checkpoint[_KEY] = {
+            "hook": "on_validation_end" if trainer.validating else hook,
             "leave_epoch": leaves,
             "plateaus": pending_plateaus(trainer, leaves),
             "processes": gather(trainer, own),
@@ -95,18 +102,20 @@ class ExactResume(Callback):
                     "of an unfinished epoch start anew"
                 )
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take back what loggers wrote after the checkpoint, also where training is complete."""
+        if self._found is not None and trainer.is_global_zero:
+            self._rewind_loggers(trainer, list(self._found["loggers"]))
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put everything back, at the last moment before the first batch is drawn."""
         found, self._found = self._found, None
         if found is None:
             return
         know_metrics(trainer, found["monitored"])
+        forget_finished(trainer)
         if found["leave_epoch"]:
             leave_epoch(trainer)
-        if found["plateaus"] is not None:
-            step_plateaus(trainer, found["plateaus"])
-        if trainer.is_global_zero:
-            self._rewind_loggers(trainer, found["loggers"])
         processes = found["processes"]
         if len(processes) != trainer.world_size:
             rank_zero_warn(
@@ -114,8 +123,24 @@ class ExactResume(Callback):
                 f"{trainer.world_size}: random numbers and the means of an unfinished epoch start "
                 "anew"
             )
-            return
-        own = processes[trainer.global_rank]
+        else:
+            self._restore(trainer, pl_module, processes[trainer.global_rank])
+        if found["hook"] is not None:
+            repeat_saves(trainer, found["hook"])
+        if found["plateaus"] is not None:
+            step_plateaus(trainer, found["plateaus"])
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Complete the files of a run that had nothing left to train."""
+        found, self._found = self._found, None
+        if found is not None:
+            know_metrics(trainer, found["monitored"])
+            if found["hook"] is not None:
+                repeat_saves(trainer, found["hook"])
+
+    def _restore(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, own: dict[str, Any]
+    ) -> None:
         self._means = dict(own["means"])
         reopen_metrics(trainer, own["metrics"])
         restore_random_states(own["random"], pl_module.device)

@@ -70,8 +70,8 @@ def _check_states(callbacks: Iterable[tuple[str, Any]]) -> None:
             continue
         if callback.state_key in seen:
             raise ConfigError(
-                f"{seen[callback.state_key]} and {place} are alike, a checkpoint could not tell "
-                "their states apart: set one to null"
+                f"{seen[callback.state_key]} and {place} are alike, {callback.state_key}: a "
+                "checkpoint could not tell their states apart; set one to null, or let them differ"
             )
         seen[callback.state_key] = place
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_prune.callbacks._trainer_surgery import averaged_copies
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.stage import PruningStage
@@ -39,8 +40,13 @@ RANKS = 2
 RESUMED = {4: "epochs/0.ckpt", 11: "steps/11.ckpt", 22: "steps/22.ckpt"}
 # A ratio by the scales of norms needs norms, and estimating those again merges the ranks'
 # statistics by their mean, which is not what one process finds.
-PLAIN = {"bn_scale": ("pruning.masker.compensate_images=0", "pruning.masker.recalibrate_images=0",
-                      "pruning.pruner.recalibrate_images=0")}  # fmt: skip
+PLAIN = {
+    "bn_scale": (
+        "pruning.masker.compensate_images=0",
+        "pruning.masker.recalibrate_images=0",
+        "pruning.pruner.recalibrate_images=0",
+    )
+}
 
 
 class Still(Noisy):
@@ -134,24 +140,21 @@ class Record(Callback):
         self.content["batches"][place] = {"alone": self.alone, "averaged": grads}
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        averages = [c for c in trainer.callbacks if isinstance(c, ExponentialMovingAverage)]
+        schedule = trainer.lr_scheduler_configs[0].scheduler.state_dict()
+        # The whole state of a recipe's schedule holds functions.
+        numbers = schedule.keys() & {"last_epoch", "_last_lr", "base_lrs"}
         content = {
             "parameters": _copies(pl_module.named_parameters()),
-            "average": _copies(averages[0]._average_model.module.named_parameters()),
+            "average": _copies(averaged_copies(trainer)[0].named_parameters()),
             "optimizer": trainer.optimizers[0].state_dict(),
-            "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict(),
+            "schedule": {name: schedule[name] for name in numbers},
             "stages": {type(stage).__name__: stage.state_dict() for stage in self.stages},
         }
-        # A schedule of the recipe has functions in its state.
-        content["schedule"] = {
-            name: content["schedule"][name] for name in ("last_epoch", "_last_lr", "base_lrs")
-            if name in content["schedule"]
-        }  # fmt: skip
         self.content["epochs"][trainer.current_epoch] = copy.deepcopy(content)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.content["ranks"] = trainer.world_size
-        self.content["trained"] = bool(trainer.optimizers) and _bound(trainer, pl_module)
+        self.content["trained"] = _all_bound(trainer, pl_module)
         self.content["random"] = torch.get_rng_state()
         torch.save(self.content, self.folder / f"rank{trainer.global_rank}.pt")
 
@@ -160,24 +163,19 @@ def _copies(named: Any) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in named}
 
 
-def _bound(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+def _all_bound(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
     held = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
     return held == {id(p) for p in pl_module.parameters()}
 
 
 def fit(
-    folder: Path,
-    recipe: str,
-    ckpt: Path | None = None,
-    plain: bool = False,
-    **options: Any,
+    folder: Path, recipe: str, ckpt: Path | None = None, plain: bool = False, **options: Any
 ) -> pl.LightningModule:
     """Train with a recipe, and return the module as the calling process is left with it."""
     folder.mkdir(exist_ok=True)
     pl.seed_everything(0, verbose=False)
-    pruning = list(
-        stages(recipe, "classifier", folder, PLAIN.get(recipe, ()) if plain else ()).values()
-    )
+    overrides = PLAIN.get(recipe, ()) if plain else ()
+    pruning = list(stages(recipe, "classifier", folder, overrides).values())
     every: dict[str, Any] = {"save_top_k": -1, "auto_insert_metric_name": False}
     files = [
         ModelCheckpoint(folder / "steps", "{step}", every_n_train_steps=11, **every),

@@ -147,23 +147,35 @@ def test_resume_twice(tmp_path: Path, uninterrupted: Trace) -> None:
     assert fit(tmp_path, Recorder(), 0, [], ckpt_path=second) == uninterrupted[8:]
 
 
-def test_resumed_epoch_that_has_not_begun_is_not_taken_for_complete(
-    tmp_path: Path, uninterrupted: Trace
+@pytest.mark.parametrize(
+    ("left_at", "saved_at", "epoch"),
+    [
+        # Until the first batch the counts of a resumed run are those of the epoch before ...
+        ("end of an epoch", "on_train_epoch_start", 1),
+        # ... and after its last batch the loader stands in the next one.
+        ("last batch of an epoch", "on_validation_end", 1),
+        ("last batch of an epoch", "on_train_epoch_end", 1),
+    ],
+)
+def test_resumed_run_saves_the_position_of_the_uninterrupted_one(
+    tmp_path: Path, uninterrupted: Trace, left_at: str, saved_at: str, epoch: int
 ) -> None:
-    """Until its first batch the counts of a resumed run are those of the epoch before."""
-    end, whole, resumed = (tmp_path / f"{name}.ckpt" for name in ("end", "whole", "resumed"))
-    saves = [
-        SaveAt("on_train_epoch_end", lambda t: t.current_epoch == 0, end),
-        SaveAt("on_train_epoch_start", lambda t: t.current_epoch == 1, whole),
-        ExactResume(),  # begins the iterator anew
-    ]
-    fit(tmp_path, Recorder(), 0, saves)
-    again = SaveAt("on_train_epoch_start", lambda t: t.current_epoch == 1, resumed)
-    assert fit(tmp_path, Recorder(), 0, [again, ExactResume()], ckpt_path=end) == uninterrupted[5:]
+    left, whole, resumed = (tmp_path / f"{name}.ckpt" for name in ("left", "whole", "resumed"))
+    hook, when, done = SAVES[left_at]
+
+    def saves(path: Path) -> list[L.Callback]:
+        # It begins the iterator anew.
+        return [ExactResume(), SaveAt(saved_at, lambda t: t.current_epoch == epoch, path)]
+
+    fit(tmp_path, Recorder(), 0, [*saves(whole), SaveAt(hook, when, left)])
+    trace = fit(tmp_path, Recorder(), 0, saves(resumed), ckpt_path=left)
+    assert trace == uninterrupted[done:]
+    positions = []
     for path in (whole, resumed):
         loops = torch.load(path, weights_only=True)["loops"]["fit_loop"]
         (position,) = loops["state_dict"]["combined_loader"]
-        assert (position["epoch"], position["batch"]) == (1, 0)
+        positions.append((position["epoch"], position["batch"]))
+    assert positions[0] == positions[1] == (done // BATCHES, 0)
 
 
 def test_fewer_batches_than_there_are(tmp_path: Path) -> None:
