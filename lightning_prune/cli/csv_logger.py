@@ -12,6 +12,8 @@ from lightning.fabric.utilities.logger import _convert_params
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_prune.files import write_bytes
+
 
 class AppendingCsvLogger(Logger):
     """Append metrics to `metrics.csv` and keep hyper-parameters in `hparams.yaml`.
@@ -110,7 +112,7 @@ class AppendingCsvLogger(Logger):
         path = self._folder / "hparams.yaml"
         known = yaml.safe_load(path.read_text()) if path.is_file() else {}
         plain = {str(key): _plain(value) for key, value in _convert_params(params).items()}
-        path.write_text(yaml.safe_dump({**(known or {}), **plain}))
+        write_bytes(path, yaml.safe_dump({**(known or {}), **plain}).encode())
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:
         if not self.metrics_file.is_file():

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.read_json import read_json
+from lightning_prune.cli.run_command import COMMAND, RunCommand
 from lightning_prune.cli.run_result import RESULT
 
 NEVER = "never"
@@ -86,25 +86,17 @@ def quote(path: Path) -> str:
 
 def _own_words(folder: Path) -> list[str]:
     """Return the overrides with which the run in a folder was started."""
-    path = folder / ".hydra" / "overrides.yaml"
-    if not path.is_file():
-        sweep = any(folder.glob("*/.hydra/overrides.yaml"))
+    command = RunCommand.read(folder)
+    if command is None:
+        sweep = any(folder.glob(f"*/{COMMAND}")) or any(folder.glob("*/.hydra"))
         way = (
             "it is a sweep: give the sweep's own command again, or the folder of one of its runs"
             if sweep
             else "give the folder that has .hydra, config.yaml and checkpoints/ in it"
         )
         raise ConfigError(f"resume={folder} is no folder of a run: {way}")
-    try:
-        task = yaml.safe_load(path.read_text())
-        hydra = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text())["hydra"]
-        own = hydra["overrides"]["hydra"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"resume={folder}: what lies in .hydra cannot be read ({error})"
-        ) from error
-    kept = [str(word) for word in own or [] if not _PLACE.match(str(word))]
-    return [*kept, *(str(word) for word in task or [] if _key(str(word)) != "resume")]
+    kept = [word for word in command.hydra if not _PLACE.match(word)]
+    return [*kept, *(word for word in command.task if _key(word) != "resume")]
 
 
 def _merge(own: Sequence[str], given: Sequence[str]) -> list[str]:
@@ -124,14 +116,11 @@ def _options(folder: Path, arguments: Sequence[str]) -> list[str]:
     """Return `--config-dir` of the run, if it had one and no other was given."""
     if any(word.startswith(("--config-dir", "-cd")) for word in arguments):
         return []
-    hydra = yaml.safe_load((folder / ".hydra" / "hydra.yaml").read_text())["hydra"]
-    runtime = hydra.get("runtime", {})
-    cwd = runtime.get("cwd")
-    if cwd and Path(cwd) != Path.cwd():
-        _say(f"the run was started in {cwd}: relative paths now begin at {Path.cwd()}")
-    sources = runtime.get("config_sources", [])
-    folders = [one["path"] for one in sources if one.get("provider") == "command-line"]
-    return ["--config-dir", folders[0]] if folders else []
+    command = RunCommand.read(folder)
+    assert command is not None
+    if Path(command.cwd) != Path.cwd():
+        _say(f"the run was started in {command.cwd}: relative paths now begin at {Path.cwd()}")
+    return ["--config-dir", command.config_dir] if command.config_dir else []
 
 
 def _key(word: str) -> str | None:

@@ -29,12 +29,14 @@ from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.read_json import read_json
 from lightning_prune.cli.resume import NEVER, finished_result, resume_arguments, resume_command
+from lightning_prune.cli.run_command import RunCommand
 from lightning_prune.cli.run_result import RESULT, write_result
 from lightning_prune.cli.run_start import RunStart, find_start, say_changes, take_up
 from lightning_prune.cli.sweep_callback import JOB, SweepCallback
 from lightning_prune.cli.training_end import TrainingEnd
 from lightning_prune.cli.wandb_id import keep_wandb_id
 from lightning_prune.data.checks import DataError
+from lightning_prune.files import write_bytes
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.loading import load_pruned
 from lightning_prune.report.files import write_json
@@ -177,9 +179,8 @@ def plan_epochs(cfg: DictConfig, pretrained: bool) -> None:
 @rank_zero_only
 def save_config(cfg: DictConfig) -> None:
     """Write the resolved configuration to `config.yaml` in the output folder."""
-    folder = Path(cfg.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True))
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+    write_bytes(Path(cfg.output_dir, "config.yaml"), text.encode())
 
 
 def _task(cfg: DictConfig) -> float | None:
@@ -188,6 +189,7 @@ def _task(cfg: DictConfig) -> float | None:
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated")
     groups = GlobalHydra.instance().config_loader().list_groups("")
     check_overrides(_overrides(), groups)
+    RunCommand.current().keep(Path(HydraConfig.get().runtime.output_dir))
     try:
         return _run_job(cfg) if HydraConfig.get().mode == RunMode.MULTIRUN else run(cfg)
     except SIGTERMException as end:

@@ -181,8 +181,11 @@ def test_weights_are_neither_read_nor_tested_again(
     assert part.code == 143
     assert "the weights as they came" in part.out
     # As if the file were gone: reading it would fail.
-    overrides = part.folder / ".hydra/overrides.yaml"
-    overrides.write_text(overrides.read_text().replace("1.5", "gone"))
+    command = part.folder / "command.json"
+    command.write_text(command.read_text().replace("1.5", "gone"))
+    # A kill while Hydra writes its files anew leaves them empty.
+    for path in (part.folder / ".hydra").iterdir():
+        path.write_text("")
     resumed = again("resume=run0")
     assert resumed.code == 0, resumed.err
     assert "the weights as they came" not in resumed.out
@@ -258,8 +261,10 @@ def test_the_command_line_of_a_run(tmp_path: Path):
 def test_a_damaged_run_folder_is_refused(tmp_path: Path):
     folder = run_folder(tmp_path / "a", [], [])
     (folder / ".hydra/hydra.yaml").write_text("hydra: [")
-    with pytest.raises(ConfigError, match=r"what lies in \.hydra cannot be read"):
-        resume_arguments([f"resume={folder}"])
+    for text in ("hydra: [", "", "hydra: {}"):
+        (folder / ".hydra/hydra.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"hydra\.yaml cannot be read"):
+            resume_arguments([f"resume={folder}"])
     (folder / "result.json").write_text("{")
     assert finished_result([f"resume={folder}"]) is None
 
