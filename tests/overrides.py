@@ -52,6 +52,7 @@ TINY_RECIPES = {
 TINY_WARNINGS = [
     "ignore:classes with fewer than 10 matched objects",
     "ignore:The dirpath has changed from",
+    "ignore:Checkpoint directory .* exists and is not empty",
 ]
 # Arguments that make `main` of each file in examples/ small enough.
 EXAMPLES = {

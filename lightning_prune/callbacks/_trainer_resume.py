@@ -46,22 +46,22 @@ def finish_epoch(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> bool:
     """
     loops = checkpoint["loops"]["fit_loop"]
     batches, now = trainer.fit_loop.epoch_loop.batch_progress, moment(trainer)
-    if now == "epoch end" and repeats_epoch_end(trainer):
-        for part in ("total", "current"):
-            loops["epoch_progress"][part]["processed"] -= 1
-    if now != "batch end" or not batches.is_last_batch:
+    twice = now == "epoch end" and repeats_epoch_end(trainer)
+    if not twice and (now != "batch end" or not batches.is_last_batch):
         return False
-    for part in ("total", "current"):
-        loops["epoch_loop.batch_progress"][part]["completed"] += 1
-    # As if the first batch of the validation were on its way: Lightning then validates.
-    counts = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
-    none = dict.fromkeys(counts, 0)
-    loops["epoch_loop.val_loop.batch_progress"].update(total=counts, current=none)
     fetcher = trainer.fit_loop._data_fetcher
-    if fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher):
-        return False
-    loops["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
-    return True
+    validates = fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+    for part in ("total", "current"):
+        loops["epoch_progress"][part]["processed"] -= twice
+        loops["epoch_loop.batch_progress"][part]["completed"] += not twice
+    if not twice:
+        # As if the first batch of the validation were on its way: Lightning then validates.
+        counts = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+        none = dict.fromkeys(counts, 0)
+        loops["epoch_loop.val_loop.batch_progress"].update(total=counts, current=none)
+    # Lightning counts the step as logged where it has validated, and only there.
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] += (not validates) - twice
+    return not validates
 
 
 def forget_finished(trainer: pl.Trainer) -> None:
@@ -113,8 +113,12 @@ def leave_epoch(trainer: pl.Trainer) -> None:
 
 
 def resume_is_over(trainer: pl.Trainer) -> None:
-    """Let schedulers follow their metric at the end of this epoch: it is known again."""
+    """Let schedulers follow their metric at the end of this epoch, which is known again.
+
+    An epoch that was left without a batch would else go on being one that is taken up.
+    """
     trainer.fit_loop._restarting = False
+    trainer.fit_loop.epoch_loop.restarting = False
 
 
 def pending_plateaus(trainer: pl.Trainer, leaves_epoch: bool) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -214,7 +215,7 @@ def _fit(trainer: L.Trainer, model: L.LightningModule, data: Any, ckpt_path: str
     """Train; a refusal before the first batch is a matter of the configuration."""
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    except ValueError as error:
+    except (ValueError, MisconfigurationException) as error:
         if trainer.fit_loop.epoch_loop.batch_progress.total.ready:
             raise
         raise ConfigError(str(error)) from error

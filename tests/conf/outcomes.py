@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import pytest
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.strategies.launchers import multiprocessing, subprocess_script
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -96,7 +95,7 @@ def outcome(tree: dict[str, Any]) -> Outcome:
             run(_config(tree))
         except Started:
             started = True
-        except (ConfigError, DataError, MisconfigurationException) as error:
+        except (ConfigError, DataError) as error:
             refused = str(error)
     acts = any(_acts(callback, trainers[0]) for callback in _callbacks(trainers))
     return Outcome(started, refused, acts, [str(one.message) for one in caught])

@@ -25,7 +25,7 @@ def subject(item: pytest.Item) -> tuple[str, str] | None:
     values: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
     for value in values.values():
         if isinstance(value, tuple) and len(value) == 2 and value[0] in RECIPES:
-            return value
+            return value if value[1] in MODULES else (value[0], "classifier")
     return (values["recipe"], values.get("module", "classifier")) if "recipe" in values else None
 
 

@@ -32,7 +32,7 @@ from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.surgery.architecture import track_architecture
 from tests.callbacks.classifiers import CLASSES
-from tests.contract.registry import Classifier, Noisy, stages, trainer
+from tests.contract.registry import Classifier, stages, trainer
 
 RANKS = 2
 # Batches behind which a run is resumed. 4: the end of epoch 0, where the first mask is due. 11:
@@ -47,13 +47,6 @@ PLAIN = {
         "pruning.pruner.recalibrate_images=0",
     )
 }
-
-
-class Still(Noisy):
-    """The same patterns without noise."""
-
-    def __getitem__(self, key: Any) -> tuple[Tensor, Tensor]:
-        return self.patterns[key[1]]
 
 
 def _conv(inputs: int, outputs: int, stride: int, norms: bool) -> nn.Sequential:
@@ -80,7 +73,10 @@ class PlainNet(nn.Module):
 
 
 class PlainClassifier(Classifier):
-    """A classifier whose loss of a batch is the mean of the losses of its samples, nothing else."""
+    """A classifier whose loss of a batch is the mean of the losses of its samples, nothing else.
+
+    The noise of the data stays: it depends on epoch and sample, not on the process.
+    """
 
     def __init__(self, norms: bool = False) -> None:
         # Not the base class's: the record of the architecture would be that of its own network.
@@ -91,11 +87,6 @@ class PlainClassifier(Classifier):
         self.accuracy = MulticlassAccuracy(CLASSES)
         self.example_input_array = torch.zeros(1, 1, 8, 8)
         track_architecture(self)
-
-    def train_dataloader(self) -> Any:
-        loader = super().train_dataloader()
-        loader.dataset.__class__ = Still
-        return loader
 
 
 class Record(Callback):

@@ -27,12 +27,12 @@ QUIET = [
 ]
 
 
-def pairs(*, also: tuple[str, str] | None = None) -> list[Any]:
-    """Return all (recipe, module) for parametrization; slow modules are slow but for one pair."""
+def pairs() -> list[Any]:
+    """Return all (recipe, module) for parametrization; those of slow modules are slow."""
     return [
         pytest.param(
             (recipe, module),
-            marks=[pytest.mark.slow] if kind.slow and (recipe, module) != also else [],
+            marks=[pytest.mark.slow] if kind.slow else [],
             id=f"{recipe}-{module}",
         )
         for module, kind in MODULES.items()

@@ -31,7 +31,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             *stages(recipe, module, folder).values(),
             ModelCheckpoint(folder / "epoch", "{epoch}", save_on_train_epoch_end=True, **every),
             ModelCheckpoint(
-                folder / "weights", "{epoch}", save_weights_only=True, monitor=metric, mode="max",
+                folder / "weights", "{epoch}", save_weights_only=True, monitor=metric, mode="min",
                 **every,
             ),
             ModelCheckpoint(folder, "best", monitor=metric, mode="max", save_last=True),

@@ -24,21 +24,24 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT = "ddp", "channel"
 
 
-def launches(*strategies: str) -> list[Any]:
-    return [
+def launches(*strategies: str) -> Any:
+    """Parametrize with the recipes under these strategies."""
+    pairs = [
         pytest.param(
-            (strategy, recipe),
+            strategy,
+            recipe,
             marks=[] if (strategy, recipe) == DEFAULT else pytest.mark.slow,
             id=f"{recipe}-{strategy}",
         )
         for strategy in strategies
         for recipe in RECIPES
     ]
+    return pytest.mark.parametrize(("strategy", "recipe"), pairs, indirect=True)
 
 
-each_launch = pytest.mark.parametrize("launch", launches("ddp", "ddp_spawn"), indirect=True)
-each_ddp = pytest.mark.parametrize("launch", launches("ddp"), indirect=True)
-each_spawn = pytest.mark.parametrize("launch", launches("ddp_spawn"), indirect=True)
+each_launch = launches("ddp", "ddp_spawn")
+each_ddp = launches("ddp")
+each_spawn = launches("ddp_spawn")
 pytestmark = [*QUIET, pytest.mark.filterwarnings("ignore:Found .* in eval mode")]
 
 
@@ -55,8 +58,17 @@ class Launch:
 
 
 @pytest.fixture(scope="module")
-def launch(request, tmp_path_factory):
-    strategy, recipe = request.param
+def strategy(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def recipe(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def launch(strategy, recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp(f"{recipe}-{strategy}")
     command = [sys.executable, "-m", "tests.contract.distributed", str(folder), recipe, strategy]
     # Lightning's own launcher starts the other processes, at a free port.
@@ -107,6 +119,7 @@ def assert_near(ours: Any, theirs: Any, place: str = "") -> None:
 # --- two processes ------------------------------------------------------------------------------
 
 
+@pytest.mark.contract("two processes: plan, masks, weights and optimizer are the same on each")
 @each_launch
 @pytest.mark.parametrize("run", ["whole", "plain"])
 def test_both_ranks_go_through_the_same(launch, run):
@@ -119,6 +132,7 @@ def test_both_ranks_go_through_the_same(launch, run):
     assert not torch.equal(first["random"], second["random"])  # each drops units of its own
 
 
+@pytest.mark.contract("two processes: gradients are averaged before, under and after masks")
 @each_launch
 def test_gradients_are_averaged_at_every_step(launch):
     """Oracle: the mean of what each rank's share gives; before, under and after masks."""
@@ -134,6 +148,7 @@ def test_gradients_are_averaged_at_every_step(launch):
             torch.testing.assert_close(grad, mean[name], rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.contract("two processes: training goes on after the cut")
 @each_launch
 def test_training_goes_on_after_the_cut(launch):
     for rank in launch.ranks("whole"):
@@ -151,6 +166,7 @@ def test_training_goes_on_after_the_cut(launch):
         assert sum(int(value.count_nonzero()) for value in last.values()) > 1000
 
 
+@pytest.mark.contract("two processes decide and train as one with the same batches")
 @each_launch
 def test_two_processes_decide_and_train_as_one(launch, alone):
     """Oracle: one process with the batches of both, in arithmetic that does not see the split."""
@@ -162,6 +178,7 @@ def test_two_processes_decide_and_train_as_one(launch, alone):
     assert_near(two["epochs"], alone["epochs"])
 
 
+@pytest.mark.contract("two processes: a resumed run equals the uninterrupted one")
 @each_ddp
 @pytest.mark.parametrize("batches", RESUMED)
 def test_a_resumed_run_equals_the_uninterrupted_one(launch, batches):
@@ -181,6 +198,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(launch, batches):
 # --- what is left -------------------------------------------------------------------------------
 
 
+@pytest.mark.contract("two processes: files and report of rank 0 stand alone")
 @each_launch
 def test_files_of_rank_0_load_alone(launch):
     cuts, folder = RECIPES[launch.recipe].cuts, launch.folder / "whole"
@@ -208,6 +226,7 @@ def test_files_of_rank_0_load_alone(launch):
         assert not dense.load_state_dict(weights["state_dict"]).missing_keys
 
 
+@pytest.mark.contract("ddp_spawn leaves the cut model in the calling process")
 @each_spawn
 def test_the_module_of_the_calling_process_is_cut(launch):
     """Oracle: the average that rank 0 ended with, which training leaves in the module."""
@@ -223,6 +242,7 @@ def test_the_module_of_the_calling_process_is_cut(launch):
 # --- strategies that shard ----------------------------------------------------------------------
 
 
+@pytest.mark.contract("FSDP, DeepSpeed and ModelParallel are refused, with what to use")
 @pytest.mark.parametrize("kind", [FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_sharding_strategies_are_refused(recipe, kind, tmp_path):

@@ -81,8 +81,8 @@ def test_taylor_leaves_frozen_layers_out():
     groups = build_groups(net, EXAMPLE)
     net.a1[0].weight.grad = None
     expected = (net.a2[0].weight * net.a2[0].weight.grad).detach().abs().sum((0, 2, 3))
-    ours = group_importance(net, groups["a1.0"], "taylor")
-    torch.testing.assert_close(ours / ours.mean(), (expected / expected.mean()).double())
+    ours = group_importance(net, groups["a1.0"], "taylor").float()  # as precise as the weights
+    torch.testing.assert_close(ours / ours.mean(), expected / expected.mean())
 
 
 def test_taylor_where_only_a_flattened_reader_is_trained():
