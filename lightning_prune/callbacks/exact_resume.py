@@ -48,8 +48,8 @@ class ExactResume(Callback):
     - the place in the files of loggers that have ``state_dict`` and ``load_state_dict``, such as
       ``AppendingCsvLogger``: no row is lost, none is there twice.
 
-    On one device, or under DDP, a resumed run then equals the uninterrupted one bit by bit, at the ends of epochs
-    with any loader, and within an epoch with loaders that have ``state_dict`` and
+    On one device, or under DDP, a resumed run then equals the uninterrupted one bit by bit, at the
+    ends of epochs with any loader, and within an epoch with loaders that have ``state_dict`` and
     ``load_state_dict``; for others Lightning warns. Put it behind the pruning callbacks, and before
     callbacks that read the means of an epoch in ``on_train_epoch_end``.
     """
