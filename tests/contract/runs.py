@@ -23,6 +23,7 @@ QUIET = [
         "classes with fewer than 10 matched objects",
         "Checkpoint directory .* exists and is not empty",
         "the schedule is over with the MAC target unmet",
+        ".*is called with Trainer configured with multiple `ModelCheckpoint` callbacks",
     )
 ]
 
