@@ -53,7 +53,9 @@ class Matrix:
                     self.found[tuple(value)].append(report.outcome)
 
     def pytest_sessionfinish(self) -> None:
-        self.path.write_text(TITLE + "".join(f"\n{self.table(m)}" for m in MODULES))
+        known = {module for _, _, module in [*self.found, *self.before]}
+        tables = [f"\n{self.table(module)}" for module in MODULES if module in known]
+        self.path.write_text(TITLE + "".join(tables))
 
     def table(self, module: str) -> str:
         items = sorted({i for i, _, own in [*self.found, *self.before] if own == module})
