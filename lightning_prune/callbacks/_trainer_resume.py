@@ -17,6 +17,8 @@ from lightning.pytorch.trainer.connectors.logger_connector.result import (
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_prune.callbacks._trainer_faults import checkpoint_callbacks
+
 Moment = Literal["batch end", "epoch end", "between"]
 _PLAIN = ("fx", "name", "prog_bar", "logger", "on_step")
 
@@ -82,7 +84,7 @@ def repeat_saves(trainer: pl.Trainer, hook: str) -> None:
         trainer: The Trainer that resumes.
         hook: ``on_train_epoch_end`` or ``on_validation_end``.
     """
-    callbacks = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    callbacks = list(checkpoint_callbacks(trainer))
     path = Path(str(trainer.ckpt_path)).absolute()
     own = [n for n, c in enumerate(callbacks) if path in _files(c)]
     if not own:

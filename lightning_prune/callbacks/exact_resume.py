@@ -56,7 +56,7 @@ class ExactResume(Callback):
 
     def __init__(self) -> None:
         self._found: dict[str, Any] | None = None
-        self._loaders: list[Any] = []
+        self._loaders: list[Any] | None = None
         self._means: dict[str, Any] = {}
         self._made: list[str] = []
 
@@ -110,21 +110,20 @@ class ExactResume(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put everything back, at the last moment before the first batch is drawn."""
         found, self._found = self._found, None
+        loaders, self._loaders = self._loaders, None
+        own = None if found is None else self._of_this_process(trainer, found["processes"])
+        if own is not None:
+            self._means = dict(own["means"])
+            reopen_metrics(trainer, own["metrics"])
+            restore_random_states(own["random"], pl_module.device)
+        if loaders is not None:  # their place needs nothing of this callback's
+            restart_loaders(trainer, loaders)
         if found is None:
             return
         know_metrics(trainer, found["monitored"])
         forget_finished(trainer)
         if found["leave_epoch"]:
             leave_epoch(trainer)
-        processes = found["processes"]
-        if len(processes) != trainer.world_size:
-            rank_zero_warn(
-                f"the checkpoint was written by {len(processes)} processes and is resumed by "
-                f"{trainer.world_size}: random numbers and the means of an unfinished epoch start "
-                "anew"
-            )
-        else:
-            self._restore(trainer, pl_module, processes[trainer.global_rank])
         if found["hook"] is not None:
             repeat_saves(trainer, found["hook"])
         if found["plateaus"] is not None:
@@ -137,15 +136,6 @@ class ExactResume(Callback):
             know_metrics(trainer, found["monitored"])
             if found["hook"] is not None:
                 repeat_saves(trainer, found["hook"])
-
-    def _restore(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, own: dict[str, Any]
-    ) -> None:
-        self._means = dict(own["means"])
-        reopen_metrics(trainer, own["metrics"])
-        restore_random_states(own["random"], pl_module.device)
-        restart_loaders(trainer, self._loaders)
-        self._loaders = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take out what was added for the epoch before."""
@@ -169,6 +159,18 @@ class ExactResume(Callback):
         if self._means:
             self._made = add_means(trainer, self._means, all_of_them=True)
         resume_is_over(trainer)
+
+    @staticmethod
+    def _of_this_process(
+        trainer: pl.Trainer, processes: list[dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        if len(processes) == trainer.world_size:
+            return processes[trainer.global_rank]
+        rank_zero_warn(
+            f"the checkpoint was written by {len(processes)} processes and is resumed by "
+            f"{trainer.world_size}: random numbers and the means of an unfinished epoch start anew"
+        )
+        return None
 
     @staticmethod
     def _rewind_loggers(trainer: pl.Trainer, states: list[dict[str, Any]]) -> None:

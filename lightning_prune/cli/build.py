@@ -14,7 +14,7 @@ from lightning_prune.cli.check import MAPPINGS, OBJECTS
 from lightning_prune.cli.errors import ConfigError
 
 # What constructors raise about their arguments; anything else is a fault and keeps its traceback.
-REFUSALS = (ValueError, TypeError, ImportError, OSError, MisconfigurationException)
+_REFUSALS = (ValueError, TypeError, ImportError, OSError, MisconfigurationException)
 
 
 def build(node: DictConfig, path: str, **arguments: Any) -> Any:
@@ -41,7 +41,7 @@ def build(node: DictConfig, path: str, **arguments: Any) -> Any:
         _check_states((type(callback).__name__, callback) for callback in callbacks)
     try:
         made = constructor(**arguments)
-    except REFUSALS as error:
+    except _REFUSALS as error:
         raise _refusal(error, path) from error
     group, _, rest = path.partition(".")
     kind = OBJECTS.get(path) or (None if not rest or "." in rest else MAPPINGS.get(group))
@@ -77,7 +77,7 @@ def _check_states(callbacks: Iterable[tuple[str, Any]]) -> None:
 
 
 def _refusal(error: BaseException, path: str) -> BaseException:
-    if not isinstance(error, (*REFUSALS, InstantiationException)):
+    if not isinstance(error, (*_REFUSALS, InstantiationException)):
         return error
     # Hydra says once more where it happened.
     return ConfigError(f"{path}: {str(error).partition('full_key:')[0].strip()}")

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, Stochastic
 
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.surgery.mask import ChannelMask
-from tests.contract.registry import MODULES, RECIPES, stages
+from tests.contract.registry import RECIPES, stages
 from tests.contract.runs import QUIET, fit, pairs
 
 pytestmark = [
@@ -81,7 +81,5 @@ def test_averages_live_with_the_model(kind: str, pair: tuple[str, str], tmp_path
 def test_an_average_before_the_stages(kind: str, pair: tuple[str, str], tmp_path: Path) -> None:
     recipe, module = pair
     callbacks = [AVERAGES[kind](), *stages(recipe, module, tmp_path).values()]
-    if MODULES[module].slow and kind != "ours":
-        return
     with pytest.raises(ValueError, match="put the pruning callbacks first"):
         fit(tmp_path, module, callbacks)

@@ -63,8 +63,7 @@ def test_from_one_interruption_to_the_next(whole: Whole, tmp_path: Path) -> None
         folder = tmp_path / str(step)
         folder.mkdir()
         shutil.copy(last / "metrics.csv", folder)
-        options = {} if MODULES[module].slow else {"workers": 1}
-        found = recorded(folder, recipe, module, last / "batch" / f"{step}.ckpt", **options)
+        found = recorded(folder, recipe, module, last / "batch" / f"{step}.ckpt", workers=1)
         assert differences(expected, found) == []
         last = folder
 

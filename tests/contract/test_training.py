@@ -60,7 +60,7 @@ class Groups(Classifier):
 
 
 class Plateau(Classifier):
-    """The learning rate falls at every epoch and step that brings nothing."""
+    """The learning rate falls after every epoch that brings nothing."""
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.AdamW(self.parameters(), 3e-3)
