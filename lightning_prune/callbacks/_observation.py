@@ -13,10 +13,10 @@ from lightning_prune.callbacks._data import (
     objects_function,
     samples_function,
 )
+from lightning_prune.callbacks._masked import apply_masks
 from lightning_prune.callbacks._trainer_surgery import (
     average_norms,
     broadcast,
-    callbacks_of,
     forward_context,
     gather,
     total,
@@ -130,7 +130,4 @@ def compensate_readers(
             held=held,
             total=lambda products: total(trainer, products),
         )
-    for callback in callbacks_of(trainer):
-        mask = getattr(callback, "_mask", None)
-        if mask is not None:
-            mask.apply()  # what it holds at zero may have been given something to take over
+    apply_masks(trainer)

@@ -28,6 +28,7 @@ from lightning_prune.report.latency import measure_latency
 from lightning_prune.report.layers import layer_rows
 from lightning_prune.report.model_figure import model_figure
 from lightning_prune.report.table import print_report
+from lightning_prune.report.usage_figure import usage_figure
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
 
@@ -50,7 +51,7 @@ class PruningReport(PruningStage):
         latency_rounds: Forward passes per model in the latency measurement; 0: not measured.
         show: Print the table when training ends.
         figures: Draw ``figures/<group>.png`` when a group's channels are chosen, and
-            ``figures/overview.png`` whenever the report is written.
+            ``figures/overview.png`` and ``figures/usage.png`` whenever the report is written.
 
     Raises:
         ValueError: a negative number of rounds.
@@ -78,6 +79,7 @@ class PruningReport(PruningStage):
             "slices": {},
             "first_mask_epoch": None,
             "checkpoints": [],
+            "usage": None,
         }
         self._validated: dict[str, float] = {}
 
@@ -95,6 +97,9 @@ class PruningReport(PruningStage):
         write_json(path, self.content)
         if self.figures and self.content["layers"]:
             write_figure(Path(folder) / "figures" / "overview.png", model_figure(self.content))
+        if self.figures and self.content["usage"]:
+            figure = usage_figure(self.content["usage"])
+            write_figure(Path(folder) / "figures" / "usage.png", figure)
         return path
 
     @rank_zero_only
@@ -162,17 +167,21 @@ class PruningReport(PruningStage):
         """Complete the report, write it and print it."""
         for callback in callbacks_of(trainer):
             self.content["slices"].update(getattr(callback, "slice_share", {}))
-        if not self.content["layers"] and not self.content["slices"]:
+            usage = getattr(callback, "usage_history", {"epochs": []})
+            if usage["epochs"]:
+                self.content["usage"] = usage
+        if not (self.content["layers"] or self.content["slices"] or self.content["usage"]):
             if trains(trainer):
                 rank_zero_warn(
                     "PruningReport has no effect: nothing was pruned and no file is written; see "
                     "the warnings of the maskers, train for more epochs, or leave the callback out"
                 )
             return
-        if self.content["cut"] is None:
+        pruned = bool(self.content["layers"] or self.content["slices"])
+        if pruned and self.content["cut"] is None:
             # Zeros, of slices or of masks that were not cut, leave size and MACs as they are.
             self._measure("pruned", pl_module, example_input(trainer, pl_module))
-        self.add_metrics("pruned", self._validated)
+        self.add_metrics("pruned" if pruned else "dense", self._validated)
         if trainer.is_global_zero:
             folder = Path(self.folder or trainer.default_root_dir)
             cut = None if self.content["cut"] is None else self.content["cut"]["epoch"]

@@ -228,7 +228,7 @@ def _merge(members: list[Member], order: dict[str, int]) -> tuple[Member, ...]:
     return tuple(sorted(joined.values(), key=lambda m: (rank[m.role], order.get(m.layer, 1 << 30))))
 
 
-def _tied_layers(model: nn.Module) -> dict[str, str]:
+def tied_layers(model: nn.Module) -> dict[str, str]:
     """Name the layers that share a parameter with another layer."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
@@ -259,7 +259,7 @@ def trace_groups(
     run = forward or call
     names: dict[Any, str] = {module: plain_name(name) for name, module in model.named_modules()}
     names |= {parameter: name for name, parameter in model.named_parameters()}
-    tied = _tied_layers(model)
+    tied = tied_layers(model)
     with untouched(model):
         model.eval()
         with torch.no_grad():

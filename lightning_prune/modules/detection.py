@@ -20,6 +20,7 @@ from lightning_prune.metrics.average_precision import DetectionAveragePrecision
 from lightning_prune.models.yolov8.loss import DetectionLoss
 from lightning_prune.models.yolov8.network import Size, YOLOv8
 from lightning_prune.models.yolov8.postprocess import find_candidates, non_maximum_suppression
+from lightning_prune.models.yolov8.reset_network import YOLOv8Reset
 from lightning_prune.models.yolov8.weights import PREFIX, PretrainedWeights, read_weights
 from lightning_prune.modules.detection_arguments import check, resolve
 from lightning_prune.surgery.architecture import RECORD, track_architecture
@@ -58,9 +59,13 @@ class DetectionModule(L.LightningModule):
         max_detections: Largest number of detections per image.
         object_confidence: Confidence above which a detection counts as found in
             ``object_samples`` and ``predict_step``, in [0, 1).
+        reset_blocks: Build the stages p3, p4 and p5 of ``CSPReset`` blocks, which count the use of
+            their channels and can reset them.
+        topk: Fraction of the places that each output channel of these blocks keeps, in (0, 1];
+            None: all.
 
     Attributes:
-        network: The ``YOLOv8``.
+        network: The ``YOLOv8``, or ``YOLOv8Reset`` with ``reset_blocks``.
         pretrained: True when every layer, the class head included, came from ``weights``.
 
     Raises:
@@ -90,6 +95,8 @@ class DetectionModule(L.LightningModule):
         nms_iou: float = 0.7,
         max_detections: int = 300,
         object_confidence: float = 0.25,
+        reset_blocks: bool = False,
+        topk: float | None = None,
     ):
         super().__init__()
         found = None if weights is None else read_weights(Path(weights))
@@ -97,7 +104,9 @@ class DetectionModule(L.LightningModule):
         num_classes, size, image_size, names = resolve(found, num_classes, size, image_size, names)
         self.save_hyperparameters(ignore=["weights"])
         check(self.hparams)
-        self.network = YOLOv8(size, num_classes)
+        self.network = (
+            YOLOv8Reset(size, num_classes, topk=topk) if reset_blocks else YOLOv8(size, num_classes)
+        )
         self.loss = DetectionLoss(box_gain, class_gain, dfl_gain)
         self.val_map = DetectionAveragePrecision()
         self.test_map = DetectionAveragePrecision()

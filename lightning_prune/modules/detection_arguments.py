@@ -89,6 +89,13 @@ def check(hparams: Mapping[str, Any]) -> None:
             raise ValueError(f"{name}={value!r}: pass {meaning}")
     if hparams["image_size"] % LARGEST_STRIDE:
         raise ValueError(f"image_size={hparams['image_size']}: pass a multiple of {LARGEST_STRIDE}")
+    topk, reset_blocks = hparams["topk"], hparams["reset_blocks"]
+    if not isinstance(reset_blocks, bool):
+        raise ValueError(f"reset_blocks={reset_blocks!r}: pass true or false")
+    if topk is not None and (not isinstance(topk, int | float) or not 0 < topk <= 1):
+        raise ValueError(f"topk={topk!r}: pass the fraction of places that stay, in (0, 1]")
+    if topk is not None and not reset_blocks:
+        raise ValueError(f"topk={topk} needs reset_blocks=true: other blocks know no top-k")
     names = hparams["names"]
     if names is not None and len(names) != hparams["num_classes"]:
         raise ValueError(

@@ -78,6 +78,23 @@ def slice_table(shares: Mapping[str, float]) -> Table:
     return table
 
 
+def usage_table(usage: Mapping[str, Any]) -> Table:
+    """Return the table of layers with channels that were reset, or unused in the last epoch."""
+    table = Table(title="Channel usage", title_justify="left", header_style="bold")
+    table.add_column("layer", no_wrap=True)
+    for heading in ("channels", "unused at the end", "reset in all"):
+        table.add_column(heading, justify="right")
+    quiet = 0
+    for name, row in usage["layers"].items():
+        unused, reset = row["channels"][-1] - row["used"][-1], sum(row["reset"])
+        if unused or reset:
+            table.add_row(name, str(row["channels"][-1]), str(unused), str(reset))
+        quiet += not (unused or reset)
+    if quiet:
+        table.add_row(f"{quiet} layers more", "", "0", "0")
+    return table
+
+
 def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
     """Return the table of checkpoints: which model each of them holds, and why it was written."""
     table = Table(title="Checkpoints", title_justify="left", header_style="bold")
@@ -101,13 +118,16 @@ def print_report(content: Mapping[str, Any], console: Console | None = None) -> 
     """Print the tables; on a terminal with colour, elsewhere as plain text."""
     # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
     console = console or Console(width=None if Console().is_terminal else 120)
-    if content["layers"] or not content.get("slices"):
+    usage = content.get("usage")
+    if content["layers"] or not (content.get("slices") or usage):
         console.print(layer_table(content["layers"]))
     for reason, names in reasons(content["layers"]).items():
         console.print(f"{reason}: {', '.join(names)}", style="yellow")
     if content.get("slices"):
         console.print(slice_table(content["slices"]))
         console.print("Slices bring no speed on general hardware: size and MACs stay.")
+    if usage:
+        console.print(usage_table(usage))
     console.print(summary_table(content["dense"], content["pruned"]))
     if content.get("checkpoints"):
         console.print(checkpoint_table(content["checkpoints"]))

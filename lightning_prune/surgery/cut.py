@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import sync_sizes
+from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
 
@@ -67,7 +68,9 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
 
     Parameters become new, narrower ones with the same ``requires_grad``; gradients are dropped;
     buffers and the layers' size attributes follow. Optimizers still hold the old parameters: pass
-    the result to ``rebind_optimizer``.
+    the result to ``rebind_optimizer``. A submodule that keeps more than tensors of its layers by
+    channel defines ``follow_cut(replaced)``: it is called with the replacements of its own
+    parameters, by their names in it.
 
     Args:
         model: The live model; masked or not, kept values are untouched.
@@ -105,4 +108,14 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
         touched[layer] = owner
     for owner in touched.values():
         sync_sizes(owner)
+    _tell_submodules(model, replaced)
     return PrunedChannels(plan, groups, replaced)
+
+
+def _tell_submodules(model: nn.Module, replaced: Mapping[str, Replacement]) -> None:
+    for name, module in modules_by_name(model).items():
+        follow = getattr(module, "follow_cut", None)
+        prefix = f"{name}." if name else ""
+        own = {n.removeprefix(prefix): r for n, r in replaced.items() if n.startswith(prefix)}
+        if own and callable(follow):
+            follow(own)

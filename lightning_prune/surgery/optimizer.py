@@ -1,8 +1,10 @@
 """Carries an optimizer across a cut, and clears what it remembers."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -14,11 +16,7 @@ def _carry_state(optimizer: Optimizer, replacement: Replacement, name: str) -> N
     if state is None:
         return
     shape = replacement.old.shape
-    factored = [
-        key
-        for key, value in state.items()
-        if isinstance(value, Tensor) and value.numel() > 1 and value.shape != shape
-    ]
+    factored = _factored(state, shape)
     if factored:
         warnings.warn(
             f"{type(optimizer).__name__} keeps {', '.join(factored)} of {name} in a form that "
@@ -59,6 +57,53 @@ def rebind_optimizer(optimizer: Optimizer, pruned: PrunedChannels) -> None:
 def clear_statistics(optimizer: Optimizer) -> None:
     """Forget momentum and second moments of every parameter; hyper-parameters stay."""
     optimizer.state.clear()
+
+
+@torch.no_grad()
+def clear_rows(optimizers: Iterable[Optimizer], parameter: Tensor, dim: int, rows: Tensor) -> None:
+    """Forget what optimizers remember of some rows of a parameter; ``step`` stays.
+
+    Args:
+        optimizers: Any optimizers; those that do not train the parameter are left alone.
+        parameter: The parameter.
+        dim: Dimension of the rows.
+        rows: (n,) int64 positions in it.
+
+    Warns:
+        UserWarning: a factored state (Adafactor, Shampoo, Muon) has no rows: all of it starts anew.
+
+    >>> weight = torch.nn.Parameter(torch.zeros(2, 1))
+    >>> optimizer = torch.optim.SGD([weight], 0.1, momentum=0.9)
+    >>> weight.grad = torch.ones(2, 1)
+    >>> optimizer.step()
+    >>> clear_rows([optimizer], weight, 0, torch.tensor([1]))
+    >>> optimizer.state[weight]["momentum_buffer"].tolist()
+    [[1.0], [0.0]]
+    """
+    for optimizer in optimizers:
+        state = optimizer.state.get(parameter)
+        if not state:
+            continue
+        factored = _factored(state, parameter.shape)
+        if factored:
+            warnings.warn(
+                f"{type(optimizer).__name__} keeps {', '.join(factored)} in a form without rows: "
+                "its whole state for this parameter starts anew",
+                stacklevel=2,
+            )
+            del optimizer.state[parameter]
+            continue
+        for value in state.values():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim:
+                value.index_fill_(dim, rows.to(value.device), 0)
+
+
+def _factored(state: Mapping[str, Any], shape: torch.Size) -> list[str]:
+    return [
+        key
+        for key, value in state.items()
+        if isinstance(value, Tensor) and value.numel() > 1 and value.shape != shape
+    ]
 
 
 def assert_bound(optimizers: Iterable[Optimizer], pruned: PrunedChannels) -> None:

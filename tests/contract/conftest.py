@@ -76,12 +76,15 @@ class Matrix:
 
     def read(self) -> dict[tuple[str, str, str], str]:
         """Return the cells of the page as it is: a part of the suite may be run alone."""
-        cells, module = {}, ""
+        cells: dict[tuple[str, str, str], str] = {}
+        module, recipes = "", []
         for line in self.path.read_text().splitlines() if self.path.is_file() else []:
             row = [cell.strip() for cell in line.strip("|").split("|")]
             module = line[3:] if line.startswith("## ") else module
-            if len(row) == len(RECIPES) + 1 and row[0] != "promise" and set(row[0]) != {"-"}:
-                cells |= {(row[0], r, module): c for r, c in zip(RECIPES, row[1:], strict=True)}
+            if row[0] == "promise":
+                recipes = row[1:]  # those of the page: there may be new ones
+            elif len(row) == len(recipes) + 1 and set(row[0]) != {"-"}:
+                cells |= {(row[0], r, module): c for r, c in zip(recipes, row[1:], strict=True)}
         return cells
 
 

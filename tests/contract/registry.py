@@ -186,6 +186,7 @@ class Recipe:
 
     Attributes:
         cuts: whether it ends with a narrower model.
+        files: its files in conf/pruning as Hydra takes them; None: that of its name.
         overrides: what makes it small, on any module.
         by_module: and on one module.
     """
@@ -193,9 +194,18 @@ class Recipe:
     cuts: bool
     overrides: tuple[str, ...] = _NO_COST
     by_module: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    files: str | None = None
 
 
 _BY_RATIO = {"detection": ("pruning.masker.pruning_ratio=0.5",)}
+# So that there is something to reset at two epochs: the modules have no channel that is dead.
+_RESETS = (
+    *_NO_COST,
+    "pruning.channel_resetter.every_n_epochs=2",
+    "pruning.channel_resetter.end_epoch=null",
+    "pruning.channel_resetter.min_batches=3",
+    "pruning.channel_resetter.threshold=0.4",
+)
 _ALL_LAYERS = {"classifier": ("pruning.masker.layers=null",)}
 RECIPES = {
     "sequential_activation": Recipe(
@@ -219,6 +229,13 @@ RECIPES = {
             "detection": _BY_RATIO["detection"],
         },
     ),
+    "channel_reset": Recipe(False, _RESETS),
+    "channel_with_reset": Recipe(
+        True,
+        (*_RESETS, "pruning.channel_resetter.reset_type=original"),
+        by_module=_BY_RATIO,
+        files="[channel,channel_reset]",
+    ),
 }
 
 
@@ -227,7 +244,7 @@ def stages(
 ) -> dict[str, Callback]:
     """Build the callbacks of a recipe as the command line does, small enough for a test."""
     words = [
-        f"+pruning={recipe}",
+        f"+pruning={RECIPES[recipe].files or recipe}",
         f"output_dir='{folder}'",
         f"dense_epochs={DENSE}",
         f"recovery_epochs={RECOVERY}",
@@ -238,6 +255,8 @@ def stages(
     ]
     if recipe == "slice":  # it selects all layers but the detector's last, and has no target
         words = [word for word in words if "mac_target" not in word and "p5" not in word]
+    if recipe == "channel_reset":
+        words = [word for word in words if "masker" not in word]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         cfg = hydra.compose("train", words)
     return build_all(cfg.pruning, "pruning")

@@ -1,6 +1,6 @@
 """YOLOv8: backbone, neck and head in five sizes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -30,15 +30,24 @@ SIZES = {
 }
 """The published sizes."""
 LARGEST_STRIDE = 32
+Block = Callable[[int, int, int, bool], CSP]
+"""Builds a CSP block from channels read, channels made, bottlenecks, and whether they add."""
 
 
 class Stage(nn.Module):
     """One stage of the backbone: a 3x3 convolution of stride 2, a CSP block, at the end an SPP."""
 
-    def __init__(self, in_channels: int, out_channels: int, depth: int, spp: bool = False):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int,
+        spp: bool = False,
+        block: Block = CSP,
+    ):
         super().__init__()
         self.down = Conv(in_channels, out_channels, 3, stride=2)
-        self.csp = CSP(out_channels, out_channels, depth, add=True)
+        self.csp = block(out_channels, out_channels, depth, True)
         self.spp = SPP(out_channels, out_channels) if spp else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -50,15 +59,15 @@ class Stage(nn.Module):
 class Backbone(nn.Module):
     """Stages p1..p5 at strides 2, 4, 8, 16, 32."""
 
-    def __init__(self, in_channels: int, scale: Scale):
+    def __init__(self, in_channels: int, scale: Scale, block: Block = CSP):
         super().__init__()
         w1, w2, w3, w4, w5 = scale.widths
         d0, d1, d2 = scale.depths
         self.p1 = Conv(in_channels, w1, 3, stride=2)
         self.p2 = Stage(w1, w2, d0)
-        self.p3 = Stage(w2, w3, d1)
-        self.p4 = Stage(w3, w4, d2)
-        self.p5 = Stage(w4, w5, d0, spp=True)
+        self.p3 = Stage(w2, w3, d1, block=block)
+        self.p4 = Stage(w3, w4, d2, block=block)
+        self.p5 = Stage(w4, w5, d0, spp=True, block=block)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map an image (B, in_channels, H, W) to p3, p4, p5."""
@@ -111,6 +120,7 @@ class YOLOv8(nn.Module):
         in_channels: Channels of the image.
         widths: Channels of p1..p5 instead of those of ``size``, even numbers from p2 on.
         depths: Bottlenecks per CSP block (d0, d1, d2) instead of those of ``size``.
+        block: CSP block of the backbone's stages p3, p4 and p5.
 
     Raises:
         ValueError: an argument is out of range.
@@ -132,13 +142,14 @@ class YOLOv8(nn.Module):
         in_channels: int = 3,
         widths: Sequence[int] | None = None,
         depths: Sequence[int] | None = None,
+        block: Block = CSP,
     ):
         super().__init__()
         scale = _scale(size, widths, depths)
         for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r}: pass an integer of at least 1")
-        self.backbone = Backbone(in_channels, scale)
+        self.backbone = Backbone(in_channels, scale, block)
         self.neck = Neck(scale)
         self.head = Head(scale.widths[2:], num_classes)
 

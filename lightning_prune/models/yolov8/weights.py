@@ -19,6 +19,7 @@ from lightning_prune.models.yolov8.conversion import (
     refuse_other_models,
     strip_wrappers,
 )
+from lightning_prune.models.yolov8.csp_reset import ORIGINALS
 from lightning_prune.models.yolov8.network import SIZES, YOLOv8
 from lightning_prune.surgery.architecture import RECORD, read_record
 
@@ -146,6 +147,8 @@ def _interpret(source: _Source) -> PretrainedWeights:
     else:
         refuse_other_models(strip_wrappers(name) for name in tensors)
         state = convert_ultralytics(tensors)
+    # What resets go back to is not taken over: a run starts from the weights that it is given.
+    state = {name: value for name, value in state.items() if f".{ORIGINALS}" not in name}
     dense = {} if record is None else (read_record({RECORD: record}) or {})["dense"]
     shapes = {name: tuple(dense.get(PREFIX + name, value.shape)) for name, value in state.items()}
     _check_cut(state, shapes)

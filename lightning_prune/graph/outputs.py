@@ -1,0 +1,168 @@
+"""What the output of a layer is: what its own norm and activation make of it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+from torch.overrides import TorchFunctionMode
+
+from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.trace import call, untouched
+
+_NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+# Not sigmoids: they gate what another layer makes, or are the model's answer.
+_ELEMENTWISE = {
+    "celu", "clamp", "clamp_min", "elu", "gelu", "hardswish", "hardtanh", "leaky_relu", "mish",
+    "relu", "relu6", "selu", "silu", "softplus", "softsign", "tanh", "threshold",
+}  # fmt: skip
+# With a parameter for each channel: only the module knows it after a cut.
+_BY_CHANNEL = {"prelu"}
+Activation = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class LayerOutput:
+    """Where the output of a convolution or linear layer appears.
+
+    Attributes:
+        layer: Name of the layer.
+        norm: Name of the norm that follows it directly, or None.
+        activated: Whether an elementwise activation follows.
+        watched: Name of the module whose output is the layer's, but for ``activation``.
+        activation: What is still to be applied to it; None: nothing.
+    """
+
+    layer: str
+    norm: str | None
+    activated: bool
+    watched: str
+    activation: Activation | None = None
+
+
+@dataclass
+class _Chain:
+    """One call of a layer, and what directly followed it."""
+
+    layer: str
+    current: Tensor
+    norm: str | None = None
+    module: str | None = None
+    function: Activation | None = None
+    elementwise: bool = True
+
+
+@dataclass
+class _Recorder(TorchFunctionMode):
+    """Follows the outputs of layers through norms and activations, by their identity."""
+
+    chains: list[_Chain] = field(default_factory=list)
+    users: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    inside: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        value = args[0] if args else kwargs.get("input")
+        chain = self.find(value)
+        out = func(*args, **kwargs)
+        name = getattr(func, "__name__", "").rstrip("_")
+        if name not in _ELEMENTWISE | _BY_CHANNEL:
+            return out
+        module = self.inside[-1] if self.inside else None
+        if module is not None:
+            self.users[module].add("" if chain is None else chain.layer)
+        if chain is not None and chain.function is None and isinstance(out, Tensor):
+            rest = args[1:]
+            chain.function = lambda x: func(x, *rest, **kwargs)
+            chain.module, chain.current = module, out
+            chain.elementwise = name in _ELEMENTWISE
+        return out
+
+    def find(self, value: Any) -> _Chain | None:
+        """Return the chain that a tensor is the end of."""
+        found = (chain for chain in reversed(self.chains) if chain.current is value)
+        return next(found, None) if isinstance(value, Tensor) else None
+
+    def watch(self, name: str, module: nn.Module) -> list[Any]:
+        """Register the hooks that tell of one module without children."""
+
+        def enter(*_: Any) -> None:
+            self.inside.append(name)
+
+        def leave(_module: nn.Module, inputs: Any, out: Any) -> None:
+            self.inside.pop()
+            if isinstance(module, _ConvNd | nn.Linear) and isinstance(out, Tensor):
+                self.chains.append(_Chain(name, out))
+            elif isinstance(module, _NORMS):
+                chain = self.find(inputs[0] if inputs else None)
+                self.users[name].add("" if chain is None else chain.layer)
+                if chain is not None and chain.norm is None and chain.function is None:
+                    chain.norm, chain.current = name, out
+
+        return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+
+
+def layer_outputs(
+    model: nn.Module,
+    example_input: Any,
+    forward: Callable[[nn.Module, Any], Any] | None = None,
+) -> dict[str, LayerOutput]:
+    """Find the norm and the activation of every convolution and linear layer by a forward pass.
+
+    Both must follow directly: what is added or joined later is not the layer's own. Activations
+    are PyTorch's elementwise ones, as modules or as functions. The model is left as it was.
+
+    Args:
+        model: Any network.
+        example_input: A tensor, or a tuple or dict of arguments.
+        forward: How to call the model, ``forward(model, example_input)``; None for the plain call.
+
+    Returns:
+        Layer's name -> its output, in the order of the forward pass. Layers whose output changes
+        from one call to the next are described by the first.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    >>> [(o.layer, o.norm, o.watched) for o in layer_outputs(net, torch.zeros(1, 3, 8, 8)).values()]
+    [('0', '1', '2'), ('3', None, '3')]
+    """
+    recorder = _Recorder()
+    leaves = {
+        plain_name(name): module
+        for name, module in model.named_modules()
+        if not any(True for _ in module.children())
+    }
+    with untouched(model):
+        model.eval()
+        handles = [hook for n, module in leaves.items() for hook in recorder.watch(n, module)]
+        try:
+            with torch.no_grad(), recorder:
+                (forward or call)(model, example_input)
+        finally:
+            for handle in handles:
+                handle.remove()
+    found: dict[str, LayerOutput] = {}
+    for chain in recorder.chains:
+        found.setdefault(chain.layer, _described(chain, leaves, recorder.users))
+    return found
+
+
+def _described(
+    chain: _Chain, leaves: Mapping[str, nn.Module], users: Mapping[str, set[str]]
+) -> LayerOutput:
+    layer, own = chain.layer, {chain.layer}
+    if chain.norm is not None and users[chain.norm] != own:
+        # A norm of several layers: its output is not this one's alone.
+        return LayerOutput(layer, None, False, layer)
+    before = chain.norm or layer
+    if chain.function is not None and chain.module is not None and users[chain.module] == own:
+        return LayerOutput(layer, chain.norm, True, chain.module)
+    if chain.function is None or not chain.elementwise:
+        return LayerOutput(layer, chain.norm, False, before)
+    return LayerOutput(layer, chain.norm, True, before, chain.function)
