@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lightning_prune.callbacks.channel_regularizer import (
         ChannelRegularizer as ChannelRegularizer,
     )
+    from lightning_prune.callbacks.channel_resetter import ChannelResetter as ChannelResetter
     from lightning_prune.callbacks.exact_resume import ExactResume as ExactResume
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
     from lightning_prune.functional.selection import select_channels as select_channels
     from lightning_prune.graph.groups import build_groups as build_groups
     from lightning_prune.graph.macs import count_macs as count_macs
+    from lightning_prune.graph.outputs import layer_outputs as layer_outputs
     from lightning_prune.loading import load_pruned as load_pruned
     from lightning_prune.loop.pruning import Pruning as Pruning
     from lightning_prune.modules.detection import DetectionModule as DetectionModule
+    from lightning_prune.observe.usage import ChannelUsage as ChannelUsage
     from lightning_prune.plan import PruningPlan as PruningPlan
     from lightning_prune.plugins.atomic_checkpoint_io import (
         AtomicCheckpointIO as AtomicCheckpointIO,
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from lightning_prune.surgery.load_pruned_state_dict import (
         load_pruned_state_dict as load_pruned_state_dict,
     )
+    from lightning_prune.surgery.reinitialize import reset_channels as reset_channels
     from lightning_prune.testing import check_prunable as check_prunable
 
 __version__ = "0.1.0"
@@ -57,7 +61,9 @@ _HOMES = {
     "BNScalePenalty": "pruners.bn_scale_penalty",
     "ChannelMasker": "callbacks.channel_masker",
     "ChannelRegularizer": "callbacks.channel_regularizer",
+    "ChannelResetter": "callbacks.channel_resetter",
     "ChannelSelection": "functional.selection",
+    "ChannelUsage": "observe.usage",
     "CocoJsonDataModule": "data.coco_json",
     "DetectionModule": "modules.detection",
     "DigitsDetectionDataModule": "data.digits",
@@ -80,8 +86,10 @@ _HOMES = {
     "check_prunable": "testing",
     "count_macs": "graph.macs",
     "cut_channels": "surgery.cut",
+    "layer_outputs": "graph.outputs",
     "load_pruned": "loading",
     "load_pruned_state_dict": "surgery.load_pruned_state_dict",
+    "reset_channels": "surgery.reinitialize",
     "select_channels": "functional.selection",
     "track_architecture": "surgery.architecture",
 }

@@ -83,6 +83,11 @@ class PruningReport(PruningStage):
         }
         self._validated: dict[str, float] = {}
 
+    @property
+    def trained(self) -> Side:
+        """What training ends with: the pruned model, or the dense one where nothing was pruned."""
+        return "pruned" if self.content["layers"] or self.content["slices"] else "dense"
+
     def add_metrics(self, side: Side, metrics: Mapping[str, float]) -> None:
         """Add metrics of the dense or the pruned model, such as those of a test."""
         numbers = {name: float(value) for name, value in metrics.items()}
@@ -170,18 +175,17 @@ class PruningReport(PruningStage):
             usage = getattr(callback, "usage_history", {"epochs": []})
             if usage["epochs"]:
                 self.content["usage"] = usage
-        if not (self.content["layers"] or self.content["slices"] or self.content["usage"]):
+        if self.trained == "dense" and not self.content["usage"]:
             if trains(trainer):
                 rank_zero_warn(
                     "PruningReport has no effect: nothing was pruned and no file is written; see "
                     "the warnings of the maskers, train for more epochs, or leave the callback out"
                 )
             return
-        pruned = bool(self.content["layers"] or self.content["slices"])
-        if pruned and self.content["cut"] is None:
+        if self.trained == "pruned" and self.content["cut"] is None:
             # Zeros, of slices or of masks that were not cut, leave size and MACs as they are.
             self._measure("pruned", pl_module, example_input(trainer, pl_module))
-        self.add_metrics("pruned" if pruned else "dense", self._validated)
+        self.add_metrics(self.trained, self._validated)
         if trainer.is_global_zero:
             folder = Path(self.folder or trainer.default_root_dir)
             cut = None if self.content["cut"] is None else self.content["cut"]["epoch"]

@@ -268,7 +268,7 @@ def _finish(
     if reports and checkpoint.is_file():
         dense = _evaluate(cfg, _load(type(model), checkpoint), data, "the dense model")
     for report in reports:
-        report.add_metrics("pruned", pruned)
+        report.add_metrics(report.trained, pruned)
         if dense is not None:
             report.add_metrics("dense", dense)
         report.write(cfg.output_dir)

@@ -1,5 +1,6 @@
 """Which channels of an output are used."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -7,6 +8,9 @@ from torch import Tensor
 
 # Sums of float32 in another order differ by less: what a part decides, the whole would too.
 _SAFETY = 1.001
+# Values of a channel that are read first where a copy of them is needed.
+_PART = 64
+_kernel: Callable[..., bool] | None = None
 
 
 def used_channels(
@@ -19,9 +23,9 @@ def used_channels(
 
     .. math:: \text{used}_c = \Big[\frac{1}{N} \sum_{n=1}^{N} |a_{nc}| > t\Big]
 
-    over the N values of channel c in the batch. On the CPU the sum over a few of them decides
-    wherever it alone exceeds N t: magnitudes only add to it. On other devices all values are
-    read, and nothing waits for the device. NaN counts as used: such a channel is not dormant.
+    over the N values of channel c in the batch. On the CPU a channel is read only until the sum
+    exceeds N t: magnitudes only add to it. On other devices all values are read, and nothing
+    waits for the device. NaN counts as used: such a channel is not dormant.
 
     Args:
         output: (..., C, ...) output of a layer, floating point.
@@ -41,31 +45,97 @@ def used_channels(
     >>> used_channels(output - 1, activation=torch.relu).tolist()
     [False, False]
     """
-    values = output.detach()
-    channels = values.shape[dim]
-    if values.numel() == 0:
-        return torch.zeros(channels, dtype=torch.bool, device=values.device)
-    bound = threshold * (values.numel() // channels)
-    if values.device.type != "cpu":
-        return ~(_sums(values, dim, activation) <= bound)
-    part = _middle(values, dim)
-    safe = bound * _SAFETY
-    sums = _sums(part, 0, activation)
-    if float(sums.min()) > safe:
-        return torch.ones(channels, dtype=torch.bool)
-    used = sums > safe
-    open_ones = torch.nonzero(~used).flatten()
-    rest = values if len(open_ones) == channels else values.index_select(dim, open_ones)
-    used[open_ones] = ~(_sums(rest, dim, activation) <= bound)
+    counts = output.new_zeros(output.shape[dim], dtype=torch.int64)
+    count_used(counts, output, threshold, dim, activation)
+    return counts > 0
+
+
+def count_used(
+    counts: Tensor,
+    output: Tensor,
+    threshold: float = 1e-6,
+    dim: int = 1,
+    activation: Callable[[Tensor], Tensor] | None = None,
+) -> None:
+    """Add 1 to the counts of the used channels; see ``used_channels``.
+
+    Args:
+        counts: (C,) int64, on the output's device.
+        output: (..., C, ...) output of a layer, floating point.
+        threshold: The threshold.
+        dim: Dimension of the channels.
+        activation: What is still to be applied to the output.
+
+    >>> counts = torch.tensor([4, 0])
+    >>> count_used(counts, torch.tensor([[1.0, 0.0]]))
+    >>> counts.tolist()
+    [5, 0]
+    """
+    dim %= output.ndim
+    number = output.numel()
+    if number == 0:
+        return
+    bound = threshold * (number // output.shape[dim])
+    if output.device.type != "cpu":
+        counts += ~(_sums(output.detach(), dim, activation) <= bound)
+    elif activation is not None or not _count_compiled(counts, output, bound, dim):
+        counts += _used_by_parts(output.detach(), bound, dim, activation)
+
+
+def _count_compiled(counts: Tensor, values: Tensor, bound: float, dim: int) -> bool:
+    """Count where the kernel can read the memory, and decide; return whether it could."""
+    global _kernel
+    if values.dtype is not torch.float32 or counts.dtype is not torch.int64:
+        return False
+    shape = values.shape
+    channels = shape[dim]
+    if values.is_contiguous():
+        samples, places = math.prod(shape[:dim]), math.prod(shape[dim + 1 :])
+    elif dim == 1 and values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        samples, places = values.numel() // channels, 1
+    else:
+        return False
+    if counts.shape != (channels,) or not counts.is_contiguous() or not counts.is_cpu:
+        return False
+    if _kernel is None:  # numba imports slowly
+        from lightning_prune.functional._magnitudes import count_exceeding as _kernel
+    low, high = bound / _SAFETY, bound * _SAFETY
+    address = values.data_ptr()
+    return _kernel(address, samples, channels, places, low, high, counts.data_ptr())
+
+
+def _used_by_parts(
+    values: Tensor, bound: float, dim: int, activation: Callable[[Tensor], Tensor] | None
+) -> Tensor:
+    """Read some values of each channel, and all of those that these do not decide."""
+    used = ~(_sums(_part(values, dim), dim, activation) <= bound * _SAFETY)
+    if used.all():
+        return used
+    index = torch.nonzero(~used).flatten()
+    rest = values.index_select(dim, index)
+    if activation is None:
+        used[index] = ~(_sums(rest, dim, None) <= bound)
+        return used
+    with torch.no_grad():
+        rest = activation(rest)
+    counts = torch.zeros(len(index), dtype=torch.int64)
+    if not _count_compiled(counts, rest, bound, dim):
+        counts += ~(_sums(rest, dim, None) <= bound)
+    used[index] = counts > 0
     return used
 
 
-def _middle(values: Tensor, dim: int) -> Tensor:
-    """Return one line of values of each channel, (C, n), from the middle of the batch."""
-    values = values.movedim(dim, 0)
-    while values.ndim > 2:
-        values = values.select(1, values.shape[1] // 2)
-    return values if values.ndim == 2 else values[:, None]
+def _part(values: Tensor, dim: int) -> Tensor:
+    """Return some values of each channel, from the middle of the last samples."""
+    for place in range(values.ndim):
+        if place != dim:
+            size = values.shape[place]
+            others = values.numel() // (values.shape[dim] * size)
+            length = min(size, -(-_PART // others))
+            # What was written last may still be in the cache.
+            start = (size - length) // 2 if place else size - length
+            values = values.narrow(place, start, length)
+    return values
 
 
 def _sums(values: Tensor, dim: int, activation: Callable[[Tensor], Tensor] | None) -> Tensor:
@@ -74,7 +144,7 @@ def _sums(values: Tensor, dim: int, activation: Callable[[Tensor], Tensor] | Non
         values = activation(values.clone())
     others = [place for place in range(values.ndim) if place != dim % values.ndim]
     if not others:
-        return values.abs().float()
+        return values.abs().to(_precision(values))
     sums: Tensor = torch.linalg.vector_norm(values, 1, others, dtype=_precision(values))
     return sums
 

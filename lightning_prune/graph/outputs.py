@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import call, untouched
@@ -45,15 +46,35 @@ class LayerOutput:
 
 
 @dataclass
+class _Stage:
+    """A tensor on the way of a layer's output, and who reads it."""
+
+    value: Tensor
+    version: int = field(init=False)
+    readers: set[Any] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.version = _version(self.value)
+
+    def holds(self, value: Any) -> bool:
+        # The same tensor may be another value by now: `out += identity` joins two layers.
+        return self.value is value and self.version == _version(value)
+
+
+@dataclass
 class _Chain:
     """One call of a layer, and what directly followed it."""
 
     layer: str
-    current: Tensor
+    stages: list[_Stage]
     norm: str | None = None
     module: str | None = None
     function: Activation | None = None
     elementwise: bool = True
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.stages[0].value.shape
 
 
 @dataclass
@@ -68,27 +89,44 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        value = args[0] if args else kwargs.get("input")
-        chain = self.find(value)
+        kwargs, name = kwargs or {}, getattr(func, "__name__", "").strip("_")
+        if name == "get":  # of an attribute, such as the shape
+            return func(*args, **kwargs)
+        chain = self.find(args[0] if args else kwargs.get("input"))
+        read = self.stages_among((args, kwargs))
         out = func(*args, **kwargs)
-        name = getattr(func, "__name__", "").rstrip("_")
+        module = self.inside[-1] if self.inside else None
+        if any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
+            # A module may read as often as it likes; what hands its input on reads nothing.
+            reader = object() if module is None else module
+            for stage in read:
+                stage.readers |= set() if stage.holds(out) else {reader}
         if name not in _ELEMENTWISE | _BY_CHANNEL:
             return out
-        module = self.inside[-1] if self.inside else None
         if module is not None:
             self.users[module].add("" if chain is None else chain.layer)
         if chain is not None and chain.function is None and isinstance(out, Tensor):
             rest = args[1:]
-            chain.function = lambda x: func(x, *rest, **kwargs)
-            chain.module, chain.current = module, out
-            chain.elementwise = name in _ELEMENTWISE
+            options = {key: v for key, v in kwargs.items() if key not in ("input", "out")}
+            chain.function = lambda x: func(x, *rest, **options)
+            chain.module = module
+            chain.stages.append(_Stage(out))
+            # Bounds of their own for each channel depend on its place.
+            bounds = (v for v in (*rest, *options.values()) if isinstance(v, Tensor))
+            chain.elementwise = name in _ELEMENTWISE and all(b.numel() == 1 for b in bounds)
         return out
 
     def find(self, value: Any) -> _Chain | None:
         """Return the chain that a tensor is the end of."""
-        found = (chain for chain in reversed(self.chains) if chain.current is value)
-        return next(found, None) if isinstance(value, Tensor) else None
+        if not isinstance(value, Tensor):
+            return None
+        return next((c for c in reversed(self.chains) if c.stages[-1].holds(value)), None)
+
+    def stages_among(self, arguments: Any) -> list[_Stage]:
+        """Return the stages whose tensors are among the arguments of a function."""
+        given = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)]
+        stages = [stage for chain in self.chains for stage in chain.stages]
+        return [stage for stage in stages if any(stage.holds(value) for value in given)]
 
     def watch(self, name: str, module: nn.Module) -> list[Any]:
         """Register the hooks that tell of one module without children."""
@@ -98,13 +136,18 @@ class _Recorder(TorchFunctionMode):
 
         def leave(_module: nn.Module, inputs: Any, out: Any) -> None:
             self.inside.pop()
+            for chain in self.chains:
+                # A module of more than an activation: its output is not the layer's any more.
+                if chain.module == name and getattr(out, "shape", None) != chain.shape:
+                    chain.module = None
             if isinstance(module, _ConvNd | nn.Linear) and isinstance(out, Tensor):
-                self.chains.append(_Chain(name, out))
+                self.chains.append(_Chain(name, [_Stage(out)]))
             elif isinstance(module, _NORMS):
                 chain = self.find(inputs[0] if inputs else None)
                 self.users[name].add("" if chain is None else chain.layer)
                 if chain is not None and chain.norm is None and chain.function is None:
-                    chain.norm, chain.current = name, out
+                    chain.norm = name
+                    chain.stages.append(_Stage(out))
 
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
 
@@ -116,8 +159,9 @@ def layer_outputs(
 ) -> dict[str, LayerOutput]:
     """Find the norm and the activation of every convolution and linear layer by a forward pass.
 
-    Both must follow directly: what is added or joined later is not the layer's own. Activations
-    are PyTorch's elementwise ones, as modules or as functions. The model is left as it was.
+    Both must follow directly, and nothing else may read what precedes them: what is added or
+    joined is not the layer's own. Activations are PyTorch's elementwise ones, as modules or as
+    functions. The model is left as it was.
 
     Args:
         model: Any network.
@@ -153,14 +197,22 @@ def layer_outputs(
     return found
 
 
+def _version(value: Tensor) -> int:
+    """Return how often a tensor was changed in place."""
+    return 0 if value.is_inference() else value._version
+
+
 def _described(
     chain: _Chain, leaves: Mapping[str, nn.Module], users: Mapping[str, set[str]]
 ) -> LayerOutput:
     layer, own = chain.layer, {chain.layer}
-    if chain.norm is not None and users[chain.norm] != own:
-        # A norm of several layers: its output is not this one's alone.
+    shared = chain.norm is not None and users[chain.norm] != own
+    # A norm of several layers, or values that others read as well: its output is not this one's.
+    if shared or len(chain.stages[0].readers) > 1:
         return LayerOutput(layer, None, False, layer)
     before = chain.norm or layer
+    if any(len(stage.readers) > 1 for stage in chain.stages[:-1]):
+        return LayerOutput(layer, chain.norm, False, before)
     if chain.function is not None and chain.module is not None and users[chain.module] == own:
         return LayerOutput(layer, chain.norm, True, chain.module)
     if chain.function is None or not chain.elementwise:

@@ -92,7 +92,8 @@ def check(hparams: Mapping[str, Any]) -> None:
     topk, reset_blocks = hparams["topk"], hparams["reset_blocks"]
     if not isinstance(reset_blocks, bool):
         raise ValueError(f"reset_blocks={reset_blocks!r}: pass true or false")
-    if topk is not None and (not isinstance(topk, int | float) or not 0 < topk <= 1):
+    number = isinstance(topk, int | float) and not isinstance(topk, bool)
+    if topk is not None and not (number and 0 < topk <= 1):
         raise ValueError(f"topk={topk!r}: pass the fraction of places that stay, in (0, 1]")
     if topk is not None and not reset_blocks:
         raise ValueError(f"topk={topk} needs reset_blocks=true: other blocks know no top-k")

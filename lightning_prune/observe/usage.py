@@ -53,7 +53,7 @@ class ChannelUsage:
         threshold: float = 1e-6,
         every_n: int = 1,
     ) -> None:
-        if threshold < 0:
+        if not threshold >= 0:
             raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
         if every_n < 1:
             raise ValueError(f"every_n={every_n}: pass an integer of at least 1")
@@ -66,6 +66,7 @@ class ChannelUsage:
         }
         self._model = model
         self._passes = dict.fromkeys(self.outputs, 0)
+        self._hooks: list[tuple[nn.Module, Callable[..., None]]] = []
         self._handles: list[RemovableHandle] = []
 
     # --- on and off -------------------------------------------------------------------------
@@ -78,10 +79,12 @@ class ChannelUsage:
     def start(self) -> None:
         """Begin to count, or go on."""
         self.stop()
-        modules = modules_by_name(self._model)
-        for name, output in self.outputs.items():
-            watched = modules[output.watched]
-            self._handles.append(watched.register_forward_hook(self._hook(modules[name], output)))
+        if not self._hooks:  # made once: a callback starts and stops at every batch
+            modules = modules_by_name(self._model)
+            for name, output in self.outputs.items():
+                watched = modules[output.watched]
+                self._hooks.append((watched, self._hook(modules[name], watched, output)))
+        self._handles = [watched.register_forward_hook(hook) for watched, hook in self._hooks]
 
     def stop(self) -> None:
         """Take all hooks away; the counts stay."""
@@ -96,14 +99,17 @@ class ChannelUsage:
     def __exit__(self, *_: Any) -> None:
         self.stop()
 
-    def _hook(self, layer: nn.Module, output: LayerOutput) -> Callable[..., None]:
+    def _hook(
+        self, layer: nn.Module, watched: nn.Module, output: LayerOutput
+    ) -> Callable[..., None]:
         name, counter = output.layer, self.counters[output.layer]
         spatial = layer.weight.ndim - 2 if isinstance(layer, _ConvNd) else 0
         every_n, passes = self.every_n, self._passes
 
-        def count(_module: nn.Module, _inputs: Any, values: Tensor) -> None:
+        def count(module: nn.Module, _inputs: Any, values: Tensor) -> None:
             # The layer's mode: a norm alone may be in training mode to estimate its statistics.
-            if not layer.training:
+            # A copy of the model has these very hooks, and is not what is counted.
+            if not layer.training or module is not watched:
                 return
             if passes[name] % every_n == 0:
                 counter.update(values, values.ndim - 1 - spatial, output.activation)

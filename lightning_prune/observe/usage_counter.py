@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_prune.functional.usage import used_channels
+from lightning_prune.functional.usage import count_used
 
 
 class UsageCounter:
@@ -39,9 +39,6 @@ class UsageCounter:
         """Number of channels."""
         return len(self.counts)
 
-    # Compiled code would be compiled anew for every value of `forwards`.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    @torch.no_grad()
     def update(
         self, output: Tensor, dim: int = 1, activation: Callable[[Tensor], Tensor] | None = None
     ) -> None:
@@ -52,11 +49,21 @@ class UsageCounter:
             dim: Dimension of the channels.
             activation: Elementwise function that is still to be applied.
         """
+        if torch.compiler.is_compiling():
+            # Compiled code would be compiled anew for every value of `forwards`. As a decorator
+            # this would import the compiler, which takes seconds, for everybody.
+            torch.compiler.disable(self._update)(output, dim, activation)
+        else:
+            self._update(output, dim, activation)
+
+    def _update(
+        self, output: Tensor, dim: int, activation: Callable[[Tensor], Tensor] | None
+    ) -> None:
         if output.numel() == 0:
             return
         if self.counts.device != output.device:
             self.counts = self.counts.to(output.device)
-        self.counts += used_channels(output, self.threshold, dim, activation)
+        count_used(self.counts, output, self.threshold, dim, activation)
         self.forwards += 1
 
     def clear(self) -> None:

@@ -82,7 +82,7 @@ def clear_rows(optimizers: Iterable[Optimizer], parameter: Tensor, dim: int, row
     """
     for optimizer in optimizers:
         state = optimizer.state.get(parameter)
-        if not state:
+        if not state or not len(rows):
             continue
         factored = _factored(state, parameter.shape)
         if factored:

@@ -24,7 +24,7 @@ QUIET = [
         "Checkpoint directory .* exists and is not empty",
         "the schedule is over with the MAC target unmet",
         ".*is called with Trainer configured with multiple `ModelCheckpoint` callbacks",
-        "ChannelResetter: no channel of",
+        "ChannelResetter. no channel of",
     )
 ]
 

@@ -1,6 +1,8 @@
 """Every file of a run loads like any other, and holds nothing but plain data."""
 
 import copy
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ Run = tuple[str, str, Path, pl.Trainer]
 
 
 @pytest.fixture(scope="module", params=pairs())
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run with full and with weights-only files."""
     recipe, module = request.param
     folder = tmp_path_factory.mktemp(f"{recipe}_{module}")
@@ -37,7 +39,8 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             ModelCheckpoint(folder, "best", monitor=metric, mode="max", save_last=True),
         ],
     )  # fmt: skip
-    return recipe, module, folder, found
+    yield recipe, module, folder, found
+    shutil.rmtree(folder)
 
 
 def ckpt_files(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """A resumed run equals the uninterrupted one, bit by bit."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ Whole = tuple[str, str, Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="module", params=pairs())
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Whole]:
     """An uninterrupted run."""
     recipe, module = request.param
     folder = tmp_path_factory.mktemp(f"{recipe}_{module}")
-    return recipe, module, folder, recorded(folder, recipe, module)
+    yield recipe, module, folder, recorded(folder, recipe, module)
+    shutil.rmtree(folder)  # a detector's files of every batch are a gigabyte
 
 
 def resumed(whole: Whole, file: str, folder: Path, **options: Any) -> list[str]:
@@ -29,7 +33,9 @@ def resumed(whole: Whole, file: str, folder: Path, **options: Any) -> list[str]:
     recipe, module, source, expected = whole
     folder.mkdir(parents=True)
     shutil.copy(source / "metrics.csv", folder)
-    return differences(expected, recorded(folder, recipe, module, source / file, **options))
+    found = recorded(folder, recipe, module, source / file, **options)
+    shutil.rmtree(folder)
+    return differences(expected, found)
 
 
 @pytest.mark.contract("resume from the end of an epoch, in every stage")
@@ -65,6 +71,8 @@ def test_from_one_interruption_to_the_next(whole: Whole, tmp_path: Path) -> None
         shutil.copy(last / "metrics.csv", folder)
         found = recorded(folder, recipe, module, last / "batch" / f"{step}.ckpt", workers=1)
         assert differences(expected, found) == []
+        if last != source:
+            shutil.rmtree(last)
         last = folder
 
 

@@ -70,7 +70,7 @@ class CSPReset(CSP):
         super().__init__(in_ch, out_ch, n, add)
         if topk is not None and not 0 < topk <= 1:
             raise ValueError(f"topk={topk}: pass the fraction of places that stay, in (0, 1]")
-        if threshold < 0:
+        if not threshold >= 0:
             raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
         self.topk = topk
         self.track_channels = True
@@ -197,7 +197,7 @@ class CSPReset(CSP):
                 )
                 continue
             first = loaded if kept is None else kept
-            if first is not None:
+            if first is not None and first.shape == own[name][0].shape:
                 self._originals[name] = first.detach().to("cpu", copy=True)
         width = len(self._originals["weight"])
         if width != self._usage.channels:  # the file is of another width than this block was
@@ -219,6 +219,12 @@ class _UsedChannels(set[int]):
     def clear(self) -> None:
         super().clear()
         self._usage.clear()
+
+    def copy(self) -> set[int]:
+        return set(self)
+
+    def __reduce__(self) -> tuple[type[set[int]], tuple[list[int]]]:
+        return set, (list(self),)  # copies and pickles are sets like any other
 
 
 def _warn(message: str) -> None:
