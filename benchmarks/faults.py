@@ -79,6 +79,14 @@ RECIPES = {
     "magnitude": BY_RATIO,
     "slice": [],
     "channel_and_slice": BY_RATIO,
+    "channel_reset": [
+        "pruning.channel_resetter.every_n_epochs=2",
+        "pruning.channel_resetter.end_epoch=null",
+        "pruning.channel_resetter.reset_type=original",
+        "pruning.channel_resetter.min_batches=3",
+        # No channel of so small a run is dead: weak ones are reset.
+        "pruning.channel_resetter.threshold=0.3",
+    ],
 }
 
 

@@ -233,7 +233,8 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(1)
     rows = []
-    print("model          plain step   tracked             (by steps)   mean of all         (by steps)")
+    print(f"{'model':14s}{'plain step':>11s}{'tracked':>18s}{'by steps':>12s}", end="")
+    print(f"{'mean of all':>20s}{'by steps':>12s}")
     for name in args.models:
         batch_size, side = (2, 64) if args.quick else SETTINGS[name]
         row = measure(name, batch_size, side, args.rounds)

@@ -47,6 +47,13 @@ TINY_RECIPES = {
     "bn_scale": FEW_BY_RATIO,
     "magnitude": FEW_BY_RATIO,
     "slice": [],
+    # All channels: in so small a run none is dead.
+    "channel_reset": [
+        "pruning.channel_resetter.every_n_epochs=1",
+        "pruning.channel_resetter.end_epoch=null",
+        "pruning.channel_resetter.which=all",
+        "pruning.channel_resetter.min_batches=1",
+    ],
 }
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [

@@ -64,9 +64,8 @@ class ChannelResetter(PruningStage):
             None: in all.
 
     Raises:
-        ValueError: an argument is out of range; before training: a layer that cannot be reset, an
-            unsupported strategy.
-        KeyError: before training: an unknown layer.
+        ValueError: an argument is out of range; before training: an unknown layer, or one that
+            cannot be reset, an unsupported strategy.
 
     Source: the project's CSP_Reset guide; dormant units: G. Sokar, R. Agarwal, P. S. Castro,
     U. Evci, 2023, The Dormant Neuron Phenomenon in Deep Reinforcement Learning, arXiv 2302.12902.
@@ -220,15 +219,15 @@ class ChannelResetter(PruningStage):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Write the counts of all processes."""
+        """Write the counts of all processes: ``state_dict`` cannot ask the others."""
         if self._usage is not None:
             counts = self._usage.state_dict(partial(total, trainer))
             checkpoint["callbacks"][self.state_key]["usage"] = counts
 
     def state_dict(self) -> dict[str, Any]:
-        """Return originals, progress and history as plain data; the counts of this process."""
+        """Return originals, progress and history as plain data, the same on every process."""
         return {
-            "usage": self._saved if self._usage is None else self._usage.state_dict(),
+            "usage": self._saved,
             "originals": {name: dict(values) for name, values in self._originals.items()},
             "seed": self._seed,
             "reset_epoch": self._reset_epoch,

@@ -173,7 +173,7 @@ class PruningReport(PruningStage):
         for callback in callbacks_of(trainer):
             self.content["slices"].update(getattr(callback, "slice_share", {}))
             usage = getattr(callback, "usage_history", {"epochs": []})
-            if usage["epochs"]:
+            if usage["epochs"] and usage["layers"]:
                 self.content["usage"] = usage
         if self.trained == "dense" and not self.content["usage"]:
             if trains(trainer):

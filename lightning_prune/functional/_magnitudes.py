@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ._lines import _fast, _pointer
 
 Sums = NDArray[np.float64]
-_AT_ONCE = 64
+_FIRST = 16  # values in two lines of cache mostly decide already
 
 
 @_fast
@@ -25,13 +25,14 @@ def _sum_planes(values: Any, limit: float, sums: Sums) -> None:
         s = samples
         while s > 0 and total <= limit:
             s -= 1  # from the last one: it was written last, and may still be in the cache
-            place = 0
+            place, length = 0, _FIRST
             while place < places and total <= limit:
-                end = min(places, place + _AT_ONCE)
+                end = min(places, place + length)
+                length *= 2
                 part = np.float32(0)
                 for k in range(place, end):
                     part += abs(values[s, c, k])
-                total += part
+                total += float(part)
                 place = end
         sums[c] = total
 
@@ -41,13 +42,14 @@ def _sum_rows(values: Any, limit: float, sums: Sums) -> None:
     """Sum (rows, C), all channels of a row at once."""
     row, channels = values.shape
     sums[:] = 0
-    low = True
+    length, low = _FIRST, True
     while row > 0 and low:
-        first = max(0, row - _AT_ONCE)
+        first = max(0, row - length)
         for r in range(first, row):
             for c in range(channels):
                 sums[c] += abs(values[r, c])
         row = first
+        length *= 2
         low = False
         for c in range(channels):
             low |= sums[c] <= limit

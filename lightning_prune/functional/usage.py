@@ -6,10 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+Activation = Callable[[Tensor], Tensor]
 # Sums of float32 in another order differ by less: what a part decides, the whole would too.
 _SAFETY = 1.001
 # Values of a channel that are read first where a copy of them is needed.
 _PART = 64
+_CPU = torch.device("cpu")
 _kernel: Callable[..., bool] | None = None
 
 
@@ -17,7 +19,7 @@ def used_channels(
     output: Tensor,
     threshold: float = 1e-6,
     dim: int = 1,
-    activation: Callable[[Tensor], Tensor] | None = None,
+    activation: Activation | None = None,
 ) -> Tensor:
     r"""Return which channels of an output are used: larger than a threshold on average.
 
@@ -55,7 +57,7 @@ def count_used(
     output: Tensor,
     threshold: float = 1e-6,
     dim: int = 1,
-    activation: Callable[[Tensor], Tensor] | None = None,
+    activation: Activation | None = None,
 ) -> None:
     """Add 1 to the counts of the used channels; see ``used_channels``.
 
@@ -76,8 +78,10 @@ def count_used(
     if number == 0:
         return
     bound = threshold * (number // output.shape[dim])
-    if output.device.type != "cpu":
-        counts += ~(_sums(output.detach(), dim, activation) <= bound)
+    if output.device != _CPU:
+        values = output.detach()
+        values = values if activation is None else _applied(activation, values)
+        counts += ~(_sums(values, dim) <= bound)
     elif activation is not None or not _count_compiled(counts, output, bound, dim):
         counts += _used_by_parts(output.detach(), bound, dim, activation)
 
@@ -90,39 +94,49 @@ def _count_compiled(counts: Tensor, values: Tensor, bound: float, dim: int) -> b
     shape = values.shape
     channels = shape[dim]
     if values.is_contiguous():
-        samples, places = math.prod(shape[:dim]), math.prod(shape[dim + 1 :])
+        places = math.prod(shape[dim + 1 :])
     elif dim == 1 and values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
-        samples, places = values.numel() // channels, 1
+        places = 1
     else:
         return False
     if counts.shape != (channels,) or not counts.is_contiguous() or not counts.is_cpu:
         return False
     if _kernel is None:  # numba imports slowly
-        from lightning_prune.functional._magnitudes import count_exceeding as _kernel
+        from lightning_prune.functional._magnitudes import count_exceeding
+
+        _kernel = count_exceeding
+    samples = values.numel() // (channels * places)
     low, high = bound / _SAFETY, bound * _SAFETY
     address = values.data_ptr()
     return _kernel(address, samples, channels, places, low, high, counts.data_ptr())
 
 
-def _used_by_parts(
-    values: Tensor, bound: float, dim: int, activation: Callable[[Tensor], Tensor] | None
-) -> Tensor:
+def _used_by_parts(values: Tensor, bound: float, dim: int, activation: Activation | None) -> Tensor:
     """Read some values of each channel, and all of those that these do not decide."""
-    used = ~(_sums(_part(values, dim), dim, activation) <= bound * _SAFETY)
+    part = _part(values, dim)
+    used = _exceeds(
+        part if activation is None else _applied(activation, part), bound * _SAFETY, dim
+    )
     if used.all():
         return used
     index = torch.nonzero(~used).flatten()
     rest = values.index_select(dim, index)
-    if activation is None:
-        used[index] = ~(_sums(rest, dim, None) <= bound)
-        return used
-    with torch.no_grad():
-        rest = activation(rest)
-    counts = torch.zeros(len(index), dtype=torch.int64)
-    if not _count_compiled(counts, rest, bound, dim):
-        counts += ~(_sums(rest, dim, None) <= bound)
-    used[index] = counts > 0
+    used[index] = _exceeds(rest if activation is None else _applied(activation, rest), bound, dim)
     return used
+
+
+def _exceeds(values: Tensor, bound: float, dim: int) -> Tensor:
+    """Return which channels' sums of magnitudes exceed a bound."""
+    counts = torch.zeros(values.shape[dim], dtype=torch.int64)
+    if _count_compiled(counts, values, bound, dim):
+        return counts > 0
+    return ~(_sums(values, dim) <= bound)
+
+
+@torch.no_grad()
+def _applied(activation: Activation, values: Tensor) -> Tensor:
+    """Apply an activation that may work in place."""
+    return activation(values.clone())
 
 
 def _part(values: Tensor, dim: int) -> Tensor:
@@ -134,15 +148,13 @@ def _part(values: Tensor, dim: int) -> Tensor:
             length = min(size, -(-_PART // others))
             # What was written last may still be in the cache.
             start = (size - length) // 2 if place else size - length
-            values = values.narrow(place, start, length)
+            values = values.narrow(place, start, length) if length < size else values
     return values
 
 
-def _sums(values: Tensor, dim: int, activation: Callable[[Tensor], Tensor] | None) -> Tensor:
+def _sums(values: Tensor, dim: int) -> Tensor:
     """Sum the magnitudes of each channel in single precision, without a copy of the values."""
-    if activation is not None:
-        values = activation(values.clone())
-    others = [place for place in range(values.ndim) if place != dim % values.ndim]
+    others = [place for place in range(values.ndim) if place != dim]
     if not others:
         return values.abs().to(_precision(values))
     sums: Tensor = torch.linalg.vector_norm(values, 1, others, dtype=_precision(values))

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import call, untouched
 
+_LAYERS = (_ConvNd, nn.Linear)
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 # Not sigmoids: they gate what another layer makes, or are the model's answer.
 _ELEMENTWISE = {
@@ -129,18 +130,18 @@ class _Recorder(TorchFunctionMode):
         return [stage for stage in stages if any(stage.holds(value) for value in given)]
 
     def watch(self, name: str, module: nn.Module) -> list[Any]:
-        """Register the hooks that tell of one module without children."""
+        """Register the hooks that tell of one layer, norm or other module without children."""
 
         def enter(*_: Any) -> None:
             self.inside.append(name)
 
         def leave(_module: nn.Module, inputs: Any, out: Any) -> None:
             self.inside.pop()
-            for chain in self.chains:
+            for known in self.chains:
                 # A module of more than an activation: its output is not the layer's any more.
-                if chain.module == name and getattr(out, "shape", None) != chain.shape:
-                    chain.module = None
-            if isinstance(module, _ConvNd | nn.Linear) and isinstance(out, Tensor):
+                if known.module == name and getattr(out, "shape", None) != known.shape:
+                    known.module = None
+            if isinstance(module, _LAYERS) and isinstance(out, Tensor):
                 self.chains.append(_Chain(name, [_Stage(out)]))
             elif isinstance(module, _NORMS):
                 chain = self.find(inputs[0] if inputs else None)
@@ -180,7 +181,8 @@ def layer_outputs(
     leaves = {
         plain_name(name): module
         for name, module in model.named_modules()
-        if not any(True for _ in module.children())
+        # A layer whose weight is computed has children.
+        if isinstance(module, _LAYERS + _NORMS) or not any(True for _ in module.children())
     }
     with untouched(model):
         model.eval()

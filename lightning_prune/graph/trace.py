@@ -233,7 +233,7 @@ def tied_layers(model: nn.Module) -> dict[str, str]:
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
-            owners.setdefault(id(parameter), []).append(name)
+            owners.setdefault(id(parameter), []).append(plain_name(name))
     return {
         name: f"{name} shares a parameter with {', '.join(n for n in shared if n != name)}"
         for shared in owners.values()

@@ -80,6 +80,7 @@ class ChannelUsage:
         """Begin to count, or go on."""
         self.stop()
         if not self._hooks:  # made once: a callback starts and stops at every batch
+            _forget_compiled(self._model)
             modules = modules_by_name(self._model)
             for name, output in self.outputs.items():
                 watched = modules[output.watched]
@@ -209,3 +210,13 @@ def kept_rows(layer: nn.Module, name: str, pruned: PrunedChannels) -> Tensor | N
     if replaced is None:
         return None
     return replaced.kept.get(dict(channel_dims(layer, "producer"))["weight"])
+
+
+def _forget_compiled(model: nn.Module) -> None:
+    """Let compiled modules be compiled anew, with hooks: PyTorch does not look for new ones.
+
+    Nor does it where another model of the same class was compiled before: that one's hooks would
+    be called.
+    """
+    if any(hasattr(module, "_orig_mod") for module in model.modules()):
+        torch.compiler.reset()

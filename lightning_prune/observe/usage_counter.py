@@ -31,7 +31,8 @@ class UsageCounter:
 
     def __init__(self, channels: int, threshold: float = 1e-6) -> None:
         self.threshold = threshold
-        self.counts = torch.zeros(channels, dtype=torch.int64)
+        # Not on the default device: a model that is built on "meta" gets its values later.
+        self.counts = torch.zeros(channels, dtype=torch.int64, device="cpu")
         self.forwards = 0
 
     @property

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+_KEYS = ("channels", "used", "reset")
+
 
 class UsageHistory:
     """How many channels of each layer there were, were used and were reset, epoch by epoch.
@@ -33,17 +35,19 @@ class UsageHistory:
 
         Args:
             epoch: The epoch.
-            usage: Layer -> its channels and how many of them were used; the same layers each time.
+            usage: Layer -> its channels and how many of them were used; layers of other epochs
+                that are missing here have no channels in this one, and the other way round.
             reset: Layer -> channels that were reset at the epoch's start; those left out: 0.
         """
         if epoch in self.epochs:
             return
+        for name in dict.fromkeys([*self.layers, *usage]):
+            before = len(self.epochs)
+            row = self.layers.setdefault(name, {key: [0] * before for key in _KEYS})
+            channels, used = usage.get(name, (0, 0))
+            for key, number in zip(_KEYS, (channels, used, reset.get(name, 0)), strict=True):
+                row[key].append(number)
         self.epochs.append(epoch)
-        for name, (channels, used) in usage.items():
-            row = self.layers.setdefault(name, {"channels": [], "used": [], "reset": []})
-            row["channels"].append(channels)
-            row["used"].append(used)
-            row["reset"].append(reset.get(name, 0))
 
     def total(self, key: str) -> int:
         """Return the sum of ``channels``, ``used`` or ``reset`` over all layers, last epoch."""

@@ -24,8 +24,8 @@ def resettable_layers(
             whose channels can be reset.
 
     Raises:
-        KeyError: a pattern matches no layer of the forward pass.
-        ValueError: a layer that is named cannot be reset; a pattern passes over it.
+        ValueError: a pattern matches no layer of the forward pass, or a layer that is named cannot
+            be reset; a pattern passes over it.
 
     >>> from lightning_prune.graph.outputs import layer_outputs
     >>> import torch
@@ -33,7 +33,8 @@ def resettable_layers(
     >>> list(resettable_layers(net, layer_outputs(net, torch.zeros(1, 2)), None))
     ['0']
     """
-    modules, tied = modules_by_name(model), tied_layers(model)
+    modules = modules_by_name(model)
+    tied = tied_layers(model)
     against = {
         name: f"it {tied[name].partition(' ')[2]}" if name in tied else reason
         for name in outputs
@@ -47,7 +48,7 @@ def resettable_layers(
         if not found:
             near = get_close_matches(pattern, list(outputs), n=3, cutoff=0.4)
             hint = f": did you mean {' or '.join(map(repr, near))}?" if near else ""
-            raise KeyError(f"layers={pattern!r} matches no convolution or linear layer{hint}")
+            raise ValueError(f"layers={pattern!r} matches no convolution or linear layer{hint}")
         if found <= against.keys():
             name = min(found)
             raise ValueError(f"layers={pattern!r}: {name} cannot be reset: {against[name]}")

@@ -91,7 +91,8 @@ def usage_table(usage: Mapping[str, Any]) -> Table:
             table.add_row(name, str(row["channels"][-1]), str(unused), str(reset))
         quiet += not (unused or reset)
     if quiet:
-        table.add_row(f"{quiet} layers more", "", "0", "0")
+        which = "other" if table.row_count else "tracked"
+        table.add_row(f"{quiet} {which} layer{'s' if quiet > 1 else ''}", "", "0", "0")
     return table
 
 
@@ -128,6 +129,7 @@ def print_report(content: Mapping[str, Any], console: Console | None = None) -> 
         console.print("Slices bring no speed on general hardware: size and MACs stay.")
     if usage:
         console.print(usage_table(usage))
-    console.print(summary_table(content["dense"], content["pruned"]))
+    if content["layers"] or content.get("slices") or not usage:
+        console.print(summary_table(content["dense"], content["pruned"]))
     if content.get("checkpoints"):
         console.print(checkpoint_table(content["checkpoints"]))

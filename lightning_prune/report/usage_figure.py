@@ -13,8 +13,8 @@ from lightning_prune.report.selection_figure import KEPT
 
 _ROW = 0.165
 """Height of a layer's row in inches: a line of 7 points with air around it."""
-_FLOOR = 0.5
-"""Lowest upper end of the scale of unused channels, in percent: nothing must look like much."""
+_FLOOR = 5.0
+"""Lowest upper end of the scale of unused channels, in percent: little must not look like much."""
 
 
 def usage_figure(usage: Mapping[str, Any]) -> Figure:
@@ -35,28 +35,35 @@ def usage_figure(usage: Mapping[str, Any]) -> Figure:
     epochs, layers = usage["epochs"], usage["layers"]
     if not epochs or not layers:
         raise ValueError("no usage was tracked: there is nothing to draw")
-    figure = Figure(figsize=(10, max(3.0, 1.6 + _ROW * len(layers))), layout="constrained")
+    figure = Figure(figsize=(10, max(3.6, 1.6 + _ROW * len(layers))), layout="constrained")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(
-        2, 1, sharex=True, height_ratios=(1.1, max(1.4, _ROW * len(layers)))
+        2, 1, sharex=True, height_ratios=(1.1, max(2.0, _ROW * len(layers)))
     )
     channels, used, reset = (
         np.array([row[key] for row in layers.values()], dtype=float)
         for key in ("channels", "used", "reset")
     )
-    edges = np.arange(len(epochs))
-    _draw_total(upper, edges, channels, used, reset)
-    unused = 100 * (1 - used / np.maximum(channels, 1))
+    unused = 100 * (channels - used) / np.maximum(channels, 1)
     picture = lower.imshow(
         unused, cmap="Blues", vmin=0, vmax=max(_FLOOR, float(unused.max())), aspect="auto",
         interpolation="nearest",
     )  # fmt: skip
+    handles = _draw_total(upper, channels, used, reset)
     rows, columns = np.nonzero(reset)
-    lower.scatter(columns, rows, s=9, color=KEPT, label="channels were reset", linewidths=0)
+    if len(rows):
+        handles += [
+            lower.scatter(columns, rows, s=14, color=KEPT, edgecolors="white", linewidths=0.5,
+                          label="layer with channels that were reset")
+        ]  # fmt: skip
+    upper.legend(
+        handles=handles, fontsize=8, frameon=False, ncols=3, loc="lower left",
+        bbox_to_anchor=(0, 0.97),
+    )  # fmt: skip
     lower.set_yticks(range(len(layers)), list(layers), fontsize=7)
-    lower.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
-    ticks = [int(t) for t in lower.get_xticks() if 0 <= t < len(epochs)]
-    lower.set_xticks(ticks, [str(epochs[t]) for t in ticks])
+    places = MaxNLocator(integer=True, nbins=15).tick_values(0, max(1, len(epochs) - 1))
+    ticks = [int(place) for place in places if 0 <= place < len(epochs)]
+    lower.set_xticks(ticks, [str(epochs[place]) for place in ticks])
     lower.set_xlim(-0.5, len(epochs) - 0.5)
     lower.set_xlabel("epoch")
     figure.colorbar(picture, ax=lower, label="unused channels (%)", pad=0.01, fraction=0.04)
@@ -67,16 +74,21 @@ def usage_figure(usage: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _draw_total(
-    axes: Axes, places: np.ndarray, channels: np.ndarray, used: np.ndarray, reset: np.ndarray
-) -> None:
-    """Draw how many channels were unused and how many were reset, over all layers."""
-    axes.plot(places, (channels - used).sum(axis=0), color="tab:blue", marker="o", markersize=3,
-              label="unused at the end of the epoch")  # fmt: skip
-    axes.bar(places, reset.sum(axis=0), color=KEPT, width=0.35, label="reset at its start")
+def _draw_total(axes: Axes, channels: np.ndarray, used: np.ndarray, reset: np.ndarray) -> list[Any]:
+    """Draw how many channels were unused and how many were reset; return what the legend names."""
+    places = np.arange(channels.shape[1])
+    handles: list[Any] = axes.plot(
+        places, (channels - used).sum(axis=0), color="tab:blue", marker="o", markersize=3,
+        label="unused at the end of the epoch",
+    )  # fmt: skip
+    if reset.any():
+        width = min(0.35, 0.02 * len(places))
+        handles += [
+            axes.bar(places, reset.sum(axis=0), color=KEPT, width=width, label="reset at its start")
+        ]
     axes.set_ylabel("channels")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 0.97))
+    return handles

@@ -64,9 +64,12 @@ def channel_tensors(layer: nn.Module, norm: nn.Module | None) -> dict[str, tuple
 
 
 def original_values(layer: nn.Module, norm: nn.Module | None = None) -> dict[str, Tensor]:
-    """Return copies on the CPU of everything that belongs to a layer's channels, by name."""
+    """Return copies on the CPU of everything that belongs to a layer's channels, by name.
+
+    What lies on the meta device has no values yet, and stays there.
+    """
     return {
-        name: value.to("cpu", copy=True)
+        name: value.to(value.device if value.is_meta else "cpu", copy=True)
         for name, (value, _) in channel_tensors(layer, norm).items()
     }
 

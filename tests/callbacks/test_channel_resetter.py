@@ -401,7 +401,7 @@ def test_arguments_are_checked(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("layers", "error", "message"),
     [
-        (["deap"], KeyError, "matches no convolution or linear layer: did you mean 'deep'"),
+        (["deap"], ValueError, "matches no convolution or linear layer: did you mean 'deep'"),
         (["stem"], ValueError, "stem cannot be reset: its weight is frozen"),
     ],
 )

@@ -55,6 +55,41 @@ def test_one_shot(tmp_path: Path):
     assert logged(tmp_path, "pruning/ratio") == [0.0, 0.5, 0.5]
 
 
+def test_reset_alone(tmp_path: Path):
+    words = ["+pruning=channel_reset", "model=yolov8_reset", *TINY_RECIPES["channel_reset"]]
+    run(composed(*words, *TINY, f"output_dir={tmp_path}"))
+    found = report(tmp_path)
+    assert found["usage"]["epochs"] == [0, 1, 2]
+    layers = found["usage"]["layers"]
+    assert len(layers) == 57 + 8  # every Conv; each CSP block has one more than the published ones
+    assert all(
+        row["reset"] == [0, row["channels"][0], row["channels"][0]] for row in layers.values()
+    )
+    assert found["pruned"] == {"parameters": None, "macs": None, "metrics": {}, "latency_ms": None}
+    assert "test/map50_95" in found["dense"]["metrics"]
+    assert (
+        logged(tmp_path, "usage/reset")
+        == [0] + [sum(r["channels"][0] for r in layers.values())] * 2
+    )
+    assert (tmp_path / "figures" / "usage.png").is_file()
+    model = DetectionModule.load_from_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    assert list(model.network.get_channel_usage_report()) == [
+        f"backbone.{stage}.csp" for stage in ("p3", "p4", "p5")
+    ]
+
+
+def test_reset_before_another_recipe(tmp_path: Path):
+    both = [*TINY_RECIPES["channel"], *TINY_RECIPES["channel_reset"]]
+    run(composed("+pruning=[channel,channel_reset]", *TINY, *both, f"output_dir={tmp_path}"))
+    found = report(tmp_path)
+    assert found["cut"]["epoch"] == 2
+    row = found["usage"]["layers"]["network.backbone.p5.csp.conv3.conv"]
+    width = {layer["name"]: layer["channels_after"] for layer in found["layers"]}
+    assert row["channels"][0] == 256
+    assert row["channels"][-1] == width["network.backbone.p5.csp.conv3.conv"] < 256
+    assert row["reset"][1:] == row["channels"][1:]  # what is masked is left alone
+
+
 def test_epochs_follow_the_length_of_the_run():
     for dense, recovery, last in ((12, 12, 20), (100, 50, 136), (0, 3, 1), (5, 1, 5)):
         words = [f"dense_epochs={dense}", f"recovery_epochs={recovery}", "output_dir=x"]

@@ -191,6 +191,7 @@ def main(folder: Path, recipe: str, strategy: str) -> None:
         "The dirpath has changed from",
         "Found .* in eval mode",  # frozen norms
         "the schedule is over with the MAC target unmet",
+        "ChannelResetter: no channel of",
     ):
         warnings.filterwarnings("ignore", message=text)
     torch.set_num_threads(1)

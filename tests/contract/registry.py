@@ -187,6 +187,7 @@ class Recipe:
     Attributes:
         cuts: whether it ends with a narrower model.
         files: its files in conf/pruning as Hydra takes them; None: that of its name.
+        stage: the stage that decides.
         overrides: what makes it small, on any module.
         by_module: and on one module.
     """
@@ -195,6 +196,7 @@ class Recipe:
     overrides: tuple[str, ...] = _NO_COST
     by_module: dict[str, tuple[str, ...]] = field(default_factory=dict)
     files: str | None = None
+    stage: str = "masker"
 
 
 _BY_RATIO = {"detection": ("pruning.masker.pruning_ratio=0.5",)}
@@ -224,12 +226,13 @@ RECIPES = {
     "slice": Recipe(False, by_module=_ALL_LAYERS),
     "channel_and_slice": Recipe(
         True,
+        stage="slice_masker",
         by_module={
             "classifier": ("pruning.slice_masker.layers=null",),
             "detection": _BY_RATIO["detection"],
         },
     ),
-    "channel_reset": Recipe(False, _RESETS),
+    "channel_reset": Recipe(False, _RESETS, stage="channel_resetter"),
     "channel_with_reset": Recipe(
         True,
         (*_RESETS, "pruning.channel_resetter.reset_type=original"),

@@ -43,6 +43,7 @@ class Elsewhere(torch.Tensor):
     """Says that it lies on another device, and fails where its values would be waited for."""
 
     is_cpu = property(lambda self: False)
+    device = property(lambda self: torch.device("meta"))
 
     def wait(self, *_):
         raise AssertionError("waits for the device")
@@ -80,7 +81,8 @@ def test_equals_the_plain_mean(kind, dtype):
     values = mixed(shape, dim, 0, dtype)
     expected = reference(values, dim=dim)
     found = used_channels(values, THRESHOLD, dim)
-    assert found.dtype == torch.bool and found.shape == (7,)
+    assert found.dtype == torch.bool
+    assert found.shape == (7,)
     assert found.tolist() == expected == [False, False, True, False, True, True, True]
     assert on_other_devices(values, dim=dim) == expected
 
@@ -166,6 +168,15 @@ def test_nan_and_infinity_are_used():
 @pytest.mark.parametrize("shape", [(0, 5, 4, 4), (2, 5, 0, 4), (0, 5)])
 def test_an_empty_batch_uses_nothing(shape):
     assert used_channels(torch.zeros(shape), activation=F.relu).tolist() == [False] * 5
+
+
+def test_counts_go_on_from_where_they_were():
+    counts = torch.tensor([5, 0, 7])
+    for values in ([1.0, 0.0, 0.0], [1.0, 0.0, torch.nan], [0.0, 0.0, 0.0]):
+        count_used(counts, torch.tensor([values, values])[:, :, None].expand(2, 3, 4))
+    assert counts.tolist() == [7, 0, 8]
+    count_used(counts, torch.ones(0, 3, 4))
+    assert counts.tolist() == [7, 0, 8]
 
 
 def test_gradients_are_left_alone():

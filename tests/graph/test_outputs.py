@@ -7,6 +7,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrizations
 
 from lightning_prune.graph.outputs import layer_outputs
 from lightning_prune.models.yolov8.network import YOLOv8
@@ -295,7 +296,8 @@ def test_yolov8(size):
         block = name.removesuffix(".conv")
         norm, activated, watched, by_hand = found[name]
         assert (norm, activated, by_hand) == (f"{block}.norm", True, False)
-        assert watched.startswith(block) and watched not in (name, norm)
+        assert watched.startswith(block)
+        assert watched not in (name, norm)
 
 
 def test_resnet18():
@@ -324,6 +326,11 @@ def test_mobilenet():
     assert found["features.1.block.2.0"][:2] == ("features.1.block.2.1", False)  # projection
     assert found["classifier.0"] == (None, True, "classifier.1", False)
     assert found["classifier.3"] == (None, False, "classifier.3", False)
+
+
+def test_layers_whose_weight_is_computed():
+    net = nn.Sequential(parametrizations.weight_norm(nn.Conv2d(3, 5, 1)), nn.ReLU())
+    assert described(net) == {"0": (None, True, "1", False)}
 
 
 def test_transformer_layer():
@@ -382,7 +389,8 @@ def test_the_model_is_left_as_it_was(fails):
         layer_outputs(net, x)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert [m.training for m in net.modules()] == modes
-    assert not net[0].weight.requires_grad and net[4].weight.requires_grad
+    assert not net[0].weight.requires_grad
+    assert net[4].weight.requires_grad
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
     assert random.getstate() == states[0]
     assert np.random.get_state()[1].tolist() == states[1]

@@ -14,6 +14,7 @@ from lightning_prune.data.letterbox import letterbox
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.models.yolov8.conversion import convert_ultralytics
 from lightning_prune.models.yolov8.postprocess import non_maximum_suppression
+from lightning_prune.models.yolov8.reset_network import YOLOv8Reset
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
@@ -317,6 +318,76 @@ def test_pruned_checkpoints_load_and_serve_as_weights(tmp_path):
         module(weights=str(tmp_path / "x.ckpt"), num_classes=3)
 
 
+def test_reset_blocks_save_and_load(tmp_path):
+    model = module(reset_blocks=True, topk=0.5)
+    fit = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    fit.fit(model, loader())
+    assert model.network.backbone.p5.csp.channel_usage_count.max() == 1
+    fit.save_checkpoint(tmp_path / "x.ckpt")
+    torch.load(tmp_path / "x.ckpt", weights_only=True)
+    again = DetectionModule.load_from_checkpoint(tmp_path / "x.ckpt", map_location="cpu")
+    assert isinstance(again.network, YOLOv8Reset)
+    assert again.network.backbone.p4.csp.topk == 0.5
+    x = torch.rand(1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(x), model.eval()(x))
+    state = model.state_dict()
+    originals = [name for name in state if ".originals." in name]
+    assert len(originals) == 15
+    assert not torch.equal(state[originals[0]], state["network.backbone.p3.csp.conv3.conv.weight"])
+    assert again.state_dict().keys() == state.keys()
+    for name, value in again.state_dict().items():
+        assert torch.equal(value, state[name])
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_checkpoints_of_reset_blocks_serve_as_weights_of_both(tmp_path, pruned):
+    """A run starts from the weights it is given: they are its originals."""
+    model = module(reset_blocks=True)
+    fit = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    fit.fit(model, loader())
+    if pruned:
+        name = "network.backbone.p4.csp.conv3.conv"
+        keep = torch.arange(0, 128, 3)
+        groups = build_groups(model, torch.zeros(1, 3, SIDE, SIDE))
+        cut_channels(model, groups, PruningPlan({name: keep}, {name: 128}))
+        assert len(model.network.backbone.p4.csp.channel_usage_count) == len(keep)
+    fit.save_checkpoint(tmp_path / "x.ckpt")
+    x = torch.rand(1, 3, SIDE, SIDE)
+    expected = model.eval()(x).detach()
+    for reset_blocks in (False, True):
+        warm = DetectionModule(weights=str(tmp_path / "x.ckpt"), reset_blocks=reset_blocks)
+        assert warm.pretrained
+        with torch.no_grad():
+            assert torch.equal(warm.eval()(x), expected)
+        assert isinstance(warm.network, YOLOv8Reset) == reset_blocks
+    again = DetectionModule.load_from_checkpoint(tmp_path / "x.ckpt", map_location="cpu")
+    with torch.no_grad():
+        assert torch.equal(again.eval()(x), expected)
+    state, before = warm.state_dict(), model.state_dict()
+    for level in ("p3", "p4", "p5"):
+        block = f"network.backbone.{level}.csp."
+        assert torch.equal(state[f"{block}originals.weight"], state[f"{block}conv3.conv.weight"])
+        saved = before[f"{block}originals.weight"]
+        assert not torch.equal(state[f"{block}originals.weight"], saved)
+        assert torch.equal(again.state_dict()[f"{block}originals.weight"], saved)
+
+
+def test_reset_blocks_start_from_ordinary_checkpoints(tmp_path):
+    model = module()
+    fit = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+    fit.fit(model, loader())
+    fit.save_checkpoint(tmp_path / "x.ckpt")
+    warm = DetectionModule(weights=str(tmp_path / "x.ckpt"), reset_blocks=True)
+    x = torch.rand(1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        assert torch.equal(warm.eval()(x), model.eval()(x))
+    warm.network.backbone.p3.csp.reset_all_channels("zero")
+    warm.network.backbone.p3.csp.reset_all_channels("original")
+    with torch.no_grad():
+        assert torch.equal(warm(x), model(x))
+
+
 @pytest.mark.parametrize("mode", ["trained", "noise", "none"])
 def test_object_samples_equal_the_slow_way(mode):
     torch.manual_seed(3)
@@ -384,6 +455,12 @@ def test_detect_needs_eval_mode():
         ({"nms_iou": 1.1}, "nms_iou"),
         ({"max_detections": 0}, "max_detections"),
         ({"object_confidence": True}, "object_confidence"),
+        ({"reset_blocks": 1}, "reset_blocks=1: pass true or false"),
+        ({"reset_blocks": True, "topk": 0}, r"topk=0: pass the fraction .* in \(0, 1\]"),
+        ({"reset_blocks": True, "topk": 1.5}, "topk=1.5"),
+        ({"reset_blocks": True, "topk": True}, "topk=True"),
+        ({"reset_blocks": True, "topk": "half"}, "topk='half'"),
+        ({"topk": 0.5}, "topk=0.5 needs reset_blocks=true"),
     ],
 )
 def test_refuses_bad_arguments(arguments, message):

@@ -31,6 +31,18 @@ def test_an_epoch_is_added_once():
     assert history.state_dict() == filled().state_dict()
 
 
+def test_layers_that_come_and_go():
+    """A resumed run may track others; every row has a number for every epoch."""
+    history = filled()
+    history.add(5, {"b": (2, 1), "c": (3, 3)}, {"c": 1})
+    assert history.layers == {
+        "a": {"channels": [8, 8, 6, 0], "used": [6, 8, 3, 0], "reset": [0, 2, 1, 0]},
+        "b": {"channels": [4, 4, 2, 2], "used": [4, 1, 2, 1], "reset": [0, 0, 3, 0]},
+        "c": {"channels": [0, 0, 0, 3], "used": [0, 0, 0, 3], "reset": [0, 0, 0, 1]},
+    }
+    assert history.ratios() == {"a": 0.0, "b": 0.5, "c": 1.0}
+
+
 def test_empty():
     history = UsageHistory()
     assert not history

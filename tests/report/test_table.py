@@ -68,3 +68,41 @@ def test_checkpoints_say_which_model_they_hold():
     assert ["last.ckpt", "-", "-", "-", "the", "latest;", "cannot", "be", "read"] in cells
     assert "Checkpoints" not in printed(content())[1]
     assert "Checkpoints" in text
+
+
+def usage(**layers):
+    rows = {
+        name: {"channels": channels, "used": used, "reset": reset}
+        for name, (channels, used, reset) in layers.items()
+    }
+    return {"threshold": 1e-6, "epochs": [0, 1, 2], "layers": rows}
+
+
+QUIET = ([8, 8, 8], [8, 8, 8], [0, 0, 0])
+
+
+def test_usage_is_that_of_the_last_epoch_and_of_all_resets():
+    report = content() | {
+        "usage": usage(
+            stem=([8, 8, 6], [5, 7, 4], [0, 3, 1]), quiet=QUIET, dead=([4] * 3, [4, 4, 1], [0] * 3),
+            revived=([4] * 3, [3, 4, 4], [0, 1, 0]), still=QUIET,
+        )
+    }  # fmt: skip
+    lines, text = printed(report)
+    cells = [[cell for cell in line if cell != "│"] for line in lines]
+    assert ["stem", "6", "2", "4"] in cells
+    assert ["dead", "4", "3", "0"] in cells
+    assert ["revived", "4", "0", "1"] in cells
+    assert ["2", "other", "layers", "0", "0"] in cells
+    assert "quiet" not in text
+    assert "still" not in text
+    assert text.index("Layers, front to back") < text.index("Channel usage") < text.index("MACs")
+
+
+def test_usage_alone_names_no_pruned_model():
+    report = content() | {"layers": [], "slices": {}, "usage": usage(a=QUIET)}
+    lines, text = printed(report)
+    assert ["1", "tracked", "layer", "0", "0"] in [[c for c in ln if c != "│"] for ln in lines]
+    assert "front to back" not in text
+    assert "pruned" not in text
+    assert "Channel usage" not in printed(content() | {"usage": None})[1]

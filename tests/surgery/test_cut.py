@@ -100,3 +100,53 @@ def test_statistics_of_a_masked_norm_are_left_alone():
     ChannelMask(net, groups, PruningPlan({"0": torch.tensor([0])}, {"0": 4})).apply()
     assert net[1].running_mean.tolist() == [3.0] * 4
     assert net[1].weight.tolist() == [1, 0, 0, 0]
+
+
+class Follower(nn.Module):
+    """Keeps a list of its channels, and of the calls that told it of a cut."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.ReLU())
+        self.channels = torch.arange(outputs)
+        self.calls: list[set[str]] = []
+
+    def forward(self, x):
+        return self.inner(x)
+
+    def follow_cut(self, replaced):
+        self.calls.append(set(replaced))
+        weight = replaced["inner.0.weight"]
+        assert weight.new is self.inner[0].weight
+        if 0 in weight.kept:
+            self.channels = self.channels[weight.kept[0]]
+
+
+def test_submodules_follow_a_cut_of_their_own_parameters():
+    net = nn.Sequential(Follower(3, 4), nn.Sequential(Follower(4, 5)), Follower(5, 2))
+    groups = build_groups(net, EXAMPLE)
+    plan = PruningPlan({"0.inner.0": torch.tensor([1, 3])}, {"0.inner.0": 4})
+    cut_channels(net, groups, plan)
+    assert net[0].calls == [{"inner.0.weight", "inner.0.bias"}]
+    assert net[0].channels.tolist() == [1, 3]
+    assert net[1][0].calls == [{"inner.0.weight"}]  # its columns
+    assert net[1][0].channels.tolist() == [0, 1, 2, 3, 4]
+    assert net[2].calls == []
+    assert net(torch.zeros(1, 3, 4, 4)).shape == (1, 2, 4, 4)
+
+
+def test_the_model_itself_and_compiled_parts_follow():
+    class Whole(Follower):
+        def __init__(self):
+            super().__init__(3, 4)
+            self.head = torch.compile(Follower(4, 2), backend="eager")
+
+        def forward(self, x):
+            return self.head(self.inner(x))
+
+    net = Whole()
+    groups = build_groups(net, EXAMPLE)
+    cut_channels(net, groups, PruningPlan({"inner.0": torch.tensor([2])}, {"inner.0": 4}))
+    assert net.channels.tolist() == [2]
+    assert net.calls == [{"inner.0.weight", "inner.0.bias", "head.inner.0.weight"}]
+    assert net.head._orig_mod.calls == [{"inner.0.weight"}]

@@ -6,7 +6,7 @@ import torch
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
-from lightning_prune.surgery.optimizer import assert_bound, rebind_optimizer
+from lightning_prune.surgery.optimizer import assert_bound, clear_rows, rebind_optimizer
 from tests.networks import EXAMPLE, Residual, make, random_plan
 
 OPTIMIZERS = {
@@ -88,3 +88,45 @@ def test_factored_state_starts_anew_with_a_warning():
     with pytest.warns(UserWarning, match="starts anew"):
         rebind_optimizer(optimizer, pruned)
     train(net, optimizer, 1, seed=0)
+
+
+def test_rows_are_cleared_in_every_optimizer_that_has_them():
+    a, b = torch.nn.Parameter(torch.ones(3, 2)), torch.nn.Parameter(torch.ones(3, 2))
+    both = torch.optim.Adam([a, b], 0.1)
+    one = torch.optim.SGD([a], 0.1, momentum=0.9)
+    fresh = torch.optim.SGD([b], 0.1, momentum=0.9)
+    for parameter in (a, b):
+        parameter.grad = torch.ones(3, 2)
+    both.step()
+    one.step()
+    clear_rows([both, one, fresh], a, 1, torch.tensor([1]))
+    for values in (both.state[a]["exp_avg"], both.state[a]["exp_avg_sq"]):
+        assert values[:, 0].min() > 0
+        assert not values[:, 1].any()
+    assert one.state[a]["momentum_buffer"].tolist() == [[1.0, 0.0]] * 3
+    assert both.state[a]["step"] == 1
+    assert both.state[b]["exp_avg"].min() > 0
+    assert not fresh.state
+
+
+def test_numbers_beside_a_parameter_of_one_element_stay():
+    """A step is a tensor, too: it must not be taken for a state of one row."""
+    scale = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.Adam([scale], 0.1)
+    scale.grad = torch.ones(1)
+    optimizer.step()
+    clear_rows([optimizer], scale, 0, torch.tensor([0]))
+    state = optimizer.state[scale]
+    assert (state["step"].item(), state["exp_avg"].item()) == (1.0, 0.0)
+
+
+def test_a_factored_state_has_no_rows():
+    weight = torch.nn.Parameter(torch.ones(3, 2))
+    optimizer = torch.optim.Adafactor([weight])
+    weight.grad = torch.ones(3, 2)
+    optimizer.step()
+    clear_rows([optimizer], weight, 0, torch.empty(0, dtype=torch.int64))
+    assert optimizer.state[weight]["step"] == 1
+    with pytest.warns(UserWarning, match="its whole state for this parameter starts anew"):
+        clear_rows([optimizer], weight, 0, torch.tensor([1]))
+    assert weight not in optimizer.state
