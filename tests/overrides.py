@@ -74,6 +74,9 @@ EXAMPLES = {
     "prune_classifier": {"dense_epochs": 2, "epochs": 5},
     "prune_by_norm": {"dense_epochs": 2, "epochs": 6},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
+    "periodic_reset": {"epochs": 5, "lr": 0.1},
+    "adaptive_reset": {"epochs": 3, "lr": 0.1},
+    "monitor_usage": {"epochs": 2, "lr": 0.1},
 }
 # The same for the programs in README and docs: what is written there -> what the test runs.
 SHORTER = {

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ def run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         # Little trained models find few objects.
         warnings.filterwarnings("ignore", ".*matched")
         warnings.filterwarnings("ignore", ".*You defined a `validation_step`")
+        # Whole layers die, as they are meant to.
+        warnings.filterwarnings("ignore", ".*no channel of features")
         return module.main(folder=str(folder / "out"), **EXAMPLES[name])
 
 
@@ -68,3 +71,40 @@ def test_the_listener(tmp_path, monkeypatch, capsys):
     width = len(listener.strength)
     assert width <= 32
     assert f"features.3: 64 channels, {width} stay" in printed
+
+
+def test_the_periodic_reset(tmp_path, monkeypatch, capsys):
+    accuracy = run("periodic_reset", tmp_path, monkeypatch)
+    printed = capsys.readouterr().out
+    found = re.findall(r"^(.*): accuracy (.*), (\d+) of 40 channels answer$", printed, re.MULTILINE)
+    assert {name: value for name, value, _ in found} == {n: f"{a:.3f}" for n, a in accuracy.items()}
+    assert all(0 <= int(living) <= 40 for *_, living in found)
+    (numbers,) = re.findall(r"^resets: features.2: channels.*: \[(.*)\]$", printed, re.MULTILINE)
+    first, second, third, fourth, fifth = map(int, numbers.split(", "))
+    assert first == second == fourth == 0 < third + fifth, "every second epoch"
+    assert "no resets: features" not in printed
+
+
+def test_the_adaptive_reset(tmp_path, monkeypatch, capsys):
+    reset = run("adaptive_reset", tmp_path, monkeypatch)
+    printed = capsys.readouterr().out
+    assert reset
+    assert len(set(reset)) == len(reset), "a layer that was reset is tracked no longer"
+    for name in reset:
+        _, after = printed.split(f"{name}: ")[-1].split(" ", 1)
+        assert after.startswith("channels start anew")
+
+
+def test_the_monitor(tmp_path, monkeypatch, capsys):
+    rows = run("monitor_usage", tmp_path, monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(rows) == 2
+    assert all(
+        0 <= used <= width for row in rows for used, width in zip(row, (8, 16, 16), strict=True)
+    )
+    assert sum(rows[1]) < sum(rows[0]) <= 40, "at such a rate channels die"
+    start = next(place for place, line in enumerate(lines) if line.startswith("epoch accuracy"))
+    assert lines[start + 1].split()[2] == str(rows[0][0])
+    report = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
+    assert report["usage"]["epochs"] == [0, 1]
+    assert [row["used"][0] for row in report["usage"]["layers"].values()] == rows[0]

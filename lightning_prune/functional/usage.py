@@ -58,7 +58,7 @@ def count_used(
     threshold: float = 1e-6,
     dim: int = 1,
     activation: Activation | None = None,
-) -> None:
+) -> bool:
     """Add 1 to the counts of the used channels; see ``used_channels``.
 
     Args:
@@ -68,22 +68,28 @@ def count_used(
         dim: Dimension of the channels.
         activation: What is still to be applied to the output.
 
+    Returns:
+        Whether there was an output; nothing is counted of an empty batch.
+
     >>> counts = torch.tensor([4, 0])
     >>> count_used(counts, torch.tensor([[1.0, 0.0]]))
+    True
     >>> counts.tolist()
     [5, 0]
     """
-    dim %= output.ndim
-    number = output.numel()
+    shape = output.shape
+    dim %= len(shape)
+    number = math.prod(shape)
     if number == 0:
-        return
-    bound = threshold * (number // output.shape[dim])
+        return False
+    bound = threshold * (number // shape[dim])
     if output.device != _CPU:
         values = output.detach()
         values = values if activation is None else _applied(activation, values)
         counts += ~(_sums(values, dim) <= bound)
     elif activation is not None or not _count_compiled(counts, output, bound, dim):
         counts += _used_by_parts(output.detach(), bound, dim, activation)
+    return True
 
 
 def _count_compiled(counts: Tensor, values: Tensor, bound: float, dim: int) -> bool:
@@ -94,9 +100,9 @@ def _count_compiled(counts: Tensor, values: Tensor, bound: float, dim: int) -> b
     shape = values.shape
     channels = shape[dim]
     if values.is_contiguous():
-        places = math.prod(shape[dim + 1 :])
-    elif dim == 1 and values.ndim == 4 and values.is_contiguous(memory_format=torch.channels_last):
-        places = 1
+        samples, places = math.prod(shape[:dim]), math.prod(shape[dim + 1 :])
+    elif dim == 1 and len(shape) == 4 and values.is_contiguous(memory_format=torch.channels_last):
+        samples, places = math.prod(shape) // channels, 1
     else:
         return False
     if counts.shape != (channels,) or not counts.is_contiguous() or not counts.is_cpu:
@@ -105,7 +111,6 @@ def _count_compiled(counts: Tensor, values: Tensor, bound: float, dim: int) -> b
         from lightning_prune.functional._magnitudes import count_exceeding
 
         _kernel = count_exceeding
-    samples = values.numel() // (channels * places)
     low, high = bound / _SAFETY, bound * _SAFETY
     address = values.data_ptr()
     return _kernel(address, samples, channels, places, low, high, counts.data_ptr())
@@ -133,10 +138,9 @@ def _exceeds(values: Tensor, bound: float, dim: int) -> Tensor:
     return ~(_sums(values, dim) <= bound)
 
 
-@torch.no_grad()
 def _applied(activation: Activation, values: Tensor) -> Tensor:
     """Apply an activation that may work in place."""
-    return activation(values.clone())
+    return activation(values.clone()).detach()
 
 
 def _part(values: Tensor, dim: int) -> Tensor:

@@ -104,8 +104,8 @@ class ChannelUsage:
         self, layer: nn.Module, watched: nn.Module, output: LayerOutput
     ) -> Callable[..., None]:
         name, counter = output.layer, self.counters[output.layer]
-        spatial = layer.weight.ndim - 2 if isinstance(layer, _ConvNd) else 0
-        every_n, passes = self.every_n, self._passes
+        dim = 1 - layer.weight.ndim if isinstance(layer, _ConvNd) else -1
+        activation, every_n, passes = output.activation, self.every_n, self._passes
 
         def count(module: nn.Module, _inputs: Any, values: Tensor) -> None:
             # The layer's mode: a norm alone may be in training mode to estimate its statistics.
@@ -113,7 +113,7 @@ class ChannelUsage:
             if not layer.training or module is not watched:
                 return
             if passes[name] % every_n == 0:
-                counter.update(values, values.ndim - 1 - spatial, output.activation)
+                counter.update(values, dim, activation)
             passes[name] += 1
 
         return count

@@ -50,22 +50,15 @@ class UsageCounter:
             dim: Dimension of the channels.
             activation: Elementwise function that is still to be applied.
         """
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_dynamo_compiling():
             # Compiled code would be compiled anew for every value of `forwards`. As a decorator
             # this would import the compiler, which takes seconds, for everybody.
-            torch.compiler.disable(self._update)(output, dim, activation)
-        else:
-            self._update(output, dim, activation)
-
-    def _update(
-        self, output: Tensor, dim: int, activation: Callable[[Tensor], Tensor] | None
-    ) -> None:
-        if output.numel() == 0:
+            torch.compiler.disable(self.update)(output, dim, activation)
             return
         if self.counts.device != output.device:
             self.counts = self.counts.to(output.device)
-        count_used(self.counts, output, self.threshold, dim, activation)
-        self.forwards += 1
+        if count_used(self.counts, output, self.threshold, dim, activation):
+            self.forwards += 1
 
     def clear(self) -> None:
         """Forget all counts."""
