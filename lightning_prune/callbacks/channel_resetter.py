@@ -261,10 +261,9 @@ class ChannelResetter(PruningStage):
         usage = ChannelUsage(pl_module, chosen, self.threshold)
         if self._seed is None:
             self._seed = int(broadcast(trainer, torch.initial_seed()))
-        if self.reset_type == "original" and not self._originals:
-            self._originals = {
-                name: original_values(*usage.layer_and_norm(pl_module, name)) for name in chosen
-            }
+        for name in chosen if self.reset_type == "original" else ():
+            if name not in self._originals:  # a resumed run has them, but perhaps not of all
+                self._originals[name] = original_values(*usage.layer_and_norm(pl_module, name))
         self._usage = usage
 
     def _is_due(self, epoch: int) -> bool:

@@ -51,8 +51,9 @@ class Matrix:
             for name, value in report.user_properties:
                 if name == "contract":
                     self.found[tuple(value)].append(report.outcome)
+                    self.write()  # each time: a long run may be cut off
 
-    def pytest_sessionfinish(self) -> None:
+    def write(self) -> None:
         known = {module for _, _, module in [*self.found, *self.before]}
         tables = [f"\n{self.table(module)}" for module in MODULES if module in known]
         self.path.write_text(TITLE + "".join(tables))
