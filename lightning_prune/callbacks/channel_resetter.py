@@ -1,5 +1,6 @@
 """The channel reset stage: counts which channels are used, and lets some of them start anew."""
 
+import math
 import zlib
 from functools import partial
 from typing import Any, get_args
@@ -94,7 +95,7 @@ class ChannelResetter(PruningStage):
         if which not in get_args(Which):
             raise ValueError(f"which={which!r}: allowed are {', '.join(get_args(Which))}")
         check_reset_type(reset_type)
-        if not threshold >= 0:
+        if not 0 <= threshold < math.inf:
             raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
         wanted = "the ratio of used channels below which a layer is reset, for example 0.5"
         check_fraction(wanted, up_to_one=True, only_below=only_below)
