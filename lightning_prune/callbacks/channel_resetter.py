@@ -331,9 +331,16 @@ class ChannelResetter(PruningStage):
 
     def _warn_of_no_effect(self, trainer: pl.Trainer) -> None:
         last = trainer.max_epochs
-        if self.every_n_epochs is None or last is None or last < 0:
+        if last is None or last < 0:
             return
-        if not any(self._is_due(epoch) for epoch in range(last)):
+        if self.start_epoch >= last:
+            rank_zero_warn(
+                f"ChannelResetter has no effect: start_epoch={self.start_epoch} lies after the "
+                f"last epoch (max_epochs={last})"
+            )
+        elif self.every_n_epochs is not None and not any(
+            self._is_due(epoch) for epoch in range(last)
+        ):
             rank_zero_warn(
                 f"ChannelResetter resets nothing: its first reset would come at epoch "
                 f"{self.start_epoch + self.every_n_epochs}, and end_epoch={self.end_epoch}, "

@@ -85,8 +85,9 @@ class PruningReport(PruningStage):
 
     @property
     def trained(self) -> Side:
-        """What training ends with: the pruned model, or the dense one where nothing was pruned."""
-        return "pruned" if self.content["layers"] or self.content["slices"] else "dense"
+        """What training ends with: the pruned model, or the dense one where only usage was seen."""
+        pruned = self.content["layers"] or self.content["slices"] or not self.content["usage"]
+        return "pruned" if pruned else "dense"
 
     def add_metrics(self, side: Side, metrics: Mapping[str, float]) -> None:
         """Add metrics of the dense or the pruned model, such as those of a test."""
@@ -175,7 +176,7 @@ class PruningReport(PruningStage):
             usage = getattr(callback, "usage_history", {"epochs": []})
             if usage["epochs"] and usage["layers"]:
                 self.content["usage"] = usage
-        if self.trained == "dense" and not self.content["usage"]:
+        if not (self.content["layers"] or self.content["slices"] or self.content["usage"]):
             if trains(trainer):
                 rank_zero_warn(
                     "PruningReport has no effect: nothing was pruned and no file is written; see "

@@ -368,8 +368,16 @@ def test_only_layers_with_little_use_are_reset(tmp_path: Path) -> None:
         ({"which": "used"}, r"takes all 8 channels of \w+: every one was used; raise threshold"),
         ({"every_n_epochs": 3}, r"resets nothing: .* at epoch 3, .*max_epochs=3; lower every_n"),
         ({"start_epoch": 2}, "resets nothing"),
+        ({"start_epoch": 3}, r"has no effect: start_epoch=3 lies after .*max_epochs=3"),
     ],
-    ids=["all used", "none used", "used ones are all", "too late", "starts too late"],
+    ids=[
+        "all used",
+        "none used",
+        "used ones are all",
+        "too late",
+        "starts too late",
+        "never starts",
+    ],
 )
 def test_what_has_no_effect_or_a_strange_one_warns(
     options: dict[str, Any], message: str, tmp_path: Path

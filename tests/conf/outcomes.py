@@ -15,6 +15,7 @@ from lightning.pytorch.strategies.launchers import multiprocessing, subprocess_s
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.train import run
@@ -143,9 +144,9 @@ def _callbacks(trainers: list[L.Trainer]) -> list[Any]:
 
 
 def _acts(callback: Any, trainer: L.Trainer) -> bool:
-    """Tell whether a callback masks or regularizes in one of the run's epochs."""
+    """Tell whether a callback masks, regularizes or tracks in one of the run's epochs."""
     start = getattr(getattr(callback, "schedule", None), "start_epoch", None)
-    if start is None and isinstance(callback, RegularizingStage):
+    if start is None and isinstance(callback, RegularizingStage | ChannelResetter):
         start = callback.start_epoch
     most = trainer.max_epochs
     return start is not None and (most is None or most < 0 or start < most)
