@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -29,6 +30,7 @@ def photographs(root: Path) -> Path:
     return root / "data.yaml"
 
 
+@pytest.mark.slow
 def test_methods_are_trained_kept_and_compared(tmp_path: Path) -> None:
     torch.manual_seed(0)
     torch.save(YOLOv8("n", 80).state_dict(), tmp_path / "weights.pt")

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.slice_mask import SliceMask
 from tests.callbacks.classifiers import CLASSES, patterns, trainer
+from tests.contract.registry import RECIPES, stages
+from tests.contract.runs import fit
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEAD = (1, 4, 6)
+WIDTHS = {"net.stem.0": 16, "net.inner.0": 24, "net.deep.0": 32}
 
 
 class Rectified(pl.LightningModule):
@@ -271,6 +275,26 @@ def test_masked_channels_stay_masked_and_a_cut_carries_counts_and_originals(
     # Where the resetter acts before the masker, it resets what is masked right after.
     alive = row["channels"] if first == "masker" else [0, *row["channels"][:-1]]
     assert row["reset"] == [0, *alive[1:]]
+
+
+OTHERS = [name for name in RECIPES if "reset" not in name]
+
+
+@pytest.mark.parametrize("recipe", OTHERS)
+def test_every_other_recipe_goes_on_beside_it(recipe: str, tmp_path: Path) -> None:
+    stage, held = resetter(which="all"), Held()
+    callbacks = [*stages(recipe, "classifier", tmp_path).values(), stage, held]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the recipes' own, rightly: see the contract
+        run = fit(tmp_path, "classifier", callbacks)
+    assert held.alive == []
+    assert held.masked > 0 or recipe == "magnitude"  # it masks and cuts in one go
+    row = stage.usage_history["layers"]["net.deep.0"]
+    width = run.lightning_module.net.deep[0].weight.shape[0]
+    assert (row["channels"][-1], row["reset"][-1]) == (width, width)
+    assert any(stage.usage_history["layers"][n]["channels"][-1] < c for n, c in WIDTHS.items()) == (
+        RECIPES[recipe].cuts
+    )
 
 
 def test_slices_stay_zero(tmp_path: Path) -> None:
