@@ -12,13 +12,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.read_json import read_json
-from lightning_prune.cli.run_command import COMMAND, RunCommand
+from lightning_prune.cli.run_command import COMMAND, PLACE, RunCommand
 from lightning_prune.cli.run_result import RESULT
 
 NEVER = "never"
 _WORD = re.compile(r"^(?P<sign>\+\+?|~)?(?P<key>[^=@]+)(?:@[^=]*)?(?:=(?P<value>.*))?$", re.DOTALL)
-# Hydra's own words of the run that say where it ran, and not how.
-_PLACE = re.compile(r"^\+*hydra([./](run|sweep|sweeper|launcher|mode)\b)")
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
@@ -95,7 +93,8 @@ def _own_words(folder: Path) -> list[str]:
             else "give the folder that has .hydra, config.yaml and checkpoints/ in it"
         )
         raise ConfigError(f"resume={folder} is no folder of a run: {way}")
-    kept = [word for word in command.hydra if not _PLACE.match(word)]
+    # Files of earlier versions have these words too.
+    kept = [word for word in command.hydra if not PLACE.match(word)]
     return [*kept, *(word for word in command.task if _key(word) != "resume")]
 
 

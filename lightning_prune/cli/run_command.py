@@ -1,5 +1,6 @@
 """The command with which a run was started, kept in its folder."""
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from lightning_prune.cli.read_json import read_json
 from lightning_prune.report.files import write_json
 
 COMMAND = "command.json"
+# Hydra's own words that say where a run is, and not how.
+PLACE = re.compile(r"^\+*hydra([./](run|sweep|sweeper|launcher|mode)\b)")
+_RESUME = re.compile(r"^\+*resume=")
 
 
 @dataclass(frozen=True)
 class RunCommand:
-    """What a run was asked to do.
+    """What a run was asked to do: not where, and not whether it was taken up.
 
     Hydra keeps the same in `.hydra`, but it writes those files anew at every start, and a kill in
     that moment leaves them empty: the run would go on without its overrides.
@@ -72,8 +76,8 @@ class RunCommand:
         given = [one["path"] for one in sources if one["provider"] == "command-line"]
         own, task = hydra["overrides"]["hydra"], hydra["overrides"]["task"]
         return cls(
-            [str(word) for word in task],
-            [str(word) for word in own],
+            [word for word in map(str, task) if not _RESUME.match(word)],
+            [word for word in map(str, own) if not PLACE.match(word)],
             hydra["runtime"]["cwd"],
             next(iter(given), None),
         )
