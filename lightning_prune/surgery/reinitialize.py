@@ -1,6 +1,5 @@
 """Gives channels of a live layer new weights, and lets its optimizer forget the old ones."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Literal, get_args
 
@@ -156,7 +155,7 @@ def reset_channels(
                 )
             rows.copy_(known.index_select(dim, channels.cpu()))
         elif name == "weight" and reset_type == "random":
-            rows.copy_(_xavier(value, rows.shape, generator))
+            rows.copy_(_xavier(value, dim, channels, generator))
         elif name == "weight":
             rows.zero_()
         else:
@@ -189,10 +188,8 @@ def copy_channels(
         copy.index_copy_(dim, channels.to(copy.device), rows.to(copy))
 
 
-def _xavier(weight: Tensor, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
+def _xavier(weight: Tensor, dim: int, rows: Tensor, generator: torch.Generator | None) -> Tensor:
     """Draw rows on the CPU: every rank and every device gets the same."""
-    # Like PyTorch: the second dimension counts the inputs, transposed convolutions included.
-    inputs, outputs = weight.shape[1], weight.shape[0]
-    field = math.prod(weight.shape[2:])
-    bound = math.sqrt(6 / ((inputs + outputs) * field))
-    return torch.rand(shape, generator=generator) * (2 * bound) - bound
+    # The whole weight is drawn: its fans are meant, not those of the rows.
+    fresh = torch.empty(weight.shape, dtype=torch.float32)
+    return nn.init.xavier_uniform_(fresh, generator=generator).index_select(dim, rows.cpu())
