@@ -19,7 +19,7 @@ from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_us
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.outputs import layer_outputs
-from lightning_prune.observe.usage import ChannelUsage, kept_rows
+from lightning_prune.observe.usage import ChannelUsage
 from lightning_prune.observe.usage_counter import usage_stats
 from lightning_prune.observe.usage_history import UsageHistory
 from lightning_prune.pruners.reset_choice import Which, reset_choice
@@ -200,8 +200,8 @@ class ChannelResetter(PruningStage):
             return
         modules = modules_by_name(pl_module)
         for name, values in self._originals.items():
-            rows = kept_rows(modules[name], name, pruned)
-            self._originals[name] = cut_originals(values, name, rows, pruned)
+            weight = pruned.parameters.get(f"{name}.weight")
+            self._originals[name] = cut_originals(values, modules[name], weight)
         outputs = layer_outputs(pl_module, example_input(trainer, pl_module))
         self._usage = self._usage.after_cut(pl_module, outputs, pruned)
 

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
 from lightning_prune.graph.layers import channel_dims, is_depthwise, width_of
-from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.surgery.cut import Replacement
 from lightning_prune.surgery.optimizer import clear_rows
 
 ResetType = Literal["random", "original", "zero"]
@@ -74,23 +74,23 @@ def original_values(layer: nn.Module, norm: nn.Module | None = None) -> dict[str
 
 
 def cut_originals(
-    originals: Mapping[str, Tensor], layer: str, rows: Tensor | None, pruned: PrunedChannels
+    originals: Mapping[str, Tensor], layer: nn.Module, weight: Replacement | None
 ) -> dict[str, Tensor]:
     """Cut the original values of a layer as the layer was cut.
 
     Args:
         originals: What ``original_values`` returned before the cut.
-        layer: Name of the layer.
-        rows: Positions of its output channels that were kept; None: all.
-        pruned: What ``cut_channels`` returned.
+        layer: The layer.
+        weight: What became of its weight; None: it was not cut.
     """
-    replaced = pruned.parameters.get(f"{layer}.weight" if layer else "weight")
-    after = dict(originals)
-    if replaced is not None and "weight" in after:
-        after["weight"] = replaced.select(after["weight"])
-    if rows is not None:
-        after |= {n: v.index_select(0, rows) for n, v in after.items() if n != "weight"}
-    return after
+    if weight is None:
+        return dict(originals)
+    rows = weight.kept.get(dict(channel_dims(layer, "producer"))["weight"])
+    return {
+        name: weight.select(value) if name == "weight"
+        else value if rows is None else value.index_select(0, rows)
+        for name, value in originals.items()
+    }  # fmt: skip
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from lightning_prune.surgery.reinitialize import (
     ResetType,
     channel_tensors,
     check_reset_type,
+    cut_originals,
     original_values,
     reset_channels,
 )
@@ -168,12 +169,9 @@ class CSPReset(CSP):
         weight = replaced.get("conv3.conv.weight")
         if weight is None:
             return
-        originals = {n: v for n, v in self._originals.items() if n != "weight"}
-        rows = weight.kept.get(0)
-        if rows is not None:
-            self._usage.keep(rows)
-            originals = {n: v.index_select(0, rows) for n, v in originals.items()}
-        self._originals = {"weight": weight.select(self._originals["weight"]), **originals}
+        if 0 in weight.kept:
+            self._usage.keep(weight.kept[0])
+        self._originals = cut_originals(self._originals, self.conv3.conv, weight)
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
