@@ -5,6 +5,7 @@ from torch import nn
 from lightning_prune import testing
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import count_macs
+from lightning_prune.surgery import masked_outputs
 from lightning_prune.testing import check_prunable
 from tests.networks import EXAMPLE, NETWORKS, Chain, Residual, make
 
@@ -51,7 +52,7 @@ def test_tuples_dicts_and_integers_are_inputs():
 @pytest.mark.parametrize("wrong", [0.25, float("nan"), float("inf")])
 def test_a_difference_is_an_error_whatever_its_value(monkeypatch, wrong):
     outputs = iter([[torch.ones(3)], [torch.tensor([1.0, 1.0 + wrong, 1.0])]])
-    monkeypatch.setattr(testing, "eval_outputs", lambda *_: next(outputs))
+    monkeypatch.setattr(masked_outputs, "eval_outputs", lambda *_: next(outputs))
     with pytest.raises(AssertionError, match="differs from the masked one"):
         check_prunable(make(Residual), EXAMPLE)
 

@@ -7,9 +7,8 @@ import math
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._data import example_input
@@ -34,8 +33,9 @@ from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
+from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.masked_outputs import CutDifference, MaskedOutputs
 
 
 class PhysicalPruner(PruningStage):
@@ -153,23 +153,27 @@ class PhysicalPruner(PruningStage):
         groups = build_groups(pl_module, example)
         self._assert_zero(pl_module, groups, plan)
         with forward_context(trainer):
-            before = eval_outputs(pl_module, example) if self.verify else None
+            before = MaskedOutputs(pl_module, example, groups, plan) if self.verify else None
         masked = copy.deepcopy(pl_module)
         pruned = dataclasses.replace(
             cut_everywhere(trainer, pl_module, groups, plan), masked=masked
         )
         if before is not None:
             with forward_context(trainer):
-                difference = largest_difference(before, eval_outputs(pl_module, example))
-            allowed = max(self.tolerance, _rounding(before))
-            if not difference <= allowed:
+                found = before.difference(pl_module)
+            allowed = max(self.tolerance, before.allowed)
+            if not found.surgery <= allowed:
                 raise RuntimeError(
-                    f"the cut model differs from the masked one by {difference:.3g} of the "
+                    f"the cut model differs from the masked one by {found.surgery:.3g} of the "
                     f"largest output (allowed {allowed:.3g}): a layer treats its channels "
                     "in a way that the groups do not describe; leave it out of `layers` and "
                     "report the model. The last checkpoint holds the masked model."
                 )
-            pruned = dataclasses.replace(pruned, output_difference=difference)
+            if found.mixed_by:
+                rank_zero_info(_say_mixed(found))
+            pruned = dataclasses.replace(
+                pruned, output_difference=found.whole, mixed_by=found.mixed_by
+            )
         rewrap(trainer)
         if self.recalibrate_images:
             recalibrate(trainer, pl_module, self.recalibrate_images)
@@ -193,7 +197,9 @@ class PhysicalPruner(PruningStage):
             )
 
 
-def _rounding(outputs: list[Tensor]) -> float:
-    """Return the difference that sums in another order make: it matters in half precision."""
-    kinds = {output.dtype for output in outputs if output.is_floating_point()}
-    return max((8 * torch.finfo(kind).eps for kind in kinds), default=0.0)
+def _say_mixed(found: CutDifference) -> str:
+    return (
+        f"{', '.join(found.mixed_by)} takes its statistics over channels of which some were cut: "
+        f"the cut model differs from the masked one by {found.whole:.3g} of the largest output, "
+        f"apart from that by {found.surgery:.3g}"
+    )

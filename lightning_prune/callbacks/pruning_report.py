@@ -143,6 +143,7 @@ class PruningReport(PruningStage):
             "epoch": trainer.current_epoch,
             "global_step": trainer.global_step,
             "output_difference": pruned.output_difference,
+            "mixed_by": list(pruned.mixed_by),
         }
         if self.content["first_mask_epoch"] is None:
             self.content["first_mask_epoch"] = trainer.current_epoch
@@ -153,9 +154,9 @@ class PruningReport(PruningStage):
             self._draw(trainer, masker)
         for row in self.content["layers"]:
             # Two maskers may have chosen among the channels of one group.
-            row["channels_after"] = (
-                len(pruned.plan.keep.get(row["group"], ())) or row["channels_before"]
-            )
+            bundle = pruned.groups[row["group"]].bundle if row["group"] in pruned.groups else 1
+            kept = len(pruned.plan.keep.get(row["group"], ())) * bundle
+            row["channels_after"] = kept or row["channels_before"]
             row["pruning_ratio"] = 1 - row["channels_after"] / row["channels_before"]
         self._measure("pruned", pl_module, example)
         if self.latency_rounds and pruned.masked is not None:

@@ -258,7 +258,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         seen = observe_objects(
             trainer,
             pl_module,
-            [layer for name in names for layer in self._selection.groups[name].producers],
+            [source.layer for name in names for source in self._selection.groups[name].sources],
             images=self.images,
             matching=self.matching,
             background=self.background,

@@ -51,7 +51,7 @@ def scale_widths(
     cost: Cost,
     budget: float,
     keep_range: tuple[float, float] | None = (0.25, 0.5),
-    round_to: int = 1,
+    round_to: int | Sequence[int] = 1,
 ) -> list[int]:
     r"""Scale the channel counts of all layers by one factor so that they fit a budget.
 
@@ -68,7 +68,8 @@ def scale_widths(
         cost: Cost of G widths, in the unit of ``budget`` (MACs); see ``give_back``.
         budget: What the widths may cost at most.
         keep_range: Bounds of every width as fractions of C_g; None: from 1 channel to all.
-        round_to: Widths are multiples of it where the bounds hold one.
+        round_to: Widths are multiples of it where the bounds hold one; one for each layer, or one
+            for all.
 
     Raises:
         ValueError: the narrowest widths that the bounds allow still cost more.
@@ -78,11 +79,12 @@ def scale_widths(
     >>> scale_widths([16, 16], [64, 64], sum, 30, keep_range=None, round_to=8)
     [16, 8]
     """
+    multiples = [round_to] * len(channels) if isinstance(round_to, int) else round_to
 
     def widths(factor: float) -> list[int]:
         return [
-            clip_width(max(1, round(factor * count)), wide, keep_range, round_to)[0]
-            for count, wide in zip(counts, channels, strict=True)
+            clip_width(max(1, round(factor * count)), wide, keep_range, multiple)[0]
+            for count, wide, multiple in zip(counts, channels, multiples, strict=True)
         ]
 
     low, high = (
@@ -104,8 +106,8 @@ def scale_widths(
             high = middle
     found = widths(low)
     wider = [
-        [(rung / count, rung) for rung in _rungs(wide, keep_range, round_to) if rung > width]
-        for count, wide, width in zip(counts, channels, found, strict=True)
+        [(rung / count, rung) for rung in _rungs(wide, keep_range, multiple) if rung > width]
+        for count, wide, width, multiple in zip(counts, channels, found, multiples, strict=True)
     ]
     return give_back(found, wider, cost, budget)
 

@@ -74,7 +74,7 @@ class RemovalPath:
         gone: (C_g,) bool, True = removed before; these go first, whatever their importance.
         scopes: Scope of each layer.
         max_pruning_ratio: Largest fraction of a layer's channels that is removed, in (0, 1].
-        round_to: Widths are multiples of it.
+        round_to: Widths are multiples of it; one for each layer, or one for all.
 
     Source: scopes of structurally equal layers: Fang, Ma, Mi, Wang, 2024, Isomorphic Pruning for
     Vision Models, ECCV, arXiv 2407.04616.
@@ -89,7 +89,12 @@ class RemovalPath:
     gone: Sequence[Tensor]
     scopes: Sequence[int]
     max_pruning_ratio: float = 1.0
-    round_to: int = 1
+    round_to: int | Sequence[int] = 1
+
+    @cached_property
+    def _multiples(self) -> Sequence[int]:
+        given = self.round_to
+        return [given] * len(self.gone) if isinstance(given, int) else given
 
     @cached_property
     def removed_first(self) -> list[Tensor]:
@@ -115,8 +120,8 @@ class RemovalPath:
     @cached_property
     def _rungs(self) -> list[tuple[int, ...]]:
         return [
-            rungs(len(gone), self.max_pruning_ratio, self.round_to, start)
-            for gone, start in zip(self.gone, self.start, strict=True)
+            rungs(len(gone), self.max_pruning_ratio, multiple, start)
+            for gone, start, multiple in zip(self.gone, self.start, self._multiples, strict=True)
         ]
 
     @cached_property
@@ -207,11 +212,12 @@ class RemovalPath:
         if drift is None:
             return [(0, math.inf)] * len(widths)
         last = self.blocks[count - 1]
-        kept, reach = last.width / len(self.gone[last.layer]), drift * self.round_to
-        return [
-            (min(width, kept * len(gone) - reach), max(width, kept * len(gone) + reach))
-            for width, gone in zip(widths, self.gone, strict=True)
-        ]
+        kept = last.width / len(self.gone[last.layer])
+        found = []
+        for width, gone, multiple in zip(widths, self.gone, self._multiples, strict=True):
+            middle, reach = kept * len(gone), drift * multiple
+            found.append((min(width, middle - reach), max(width, middle + reach)))
+        return found
 
     @cached_property
     def _scores(self) -> dict[tuple[int, int], float]:

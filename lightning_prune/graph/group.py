@@ -1,5 +1,6 @@
 """Channel groups: the tensors of a network whose channels must shrink together."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -19,12 +20,20 @@ class Member:
         role: What the layer does with the channels.
         index: (n,) int64, positions in the layer's channel dimension.
         channel: (n,) int64, the group's channel at each of these positions.
+        shows: Whether the layer's output shows the channels as its readers see them; None: as
+            a producer does.
     """
 
     layer: str
     role: Role
     index: Tensor
     channel: Tensor
+    shows: bool | None = None
+
+    @property
+    def is_source(self) -> bool:
+        """Whether activations of the channels are read at this layer's output."""
+        return self.role == "producer" if self.shows is None else self.shows
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,19 @@ class Group:
         name: Name of the root: the first layer of the forward pass that makes these channels.
         channels: Number of channels C.
         members: Every layer that makes, carries or reads them.
+        bundle: Channels of the layers that one channel of the group stands for: they can only go
+            together (convolutions of several groups).
+        step: A narrower width is a multiple of it (norm groups).
+        mixed_by: Layers whose statistics change with the width, so that the cut model differs from
+            the masked one.
     """
 
     name: str
     channels: int
     members: tuple[Member, ...]
+    bundle: int = 1
+    step: int = 1
+    mixed_by: tuple[str, ...] = ()
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """Return the names of the layers with this role, in the order of the forward pass."""
@@ -49,6 +66,20 @@ class Group:
     def producers(self) -> tuple[str, ...]:
         """Layers whose rows are the channels: the root first, then those tied to it."""
         return self.layers("producer")
+
+    @property
+    def sources(self) -> tuple[Member, ...]:
+        """Members at whose outputs the channels' activations are read."""
+        return tuple(member for member in self.members if member.is_source)
+
+    def round_to(self, multiple: int) -> int:
+        """Return what narrower widths are multiples of where layers want multiples of a number.
+
+        >>> Group("gru", 16, (), bundle=4, step=1).round_to(8)  # 2 bundles are 8 channels
+        2
+        """
+        rounded: int = math.lcm(self.step, multiple // math.gcd(multiple, self.bundle))
+        return rounded
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where the channels of each kind of layer live, and how its sizes follow from its tensors."""
 
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -45,6 +46,9 @@ def channel_dims(layer: nn.Module, role: Role) -> list[tuple[str, int]]:
     >>> channel_dims(nn.Linear(3, 8), "consumer")
     [('weight', 1)]
     """
+    own: Callable[[Role], list[tuple[str, int]]] | None = getattr(layer, "channel_dims", None)
+    if own is not None:
+        return own(role)
     if role == "consumer":
         return [("weight", 0 if isinstance(layer, _ConvTransposeNd) else 1)]
     if isinstance(layer, _ConvTransposeNd) and not is_depthwise(layer):
@@ -54,6 +58,18 @@ def channel_dims(layer: nn.Module, role: Role) -> list[tuple[str, int]]:
     else:
         dims = [("weight", 0), ("bias", 0)]
     return [(name, dim) for name, dim in dims if getattr(layer, name, None) is not None]
+
+
+def scale_of(layer: nn.Module) -> str | None:
+    """Return the name of a norm's scale of single channels, or None where it has none.
+
+    Batch norms have one, and custom layers that name it in ``channel_scale``.
+
+    >>> scale_of(nn.BatchNorm2d(3)), scale_of(nn.BatchNorm2d(3, affine=False))
+    ('weight', None)
+    """
+    name = "weight" if isinstance(layer, _BatchNorm) else getattr(layer, "channel_scale", None)
+    return name if name is not None and getattr(layer, name) is not None else None
 
 
 def sync_sizes(layer: nn.Module) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import is_depthwise, is_producer
+from lightning_prune.graph.layers import channel_dims, is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import call, untouched
 
@@ -69,6 +69,8 @@ def layer_macs(
     try:
         with untouched(model), torch.no_grad(), counter:
             model.eval()
+            # The counter asks for the gradient function of a view of a parameter: it has none.
+            model.requires_grad_(False)
             (forward or call)(model, example_input)
     finally:
         for handle in handles:
@@ -115,12 +117,11 @@ class MacModel:
         for group in groups.values():
             for member in group.members:
                 layer = modules[member.layer]
-                if member.role == "consumer":
+                if member.role == "consumer" and is_producer(layer):
                     per_channel = len(member.index) / group.channels
                     inputs.setdefault(member.layer, []).append((group.name, per_channel))
-                    fan_in[member.layer] = getattr(layer, "in_channels", None) or int(
-                        layer.in_features
-                    )
+                    dim = dict(channel_dims(layer, "consumer"))["weight"]
+                    fan_in[member.layer] = layer.get_parameter("weight").shape[dim]
                 elif is_producer(layer) or is_depthwise(layer):
                     outputs[member.layer] = group.name
         macs = layer_macs(model, example_input, forward)

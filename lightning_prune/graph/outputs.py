@@ -143,7 +143,7 @@ class _Recorder(TorchFunctionMode):
                     known.module = None
             if isinstance(module, _LAYERS) and isinstance(out, Tensor):
                 self.chains.append(_Chain(name, [_Stage(out)]))
-            elif isinstance(module, _NORMS):
+            elif _is_norm(module):
                 chain = self.find(inputs[0] if inputs else None)
                 self.users[name].add("" if chain is None else chain.layer)
                 if chain is not None and chain.norm is None and chain.function is None:
@@ -151,6 +151,10 @@ class _Recorder(TorchFunctionMode):
                     chain.stages.append(_Stage(out))
 
         return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, _NORMS) or hasattr(module, "channel_scale")
 
 
 def layer_outputs(
@@ -182,7 +186,9 @@ def layer_outputs(
         plain_name(name): module
         for name, module in model.named_modules()
         # A layer whose weight is computed has children.
-        if isinstance(module, _LAYERS + _NORMS) or not any(True for _ in module.children())
+        if isinstance(module, _LAYERS)
+        or _is_norm(module)
+        or not any(True for _ in module.children())
     }
     with untouched(model):
         model.eval()

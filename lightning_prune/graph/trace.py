@@ -3,8 +3,9 @@
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 from torch_pruning import ops
 
+from lightning_prune.graph.custom_layer import CustomLayer, custom_layers
+from lightning_prune.graph.expand import expand_group
 from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.layers import (
     Role,
@@ -134,6 +137,24 @@ def _terminal_outputs(
     return terminal
 
 
+@contextmanager
+def _standing_in(model: nn.Module, custom: Mapping[str, CustomLayer]) -> Iterator[None]:
+    """Put the stand-ins of custom layers in their places."""
+    owners = []
+    for name, layer in custom.items():
+        path, _, child = name.rpartition(".")
+        owner = model.get_submodule(path)
+        stand_in = layer.stand_in().eval()
+        like = next(iter([*layer.parameters(), *layer.buffers()]), None)  # type: ignore[attr-defined]
+        owners.append((owner, child, layer))
+        owner._modules[child] = stand_in if like is None else stand_in.to(like.device, like.dtype)
+    try:
+        yield
+    finally:
+        for owner, child, layer in owners:
+            owner._modules[child] = layer  # type: ignore[assignment]
+
+
 def _dependency_graph(
     model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any]
 ) -> tp.DependencyGraph:
@@ -222,7 +243,7 @@ def _merge(members: list[Member], order: dict[str, int]) -> tuple[Member, ...]:
             index = torch.cat([joined[key].index, member.index])
             channel = torch.cat([joined[key].channel, member.channel])
             pairs = torch.stack([index, channel]).unique(dim=1)
-            member = Member(member.layer, member.role, pairs[0], pairs[1])
+            member = replace(member, index=pairs[0], channel=pairs[1])
         joined[key] = member
     rank = {"producer": 0, "carrier": 1, "consumer": 2}
     return tuple(sorted(joined.values(), key=lambda m: (rank[m.role], order.get(m.layer, 1 << 30))))
@@ -257,38 +278,51 @@ def trace_groups(
 ) -> ChannelGroups:
     """Trace a model and return its groups; see ``build_groups``."""
     run = forward or call
-    names: dict[Any, str] = {module: plain_name(name) for name, module in model.named_modules()}
-    names |= {parameter: name for name, parameter in model.named_parameters()}
     tied = tied_layers(model)
+    custom = custom_layers(model)
     with untouched(model):
         model.eval()
         with torch.no_grad():
             order = forward_order(model, lambda: run(model, example_input))
-        try:
-            graph = _dependency_graph(model, example_input, run)
-        except _TRACING_ERRORS as error:
-            raise ValueError(
-                f"the forward pass of {type(model).__name__} cannot be traced for pruning "
-                f"({type(error).__name__}: {error}): torch.chunk or split followed by cat, and "
-                "computed weights (weight_norm) are the usual causes; rewrite that block or pass "
-                "a `forward` that avoids it"
-            ) from error
-        return _collect(model, graph, names, order, tied)
+        with _standing_in(model, custom):
+            names: dict[Any, str] = {m: plain_name(name) for name, m in model.named_modules()}
+            names |= {parameter: name for name, parameter in model.named_parameters()}
+            try:
+                graph = _dependency_graph(model, example_input, run)
+            except _TRACING_ERRORS as error:
+                raise ValueError(
+                    f"the forward pass of {type(model).__name__} cannot be traced for pruning "
+                    f"({type(error).__name__}: {error}): torch.chunk or split followed by cat, and "
+                    "computed weights (weight_norm) are the usual causes; rewrite that block or "
+                    "pass a `forward` that avoids it"
+                ) from error
+            blocks = {plain_name(name): layer for name, layer in custom.items()}
+            return _collect(graph, names, order, tied, blocks)
+
+
+def _roots(order: tuple[str, ...], blocks: Mapping[str, CustomLayer]) -> Iterator[str]:
+    """Name the layers of a forward pass in order, a custom layer in place of those inside it."""
+    seen: set[str] = set()
+    for name in order:
+        outer = next((block for block in blocks if name.startswith(f"{block}.")), name)
+        if outer not in seen:
+            seen.add(outer)
+            yield outer
 
 
 def _collect(
-    model: nn.Module,
     graph: tp.DependencyGraph,
     names: dict[Any, str],
     order: tuple[str, ...],
     tied: dict[str, str],
+    blocks: Mapping[str, CustomLayer],
 ) -> ChannelGroups:
     position = {name: place for place, name in enumerate(order)}
     modules = dict(zip(names.values(), names, strict=True))
     groups: dict[str, Group] = {}
     refused: dict[str, str] = {}
     seen: set[str] = set()
-    for name in order:
+    for name in _roots(order, blocks):
         layer = modules[name]
         if name in seen or not is_producer(layer):
             continue
@@ -296,15 +330,26 @@ def _collect(
             refused[name] = "the output of the model does not depend on it"
             continue
         members, reasons = _read_group(graph, layer, names)
-        group = Group(name, width_of(layer), _merge(members, position))
+        seen.update(member.layer for member in members if member.role == "producer")
+        seen.add(name)
+        group, against = expand_group(Group(name, width_of(layer), tuple(members)), blocks)
+        reasons += against
+        group = _ordered(group, position)
         reasons += [tied[m.layer] for m in group.members if m.layer in tied]
         reasons += [text for text in [_unclear(group)] if text]
-        makers = [name, *group.producers]
-        seen.update(makers)
+        makers = group.producers or (name,)
         if reasons:
             refused.update(dict.fromkeys(makers, reasons[0]))
         elif not group.layers("consumer"):
             refused[name] = "nothing reads its channels"
         else:
-            groups[name] = group
+            groups[group.name] = group
     return ChannelGroups(groups, refused, order)
+
+
+def _ordered(group: Group, position: dict[str, int]) -> Group:
+    """Merge and sort a group's members, and name it after the first layer that makes channels."""
+    members = _merge(list(group.members), position)
+    makers = [member.layer for member in members if member.role == "producer"]
+    name = group.name if group.name in makers or not makers else makers[0]
+    return replace(group, name=name, members=members)

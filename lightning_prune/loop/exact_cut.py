@@ -1,15 +1,15 @@
 """A cut that is checked: the narrow model gives what the masked one gave."""
 
+from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.loop.forward_pass import Forward
 from lightning_prune.plan import PruningPlan
-from lightning_prune.surgery.compare import eval_outputs, largest_difference
 from lightning_prune.surgery.cut import PrunedChannels, cut_channels
+from lightning_prune.surgery.masked_outputs import MaskedOutputs
 
 _TOLERANCE = 1e-4
 
@@ -42,18 +42,23 @@ def exact_cut(
             more than 8 units of rounding).
     """
     called = _Called(model, forward)
-    before = eval_outputs(called, (example,))
+    names = ChannelGroups({n: _called(g) for n, g in groups.items()})
+    before = MaskedOutputs(called, (example,), names, plan)
     pruned = cut_channels(model, groups, plan)
-    difference = largest_difference(before, eval_outputs(called, (example,)))
-    if not difference <= _allowed(before):
+    found = before.difference(called)
+    if not found.surgery <= max(_TOLERANCE, before.allowed):
         raise RuntimeError(
-            f"the cut model differs from the masked one by {difference:.3g} of the largest output: "
-            "a layer treats its channels in a way that the groups do not describe; leave it out of "
-            "`layers` and report the model. The last checkpoint holds the masked model."
+            f"the cut model differs from the masked one by {found.surgery:.3g} of the largest "
+            "output: a layer treats its channels in a way that the groups do not describe; leave it "
+            "out of `layers` and report the model. The last checkpoint holds the masked model."
         )
-    return pruned
+    return replace(pruned, output_difference=found.whole, mixed_by=_own(found.mixed_by))
 
 
-def _allowed(outputs: list[Tensor]) -> float:
-    kinds = {output.dtype for output in outputs if output.is_floating_point()}
-    return max([_TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds)])
+def _called(group: Group) -> Group:
+    """Name a group's mixing layers as ``_Called`` does."""
+    return replace(group, mixed_by=tuple(f"model.{name}" for name in group.mixed_by))
+
+
+def _own(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.removeprefix("model.") for name in names)

@@ -61,13 +61,13 @@ class ChannelClusterer:
     def cluster(self, group: Group, moments: Mapping[str, ClassMoments]) -> ChannelClustering:
         """Return the clusters of a group's channels for every k, with the knee."""
         matrices = []
-        for member in group.members:
-            if member.role == "producer":
-                seen = moments[member.layer]
-                matrix = separability_matrix(seen.mean, seen.variance, seen.count).cpu()
-                rows = torch.empty_like(matrix)
-                rows[member.channel] = matrix[member.index]
-                matrices.append(rows)
+        for member in group.sources:
+            seen = moments[member.layer]
+            matrix = separability_matrix(seen.mean, seen.variance, seen.count).cpu()
+            rows = matrix.new_zeros(group.channels, matrix.shape[1])
+            rows.index_add_(0, member.channel, matrix[member.index])
+            # Channels that can only go together count as their mean.
+            matrices.append(rows / torch.bincount(member.channel)[:, None])
         return cluster_channels(
             torch.cat(matrices, dim=1),
             embedding=self.embedding,

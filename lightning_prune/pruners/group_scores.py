@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_prune.functional.importance import filter_norm, norm_scale
 from lightning_prune.functional.moments import ClassMoments
 from lightning_prune.graph.group import Group, Member
-from lightning_prune.graph.layers import channel_dims
+from lightning_prune.graph.layers import channel_dims, scale_of
 from lightning_prune.graph.names import modules_by_name
 
 
@@ -33,14 +32,12 @@ def weight_norm(model: nn.Module, group: Group, p: int) -> Tensor:
 
 
 def norm_members(model: nn.Module, group: Group) -> list[Member]:
-    """Return the group's carriers that are batch norms with a scale."""
+    """Return the group's carriers that are norms with a scale for each channel."""
     modules = modules_by_name(model)
     return [
         member
         for member in group.members
-        if member.role == "carrier"
-        and isinstance(modules[member.layer], _BatchNorm)
-        and modules[member.layer].affine
+        if member.role == "carrier" and scale_of(modules[member.layer]) is not None
     ]
 
 
@@ -50,17 +47,17 @@ def batch_norm_scale(model: nn.Module, group: Group) -> Tensor:
     modules = modules_by_name(model)
     total = torch.zeros(group.channels, dtype=torch.float64)
     for member in norm_members(model, group):
-        gamma = modules[member.layer].get_parameter("weight")
+        layer = modules[member.layer]
+        gamma = layer.get_parameter(scale_of(layer) or "weight")
         total += _to_channels(norm_scale(gamma), member, group.channels)
     return total
 
 
 def mean_activation(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor:
-    """Return the mean |activation| over all objects, summed over the group's producers: (C,)."""
+    """Return the mean |activation| over all objects, summed over the group's sources: (C,)."""
     total = torch.zeros(group.channels, dtype=torch.float64)
-    for member in group.members:
-        if member.role == "producer":
-            seen = moments[member.layer]
-            share = seen.count / seen.count.sum()
-            total += _to_channels(seen.mean_abs @ share, member, group.channels)
+    for member in group.sources:
+        seen = moments[member.layer]
+        share = seen.count / seen.count.sum()
+        total += _to_channels(seen.mean_abs @ share, member, group.channels)
     return total

@@ -102,8 +102,8 @@ class RatioSelection:
             return
         least = self.macs.cost_of(self.names)(
             [
-                rungs(self.groups[name].channels, self.max_pruning_ratio, self.round_to)[-1]
-                for name in self.names
+                rungs(self.groups[name].channels, self.max_pruning_ratio, multiple)[-1]
+                for name, multiple in zip(self.names, self._multiples, strict=True)
             ]
         )
         if least > mac_target * self.macs.total:
@@ -117,11 +117,14 @@ class RatioSelection:
 
     def why_nothing(self) -> str | None:
         """Say why no block of channels of any group can be removed, or None."""
-        limits = self.max_pruning_ratio, self.round_to
         widths = [self.groups[name].channels for name in self.names]
         if not widths:
             return "`layers` selects no layer"
-        if any(len(rungs(channels, *limits)) > 1 for channels in widths):
+        narrower = [
+            rungs(channels, self.max_pruning_ratio, multiple)[1:]
+            for channels, multiple in zip(widths, self._multiples, strict=True)
+        ]
+        if any(narrower):
             return None
         return (
             f"none of the {len(widths)} layers ({max(widths)} channels at most) has a "
@@ -182,8 +185,12 @@ class RatioSelection:
             [self._gone(name, held) for name in self.names],
             self._scopes(model),
             self.max_pruning_ratio,
-            self.round_to,
+            self._multiples,
         )
+
+    @property
+    def _multiples(self) -> list[int]:
+        return [self.groups[name].round_to(self.round_to) for name in self.names]
 
     def _gone(self, name: str, held: PruningPlan) -> Tensor:
         if name in held.keep:

@@ -109,10 +109,11 @@ class SequentialSelection:
     def _narrowest(self, group: Group) -> int:
         if not is_selectable(group.channels):
             return group.channels
-        return clip_width(1, group.channels, self.keep_range, self.round_to).width
+        multiple = group.round_to(self.round_to)
+        return clip_width(1, group.channels, self.keep_range, multiple).width
 
     def _moments(self, group: Group, seen: ObjectActivations) -> dict[str, ClassMoments]:
-        found = {layer: seen.of(layer) for layer in group.producers}
+        found = {member.layer: seen.of(member.layer) for member in group.sources}
         return {layer: moments for layer, moments in found.items() if moments is not None}
 
     def cluster(self, group: Group, seen: ObjectActivations) -> ChannelClustering | None:
@@ -152,7 +153,8 @@ class SequentialSelection:
         ]
 
         cost, budget = macs.cost_of(free), mac_target * macs.total
-        widths = scale_widths(counts, wide, cost, budget, self.keep_range, self.round_to)
+        multiples = [self.groups[name].round_to(self.round_to) for name in free]
+        widths = scale_widths(counts, wide, cost, budget, self.keep_range, multiples)
         return dict(zip(free, widths, strict=True))
 
     def decide(
@@ -182,7 +184,8 @@ class SequentialSelection:
             )
         clustering = self.cluster(group, seen)
         knee = None if clustering is None else clustering.knee
-        own = clip_width(knee, group.channels, self.keep_range, self.round_to)
+        multiple = group.round_to(self.round_to)
+        own = clip_width(knee, group.channels, self.keep_range, multiple)
         planned = width is not None
         bound: str = own.bound if width in (None, own.width) else "mac_target"
         width = own.width if width is None else width

@@ -5,24 +5,26 @@ from typing import Any
 
 from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Member
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.pruners.sequential import GroupDecision
 from lightning_prune.pruners.widest_layers import block_of
 
 
-def active_channels(layer: nn.Module) -> int:
-    """Count the output channels whose weights have an absolute sum above 1e-6.
+def active_channels(layer: nn.Module, member: Member) -> int:
+    """Count the channels of a group whose rows in a layer have an absolute sum above 1e-6.
 
+    >>> import torch
     >>> layer = nn.Linear(3, 2)
     >>> _ = nn.init.zeros_(layer.weight[0].data)
-    >>> active_channels(layer)
+    >>> active_channels(layer, Member("fc", "producer", torch.arange(2), torch.arange(2)))
     1
     """
     dim = dict(channel_dims(layer, "producer"))["weight"]
     weight = layer.get_parameter("weight").detach().movedim(dim, 0)
-    return int((weight.flatten(1).abs().sum(1) > 1e-6).sum())
+    alive = (weight.flatten(1).abs().sum(1) > 1e-6).cpu()
+    return len(member.channel[alive[member.index]].unique())
 
 
 def layer_rows(
@@ -40,15 +42,19 @@ def layer_rows(
     modules = modules_by_name(model)
     by_layer: dict[str, dict[str, Any]] = {}
     for decision in decisions:
-        for layer in groups[decision.group].producers:
-            after = len(decision.keep)
+        group = groups[decision.group]
+        after = len(decision.keep)
+        for member in group.members:
+            if member.role != "producer":
+                continue
+            layer = member.layer
             by_layer[layer] = {
                 "name": layer,
                 "block": block_of(layer, 3),
                 "group": decision.group,
-                "channels_before": decision.channels,
-                "channels_after": after,
-                "active_channels": active_channels(modules[layer]),
+                "channels_before": decision.channels * group.bundle,
+                "channels_after": after * group.bundle,
+                "active_channels": active_channels(modules[layer], member) * group.bundle,
                 "pruning_ratio": 1 - after / decision.channels,
                 "knee": decision.knee,
                 "bound": decision.bound,

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from lightning_prune.functional.lines import Lines
 from lightning_prune.graph.group import ChannelGroups, Member
-from lightning_prune.graph.layers import channel_dims, is_producer
+from lightning_prune.graph.layers import channel_dims, is_producer, scale_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 
@@ -22,23 +21,26 @@ class _Part:
 
     owner: nn.Module
     name: str
+    tensor: str
     shape: torch.Size
     dims: tuple[int, ...]
 
     @property
     def weight(self) -> nn.Parameter:
         # Not getattr: with hundreds of tensors a step the look-up itself would count.
-        weight = self.owner._parameters["weight"]
+        weight = self.owner._parameters[self.tensor]
         assert weight is not None
         return weight
 
 
-def _holds_weights(layer: nn.Module, batch_norms_only: bool) -> bool:
-    """Tell whether a layer's weight counts: no PReLU and, as in torch-pruning, no depthwise."""
-    norms = (_BatchNorm,) if batch_norms_only else (_BatchNorm, _InstanceNorm)
-    if isinstance(layer, norms):
-        return layer.weight is not None
-    return is_producer(layer) and not batch_norms_only
+def _weight_of(layer: nn.Module, batch_norms_only: bool) -> str | None:
+    """Name the weight that counts: no PReLU's and, as in torch-pruning, no depthwise one."""
+    if (scale := scale_of(layer)) is not None:
+        return scale
+    if batch_norms_only:
+        return None
+    scaled = isinstance(layer, _InstanceNorm) and layer.weight is not None
+    return "weight" if scaled or is_producer(layer) else None
 
 
 class ChannelWeights:
@@ -53,7 +55,7 @@ class ChannelWeights:
         model: The live model.
         groups: Its channel groups.
         names: Which of them; None: all.
-        batch_norms_only: Only the scales of batch norms.
+        batch_norms_only: Only the scales of batch norms (and of custom layers that have some).
 
     Attributes:
         names: Names of the groups, in the order of the channels.
@@ -91,20 +93,22 @@ class ChannelWeights:
     def _compile(
         self, modules: dict[str, nn.Module], groups: ChannelGroups, batch_norms_only: bool
     ) -> None:
-        found: dict[str, dict[int, list[tuple[int, Member]]]] = defaultdict(
+        found: dict[tuple[str, str], dict[int, list[tuple[int, Member]]]] = defaultdict(
             lambda: defaultdict(list)
         )
         first = 0
         for name, width in zip(self.names, self.widths, strict=True):
             for member in groups[name].members:
-                if _holds_weights(modules[member.layer], batch_norms_only):
-                    dim = dict(channel_dims(modules[member.layer], member.role))["weight"]
-                    found[member.layer][dim].append((first, member))
+                tensor = _weight_of(modules[member.layer], batch_norms_only)
+                if tensor is not None:
+                    dim = dict(channel_dims(modules[member.layer], member.role))[tensor]
+                    found[member.layer, tensor][dim].append((first, member))
             first += width
         positions, channels, lines = [], [], 0
-        for layer, dims in found.items():
-            weight = modules[layer].get_parameter("weight")
-            self._parts.append(_Part(modules[layer], layer, weight.shape, tuple(sorted(dims))))
+        for (layer, tensor), dims in found.items():
+            weight = modules[layer].get_parameter(tensor)
+            part = _Part(modules[layer], layer, tensor, weight.shape, tuple(sorted(dims)))
+            self._parts.append(part)
             for dim in sorted(dims):
                 for start, member in dims[dim]:
                     positions.append(member.index + lines)
@@ -136,8 +140,9 @@ class ChannelWeights:
         for part, weight in zip(self._parts, weights, strict=True):
             if weight.shape != part.shape:
                 raise RuntimeError(
-                    f"{part.name}.weight was {tuple(part.shape)} and is {tuple(weight.shape)}: the "
-                    "model was cut; build the groups and what was made of them anew"
+                    f"{part.name}.{part.tensor} was {tuple(part.shape)} and is "
+                    f"{tuple(weight.shape)}: the model was cut; build the groups and what was "
+                    "made of them anew"
                 )
         return lines
 

@@ -1,7 +1,7 @@
 """Compares what a model gives before and after surgery."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.trace import call, untouched
 
 
@@ -58,12 +59,29 @@ def _without_tf32() -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
-def eval_outputs(model: nn.Module, example: Any) -> list[Tensor]:
+@contextmanager
+def _bypassed(model: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """Let layers hand their input on."""
+    modules = modules_by_name(model)
+    handles = [modules[n].register_forward_hook(lambda _m, x, _out: x[0]) for n in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def eval_outputs(model: nn.Module, example: Any, without: Collection[str] = ()) -> list[Tensor]:
     """Return the tensors that a model gives in eval mode; the model is left as it was.
 
     Autocast and TF32 are off: their rounding depends on the widths of the layers.
+
+    Args:
+        model: The model.
+        example: Its inputs.
+        without: Names of layers that hand their input on instead of computing.
     """
-    with untouched(model), torch.no_grad(), _full_precision(example):
+    with untouched(model), torch.no_grad(), _full_precision(example), _bypassed(model, without):
         model.eval()
         leaves = tree_leaves(call(model, example))
     return [leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)]

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils.hooks import RemovableHandle
 
+from lightning_prune.graph.custom_layer import CustomLayer
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.trace import untouched
@@ -61,7 +62,8 @@ def compensate(
         total: Sums a tensor over all processes; None: there is one.
 
     Returns:
-        The names of the readers that were adjusted. Transposed convolutions are left as they are.
+        The names of the readers that were adjusted. Convolutions that are transposed or of several
+        groups, and those with a computed weight, are left as they are.
 
     Warns:
         UserWarning: a reader has so many inputs (more than 16383 with its kernel) that their
@@ -115,7 +117,7 @@ def _fates(
         fate = torch.where(keep, _STAYS, torch.where(alive, _GOES, _GONE))
         for member in group.members:
             layer = modules[member.layer]
-            if member.role != "consumer" or isinstance(layer, _ConvTransposeNd):
+            if member.role != "consumer" or not _adjustable(layer):
                 continue
             weight = layer.get_parameter("weight")
             fates.setdefault(member.layer, torch.zeros(weight.shape[1], dtype=torch.int64))
@@ -125,6 +127,13 @@ def _fates(
         for name in groups.order
         if name in fates and (fates[name] == _GOES).any() and (fates[name] == _STAYS).any()
     }
+
+
+def _adjustable(layer: nn.Module) -> bool:
+    """Tell whether a reader's columns are its inputs one by one, and its weight what it applies."""
+    if isinstance(layer, _ConvTransposeNd | CustomLayer):
+        return False
+    return isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and layer.groups == 1)
 
 
 def _portions(modules: Mapping[str, nn.Module], fates: Mapping[str, Tensor]) -> Iterator[list[str]]:

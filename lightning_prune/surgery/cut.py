@@ -45,6 +45,8 @@ class PrunedChannels:
         parameters: Name of each parameter that was cut -> its replacement.
         output_difference: Largest difference between the masked and the cut model's output, as a
             fraction of the largest output; None where it was not measured.
+        mixed_by: Norms that compute other statistics from fewer channels: where there are some,
+            they make the larger part of that difference.
         masked: Copy of the model just before the cut, masked and as wide as it was, for
             comparisons during the event; None where the caller made none.
     """
@@ -53,6 +55,7 @@ class PrunedChannels:
     groups: ChannelGroups
     parameters: Mapping[str, Replacement]
     output_difference: float | None = None
+    mixed_by: tuple[str, ...] = ()
     masked: nn.Module | None = None
 
 

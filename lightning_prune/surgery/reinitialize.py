@@ -55,11 +55,19 @@ def channel_tensors(layer: nn.Module, norm: nn.Module | None) -> dict[str, tuple
      ('norm.running_var', 0)]
     """
     found = {name: (getattr(layer, name), dim) for name, dim in channel_dims(layer, "producer")}
-    for name in _FRESH:
+    for name in _fresh(norm):
         value = getattr(norm, name, None)
         if isinstance(value, Tensor) and value.shape == (width_of(layer),):
             found[f"norm.{name}"] = (value, 0)
     return {name: (value.detach(), dim) for name, (value, dim) in found.items()}
+
+
+def _fresh(norm: nn.Module | None) -> Mapping[str, float]:
+    """Return what the tensors of a norm are at the start."""
+    scale = getattr(norm, "channel_scale", None)
+    if norm is None or scale is None:
+        return _FRESH
+    return {name: float(name == scale) for name, _ in channel_dims(norm, "carrier")}
 
 
 def original_values(layer: nn.Module, norm: nn.Module | None = None) -> dict[str, Tensor]:
@@ -160,7 +168,7 @@ def reset_channels(
             rows.zero_()
         else:
             kind = name.removeprefix("norm.")
-            rows.fill_(_FRESH[kind] if name.startswith("norm.") else 0.0)
+            rows.fill_(_fresh(norm)[kind] if name.startswith("norm.") else 0.0)
         value.index_copy_(dim, index, rows)
     for owner, prefix in ((layer, ""), (norm, "norm.")):
         for name, parameter in owner.named_parameters(recurse=False) if owner else ():

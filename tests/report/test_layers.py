@@ -1,5 +1,6 @@
 import torch
 
+from lightning_prune.graph.group import Member
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.sequential import GroupDecision
@@ -34,4 +35,5 @@ def test_active_channels_are_those_above_the_threshold():
         layer.weight.zero_()
         layer.weight[0, 1] = 1e-7
         layer.weight[0, 2] = 1e-5
-    assert active_channels(layer) == 1
+    member = Member("up", "producer", torch.arange(6), torch.arange(6))
+    assert active_channels(layer, member) == 1
