@@ -164,12 +164,14 @@ def _dependency_graph(
             parameter.requires_grad_(True)
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return tp.DependencyGraph().build_dependency(
+        graph = tp.DependencyGraph().build_dependency(
             model,
             example_input,
             forward_fn=lambda net, example: _terminal_outputs(net, example, forward),
             verbose=False,
         )
+    _undo_mappings(graph)
+    return graph
 
 
 def _reaches_output(node: Any) -> bool:
@@ -186,6 +188,45 @@ def _reaches_output(node: Any) -> bool:
             return True
         stack.extend(current.outputs)
     return False
+
+
+def _makers(node: Any) -> list[nn.Module]:
+    """Return the layers that made the channels at a node: the nearest before it."""
+    stack, seen, found = list(node.inputs), set(), []
+    while stack:
+        current = stack.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        if is_producer(current.module):
+            found.append(current.module)
+        else:
+            stack.extend(current.inputs)
+    return found
+
+
+def _leaves_channels_alone(node: Any) -> bool:
+    """Tell whether a slice or an expansion goes over axes behind that of the channels, 1."""
+    if node.type not in (ops.OPTYPE.SLICE, ops.OPTYPE.EXPAND):
+        return False
+    sizes: list[int] = list(getattr(node.grad_fn, "_saved_self_sym_sizes", ()))
+    if len(sizes) < 3 or (node.type == ops.OPTYPE.SLICE and not 2 <= node.module.dim < len(sizes)):
+        return False
+    widths = [width_of(layer) for layer in _makers(node)]
+    return sizes[1] in {*widths, sum(widths)}
+
+
+def _undo_mappings(graph: tp.DependencyGraph) -> None:
+    """Let channels pass what torch-pruning takes for a selection of channels and is none."""
+    nodes = [node for node in graph.module2node.values() if _leaves_channels_alone(node)]
+    for node in nodes:
+        own = list(node.dependencies)
+        for source in node.inputs:
+            own += [dep for dep in source.dependencies if dep.target is node]
+        for dep in own:
+            if dep.target in node.inputs or dep.target is node:
+                dep.index_mapping[0] = None
+        node.type = ops.OPTYPE.ELEMENTWISE
 
 
 def _role(graph: tp.DependencyGraph, dep: Any) -> Role | None:

@@ -70,6 +70,11 @@ def is_tracked(module: nn.Module) -> bool:
     return hasattr(module, _ORIGIN)
 
 
+def is_cut(module: nn.Module) -> bool:
+    """Tell whether a tracked module is narrower than it was built."""
+    return is_tracked(module) and any(_changes(module).values())
+
+
 def _changes(module: nn.Module) -> dict[str, Any]:
     origin = getattr(module, _ORIGIN)
     shapes, attributes = _shapes(module), _attributes(module)
