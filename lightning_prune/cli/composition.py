@@ -51,6 +51,17 @@ def check_overrides(overrides: Iterable[str], groups: Iterable[str] = ()) -> Non
         raise ConfigError("\n".join(problems))
 
 
+def with_plus(arguments: Iterable[str]) -> list[str]:
+    """Let experiments be chosen as ``experiment=NAME``, as users of Hydra's templates write it.
+
+    They are in no defaults list, as recipes are not: Hydra itself wants ``+experiment=NAME``.
+
+    >>> with_plus(["-m", "experiment=digits_quick", "seed=1,2"])
+    ['-m', '+experiment=digits_quick', 'seed=1,2']
+    """
+    return [f"+{word}" if word.startswith("experiment=") else word for word in arguments]
+
+
 def composition_message(error: HydraException, overrides: Iterable[str]) -> str:
     """Return one message for a command line that Hydra could not compose."""
     try:

@@ -25,7 +25,7 @@ from lightning_prune.callbacks.non_finite_weights import NonFiniteWeightsError
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.cli.build import build, build_all
 from lightning_prune.cli.check import check_config
-from lightning_prune.cli.composition import check_overrides, composition_message
+from lightning_prune.cli.composition import check_overrides, composition_message, with_plus
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.read_json import read_json
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if done is not None:
             _say_finished(done)
             return
-        arguments = resume_arguments(arguments)
+        arguments = resume_arguments(with_plus(arguments))
         sys.argv = [sys.argv[0], *arguments]
         command(_task)()
     except SystemExit as end:

@@ -3,19 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
-import lightning as L
-import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lightning_prune.data.augment import Augmentation
 from lightning_prune.data.checks import DataError
 from lightning_prune.data.collate import Batch, collate
 from lightning_prune.data.dataset import DetectionDataset, ImageSource
 from lightning_prune.data.loader import ResumableLoader
-from lightning_prune.data.sampler import PermutationSampler, ShardSampler
+from lightning_prune.data.resumable_data import ResumableDataModule, check_at_least
 
 _SPLITS_OF_STAGE = {
     "fit": ("train", "val"),
@@ -25,7 +22,7 @@ _SPLITS_OF_STAGE = {
 }
 
 
-class DetectionDataModule(L.LightningDataModule):
+class DetectionDataModule(ResumableDataModule):
     """Base of the detection DataModules. Subclasses say where the pictures come from.
 
     Batches are `(images, targets)` as `lightning_prune.data.collate.collate` makes them. Training
@@ -54,30 +51,17 @@ class DetectionDataModule(L.LightningDataModule):
         close_mosaic: int = 0,
         cache_images: bool = False,
     ) -> None:
-        super().__init__()
-        _check_at_least("image_size", image_size, 32)
-        _check_at_least("batch_size", batch_size, 1)
-        for name, value in [
-            ("num_workers", num_workers),
-            ("seed", seed),
-            ("close_mosaic", close_mosaic),
-        ]:
-            _check_at_least(name, value, 0)
-        for name, value, most in [
-            ("image_size", image_size, 16384),
-            ("num_workers", num_workers, 512),
-        ]:
-            if value > most:
-                raise ValueError(f"{name}={value} is too large: pass at most {most}")
+        super().__init__(batch_size, num_workers, seed)
+        check_at_least("image_size", image_size, 32)
+        check_at_least("close_mosaic", close_mosaic, 0)
+        if image_size > 16384:
+            raise ValueError(f"image_size={image_size} is too large: pass at most 16384")
         if image_size % 32:
             raise ValueError(
                 f"image_size={image_size} is not a multiple of 32, the largest stride of the "
                 f"network: pass {image_size // 32 * 32} or {image_size // 32 * 32 + 32}"
             )
         self.image_size = image_size
-        self.batch_size = batch_size
-        self.num_workers = num_workers
-        self.seed = seed
         self.augmentation = augmentation
         self.close_mosaic = close_mosaic
         self.cache_images = cache_images
@@ -118,24 +102,7 @@ class DetectionDataModule(L.LightningDataModule):
             seed=self.seed,
             mosaic_ends=self._mosaic_ends(),
         )
-        rank, world_size = self._place()
-        sampler = PermutationSampler(dataset, self.seed, rank, world_size)
-        if self.trainer is not None:
-            # Lightning makes the first iterator of a resumed run before it tells the epoch, and
-            # gives the loader's state back only for checkpoints from within an epoch. `processed`
-            # is the number it tells later; `current_epoch` is one behind after an epoch's end
-            progress: Any = self.trainer.fit_loop.epoch_progress.current
-            sampler.set_epoch(int(progress.processed))
-        return ResumableLoader(
-            dataset,
-            sampler=sampler,
-            progress=self._completed_batches,
-            batch_size=self.batch_size,
-            collate_fn=collate,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return self.training_loader(dataset, collate)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation pictures, letterboxed, each exactly once."""
@@ -174,41 +141,10 @@ class DetectionDataModule(L.LightningDataModule):
             )
 
     def _evaluation_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
-        dataset: Dataset[Any] = self.dataset(split)
-        # a generator of its own keeps the global random state as it is
-        return DataLoader(
-            dataset,
-            sampler=ShardSampler(dataset, *self._place()),
-            batch_size=self.batch_size,
-            collate_fn=collate,
-            num_workers=self.num_workers,
-            persistent_workers=persistent and self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),
-        )
-
-    def _place(self) -> tuple[int | None, int | None]:
-        if self.trainer is None:
-            return None, None
-        return self.trainer.global_rank, self.trainer.world_size
+        return self.evaluation_loader(self.dataset(split), collate, persistent)
 
     def _mosaic_ends(self) -> int | None:
         epochs = self.trainer.max_epochs if self.trainer is not None else None
         if epochs is None or epochs < 0:
             return None
         return max(0, epochs - self.close_mosaic)
-
-    def _completed_batches(self) -> int | None:
-        if self.trainer is None:
-            return None
-        # `processed` counts optimizer steps that are done; a batch in the middle of its step is not
-        current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        done = int(current.processed)
-        return -1 if done >= self.trainer.num_training_batches else done
-
-
-def _check_at_least(name: str, value: object, minimum: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r} is not an integer")
-    if value < minimum:
-        raise ValueError(f"{name}={value} is too small: pass at least {minimum}")

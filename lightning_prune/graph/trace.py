@@ -25,6 +25,8 @@ from lightning_prune.graph.layers import (
     width_of,
 )
 from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.spatial_mappings import undo_spatial_mappings
+from lightning_prune.graph.standing_in import standing_in
 
 # The forward pass itself has succeeded when these are caught: they come from the tracing.
 _TRACING_ERRORS = (
@@ -137,24 +139,6 @@ def _terminal_outputs(
     return terminal
 
 
-@contextmanager
-def _standing_in(model: nn.Module, custom: Mapping[str, CustomLayer]) -> Iterator[None]:
-    """Put the stand-ins of custom layers in their places."""
-    owners = []
-    for name, layer in custom.items():
-        path, _, child = name.rpartition(".")
-        owner = model.get_submodule(path)
-        stand_in = layer.stand_in().eval()
-        like = next(iter([*layer.parameters(), *layer.buffers()]), None)  # type: ignore[attr-defined]
-        owners.append((owner, child, layer))
-        owner._modules[child] = stand_in if like is None else stand_in.to(like.device, like.dtype)
-    try:
-        yield
-    finally:
-        for owner, child, layer in owners:
-            owner._modules[child] = layer  # type: ignore[assignment]
-
-
 def _dependency_graph(
     model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any]
 ) -> tp.DependencyGraph:
@@ -170,7 +154,7 @@ def _dependency_graph(
             forward_fn=lambda net, example: _terminal_outputs(net, example, forward),
             verbose=False,
         )
-    _undo_mappings(graph)
+    undo_spatial_mappings(graph)
     return graph
 
 
@@ -188,45 +172,6 @@ def _reaches_output(node: Any) -> bool:
             return True
         stack.extend(current.outputs)
     return False
-
-
-def _makers(node: Any) -> list[nn.Module]:
-    """Return the layers that made the channels at a node: the nearest before it."""
-    stack, seen, found = list(node.inputs), set(), []
-    while stack:
-        current = stack.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        if is_producer(current.module):
-            found.append(current.module)
-        else:
-            stack.extend(current.inputs)
-    return found
-
-
-def _leaves_channels_alone(node: Any) -> bool:
-    """Tell whether a slice or an expansion goes over axes behind that of the channels, 1."""
-    if node.type not in (ops.OPTYPE.SLICE, ops.OPTYPE.EXPAND):
-        return False
-    sizes: list[int] = list(getattr(node.grad_fn, "_saved_self_sym_sizes", ()))
-    if len(sizes) < 3 or (node.type == ops.OPTYPE.SLICE and not 2 <= node.module.dim < len(sizes)):
-        return False
-    widths = [width_of(layer) for layer in _makers(node)]
-    return sizes[1] in {*widths, sum(widths)}
-
-
-def _undo_mappings(graph: tp.DependencyGraph) -> None:
-    """Let channels pass what torch-pruning takes for a selection of channels and is none."""
-    nodes = [node for node in graph.module2node.values() if _leaves_channels_alone(node)]
-    for node in nodes:
-        own = list(node.dependencies)
-        for source in node.inputs:
-            own += [dep for dep in source.dependencies if dep.target is node]
-        for dep in own:
-            if dep.target in node.inputs or dep.target is node:
-                dep.index_mapping[0] = None
-        node.type = ops.OPTYPE.ELEMENTWISE
 
 
 def _role(graph: tp.DependencyGraph, dep: Any) -> Role | None:
@@ -325,7 +270,7 @@ def trace_groups(
         model.eval()
         with torch.no_grad():
             order = forward_order(model, lambda: run(model, example_input))
-        with _standing_in(model, custom):
+        with standing_in(model, custom):
             names: dict[Any, str] = {m: plain_name(name) for name, m in model.named_modules()}
             names |= {parameter: name for name, parameter in model.named_parameters()}
             try:

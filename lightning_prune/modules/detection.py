@@ -1,21 +1,17 @@
 """YOLOv8 as a LightningModule: training, mAP, and the objects that pruning looks at."""
 
-import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import lightning as L
 import torch
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from torchvision.ops import batched_nms, box_convert
 
 from lightning_prune.functional.matching import match_objects
 from lightning_prune.functional.objects import ObjectSamples
-from lightning_prune.functional.schedule import Schedule, learning_rate_factor
+from lightning_prune.functional.schedule import Schedule
 from lightning_prune.metrics.average_precision import DetectionAveragePrecision
 from lightning_prune.models.yolov8.loss import DetectionLoss
 from lightning_prune.models.yolov8.network import Size, YOLOv8
@@ -23,12 +19,13 @@ from lightning_prune.models.yolov8.postprocess import find_candidates, non_maxim
 from lightning_prune.models.yolov8.reset_network import YOLOv8Reset
 from lightning_prune.models.yolov8.weights import PREFIX, PretrainedWeights, read_weights
 from lightning_prune.modules.detection_arguments import check, resolve
+from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 
 Batch = tuple[Tensor, Mapping[str, Tensor]]
 
 
-class DetectionModule(L.LightningModule):
+class DetectionModule(ScheduledModule):
     """Train, validate and test a YOLOv8 detector.
 
     A batch is ``(images, targets)``: images (B, 3, H, W) in [0, 1]; targets ``image`` (M,),
@@ -113,8 +110,6 @@ class DetectionModule(L.LightningModule):
         self.example_input_array = torch.zeros(1, 3, image_size, image_size)
         track_architecture(self)
         self.pretrained = found is not None and self._adopt(found)
-        self._schedule_start = 0
-        self._resumed_start: int | None = None
 
     def _adopt(self, found: PretrainedWeights) -> bool:
         """Take over weights; return whether all of them, the class head included, fitted."""
@@ -277,32 +272,8 @@ class DetectionModule(L.LightningModule):
         match = match_objects(found.box[keep], key[keep], corners, image * classes + label)
         return self.object_positions(batch)._replace(correct=match >= 0)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build the optimizer and a schedule that steps with it.
-
-        Called again in the middle of a run, the schedule starts over and covers the steps that
-        remain; checkpoints remember where it started.
-        """
-        optimizer = self._optimizer()
-        total = self.trainer.estimated_stepping_batches
-        start = self.trainer.global_step if self._resumed_start is None else self._resumed_start
-        self._schedule_start, self._resumed_start = start, None
-        if math.isfinite(total):
-            factor = self._factor_function(int(total), start)
-        else:
-            warnings.warn(
-                "a run without end has no schedule, the learning rate stays constant: set "
-                "max_epochs or max_steps",
-                stacklevel=2,
-            )
-            factor = _constant
-        scheduler = LambdaLR(optimizer, factor)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
-        }
-
-    def _optimizer(self) -> torch.optim.Optimizer:
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Build SGD or AdamW; norms and biases are not decayed."""
         trained = [p for p in self.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in trained if p.ndim > 1]},
@@ -315,36 +286,3 @@ class DetectionModule(L.LightningModule):
         return torch.optim.SGD(
             groups, lr=lr, momentum=momentum, weight_decay=decay, nesterov=momentum > 0
         )
-
-    def _factor_function(self, total: int, start: int) -> Callable[[int], float]:
-        """Return step -> factor; it follows ``trainer.max_epochs`` where that changes later."""
-        hparams = dict(self.hparams)
-        epochs = self.trainer.max_epochs or 0
-        per_epoch = total / epochs if epochs > 0 else 0.0
-
-        def factor(step: int) -> float:
-            limit = self.trainer.max_epochs or 0
-            if start == 0 and hparams["schedule_epochs"]:
-                limit = min(limit, hparams["schedule_epochs"])
-            end = round(per_epoch * limit) if epochs > 0 and limit > 0 else total
-            span = max(end - start, 1)
-            warmup = min(round(hparams["warmup_epochs"] * per_epoch), span // 3)
-            return learning_rate_factor(
-                step, span, warmup, hparams["final_lr"], hparams["schedule"]
-            )
-
-        return factor
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember where the schedule started."""
-        checkpoint["schedule_start"] = self._schedule_start
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Resume the schedule where it started."""
-        # Before configure_optimizers, at which time global_step is not yet restored.
-        if self._trainer is not None and self.trainer.state.fn == "fit":
-            self._resumed_start = int(checkpoint.get("schedule_start", 0))
-
-
-def _constant(step: int) -> float:
-    return 1.0

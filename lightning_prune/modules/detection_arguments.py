@@ -7,6 +7,12 @@ from typing import Any, cast
 
 from lightning_prune.models.yolov8.network import LARGEST_STRIDE, SIZES, Size
 from lightning_prune.models.yolov8.weights import PretrainedWeights
+from lightning_prune.modules.argument_ranges import (
+    SCHEDULE_RANGES,
+    Ranges,
+    check_choices,
+    check_ranges,
+)
 
 
 def resolve(
@@ -46,14 +52,9 @@ def resolve(
     return num_classes, size, image_size, names
 
 
-_RANGES: dict[str, tuple[float, float, bool, str]] = {
-    # name: lowest, highest, highest allowed, what it is
-    "lr": (1e-12, math.inf, False, "a positive learning rate"),
+_RANGES: Ranges = {
+    **SCHEDULE_RANGES,
     "momentum": (0, 1, False, "a momentum in [0, 1)"),
-    "weight_decay": (0, math.inf, False, "a decay of at least 0"),
-    "warmup_epochs": (0, math.inf, False, "a number of epochs of at least 0"),
-    "schedule_epochs": (0, math.inf, False, "an integer of at least 0"),
-    "final_lr": (0, 1, True, "a fraction of lr in [0, 1]"),
     "box_gain": (0, math.inf, False, "a weight of at least 0"),
     "class_gain": (0, math.inf, False, "a weight of at least 0"),
     "dfl_gain": (0, math.inf, False, "a weight of at least 0"),
@@ -78,15 +79,8 @@ def check(hparams: Mapping[str, Any]) -> None:
     Raises:
         ValueError: an argument is out of range; the message says what is allowed.
     """
-    for name, allowed in _CHOICES.items():
-        if hparams[name] not in allowed:
-            raise ValueError(f"{name}={hparams[name]!r}: pass one of {', '.join(allowed)}")
-    for name, (low, high, closed, meaning) in _RANGES.items():
-        value = hparams[name]
-        kind = int if name in _INTEGERS else int | float
-        fits = isinstance(value, kind) and not isinstance(value, bool)
-        if not fits or not (low <= value < high or (closed and value == high)):
-            raise ValueError(f"{name}={value!r}: pass {meaning}")
+    check_choices(hparams, _CHOICES)
+    check_ranges(hparams, _RANGES, _INTEGERS)
     if hparams["image_size"] % LARGEST_STRIDE:
         raise ValueError(f"image_size={hparams['image_size']}: pass a multiple of {LARGEST_STRIDE}")
     topk, reset_blocks = hparams["topk"], hparams["reset_blocks"]

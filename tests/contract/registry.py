@@ -20,7 +20,9 @@ from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.data.digits import DigitsDetectionDataModule
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.sampler import PermutationSampler
+from lightning_prune.data.simulated_cells import SimulatedCellsDataModule
 from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.modules.neural_response import NeuralResponseModule
 from lightning_prune.surgery.architecture import track_architecture
 from tests.callbacks.classifiers import CLASSES, conv_bn, patterns
 
@@ -161,6 +163,22 @@ def detector(workers: int) -> DetectionModule:
     return DetectionModule(num_classes=10, image_size=64)
 
 
+def recordings(workers: int) -> SimulatedCellsDataModule:
+    return SimulatedCellsDataModule(
+        cells=[4, 3], pixels=15, trials=5, repeated_trials=0, trial_seconds=0.6, photos=2,
+        batch_size=24, num_workers=workers, stride=4,
+    )  # fmt: skip
+
+
+def neural(workers: int) -> NeuralResponseModule:
+    torch.manual_seed(0)
+    modulator = {"feature_dim": 24, "hidden_dim": 16, "beh_emb_dim": 8}
+    return NeuralResponseModule(
+        cells=[4, 3], frame_shape=[15, 15], convnet={"channels": [8, 16, 24]}, modulator=modulator
+    )
+
+
+_NEURAL_LAYERS = "network.convnet.blocks.1.*,network.modulator.gru.*"
 MODULES = {
     "classifier": Module(Classifier, None, 4, "val/score", ("monitor=val/score",)),
     "detection": Module(
@@ -169,6 +187,14 @@ MODULES = {
         3,
         "val/map50_95",
         ("pruning.masker.layers=[network.backbone.p5.*]", "pruning.masker.mac_target=null"),
+        slow=True,
+    ),
+    "neural": Module(
+        neural,
+        recordings,
+        3,
+        "val/bps",
+        (f"pruning.masker.layers=[{_NEURAL_LAYERS}]", "pruning.masker.mac_target=null"),
         slow=True,
     ),
 }
@@ -199,7 +225,10 @@ class Recipe:
     stage: str = "masker"
 
 
-_BY_RATIO = {"detection": ("pruning.masker.pruning_ratio=0.5",)}
+_HALF = ("pruning.masker.pruning_ratio=0.5",)
+_BY_RATIO = {"detection": _HALF, "neural": (*_HALF, "pruning.masker.round_to=4")}
+# Only these have norms with a scale for each channel.
+_NORMED = ("pruning.masker.layers=[network.convnet.blocks.*.main.conv.pointwise]",)
 # So that there is something to reset at two epochs: the modules have no channel that is dead.
 _RESETS = (
     *_NO_COST,
@@ -208,7 +237,11 @@ _RESETS = (
     "pruning.channel_resetter.min_batches=3",
     "pruning.channel_resetter.threshold=0.4",
 )
-_ALL_LAYERS = {"classifier": ("pruning.masker.layers=null",)}
+_SLICED = "[network.convnet.blocks.*.main.conv.pointwise,network.modulator.gru.*]"
+_SLICE_LAYERS = {
+    "classifier": ("pruning.masker.layers=null",),
+    "neural": (f"pruning.masker.layers={_SLICED}",),
+}
 RECIPES = {
     "sequential_activation": Recipe(
         True,
@@ -218,20 +251,26 @@ RECIPES = {
             "pruning.masker.clusterer.embedding=pca",
             "pruning.masker.layers_per_step=2",
         ),
-        {"detection": ("pruning.masker.layers_per_step=5",)},
+        {
+            "detection": ("pruning.masker.layers_per_step=5",),
+            "neural": ("pruning.masker.background=false", "pruning.masker.round_to=4"),
+        },
     ),
     "channel": Recipe(True, by_module=_BY_RATIO),
-    "bn_scale": Recipe(True, by_module=_BY_RATIO),
+    "bn_scale": Recipe(True, by_module=_BY_RATIO | {"neural": (*_BY_RATIO["neural"], *_NORMED)}),
     "magnitude": Recipe(True, by_module=_BY_RATIO),
-    "slice": Recipe(False, by_module=_ALL_LAYERS),
+    "slice": Recipe(False, by_module=_SLICE_LAYERS),
     "channel_and_slice": Recipe(
         True,
         stage="slice_masker",
         by_module={
             "classifier": ("pruning.slice_masker.layers=null",),
-            "detection": _BY_RATIO["detection"],
+            "detection": _HALF,
+            # Widths that the slices' block size divides.
+            "neural": (*_HALF, f"pruning.slice_masker.layers={_SLICED}"),
         },
     ),
+    "neural": Recipe(True, by_module=_BY_RATIO),
     "channel_reset": Recipe(False, _RESETS, stage="channel_resetter"),
     "channel_with_reset": Recipe(
         True,
@@ -246,18 +285,19 @@ def stages(
     recipe: str, module: str, folder: Path, overrides: Sequence[str] = ()
 ) -> dict[str, Callback]:
     """Build the callbacks of a recipe as the command line does, small enough for a test."""
+    general = MODULES[module].overrides
+    if recipe == "slice":  # it chooses layers of its own, and has no target
+        general = tuple(word for word in general if not word.startswith("pruning.masker."))
     words = [
         f"+pruning={RECIPES[recipe].files or recipe}",
         f"output_dir='{folder}'",
         f"dense_epochs={DENSE}",
         f"recovery_epochs={RECOVERY}",
-        *MODULES[module].overrides,
+        *general,
         *RECIPES[recipe].overrides,
         *RECIPES[recipe].by_module.get(module, ()),
         *overrides,
     ]
-    if recipe == "slice":  # it selects all layers but the detector's last, and has no target
-        words = [word for word in words if "mac_target" not in word and "p5" not in word]
     if recipe == "channel_reset":
         words = [word for word in words if "masker" not in word]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):

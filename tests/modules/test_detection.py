@@ -240,7 +240,7 @@ def test_a_run_without_end_keeps_the_rate(tmp_path):
 def test_decays_weights_only(tmp_path, kind):
     model = module(optimizer=kind, weight_decay=0.1)
     model.network.backbone.p1.conv.weight.requires_grad_(False)
-    optimizer = model._optimizer()
+    optimizer = model.make_optimizer()
     decayed, plain = optimizer.param_groups
     assert decayed["weight_decay"] == 0.1
     assert plain["weight_decay"] == 0.0

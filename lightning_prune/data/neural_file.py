@@ -1,0 +1,109 @@
+"""Read a recording from an .npz or HDF5 file."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from lightning_prune.data.checks import DataError
+from lightning_prune.data.neural_array import SUFFIXES, FileArray, array_names
+from lightning_prune.data.neural_checks import check_session, wrong
+from lightning_prune.data.neural_session import NeuralSession
+
+REQUIRED = ("stimulus", "spikes", "behavior", "valid", "trial", "frame_rate")
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+_LABELS, _NAMES = "labels", "label_names"
+
+
+def read_session(path: Path | str) -> NeuralSession:
+    """Read and check one session; the movie stays in the file.
+
+    The file holds `stimulus` (T, H, W) uint8 or floating point, `spikes` (T, N), `behavior`
+    (T, D), `valid` (T,) or (T, N) bool, `trial` (T,) integers, `frame_rate` in Hz. It may hold
+    label sets, `labels` or `labels_<name>` (T,) integers with the names of the classes in
+    `label_names` or `label_names_<name>`; `rate` (T, N), true expected counts per frame; `repeat`
+    (T,) integers, the same where the same stimulus was shown again, -1 elsewhere.
+
+    Of an uncompressed .npz file (`numpy.savez`) the movie is mapped into memory, of an HDF5 file
+    each window is read when needed. A compressed movie is read whole in every process.
+
+    Args:
+        path: .npz, .h5 or .hdf5 file.
+
+    Returns:
+        the session, named after the path.
+
+    Raises:
+        DataError: the file cannot be read, lacks an array, or an array is not as wanted.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: a recording is a file ending in {', '.join(SUFFIXES)}")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        names = array_names(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not readable as {path.suffix} file: {error}") from error
+    missing = [name for name in REQUIRED if name not in names]
+    if missing:
+        raise DataError(
+            f"{path}: the array{'s' * (len(missing) > 1)} {', '.join(missing)} missing; found: "
+            f"{', '.join(sorted(names)) or 'none'}; wanted: {', '.join(REQUIRED)}"
+        )
+    sets = [name for name in names if name == _LABELS or name.startswith(f"{_LABELS}_")]
+    labels = {_set_name(name): _whole(path, name) for name in sets}
+    rate, repeat = (_whole(path, name) if name in names else None for name in ("rate", "repeat"))
+    session = NeuralSession(
+        name=str(path),
+        stimulus=_lazy(path, "stimulus"),
+        spikes=_whole(path, "spikes"),
+        behavior=_whole(path, "behavior"),
+        valid=_whole(path, "valid"),
+        trial=_whole(path, "trial"),
+        frame_rate=_number(path, "frame_rate"),
+        labels=labels,
+        label_names={
+            name: _class_names(path, names, name, values) for name, values in labels.items()
+        },
+        rate=rate,
+        repeat=repeat,
+    )
+    return check_session(session)
+
+
+def _set_name(array: str) -> str:
+    return array.removeprefix(_LABELS).removeprefix("_") or _LABELS
+
+
+def _class_names(path: Path, names: list[str], name: str, values: np.ndarray) -> list[str]:
+    array = _NAMES if name == _LABELS else f"{_NAMES}_{name}"
+    if array in names:
+        given = np.atleast_1d(_whole(path, array)).tolist()
+        return [each.decode() if isinstance(each, bytes) else str(each) for each in given]
+    highest = int(values.max()) if values.dtype.kind in "ui" and values.size else -1
+    return [str(index) for index in range(highest + 1)]
+
+
+def _lazy(path: Path, name: str) -> FileArray:
+    try:
+        return FileArray(path, name)
+    except _UNREADABLE as error:
+        raise wrong(str(path), name, f"cannot be read: {error}", "an array of numbers") from error
+
+
+def _whole(path: Path, name: str) -> np.ndarray:
+    array = _lazy(path, name)
+    try:
+        return np.array(array[()])
+    except _UNREADABLE as error:
+        raise wrong(str(path), name, f"cannot be read: {error}", "an array of numbers") from error
+
+
+def _number(path: Path, name: str) -> float:
+    array = _whole(path, name)
+    if array.size != 1 or array.dtype.kind not in "uif":
+        found = f"has shape {array.shape} and type {array.dtype}"
+        raise wrong(str(path), name, found, "one number")
+    return float(array.reshape(()))

@@ -1,0 +1,26 @@
+"""Ordinary layers in the places of custom ones, for a while."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import nn
+
+from lightning_prune.graph.custom_layer import CustomLayer
+
+
+@contextmanager
+def standing_in(model: nn.Module, custom: Mapping[str, CustomLayer]) -> Iterator[None]:
+    """Put the stand-ins of custom layers in their places."""
+    owners = []
+    for name, layer in custom.items():
+        path, _, child = name.rpartition(".")
+        owner = model.get_submodule(path)
+        stand_in = layer.stand_in().eval()
+        like = next(iter([*layer.parameters(), *layer.buffers()]), None)  # type: ignore[attr-defined]
+        owners.append((owner, child, layer))
+        owner._modules[child] = stand_in if like is None else stand_in.to(like.device, like.dtype)
+    try:
+        yield
+    finally:
+        for owner, child, layer in owners:
+            owner._modules[child] = layer  # type: ignore[assignment]

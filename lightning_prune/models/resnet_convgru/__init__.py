@@ -1,0 +1,1 @@
+"""ResNet and ConvGRU that predict the spike counts of recorded cells, in plain torch."""
