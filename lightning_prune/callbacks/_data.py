@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lightning_prune.callbacks._trainer_surgery import on_device
 from lightning_prune.functional.objects import ObjectSamples
-from lightning_prune.graph.trace import untouched
+from lightning_prune.graph.trace import call, untouched
 from lightning_prune.observe.classifier import classifier_objects, classifier_samples
 
 
@@ -22,8 +22,8 @@ def inputs_of(batch: Any) -> Any:
 
 
 def forward_batch(model: Any, batch: Any) -> Any:
-    """Run a module's forward pass on a batch."""
-    return model(inputs_of(batch))
+    """Run a module's forward pass on a batch; tuples and dicts of inputs are its arguments."""
+    return call(model, inputs_of(batch))
 
 
 def samples_function(pl_module: pl.LightningModule) -> Callable[[Any, Any], ObjectSamples]:

@@ -17,7 +17,7 @@ def recalibrate_norms(
 
     Only batch norms that are in training mode are touched: a norm in eval mode was frozen on
     purpose. Everything else runs in eval mode; momentum, modes and random state are those from
-    before afterwards. Without a batch nothing changes.
+    before afterwards. Without a batch nothing changes, and without a norm no batch is read.
 
     Args:
         model: The live model.
@@ -39,6 +39,8 @@ def recalibrate_norms(
         for module in model.modules()
         if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
     ]
+    if not norms:
+        return 0
     momenta = [norm.momentum for norm in norms]
     used = 0
     with untouched(model), torch.no_grad():
