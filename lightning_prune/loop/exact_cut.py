@@ -49,8 +49,8 @@ def exact_cut(
     if not found.surgery <= max(_TOLERANCE, before.allowed):
         raise RuntimeError(
             f"the cut model differs from the masked one by {found.surgery:.3g} of the largest "
-            "output: a layer treats its channels in a way that the groups do not describe; leave it "
-            "out of `layers` and report the model. The last checkpoint holds the masked model."
+            "output: a layer treats its channels in a way that the groups do not describe; leave "
+            "it out of `layers` and report the model. The last checkpoint holds the masked model."
         )
     return replace(pruned, output_difference=found.whole, mixed_by=_own(found.mixed_by))
 

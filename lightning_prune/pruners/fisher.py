@@ -10,8 +10,6 @@ from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.pruners.criterion import Criterion, Evidence
 
-_STATISTICS = ("running_mean", "running_var")
-
 
 class Fisher(Criterion):
     r"""Keep the channels whose removal changes the loss of single batches most.
@@ -71,10 +69,8 @@ def _change(modules: dict[str, nn.Module], group: Group) -> Tensor:
     for member in group.members:
         layer = modules[member.layer]
         for name, dim in channel_dims(layer, member.role):
-            if name in _STATISTICS:
-                continue
-            value = layer.get_parameter(name)
-            if value.grad is None:
+            value = layer._parameters.get(name)
+            if value is None or value.grad is None:
                 continue
             product = (
                 (value * value.grad).float().movedim(dim, 0).flatten(1)

@@ -15,8 +15,6 @@ from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.held_mask import HeldMask
 
-_STATISTICS = ("running_mean", "running_var")
-
 
 @dataclass(frozen=True)
 class ChannelSlice:
@@ -91,6 +89,11 @@ class _Part:
         assert isinstance(value, Tensor)
         return value.detach()
 
+    @property
+    def is_parameter(self) -> bool:
+        """Whether it is trained; statistics and other buffers are not masked."""
+        return self.tensor in self.owner._parameters
+
     def region(self) -> Tensor:
         """Return the mask of the tensor's shape, True = belongs to a removed channel."""
         region = torch.zeros(self.values.shape, dtype=torch.bool)
@@ -151,7 +154,7 @@ class ChannelMask(HeldMask):
         self.plan = plan
         self._model, self._groups = model, groups
         self._parts = _parts(model, groups, plan)
-        zeroed = [p for p in self._parts.values() if p.tensor not in _STATISTICS]
+        zeroed = [part for part in self._parts.values() if part.is_parameter]
         place = {module: number for number, module in enumerate(model.modules())}
         # Last first: those an optimizer has just written are still in the cache.
         self._zeroed = sorted(zeroed, key=lambda part: place[part.owner], reverse=True)
@@ -179,7 +182,7 @@ class ChannelMask(HeldMask):
         return [
             part.name
             for part in self._parts.values()
-            if part.tensor not in _STATISTICS
+            if part.is_parameter
             and any(
                 bool(part.values.index_select(dim, index.to(part.values.device)).any())
                 for dim, index in part.gone.items()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightning_prune.graph.group import Member
 from lightning_prune.graph.layers import Role
-from lightning_prune.models.resnet_convgru.conv_gru_cell import NORM_GROUPS, ConvGRUCell
+from lightning_prune.models.resnet_convgru.conv_gru_cell import ConvGRUCell
 
 
 class ConvGRU(nn.Module):
@@ -119,14 +119,12 @@ class ConvGRU(nn.Module):
         return 1 if role == "consumer" else _main(self.cell.conv_h, -1).groups
 
     def width_step(self, role: Role) -> int:
-        """Return what widths are multiples of, so that the norm's groups divide them."""
-        normed = role == "producer" and isinstance(self.cell.layer_norm, nn.GroupNorm)
-        return NORM_GROUPS if normed and self._hidden > NORM_GROUPS else 1
+        """Return 1: any width is possible."""
+        return 1
 
     def mixing_layers(self, role: Role) -> tuple[str, ...]:
-        """Name the norm: none of its groups is made of whole hidden channels."""
-        normed = role == "producer" and isinstance(self.cell.layer_norm, nn.GroupNorm)
-        return ("cell.layer_norm",) if normed else ()
+        """Name no layer: the norm counts what was cut as zeros."""
+        return ()
 
 
 class _LastState(nn.Conv2d):

@@ -1,12 +1,10 @@
 """One step of a convolutional gated recurrent unit."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
 from lightning_prune.models.resnet_convgru.options import CANDIDATES, RECURRENT_INITS
-from lightning_prune.surgery.cut import Replacement
+from lightning_prune.models.resnet_convgru.zero_aware_group_norm import ZeroAwareGroupNorm
 
 NORM_GROUPS = 32
 """Groups of the norm; of fewer hidden channels one group for each."""
@@ -110,21 +108,6 @@ class ConvGRUCell(nn.Module):
             new = torch.tanh(nx + nh + torch.sigmoid(rx + rh) * h)
         return h + update * (new - h)
 
-    @torch.no_grad()
-    def follow_cut(self, replaced: Mapping[str, Replacement]) -> None:
-        """Keep the norm's groups and, as far as that is possible, what it gives.
-
-        With three times H hidden channels before and H' after, scale and eps grow as those of an
-        RMS norm do: what is left has the variance that it had beside the zeros. It is not exact:
-        groups of the norm change their members, and their means are those of fewer channels.
-        """
-        if "layer_norm.weight" in replaced and isinstance(self.layer_norm, nn.GroupNorm):
-            scale = replaced["layer_norm.weight"]
-            growth = len(scale.old) / len(scale.new)
-            scale.new.mul_(growth**0.5)
-            self.layer_norm.eps *= growth
-            self.layer_norm.num_groups = min(NORM_GROUPS, len(scale.new) // 3)
-
 
 def _groups(
     in_channels: int, hidden_channels: int, use_depthwise: bool, use_grouped: bool, num_groups: int
@@ -158,11 +141,11 @@ def _convolution(
     return nn.Conv2d(channels, gates, kernel, padding=padding, groups=groups, bias=bias)
 
 
-def _group_norm(hidden_channels: int) -> nn.GroupNorm:
+def _group_norm(hidden_channels: int) -> ZeroAwareGroupNorm:
     groups = min(NORM_GROUPS, hidden_channels)
     if 3 * hidden_channels % groups:
         raise ValueError(
             f"hidden_channels={hidden_channels}: three times it must be divisible by the "
             f"{groups} groups of the norm; pass a multiple of 32, or switch use_layer_norm off"
         )
-    return nn.GroupNorm(groups, 3 * hidden_channels)
+    return ZeroAwareGroupNorm(groups, 3 * hidden_channels)

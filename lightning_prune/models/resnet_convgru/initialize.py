@@ -17,7 +17,9 @@ def initialize(
     r"""Draw the 3-D convolutions anew, and let every residual block start as its shortcut.
 
     Weights are normal with standard deviation :math:`\sqrt{2 / (1 + a^2) / \text{fan\_out}}`,
-    a = 0.01 for ``leaky_relu`` (it stands for SiLU) and 0 for ``relu``; biases are zero.
+    a = 0.01 for ``leaky_relu`` (it stands for SiLU) and 0 for ``relu``; biases are zero. Fan-out is
+    torch's, output channels times taps, for depthwise convolutions as well: their small outputs
+    are what the norm behind them divides by.
 
     Args:
         network: A ``ResNet3d`` or a part of it; not the temporal convolution.

@@ -185,6 +185,7 @@ def test_refuses():
         network(torch.zeros(2, 1, 4, 20, 20), torch.zeros(2, 6))
 
 
+@pytest.mark.slow
 def test_compiled_network_is_the_same():
     network = small()
     with torch.no_grad():
@@ -204,6 +205,7 @@ def test_compiled_network_is_the_same():
             torch.testing.assert_close(got[name], parameter.grad, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_network_trains():
     network = small(blocks=[{"dropout": 0.2}] * 3).train()
     compiled = torch.compile(network, backend="aot_eager")

@@ -43,3 +43,17 @@ def test_starts_as_its_shortcut():
     initialize(residual)
     x = torch.randn(2, 4, 3, 5, 5)
     assert torch.equal(residual(x), x)
+
+
+def test_compiles_in_one_piece():
+    torch.manual_seed(0)
+    options = BlockOptions(kernel_size=(3, 5, 5), padding=3, dropout=0.2, pool=PoolOptions())
+    residual = ResBlock(3, 4, options, ConvNetOptions()).eval()
+    compiled = torch.compile(residual, backend="aot_eager", fullgraph=True)
+    x = torch.randn(2, 3, 5, 12, 13)
+    torch.testing.assert_close(compiled(x), residual(x))
+    wanted = torch.autograd.grad(residual(x).square().sum(), residual.parameters())
+    got = torch.autograd.grad(compiled(x).square().sum(), residual.parameters())
+    for one, other in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert compiled.train()(x).isfinite().all()
