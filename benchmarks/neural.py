@@ -30,7 +30,6 @@ import torch
 from plain_neural import PlainNetwork
 from torch import Tensor, nn
 
-from lightning_prune.functional import clip_width
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
 from lightning_prune.plan import PruningPlan
@@ -62,8 +61,7 @@ def pruned(network: NeuralResponseNetwork, keep: float) -> NeuralResponseNetwork
     groups = build_groups(net, {"stimulus": stimulus, "behavior": behavior})
     kept, channels = {}, {}
     for name, group in groups.items():
-        wish = max(1, round(keep * group.channels))
-        kept[name] = torch.arange(clip_width(wish, group.channels, None, group.step).width)
+        kept[name] = torch.arange(max(1, round(keep * group.channels)))
         channels[name] = group.channels
     cut_channels(net, groups, PruningPlan(kept, channels))
     return net

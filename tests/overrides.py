@@ -21,6 +21,18 @@ TINY_FOLDER = [
     "data.num_workers=0",
     *(word for word in TINY if not word.startswith("data.")),
 ]
+# The same for neural responses: few cells, a small movie, short trials.
+TINY_NEURAL = [
+    "data.cells=[4,3]",
+    "data.pixels=15",
+    "data.trials=5",
+    "data.repeated_trials=1",
+    "data.repeats=2",
+    "data.trial_seconds=0.6",
+    "data.photos=2",
+    "data.batch_size=16",
+    *(word for word in TINY if not word.startswith("data.")),
+]
 # After two steps a model finds no object yet: channels are chosen by all of them, in the
 # quickest embedding and in one step.
 TINY_PRUNING = [
@@ -47,6 +59,7 @@ TINY_RECIPES = {
     "bn_scale": FEW_BY_RATIO,
     "magnitude": FEW_BY_RATIO,
     "slice": [],
+    "neural": FEW_BY_RATIO,
     # All channels: in so small a run none is dead.
     "channel_reset": [
         "pruning.channel_resetter.every_n_epochs=1",
@@ -55,11 +68,22 @@ TINY_RECIPES = {
         "pruning.channel_resetter.min_batches=1",
     ],
 }
+# The same on the neural-response model, whose layers have other names.
+_FEW_NEURAL = [
+    "pruning.masker.layers=[network.modulator.gru.*,network.convnet.blocks.1.*]",
+    "pruning.masker.mac_target=null",
+]
+TINY_NEURAL_RECIPES = {
+    "neural": [*FEW_BY_RATIO, *_FEW_NEURAL],
+    "channel": [*FEW_BY_RATIO, *_FEW_NEURAL],
+    "sequential_activation": [*TINY_PRUNING, *_FEW_NEURAL],
+}
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [
     "ignore:classes with fewer than 10 matched objects",
     "ignore:The dirpath has changed from",
     "ignore:Checkpoint directory .* exists and is not empty",
+    "ignore:.* cells had no spikes in the data that were evaluated",
 ]
 # Arguments that make `main` of each file in examples/ small enough.
 EXAMPLES = {

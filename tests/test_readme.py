@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
@@ -14,7 +15,16 @@ from hydra.core.hydra_config import HydraConfig
 
 from lightning_prune.cli import analyze, export, layers
 from lightning_prune.cli.train import main
-from tests.overrides import SHORTER, TINY, TINY_FOLDER, TINY_RECIPES, TINY_WARNINGS
+from lightning_prune.data.simulated_recording import RecordingOptions, simulate_recording
+from tests.overrides import (
+    SHORTER,
+    TINY,
+    TINY_FOLDER,
+    TINY_NEURAL,
+    TINY_NEURAL_RECIPES,
+    TINY_RECIPES,
+    TINY_WARNINGS,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -69,6 +79,23 @@ def make_dataset(folder: Path, shared: Path) -> None:
     shutil.copy(source / "data.yaml", target / "data.yaml")
 
 
+def make_recordings(folder: Path) -> None:
+    """Two sessions of simulated cells as files."""
+    (folder / "path/to/recordings").mkdir(parents=True)
+    for index, cells in enumerate((4, 3)):
+        options = RecordingOptions(cells, 15, 5, 1, 2, 0.6, 2, session=index)
+        session = simulate_recording(options).session
+        np.savez(
+            folder / f"path/to/recordings/{index}.npz",
+            stimulus=session.stimulus,
+            spikes=session.spikes,
+            behavior=session.behavior,
+            valid=session.valid,
+            trial=session.trial,
+            frame_rate=session.frame_rate,
+        )
+
+
 def make_weights(folder: Path) -> None:
     """Random weights of a three-class YOLOv8n as a plain state dict."""
     from lightning_prune.models.yolov8.network import YOLOv8
@@ -105,7 +132,11 @@ def test_command(
     words = shlex.split(line)
     (entry,) = [entry for entry in ENTRIES if words[: len(entry)] == entry]
     words = words[len(entry) :]
-    tiny = TINY
+    neural = re.search(r"neural_response|simulated_cells|neural_sessions", line) is not None
+    tiny = TINY_NEURAL if neural else TINY
+    if "path/to/recordings" in line:
+        make_recordings(tmp_path)
+        tiny = [word for word in TINY_NEURAL if not word.startswith("data.")]
     if "path/to/dataset" in line:
         make_dataset(tmp_path, request.getfixturevalue("shared"))
         tiny = TINY_FOLDER
@@ -116,12 +147,14 @@ def test_command(
         call([*TINY, "hydra.run.dir=path/to/run"])
     recipe = re.search(r"\+pruning=(\w+)", line)
     if recipe:
-        tiny = [*tiny, *TINY_RECIPES[recipe[1]]]
+        tiny = [*tiny, *(TINY_NEURAL_RECIPES if neural else TINY_RECIPES)[recipe[1]]]
+    elif "neural_response" in line:
+        tiny = [*tiny, *TINY_NEURAL_RECIPES["neural"]]
     if "best.pt" in line:
         make_weights(tmp_path)
     capsys.readouterr()
     call([*words, *tiny])
-    assert "test/map50" in capsys.readouterr().out
+    assert ("test/bps" if neural else "test/map50") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", EXPORTS)

@@ -1,6 +1,7 @@
 """What pruning did, layer by layer, and what it cost and gained."""
 
 import copy
+import math
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -90,9 +91,13 @@ class PruningReport(PruningStage):
         return "pruned" if pruned else "dense"
 
     def add_metrics(self, side: Side, metrics: Mapping[str, float]) -> None:
-        """Add metrics of the dense or the pruned model, such as those of a test."""
+        """Add metrics of the dense or the pruned model, such as those of a test.
+
+        What is not finite is left out: a JSON file knows no such numbers.
+        """
         numbers = {name: float(value) for name, value in metrics.items()}
-        self.content[side]["metrics"].update(numbers)
+        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
+        self.content[side]["metrics"].update(finite)
 
     def write(self, folder: str | Path) -> Path:
         """Write ``pruning_report.json`` and the overview into a folder; return the former's path.

@@ -230,7 +230,12 @@ class NeuralResponseModule(ScheduledModule):
 
     def _log_summary(self, stage: str, summary: Mapping[str, Tensor]) -> None:
         self.log_dict(
-            {f"{stage}/{name}": value.float() for name, value in summary.items()},
+            {
+                f"{stage}/{name}": value.float()
+                for name, value in summary.items()
+                # Without a spike or a signal there is no value: not one that is no number.
+                if name == "bps" or value.isfinite()
+            },
             prog_bar=stage == "val",
             # The metrics have been reduced over ranks already.
             sync_dist=False,

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from lightning_prune.cli.check import check_config
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.train import run
-from tests.overrides import TINY
+from tests.overrides import TINY, TINY_NEURAL, TINY_NEURAL_RECIPES, TINY_WARNINGS
 
 CONF = config_folder()
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -98,8 +98,10 @@ def experiments() -> list[str]:
     return [option for group, option in OPTIONS if group == "experiment"]
 
 
+@pytest.mark.filterwarnings(*TINY_WARNINGS)
 @pytest.mark.parametrize("name", experiments())
 def test_every_experiment_runs(name: str, tmp_path: Path):
-    metric = run(composed(f"+experiment={name}", f"output_dir={tmp_path}", *TINY))
+    words = [*TINY_NEURAL, *TINY_NEURAL_RECIPES["neural"]] if "neural" in name else TINY
+    metric = run(composed(f"+experiment={name}", f"output_dir={tmp_path}", *words))
     assert metric is not None
     assert 0 <= metric <= 1

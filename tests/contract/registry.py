@@ -194,7 +194,11 @@ MODULES = {
         recordings,
         3,
         "val/bps",
-        (f"pruning.masker.layers=[{_NEURAL_LAYERS}]", "pruning.masker.mac_target=null"),
+        (
+            "monitor=val/bps",
+            f"pruning.masker.layers=[{_NEURAL_LAYERS}]",
+            "pruning.masker.mac_target=null",
+        ),
         slow=True,
     ),
 }
