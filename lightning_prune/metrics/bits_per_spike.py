@@ -101,10 +101,11 @@ class BitsPerSpike(Metric):
         """Return `bps`, the mean over sessions, and `bps/session_0`, ... means over cells.
 
         Of every cell max(bits per spike, 0) is taken. Cells without spikes are left out, with a
-        warning; a session without any spikes is NaN.
+        warning where there were samples of them; a session without any spikes is NaN.
         """
         values = self.compute()
-        silent = sum(int(each.isnan().sum()) for each in values)
+        unknown = torch.cat([each.reshape(-1) for each in values]).isnan()
+        silent = int((unknown & (self.samples > 0)).sum())
         if silent:
             warnings.warn(
                 f"{silent} of {sum(self.cells)} cells had no spikes in the data that were "

@@ -1,6 +1,7 @@
 """The ResNet + ConvGRU model of neural responses as a LightningModule."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from lightning_prune.functional.schedule import Schedule
 from lightning_prune.metrics.bits_per_spike import BitsPerSpike
 from lightning_prune.metrics.normalized_correlation import NormalizedCorrelation
 from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
+from lightning_prune.modules.module_state import read_module_state
 from lightning_prune.modules.neural_arguments import check, plain, read_sections
 from lightning_prune.modules.neural_results import write_cells
 from lightning_prune.modules.scheduled_module import ScheduledModule
@@ -37,6 +39,8 @@ class NeuralResponseModule(ScheduledModule):
 
     Args:
         cells: Number of cells of each session.
+        weights: A file to start from: a checkpoint of this module with the same settings, pruned or
+            not, or its state dict (``.safetensors`` too). Not kept as a hyper-parameter.
         frames: T, frames of a window; None: 25.
         frame_shape: Height and width of a frame in pixels; None: [51, 51].
         frontend: Settings of ``FrontendOptions`` by name; None: the defaults.
@@ -56,8 +60,14 @@ class NeuralResponseModule(ScheduledModule):
             features: the masks are forced to narrow while it falls; None: no limit.
         max_std_epochs: Epochs over which the limit goes from the first to the last value.
 
+    Attributes:
+        network: The ``NeuralResponseNetwork``.
+        pretrained: True when the weights came from a file.
+
     Raises:
-        ValueError: an argument is out of range, or two do not go together.
+        ValueError: an argument is out of range, two do not go together, or the weights are of
+            another network.
+        FileNotFoundError: there is no such weight file.
 
     Source: VisionCore, Yates Lab (MIT licence), from which the published model is known.
     """
@@ -65,6 +75,7 @@ class NeuralResponseModule(ScheduledModule):
     def __init__(
         self,
         cells: list[int] | None = None,
+        weights: str | None = None,
         frames: int | None = None,
         frame_shape: list[int] | None = None,
         frontend: dict[str, Any] | None = None,
@@ -90,7 +101,7 @@ class NeuralResponseModule(ScheduledModule):
         frontend, convnet, modulator, readout = (plain(part) for part in options.values())
         frames = 25 if frames is None else frames
         frame_shape = [51, 51] if frame_shape is None else [*frame_shape]
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["weights"])
         check(self.hparams)
         counts = [int(count) for count in self.hparams["cells"]]
         self.network = NeuralResponseNetwork(counts, **options)
@@ -101,6 +112,20 @@ class NeuralResponseModule(ScheduledModule):
             "behavior": torch.zeros(1, options["modulator"].behavior_dim),
         }
         track_architecture(self)
+        self.pretrained = weights is not None
+        if weights is not None:
+            self._adopt(Path(weights))
+
+    def _adopt(self, path: Path) -> None:
+        state = read_module_state(path)
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            reasons = "; ".join(str(error).strip().splitlines()[1:3]).strip()
+            raise ValueError(
+                f"weights={path} are of another network ({reasons}): pass the settings that it "
+                "was built with"
+            ) from error
 
     def forward(
         self, stimulus: Tensor, behavior: Tensor, session: Tensor | None = None

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -266,6 +267,32 @@ def test_a_cut_checkpoint_loads(tmp_path: Path):
         again = load_pruned(NeuralResponseModule, path) if load is None else load(path)
         for ours, theirs in zip(model.eval()(**example), again.eval()(**example), strict=True):
             assert torch.equal(ours, theirs)
+
+
+def test_a_run_starts_from_weights(tmp_path: Path):
+    model = module(lr=0.01)
+    safetensors.torch.save_file(model.state_dict(), tmp_path / "a.safetensors")
+    torch.save(model.state_dict(), tmp_path / "a.pt")
+    torch.save({"state_dict": model.state_dict(), "epoch": 3}, tmp_path / "a.ckpt")
+    for name in ("a.safetensors", "a.pt", "a.ckpt"):
+        torch.manual_seed(9)
+        again = NeuralResponseModule(cells=[4, 2], **SMALL, weights=str(tmp_path / name))
+        assert again.pretrained
+        assert "weights" not in again.hparams
+        for own, theirs in zip(model.parameters(), again.parameters(), strict=True):
+            assert torch.equal(own, theirs)
+    assert not model.pretrained
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path):
+    torch.save(module(cells=[4, 3]).state_dict(), tmp_path / "a.pt")
+    with pytest.raises(ValueError, match=r"are of another network .*readouts\.1"):
+        module(weights=str(tmp_path / "a.pt"))
+    torch.save([1, 2], tmp_path / "b.pt")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        module(weights=str(tmp_path / "b.pt"))
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        module(weights=str(tmp_path / "c.ckpt"))
 
 
 # --- what selection by separability asks ---------------------------------------------------------
