@@ -72,14 +72,13 @@ def _change(modules: dict[str, nn.Module], group: Group) -> Tensor:
             value = layer._parameters.get(name)
             if value is None or value.grad is None:
                 continue
-            product = (
-                (value * value.grad).float().movedim(dim, 0).flatten(1)
-                if value.dim() > 1
-                else (value * value.grad).float()[:, None]
-            )
+            product = value * value.grad
+            # Half precision is too coarse for sums of products; double stays what it is.
+            product = product.to(torch.promote_types(product.dtype, torch.float32))
+            product = product.movedim(dim, 0).flatten(1) if value.dim() > 1 else product[:, None]
             change = product.sum(1).abs()
             if total is None:
-                total = torch.zeros(group.channels, device=change.device)
+                total = change.new_zeros(group.channels)
             index, channel = member.index.to(change.device), member.channel.to(change.device)
             total.index_add_(0, channel, change[index])
     return torch.zeros(group.channels) if total is None else total

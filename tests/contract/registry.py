@@ -230,7 +230,8 @@ class Recipe:
 
 
 _HALF = ("pruning.masker.pruning_ratio=0.5",)
-_BY_RATIO = {"detection": _HALF, "neural": (*_HALF, "pruning.masker.round_to=4")}
+# So narrow layers lose a block at the first step already.
+_BY_RATIO = {"detection": _HALF, "neural": (*_HALF, "pruning.masker.round_to=2")}
 # Only these have norms with a scale for each channel.
 _NORMED = ("pruning.masker.layers=[network.convnet.blocks.*.main.conv.pointwise]",)
 # So that there is something to reset at two epochs: the modules have no channel that is dead.
@@ -270,8 +271,11 @@ RECIPES = {
         by_module={
             "classifier": ("pruning.slice_masker.layers=null",),
             "detection": _HALF,
-            # Widths that the slices' block size divides.
-            "neural": (*_HALF, f"pruning.slice_masker.layers={_SLICED}"),
+            "neural": (
+                *_BY_RATIO["neural"],
+                f"pruning.slice_masker.layers={_SLICED}",
+                "pruning.slice_masker.block_size=2",
+            ),
         },
     ),
     "neural": Recipe(True, by_module=_BY_RATIO),

@@ -85,3 +85,18 @@ def test_it_can_be_made_aware_of_macs() -> None:
     criterion.add_batch(net, groups, tuple(groups))
     assert criterion.sums is inner.sums
     assert set(criterion.sums) == set(groups)
+
+
+def test_double_precision_stays_double() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        x = torch.rand(4, 2)
+        groups = build_groups(model, x)
+        criterion = Fisher()
+        criterion.start()
+        model(x).sum().backward()
+        criterion.add_batch(model, groups, ["0"])
+        assert criterion.sums["0"].dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
