@@ -37,6 +37,9 @@ def composed(*overrides: str) -> Any:
 def words_for(group: str, option: str) -> list[str]:
     if group == "criterion":  # part of a recipe
         return ["+pruning=sequential_activation", f"criterion={option}"]
+    if group == "switch":  # of one model
+        model = ["model=learned_res_optimized_gru_small", "data=simulated_cells"]
+        return [*model, f"+switch={option}"]
     return [f"{'' if group in ROOT_GROUPS else '+'}{group}={option}"]
 
 
@@ -101,7 +104,9 @@ def experiments() -> list[str]:
 @pytest.mark.filterwarnings(*TINY_WARNINGS)
 @pytest.mark.parametrize("name", experiments())
 def test_every_experiment_runs(name: str, tmp_path: Path):
-    words = [*TINY_NEURAL, *TINY_NEURAL_RECIPES["neural"]] if "neural" in name else TINY
+    words = TINY_NEURAL if "neural" in name else TINY
+    if name == "neural_response":
+        words = [*words, *TINY_NEURAL_RECIPES["neural"]]
     metric = run(composed(f"+experiment={name}", f"output_dir={tmp_path}", *words))
     assert metric is not None
     assert 0 <= metric <= 1
