@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_prune.functional.objects import ObjectSamples
@@ -15,7 +16,7 @@ from lightning_prune.metrics.normalized_correlation import NormalizedCorrelation
 from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
 from lightning_prune.modules.module_state import read_module_state
 from lightning_prune.modules.neural_arguments import check, plain, read_sections
-from lightning_prune.modules.neural_results import write_cells
+from lightning_prune.modules.neural_results import say_paired, write_cells
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import track_architecture
 
@@ -249,7 +250,9 @@ class NeuralResponseModule(ScheduledModule):
             summary["attained"] = summary["bps"] / best
         self._log_summary("test", summary)
         if self.trainer.is_global_zero:
-            write_cells(self, self.trainer.default_root_dir, values, correlation)
+            paired = write_cells(self, self.trainer.default_root_dir, values, correlation)
+            if paired is not None:
+                rank_zero_info(say_paired(paired))
         self.test_bps.reset()
         self.test_ccnorm.reset()
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,23 @@ def write_cells(
     }
     _write(folder / PAIRED, paired)
     return paired
+
+
+def say_paired(paired: Mapping[str, Any]) -> str:
+    """Return one sentence on what pruning did to the cells.
+
+    >>> paired = {"mean_difference": -0.01, "interval_95": [-0.02, 0.005], "cells": 40}
+    >>> say_paired({**paired, "cells_that_lost": 23}).partition(": ")[2]
+    '-0.0100 bits per spike (95 %: -0.0200 to +0.0050), 23 of 40 cells lost'
+    """
+    if paired["mean_difference"] is None:
+        return "pruned against dense, cell by cell: no cell has a value in both"
+    low, high = paired["interval_95"]
+    return (
+        f"pruned against dense, cell by cell: {paired['mean_difference']:+.4f} bits per spike "
+        f"(95 %: {low:+.4f} to {high:+.4f}), {paired['cells_that_lost']} of {paired['cells']} "
+        "cells lost"
+    )
 
 
 def _number(value: float) -> float | None:

@@ -6,9 +6,10 @@ from torch.nn import functional as F
 
 from lightning_prune.graph.custom_layer import CarrierStandIn
 from lightning_prune.graph.group import Member
+from lightning_prune.graph.single_layer import SingleLayer
 
 
-class Scale(nn.Module):
+class Scale(SingleLayer, nn.Module):
     """One factor for each channel, under a name of its own."""
 
     channel_scale = "factor"
@@ -25,19 +26,6 @@ class Scale(nn.Module):
 
     def channel_dims(self, role: str) -> list[tuple[str, int]]:
         return [("factor", 0)]
-
-    def channel_members(self, role: str) -> tuple[Member, ...]:
-        every = torch.arange(len(self.factor))
-        return (Member("", "carrier", every, every),)
-
-    def bundle(self, role: str) -> int:
-        return 1
-
-    def width_step(self, role: str) -> int:
-        return 1
-
-    def mixing_layers(self, role: str) -> tuple[str, ...]:
-        return ()
 
 
 class Recurrent(Scale):

@@ -53,7 +53,7 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Triple, dilation: Triple) -> Tensor:
         frames = stack_frames(x)
-        batch, taps = len(x), weight.shape[2]
+        batch, taps = x.shape[0], weight.shape[2]
         made = (x.shape[2] - dilation[0] * (taps - 1) - 1) // stride[0] + 1
         ctx.save_for_backward(frames, weight)
         ctx.batch, ctx.made, ctx.stride, ctx.dilation = batch, made, stride, dilation

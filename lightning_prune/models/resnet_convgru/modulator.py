@@ -65,7 +65,7 @@ class ConvGRUModulator(nn.Module):
         frames = features.shape[2]
         fits = (
             behavior.dim() in (2, 3)
-            and len(behavior) == len(features)
+            and behavior.shape[0] == features.shape[0]
             and behavior.shape[-1] == wanted
             and (behavior.dim() == 2 or behavior.shape[1] >= frames)
         )
@@ -73,6 +73,6 @@ class ConvGRUModulator(nn.Module):
             raise ValueError(
                 f"behavior has shape {tuple(behavior.shape)}: pass (batch, {wanted}), or "
                 f"(batch, steps, {wanted}) with at least {frames} steps, for a batch of "
-                f"{len(features)}"
+                f"{features.shape[0]}"
             )
         return behavior if behavior.dim() == 2 else behavior[:, -frames:]

@@ -45,7 +45,7 @@ class _Pointwise(torch.autograd.Function):
         read = _every(x, stride)
         rows = _rows(read)
         ctx.save_for_backward(rows, weight)
-        ctx.shape, ctx.stride, ctx.sizes = x.shape, stride, (len(x), *read.shape[3:])
+        ctx.shape, ctx.stride, ctx.sizes = x.shape, stride, (x.shape[0], *read.shape[3:])
         return _video(rows @ weight.flatten(1).t(), ctx.sizes)
 
     @staticmethod

@@ -75,7 +75,7 @@ class ZeroAwareGroupNorm(SingleLayer, nn.GroupNorm):
 
     def _of_groups(self, values: Tensor) -> Tensor:
         """Sum (B, C) over the channels of each group: (B, num_groups)."""
-        sums = values.new_zeros(len(values), self.num_groups)
+        sums = values.new_zeros(values.shape[0], self.num_groups)
         return sums.index_add(1, self.group, values)
 
     # --- files: as long as no channel has gone they are those of an ordinary group norm ----------
