@@ -265,8 +265,7 @@ class NeuralResponseModule(ScheduledModule):
                 if name == "bps" or value.isfinite()
             },
             prog_bar=stage == "val",
-            # The metrics have been reduced over ranks already.
-            sync_dist=False,
+            sync_dist=True,  # the same on all ranks: the metrics have been reduced already
         )
 
     def object_positions(self, batch: Batch) -> ObjectSamples:
