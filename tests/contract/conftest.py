@@ -73,6 +73,8 @@ class Matrix:
             return "no"
         if "passed" in outcomes:
             return "yes"
+        if outcomes:
+            return "-"
         return self.before.get((item, recipe, module), "-")
 
     def read(self) -> dict[tuple[str, str, str], str]:

@@ -218,6 +218,8 @@ class Recipe:
         cuts: whether it ends with a narrower model.
         files: its files in conf/pruning as Hydra takes them; None: that of its name.
         stage: the stage that decides.
+        by_batch: whether it decides by gradients of single batches: by which samples are in one,
+            and never under manual optimization.
         overrides: what makes it small, on any module.
         by_module: and on one module.
     """
@@ -227,6 +229,7 @@ class Recipe:
     by_module: dict[str, tuple[str, ...]] = field(default_factory=dict)
     files: str | None = None
     stage: str = "masker"
+    by_batch: bool = False
 
 
 _HALF = ("pruning.masker.pruning_ratio=0.5",)
@@ -278,7 +281,13 @@ RECIPES = {
             ),
         },
     ),
-    "neural": Recipe(True, by_module=_BY_RATIO),
+    "neural": Recipe(
+        True,
+        # So that every layer loses channels, whatever its rank.
+        (*_NO_COST, "pruning.masker.ranking=local"),
+        by_module=_BY_RATIO,
+        by_batch=True,
+    ),
     "channel_reset": Recipe(False, _RESETS, stage="channel_resetter"),
     "channel_with_reset": Recipe(
         True,

@@ -171,6 +171,8 @@ def test_training_goes_on_after_the_cut(launch):
 @each_launch
 def test_two_processes_decide_and_train_as_one(launch, alone):
     """Oracle: one process with the batches of both, in arithmetic that does not see the split."""
+    if RECIPES[launch.recipe].by_batch:
+        pytest.skip("Fisher sums squares batch by batch, and two processes make other batches")
     two = launch.ranks("plain")[0]
     assert two["batches"].keys() == alone["batches"].keys()
     for place, gradients in two["batches"].items():
