@@ -1,6 +1,5 @@
 """Where the channels of each kind of layer live, and how its sizes follow from its tensors."""
 
-from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -36,6 +35,11 @@ def width_of(layer: nn.Module) -> int:
     raise TypeError(f"{type(layer).__name__} has no output channels: pass a Conv or Linear layer")
 
 
+def is_custom(layer: nn.Module) -> bool:
+    """Tell whether a layer says itself what its channels are, as a ``CustomLayer`` does."""
+    return all(callable(getattr(layer, name, None)) for name in ("stand_in", "channel_dims"))
+
+
 def channel_dims(layer: nn.Module, role: Role) -> list[tuple[str, int]]:
     """List the tensors of a layer that hold the channels of a group, each with its dimension.
 
@@ -46,9 +50,9 @@ def channel_dims(layer: nn.Module, role: Role) -> list[tuple[str, int]]:
     >>> channel_dims(nn.Linear(3, 8), "consumer")
     [('weight', 1)]
     """
-    own: Callable[[Role], list[tuple[str, int]]] | None = getattr(layer, "channel_dims", None)
-    if own is not None:
-        return own(role)
+    if is_custom(layer):
+        own: list[tuple[str, int]] = layer.channel_dims(role)  # type: ignore[operator]
+        return own
     if role == "consumer":
         return [("weight", 0 if isinstance(layer, _ConvTransposeNd) else 1)]
     if isinstance(layer, _ConvTransposeNd) and not is_depthwise(layer):
@@ -68,7 +72,9 @@ def scale_of(layer: nn.Module) -> str | None:
     >>> scale_of(nn.BatchNorm2d(3)), scale_of(nn.BatchNorm2d(3, affine=False))
     ('weight', None)
     """
-    name = "weight" if isinstance(layer, _BatchNorm) else getattr(layer, "channel_scale", None)
+    name = "weight" if isinstance(layer, _BatchNorm) else None
+    if is_custom(layer):
+        name = getattr(layer, "channel_scale", None)
     return name if name is not None and getattr(layer, name) is not None else None
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_prune.graph.custom_layer import CustomLayer
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import channel_dims, is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
@@ -55,23 +54,18 @@ def layer_macs(
     def after(name: str) -> Callable[..., None]:
         def hook(*_: Any) -> None:
             spent = counter.get_total_flops() - starts[name]
-            if spent or name in layers:
-                counted[name] = counted.get(name, 0) + spent // 2
+            counted[name] = counted.get(name, 0) + spent // 2
 
         return hook
 
     handles = []
-    layers: set[str] = set()
     for name, module in model.named_modules():
-        plain = plain_name(name)
         if is_producer(module) or is_depthwise(module):
-            layers.add(plain)
-        elif any(True for _ in module.children()) or not isinstance(module, CustomLayer):
-            continue
-        handles += [
-            module.register_forward_pre_hook(before(plain)),
-            module.register_forward_hook(after(plain)),
-        ]
+            plain = plain_name(name)
+            handles += [
+                module.register_forward_pre_hook(before(plain)),
+                module.register_forward_hook(after(plain)),
+            ]
     try:
         with untouched(model), torch.no_grad(), counter:
             model.eval()
@@ -95,7 +89,7 @@ class MacModel:
 
     Attributes:
         layers: Layer name -> dense MACs.
-        outputs: Layer name -> group that its output channels (or, of a carrier, its channels) are.
+        outputs: Layer name -> group that its output channels (or, depthwise, its channels) are.
         inputs: Layer name -> tuples (group, positions of the layer's input per channel).
         fan_in: Layer name -> number of input positions.
         channels: Group name -> number of channels.
@@ -129,7 +123,7 @@ class MacModel:
                     inputs.setdefault(member.layer, []).append((group.name, per_channel))
                     dim = dict(channel_dims(layer, "consumer"))["weight"]
                     fan_in[member.layer] = layer.get_parameter("weight").shape[dim]
-                elif member.layer in macs:
+                elif is_producer(layer) or is_depthwise(layer):
                     outputs[member.layer] = group.name
         widths = {group.name: group.channels for group in groups.values()}
         return cls(macs, outputs, {k: tuple(v) for k, v in inputs.items()}, fan_in, widths)

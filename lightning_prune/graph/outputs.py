@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from lightning_prune.graph.layers import is_custom
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import call, untouched
 
@@ -154,7 +155,7 @@ class _Recorder(TorchFunctionMode):
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, _NORMS) or hasattr(module, "channel_scale")
+    return isinstance(module, _NORMS) or (is_custom(module) and hasattr(module, "channel_scale"))
 
 
 def layer_outputs(

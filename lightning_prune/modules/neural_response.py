@@ -194,9 +194,8 @@ class NeuralResponseModule(ScheduledModule):
         limit = self._std_limit()
         if limit is not None:
             with torch.no_grad():
-                for name, value in self.network.named_parameters():
-                    if name.startswith("readouts.") and name.endswith(".std"):
-                        value.clamp_(max=limit)
+                for readout in self.network.readouts:
+                    readout.get_parameter("std").clamp_(max=limit)
 
     def _std_limit(self) -> float | None:
         if self.hparams["max_std"] is None:

@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from lightning_prune.graph.layers import channel_dims, is_depthwise, width_of
+from lightning_prune.graph.layers import channel_dims, is_custom, is_depthwise, scale_of, width_of
 from lightning_prune.surgery.cut import Replacement
 from lightning_prune.surgery.optimizer import clear_rows
 
@@ -64,7 +64,7 @@ def channel_tensors(layer: nn.Module, norm: nn.Module | None) -> dict[str, tuple
 
 def _fresh(norm: nn.Module | None) -> Mapping[str, float]:
     """Return what the tensors of a norm are at the start."""
-    scale = getattr(norm, "channel_scale", None)
+    scale = scale_of(norm) if norm is not None and is_custom(norm) else None
     if norm is None or scale is None:
         return _FRESH
     return {name: float(name == scale) for name, _ in channel_dims(norm, "carrier")}

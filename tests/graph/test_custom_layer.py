@@ -6,6 +6,7 @@ from torch import nn
 
 from lightning_prune.graph.custom_layer import CarrierStandIn, CustomLayer, custom_layers
 from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.layers import scale_of
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
@@ -21,6 +22,13 @@ def test_the_outermost_custom_layers_are_found():
     assert list(custom_layers(model)) == ["1", "2"]
     assert isinstance(model[1], CustomLayer)
     assert not isinstance(model[0], CustomLayer)
+
+
+def test_attributes_of_the_same_names_on_other_layers_mean_nothing():
+    model = Movie()
+    model.project.channel_dims, model.head.channel_scale = 3, 0.5
+    assert "project" in build_groups(model, MOVIE)
+    assert scale_of(model.head) is None
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 5, 3), (2, 5, 3, 4, 6)])

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from lightning_prune.models.resnet_convgru.rms_norm import RMSNorm
+from lightning_prune.surgery.reinitialize import reset_channels
 
 CASES = [
     "rmsnorm_4d_eps1e-4",
@@ -73,3 +74,15 @@ def test_a_cut_needs_no_other_attribute():
 def test_refuses(named, message):
     with pytest.raises(ValueError, match=message):
         RMSNorm(**named)
+
+
+def test_a_channel_that_starts_anew_has_a_fresh_scale() -> None:
+    conv = torch.nn.Conv2d(2, 3, 1)
+    for affine in (True, False):
+        norm = RMSNorm(3, affine=affine)
+        with torch.no_grad():
+            norm.gamma.copy_(torch.tensor([0.2, 0.3, 0.4]))
+        reset_channels(conv, torch.tensor([1]), norm=norm)
+        # Without a learned scale it is what cuts have made of it, and stays.
+        expected = torch.tensor([0.2, 1.0 if affine else 0.3, 0.4])
+        assert torch.equal(norm.gamma.detach(), expected)
