@@ -40,15 +40,8 @@ from fault_harness import Process, compare_runs, disturbed, plan_kills, summary,
 
 HERE = Path(__file__).resolve().parent
 
-# Four batches of small pictures an epoch, two dense epochs, six from the first mask to the end.
-SMALL = [
-    "data.train_images=32",
-    "data.val_images=8",
-    "data.test_images=8",
-    "data.image_size=64",
-    "data.batch_size=8",
-    "data.mosaic=0.5",
-    "data.close_mosaic=1",
+# Two dense epochs, six from the first mask to the end.
+SHORT = [
     "dense_epochs=2",
     "recovery_epochs=6",
     "trainer.accelerator=cpu",
@@ -57,6 +50,30 @@ SMALL = [
     "+callbacks.often={_target_:lightning.pytorch.callbacks.ModelCheckpoint,"
     "dirpath:'${output_dir}/checkpoints',filename:often,every_n_train_steps:3,"
     "enable_version_counter:false}",
+]
+# Four batches of small pictures an epoch.
+SMALL_DETECTION = [
+    "data.train_images=32",
+    "data.val_images=8",
+    "data.test_images=8",
+    "data.image_size=64",
+    "data.batch_size=8",
+    "data.mosaic=0.5",
+    "data.close_mosaic=1",
+]
+# Four batches of a small movie an epoch, seven cells.
+SMALL_NEURAL = [
+    "data=simulated_cells",
+    "model=learned_res_optimized_gru_small",
+    "monitor=val/bps",
+    "data.cells=[4,3]",
+    "data.pixels=15",
+    "data.trials=5",
+    "data.repeated_trials=1",
+    "data.repeats=2",
+    "data.trial_seconds=0.6",
+    "data.photos=2",
+    "data.batch_size=64",
 ]
 NO_COST = ["pruning.report.latency_rounds=0", "pruning.report.figures=false"]
 BY_RATIO = [
@@ -86,6 +103,13 @@ RECIPES = {
         "pruning.channel_resetter.min_batches=3",
         # No channel of so small a run is dead: weak ones are reset.
         "pruning.channel_resetter.threshold=0.3",
+    ],
+    "neural": [
+        "pruning.masker.layers=[network.modulator.gru.*,network.convnet.blocks.1.*]",
+        "pruning.masker.mac_target=null",
+        "pruning.masker.pruning_ratio=0.5",
+        "pruning.masker.compensate_images=16",
+        "pruning.masker.gradient_images=32",
     ],
 }
 
@@ -120,7 +144,8 @@ class TrainingCommand:
 
 def measure(recipe: str, kills: int, seed: int, work: Path) -> dict[str, Any]:
     """Run a recipe undisturbed and killed; return the row of the table."""
-    words = [f"+pruning={recipe}", *SMALL, *NO_COST, *RECIPES[recipe]]
+    small = SMALL_NEURAL if recipe == "neural" else SMALL_DETECTION
+    words = [f"+pruning={recipe}", *small, *SHORT, *NO_COST, *RECIPES[recipe]]
     work.mkdir(parents=True)
     launch = TrainingCommand(words, work / "output.log")
     whole = undisturbed(launch, work / "run")
