@@ -211,8 +211,8 @@ class RemovalPath:
         """Return the least and the largest width of each layer that may be taken."""
         if drift is None:
             return [(0, math.inf)] * len(widths)
-        last = self.blocks[count - 1]
-        kept = last.width / len(self.gone[last.layer])
+        # With the share s of its channels removed, every layer is less than a block from s C.
+        kept = 1 - self.blocks[count - 1].score
         found = []
         for width, gone, multiple in zip(widths, self.gone, self._multiples, strict=True):
             middle, reach = kept * len(gone), drift * multiple

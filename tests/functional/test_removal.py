@@ -61,7 +61,7 @@ def test_rungs_from_where_a_layer_is():
     assert rungs(20, 0.5, 4, start=5) == (5,)  # already past the largest ratio
 
 
-@given(networks, st.floats(0, 1))
+@given(networks, st.integers(0, 10**6).map(lambda millionths: millionths / 10**6))
 def test_single_channels_follow_one_ranking_per_scope(network: tuple, ratio: float):
     """With blocks of one channel and no cap the ratio r removes the ceil(r N) least of a scope."""
     sizes, seed, _, _, ranking = network
