@@ -38,7 +38,8 @@ class NeuralDataModule(ResumableDataModule):
         seed: of the split and the order.
         val_fraction: fraction of the trials to validate on, between 0 and 1.
         test_fraction: fraction of the trials to test on besides the repeated ones.
-        stride: take every n-th training window only.
+        stride: take every n-th training window only, in each epoch those that follow on the ones
+            of the epoch before: n epochs see them all.
         val_stride: take every n-th validation window only.
         labels: label set that windows are labelled with, or None: the first, if there is one.
         drop_silent: leave out cells without a spike in training instead of refusing them.
@@ -181,11 +182,13 @@ class NeuralDataModule(ResumableDataModule):
         """Give the windows of a split ("train", "val" or "test"), session after session."""
         if split not in self._datasets:
             sessions, splits = self._loaded
-            ends = [each[split][:: self.strides[split]] for each in splits]
-            index = np.repeat(np.arange(len(ends)), [len(each) for each in ends])
+            ends = [_turns(each[split], self.strides[split]) for each in splits]
+            index = np.repeat(np.arange(len(ends)), [each.shape[1] for each in ends])
+            turns = np.concatenate(ends, axis=1)
             self._datasets[split] = NeuralWindows(
-                sessions, self.frames, index, np.concatenate(ends), self._label_set()
-            )
+                sessions, self.frames, index, turns[0], self._label_set(),
+                turns if split == "train" and len(turns) > 1 else None,
+            )  # fmt: skip
         return self._datasets[split]
 
     def attainable_per_cell(self, split: str = "test") -> list[Tensor] | None:
@@ -264,6 +267,12 @@ class NeuralDataModule(ResumableDataModule):
             session.with_cells(np.flatnonzero(each))
             for session, each in zip(sessions, spiking, strict=True)
         ]
+
+
+def _turns(ends: np.ndarray, stride: int) -> np.ndarray:
+    """Divide windows into (stride, ceil(M / stride)): row r begins at the r-th; the last fills up."""
+    missing = -len(ends) % stride
+    return np.pad(ends, (0, missing), mode="edge").reshape(-1, stride).T
 
 
 def _training_counts(session: NeuralSession, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ class NeuralSessionsDataModule(NeuralDataModule):
         seed: of the split and the order.
         val_fraction: fraction of the trials to validate on.
         test_fraction: fraction of the trials to test on besides the repeated ones.
-        stride: take every n-th training window only.
+        stride: take every n-th training window only, others in each of n epochs.
         val_stride: take every n-th validation window only.
         labels: label set that windows are labelled with, or None: the first.
         drop_silent: leave out cells without a spike in training instead of refusing them.

@@ -52,6 +52,8 @@ class NeuralWindows(Dataset[NeuralBatch]):
         session: (M,) int64, for each window its session.
         end: (M,) int64, for each window its last frame.
         labels: the label set that `label` is taken from, or None: no label.
+        turns: (P, M) int64, the last frames in the epochs 0 to P - 1, then from the first row
+            again; None: `end` in all of them. Only keys with an epoch take turns.
     """
 
     sessions: Sequence[NeuralSession]
@@ -59,6 +61,7 @@ class NeuralWindows(Dataset[NeuralBatch]):
     session: np.ndarray
     end: np.ndarray
     labels: str | None = None
+    turns: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -67,7 +70,8 @@ class NeuralWindows(Dataset[NeuralBatch]):
     def shuffled(self, seed: int) -> "NeuralWindows":
         """Give the same windows in an order that depends on the seed only."""
         order = np.random.default_rng(seed).permutation(len(self))
-        return replace(self, session=self.session[order], end=self.end[order])
+        turns = None if self.turns is None else self.turns[:, order]
+        return replace(self, session=self.session[order], end=self.end[order], turns=turns)
 
     def __getitem__(self, key: Key) -> NeuralBatch:
         """Give one sample."""
@@ -84,7 +88,7 @@ class NeuralWindows(Dataset[NeuralBatch]):
             keys: indices, or (epoch, index) as `PermutationSampler` draws them.
         """
         rows = np.array([key[1] if isinstance(key, tuple) else key for key in keys])
-        session, end = self.session[rows], self.end[rows]
+        session, end = self.session[rows], self._ends(keys, rows)
         first = self.sessions[0]
         count, cells = len(rows), max(each.cells for each in self.sessions)
         stimulus = np.empty((count, self.frames, *first.stimulus.shape[1:]), first.stimulus.dtype)
@@ -118,6 +122,13 @@ class NeuralWindows(Dataset[NeuralBatch]):
             "behavior": torch.from_numpy(behavior),
             "session": torch.from_numpy(session),
         }, targets
+
+    def _ends(self, keys: Sequence[Key], rows: np.ndarray) -> np.ndarray:
+        ends: np.ndarray = self.end[rows]
+        if self.turns is None:
+            return ends
+        epochs = np.array([key[0] if isinstance(key, tuple) else -1 for key in keys])
+        return np.where(epochs < 0, ends, self.turns[epochs % len(self.turns), rows])
 
 
 def _movies(stimulus: np.ndarray | FileArray, last: np.ndarray, frames: int) -> np.ndarray:

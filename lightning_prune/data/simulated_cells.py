@@ -30,7 +30,7 @@ class SimulatedCellsDataModule(NeuralDataModule):
         seed: of the recording, the split and the order.
         val_fraction: fraction of the trials to validate on.
         test_fraction: fraction of the trials to test on besides the repeated ones.
-        stride: take every n-th training window only.
+        stride: take every n-th training window only, others in each of n epochs.
         val_stride: take every n-th validation window only.
         labels: "eye" or "photo", or None: "eye".
 

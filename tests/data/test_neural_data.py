@@ -88,6 +88,43 @@ def test_strides() -> None:
             np.testing.assert_array_equal(found.end[found.session == index], ends[::step])
 
 
+@pytest.mark.parametrize("stride", [2, 3, 7])
+def test_epochs_take_turns_at_the_windows(stride: int) -> None:
+    whole, thinned = data().dataset("train"), data(stride=stride).dataset("train")
+    for index in (0, 1):
+        ends = whole.end[whole.session == index]
+        rows = np.flatnonzero(thinned.session == index)
+        seen = [thinned._ends([(epoch, int(row)) for row in rows], rows) for epoch in range(stride)]
+        for epoch, found in enumerate(seen):
+            expected = ends[epoch::stride]
+            np.testing.assert_array_equal(found[: len(expected)], expected)
+            assert set(found[len(expected) :]) <= {ends[-1]}
+        assert set(np.concatenate(seen)) == set(ends)
+
+
+def test_turns_go_round_and_are_taken_by_training_only() -> None:
+    module = data(stride=3, val_stride=2)
+    windows = module.dataset("train")
+
+    def movies(*keys: tuple[int, int] | int) -> torch.Tensor:
+        return windows.__getitems__(keys)[0]["stimulus"]
+
+    assert torch.equal(
+        movies((1, 5), (2, 6)), torch.stack([movies((k, 5 + k - 1))[0] for k in (1, 2)])
+    )
+    assert torch.equal(movies((4, 5)), movies((1, 5)))
+    assert not torch.equal(movies((1, 5)), movies((0, 5)))
+    assert torch.equal(movies(5), movies((0, 5)))
+    mixed = windows.shuffled(0)
+    place = int(
+        np.flatnonzero((mixed.end == windows.end[5]) & (mixed.session == windows.session[5]))[0]
+    )
+    assert torch.equal(mixed[1, place][0]["stimulus"], windows[1, 5][0]["stimulus"])
+    assert module.dataset("val").turns is None
+    assert module.dataset("test").turns is None
+    assert data().dataset("train").turns is None
+
+
 def test_collection_is_shuffled_once_in_the_same_way() -> None:
     module = data()
     first, again = (keys(module.collection_dataloader()) for _ in range(2))
