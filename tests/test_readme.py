@@ -39,7 +39,12 @@ EXPORTS = [line for line in COMMANDS if line.startswith("python -m lightning_pru
 LISTINGS = [line for line in COMMANDS if line.startswith("python -m lightning_prune layers")]
 ANALYSES = [line for line in COMMANDS if line.startswith("python -m lightning_prune analyze ")]
 OTHERS = [*EXPORTS, *LISTINGS, *ANALYSES]
-RUNS = [line for line in COMMANDS if line.startswith("python ") and line not in OTHERS]
+# Each once, whatever number of pages name it.
+RUNS = [
+    line for line in dict.fromkeys(COMMANDS) if line.startswith("python ") and line not in OTHERS
+]
+# Reports with figures and times have tests of their own.
+NO_COST = ["pruning.report.latency_rounds=0", "pruning.report.figures=false"]
 PROGRAMS = {place: text for place, kind, text in BLOCKS if kind == "python"}
 ENTRIES = (["python", "train.py"], ["python", "-m", "lightning_prune", "train"])
 
@@ -150,6 +155,8 @@ def test_command(
         tiny = [*tiny, *(TINY_NEURAL_RECIPES if neural else TINY_RECIPES)[recipe[1]]]
     elif "neural_response" in line:
         tiny = [*tiny, *TINY_NEURAL_RECIPES["neural"]]
+    if recipe and "report" not in line:
+        tiny = [*tiny, *NO_COST]
     if "best.pt" in line:
         make_weights(tmp_path)
     capsys.readouterr()

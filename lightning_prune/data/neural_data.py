@@ -270,7 +270,7 @@ class NeuralDataModule(ResumableDataModule):
 
 
 def _turns(ends: np.ndarray, stride: int) -> np.ndarray:
-    """Divide windows into (stride, ceil(M / stride)): row r begins at the r-th; the last fills up."""
+    """Divide windows into (stride, ceil(M / stride)), row r from the r-th on; the last fills up."""
     missing = -len(ends) % stride
     return np.pad(ends, (0, missing), mode="edge").reshape(-1, stride).T
 
