@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.models.resnet_convgru.options import FRONTEND_INITS
+from lightning_prune.models.resnet_convgru.temporal_filters import TemporalFilters
 
 
 def gaussian_derivatives(taps: int, count: int) -> Tensor:
@@ -61,7 +62,7 @@ class TemporalConv(nn.Module):
             raise ValueError(
                 f"kernel_size={kernel_size}, num_channels={num_channels}: pass at least 1"
             )
-        self.conv = nn.Conv3d(1, num_channels, (kernel_size, 1, 1), bias=False)
+        self.conv = TemporalFilters(num_channels, kernel_size)
         if init == "gaussian_derivatives":
             filters = gaussian_derivatives(kernel_size, num_channels)
             self.conv.weight.data.copy_(filters.view_as(self.conv.weight))
