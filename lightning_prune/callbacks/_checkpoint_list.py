@@ -13,7 +13,7 @@ from lightning_prune.callbacks._trainer_faults import checkpoint_callbacks
 from lightning_prune.callbacks._trainer_surgery import callbacks_of
 from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint
 from lightning_prune.files.checkpoint_error import CheckpointError
-from lightning_prune.files.read_checkpoint import read_checkpoint
+from lightning_prune.files.read_epoch import read_epoch
 
 
 def checkpoint_list(
@@ -94,8 +94,7 @@ def _holds(epoch: int, masked: int | None, cut: int | None) -> str:
 def _epoch(path: Path) -> tuple[int | None, str | None]:
     """Read the epoch in which a file was written, or say why it cannot be read."""
     try:
-        content = read_checkpoint(path, "meta")
-        return int(content["epoch"]), None
+        return read_epoch(path), None
     except CheckpointError:
         return None, "cannot be read"
     except (KeyError, TypeError, ValueError):
