@@ -220,6 +220,7 @@ class Recipe:
         stage: the stage that decides.
         by_batch: whether it decides by gradients of single batches: by which samples are in one,
             and never under manual optimization.
+        alike: whether all of its stages are in others too, so that it waits for the full matrix.
         overrides: what makes it small, on any module.
         by_module: and on one module.
     """
@@ -230,6 +231,7 @@ class Recipe:
     files: str | None = None
     stage: str = "masker"
     by_batch: bool = False
+    alike: bool = False
 
 
 _HALF = ("pruning.masker.pruning_ratio=0.5",)
@@ -265,9 +267,13 @@ RECIPES = {
         },
     ),
     "channel": Recipe(True, by_module=_BY_RATIO),
-    "bn_scale": Recipe(True, by_module=_BY_RATIO | {"neural": (*_BY_RATIO["neural"], *_NORMED)}),
-    "magnitude": Recipe(True, by_module=_BY_RATIO),
-    "slice": Recipe(False, by_module=_SLICE_LAYERS),
+    "bn_scale": Recipe(
+        True,
+        by_module=_BY_RATIO | {"neural": (*_BY_RATIO["neural"], *_NORMED)},
+        alike=True,
+    ),
+    "magnitude": Recipe(True, by_module=_BY_RATIO, alike=True),
+    "slice": Recipe(False, by_module=_SLICE_LAYERS, alike=True),
     "channel_and_slice": Recipe(
         True,
         stage="slice_masker",
@@ -288,7 +294,7 @@ RECIPES = {
         by_module=_BY_RATIO,
         by_batch=True,
     ),
-    "channel_reset": Recipe(False, _RESETS, stage="channel_resetter"),
+    "channel_reset": Recipe(False, _RESETS, stage="channel_resetter", alike=True),
     "channel_with_reset": Recipe(
         True,
         (*_RESETS, "pruning.channel_resetter.reset_type=original"),
