@@ -41,6 +41,8 @@ TINY_PRUNING = [
     "pruning.masker.layers_per_step=null",
     "pruning.masker.hold_epochs=1",
 ]
+# Without what reports cost; they have tests of their own.
+NO_COST = ["pruning.report.latency_rounds=0", "pruning.report.figures=false"]
 # A few layers, each at its own knee.
 FEW_LAYERS = ["pruning.masker.layers=[network.backbone.p5.*]", "pruning.masker.mac_target=null"]
 # The same for recipes that mask by a ratio: one step, over a few layers.
@@ -48,8 +50,7 @@ FEW_BY_RATIO = [
     "pruning.masker.layers=[network.backbone.p5.*]",
     "pruning.masker.mac_target=null",
     "pruning.masker.pruning_ratio=0.5",
-    "pruning.report.latency_rounds=0",
-    "pruning.report.figures=false",
+    *NO_COST,
 ]
 # What makes each recipe small, by its name.
 TINY_RECIPES = {

@@ -17,6 +17,7 @@ from lightning_prune.cli import analyze, export, layers
 from lightning_prune.cli.train import main
 from lightning_prune.data.simulated_recording import RecordingOptions, simulate_recording
 from tests.overrides import (
+    NO_COST,
     SHORTER,
     TINY,
     TINY_FOLDER,
@@ -43,8 +44,6 @@ OTHERS = [*EXPORTS, *LISTINGS, *ANALYSES]
 RUNS = [
     line for line in dict.fromkeys(COMMANDS) if line.startswith("python ") and line not in OTHERS
 ]
-# Reports with figures and times have tests of their own.
-NO_COST = ["pruning.report.latency_rounds=0", "pruning.report.figures=false"]
 PROGRAMS = {place: text for place, kind, text in BLOCKS if kind == "python"}
 ENTRIES = (["python", "train.py"], ["python", "-m", "lightning_prune", "train"])
 

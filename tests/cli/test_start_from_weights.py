@@ -13,7 +13,7 @@ from lightning_prune.data import DigitsDetectionDataModule
 from lightning_prune.plan import PruningPlan
 from tests.models.yolov8.foreign_pickle import save_foreign
 from tests.models.yolov8.layout import recipe_state, ultralytics_layout
-from tests.overrides import TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
+from tests.overrides import NO_COST, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
 
 pytestmark = pytest.mark.filterwarnings(*TINY_WARNINGS)
 
@@ -38,6 +38,7 @@ def write_folder(root: Path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_one_class_from_a_foreign_file_to_the_end(cli: Callable[..., Any], tmp_path: Path):
     root = write_folder(tmp_path / "threes")
     state = recipe_state(ultralytics_layout("n", 1), 5, 1.0)
@@ -54,6 +55,7 @@ def test_one_class_from_a_foreign_file_to_the_end(cli: Callable[..., Any], tmp_p
         f"data.root={root}",
         "data.mosaic=0.0",
         *TINY_PRUNING,
+        *NO_COST,
         *(word for word in TINY_FOLDER if not word.startswith("dense_epochs")),
     )
     assert outcome.code == 0, outcome.err
