@@ -1,4 +1,4 @@
-"""Filters over time alone as one matrix product."""
+"""Filters over time alone as matrix products."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from lightning_prune.models.resnet_convgru.frames import like_autocast
 class TemporalFilters(nn.Conv3d):
     """Filter a video of one channel over time; no padding, no bias.
 
-    On a CPU all filters at all times are the rows of one matrix, which is multiplied with the
-    frames: torch's own 3-D kernels are many times slower at one channel.
+    On a CPU each time of the output is one matrix product: torch's own 3-D kernels are many times
+    slower at one channel.
 
     Args:
         filters: Channels made.
@@ -33,35 +33,37 @@ class TemporalFilters(nn.Conv3d):
 
 
 class _Filters(torch.autograd.Function):
+    """One product for each time of the output: no zeros are multiplied, nor counted as MACs."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        frames = x[:, 0].flatten(2)
+        frames, filters = x[:, 0].flatten(2), weight.flatten(1)
         ctx.save_for_backward(frames, weight)
-        made = _rows(weight, frames.shape[1]) @ frames
-        out: Tensor = made.unflatten(1, (-1, len(weight))).unflatten(3, x.shape[3:])
-        return out.transpose(1, 2)
+        every = filters.expand(len(frames), -1, -1)
+        made = torch.stack([torch.bmm(every, part) for part in _parts(frames, weight)], 2)
+        out: Tensor = made.unflatten(3, x.shape[3:])
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         frames, weight = ctx.saved_tensors
-        count, taps = len(weight), weight.shape[2]
-        made = grad.transpose(1, 2).flatten(3).flatten(1, 2)
+        filters, made = weight.flatten(1), grad.flatten(3).unbind(2)
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = _rows(weight, frames.shape[1]).t() @ made
-            grad_x = grad_x.unflatten(2, grad.shape[3:]).unsqueeze(1)
+            whole = torch.zeros_like(frames)
+            for part, each in zip(_parts(whole, weight), made, strict=True):
+                part += filters.t() @ each
+            grad_x = whole.unflatten(2, grad.shape[3:]).unsqueeze(1)
         if ctx.needs_input_grad[1]:
-            rows = torch.bmm(made, frames.transpose(1, 2)).sum(0).unflatten(0, (-1, count))
-            shifted = [row[:, time : time + taps] for time, row in enumerate(rows)]
-            grad_weight = torch.stack(shifted).sum(0).view_as(weight)
+            found = torch.zeros_like(filters)
+            for part, each in zip(_parts(frames, weight), made, strict=True):
+                found += torch.bmm(each, part.transpose(1, 2)).sum(0)
+            grad_weight = found.view_as(weight)
         return grad_x, grad_weight
 
 
-def _rows(weight: Tensor, frames: int) -> Tensor:
-    """Return ((T - taps + 1) * filters, T): the filters, later by a frame from block to block."""
-    count, taps = len(weight), weight.shape[2]
-    rows = weight.new_zeros(frames - taps + 1, count, frames)
-    for time, row in enumerate(rows):
-        row[:, time : time + taps] = weight.view(count, taps)
-    return rows.flatten(0, 1)
+def _parts(frames: Tensor, weight: Tensor) -> list[Tensor]:
+    """Return for each time of the output the frames (B, taps, H * W) that it is made of."""
+    taps = weight.shape[2]
+    return [frames[:, first : first + taps] for first in range(frames.shape[1] - taps + 1)]

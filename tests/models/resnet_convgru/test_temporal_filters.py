@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.models.resnet_convgru.temporal_filters import TemporalFilters
 
@@ -20,6 +21,15 @@ def test_equals_torchs_convolution_with_its_gradients(filters, taps, frames):
     found = torch.autograd.grad(out, (x, conv.weight), cotangent)
     for got, want in zip(found, wanted, strict=True):
         torch.testing.assert_close(got, want)
+
+
+def test_counts_the_macs_of_the_convolution():
+    conv, x = TemporalFilters(4, 16), torch.randn(2, 1, 25, 3, 5)
+    with FlopCounterMode(display=False) as ours, torch.no_grad():
+        conv(x)
+    with FlopCounterMode(display=False) as plain, torch.no_grad():
+        F.conv3d(x, conv.weight)
+    assert ours.get_total_flops() == plain.get_total_flops() > 0
 
 
 def test_needs_no_gradient_of_its_input():
