@@ -42,6 +42,7 @@ from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.pruners.bn_scale import BNScale
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.fisher import Fisher
 from lightning_prune.pruners.group_norm import GroupNorm
 from lightning_prune.pruners.random_choice import RandomChoice
@@ -243,6 +244,9 @@ METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionM
     "separability": with_callbacks(by_separability),
     "group norm, local, compensated": by_ranking(
         lambda _: GroupNorm(), ranking="local", compensate_images=128
+    ),
+    "group norm, local, compensated, fast widths": by_ranking(
+        lambda _: GroupNorm(), ranking="local", compensate_images=128, fast_widths=FastWidths()
     ),
     "Fisher, local, compensated": by_ranking(
         lambda _: Fisher(), ranking="local", compensate_images=128

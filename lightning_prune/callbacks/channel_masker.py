@@ -18,6 +18,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.group_norm import GroupNorm
 from lightning_prune.pruners.layer_rule import LayerRule
 from lightning_prune.pruners.ratio_selection import (
@@ -51,6 +52,8 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         round_to: The number of channels that stay in a layer is a multiple of it.
         ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
             ``isomorphic``: one ranking per set of groups of equal structure.
+        fast_widths: Moves widths a little from what the ranking gives, at the same MACs, to those
+            that take least time on the target; None: they stay.
         layers: Names or patterns of the layers to prune, or a rule such as ``WidestLayers``;
             None: all prunable layers.
         criterion: How important a channel is; None: ``GroupNorm``.
@@ -83,6 +86,7 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         max_pruning_ratio: float = 0.9,
         round_to: int = 1,
         ranking: Ranking = "global",
+        fast_widths: FastWidths | None = None,
         layers: list[str] | LayerRule | None = None,
         criterion: Criterion | None = None,
         hold_epochs: int = 1,
@@ -112,6 +116,7 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         self.max_pruning_ratio = max_pruning_ratio
         self.round_to = round_to
         self.ranking: Ranking = ranking
+        self.fast_widths = fast_widths
         self.hold_epochs = hold_epochs
         self.compensate_images = compensate_images
         self.gradient_images = gradient_images
@@ -269,7 +274,7 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         self, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
     ) -> RatioSelection:
         names = tuple(name for name in names if name not in self._freed)
-        limits = self.ranking, self.max_pruning_ratio, self.round_to
+        limits = self.ranking, self.max_pruning_ratio, self.round_to, self.fast_widths
         return RatioSelection(groups, names, macs, self.criterion, *limits)
 
     def _check_schedule(self, trainer: pl.Trainer) -> None:

@@ -90,6 +90,8 @@ def onnx_model(
         outputs = tuple(f"output{i}" for i in range(_count_outputs(flat, tensors)))
         shapes = None if batch else (tuple({0: torch.export.Dim("batch")} for _ in tensors),)
         proto = _convert(flat, tensors, names, outputs, shapes, opset)
+    if batch is None:
+        _check_any_batch(proto)
     _strip(proto)
     onnx.helper.set_model_props(proto, dict(metadata or {}))
     onnx.checker.check_model(proto, full_check=True)
@@ -118,6 +120,18 @@ def _flat(model: nn.Module, example_input: Any, half: bool) -> tuple[_Flat, tupl
         ]
     flat = _Flat(model, tree_unflatten(leaves, spec))
     return flat, tuple(leaves[place] for place in flat.places)
+
+
+def _check_any_batch(proto: Any) -> None:
+    """Refuse a model whose batch the exporter fixed without a word."""
+    for value in proto.graph.input:
+        size = value.type.tensor_type.shape.dim[0].dim_value
+        if size:
+            raise ValueError(
+                f"the network computes with the number of its samples as a plain number, so that "
+                f"its file would take batches of {size} only: use tensor.shape[0] or -1 where it "
+                "says len(tensor) or int(tensor.shape[0]), or give a fixed batch"
+            )
 
 
 def _convert(

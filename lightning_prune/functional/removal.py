@@ -118,7 +118,8 @@ class RemovalPath:
         return [int((~gone).sum()) for gone in self.gone]
 
     @cached_property
-    def _rungs(self) -> list[tuple[int, ...]]:
+    def rungs(self) -> list[tuple[int, ...]]:
+        """The widths that each layer may still have, from its own down."""
         return [
             rungs(len(gone), self.max_pruning_ratio, multiple, start)
             for gone, start, multiple in zip(self.gone, self.start, self._multiples, strict=True)
@@ -135,7 +136,7 @@ class RemovalPath:
             total[scope] = total.get(scope, 0) + channels
             done[scope] = done.get(scope, 0) + channels - self.start[layer]
             upward = values[order].tolist()
-            for wide, width in zip(self._rungs[layer], self._rungs[layer][1:], strict=False):
+            for wide, width in zip(self.rungs[layer], self.rungs[layer][1:], strict=False):
                 block = upward[channels - wide : channels - width]
                 found.append((sum(block) / len(block), layer, width, len(block)))
         blocks = []
@@ -154,7 +155,7 @@ class RemovalPath:
     @property
     def narrowest(self) -> list[int]:
         """Width of each layer when all has gone that may go."""
-        return [layer[-1] for layer in self._rungs]
+        return [layer[-1] for layer in self.rungs]
 
     def widths(self, ratio: float) -> list[int]:
         """Return the width of each layer at a pruning ratio in [0, 1]."""
@@ -230,7 +231,7 @@ class RemovalPath:
         """Return what each layer can be given back, its last block first."""
         found = []
         for layer, (width, (_, most)) in enumerate(zip(widths, bounds, strict=True)):
-            steps = list(self._rungs[layer])
+            steps = list(self.rungs[layer])
             upward = reversed(steps[: steps.index(width) + 1])
             found.append(
                 [
@@ -247,7 +248,7 @@ class RemovalPath:
         """Return the next block of each layer as (score, layer, width)."""
         found = []
         for layer, (width, (least, _)) in enumerate(zip(widths, bounds, strict=True)):
-            steps = self._rungs[layer]
+            steps = self.rungs[layer]
             below = steps[steps.index(width) + 1 :]
             if below and below[0] >= least:
                 found.append((self._scores[layer, below[0]], layer, below[0]))

@@ -1,18 +1,21 @@
 """Multiply-accumulate operations of a network, dense, masked or planned."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import channel_dims, is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import call, untouched
+
+Values = NDArray[np.float64]
 
 
 def count_macs(
@@ -41,7 +44,15 @@ def layer_macs(
     >>> layer_macs(net, torch.zeros(1, 3, 2, 2))
     {'0': 96, '3': 160}
     """
+    return _traced(model, example_input, forward)[0]
+
+
+def _traced(
+    model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any] | None
+) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
+    """Return the MACs of every layer, and how many values it makes and reads."""
     counted: dict[str, int] = {}
+    values: dict[str, tuple[int, int]] = {}
     counter = FlopCounterMode(display=False)
     starts: dict[str, int] = {}
 
@@ -52,9 +63,15 @@ def layer_macs(
         return hook
 
     def after(name: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
+        def hook(layer: nn.Module, inputs: Any, output: Any) -> None:
             spent = counter.get_total_flops() - starts[name]
             counted[name] = counted.get(name, 0) + spent // 2
+            if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
+                made, read = output.numel(), inputs[0].numel()
+                # What a depthwise layer reads follows the width of what it makes.
+                more = (made + read, 0) if is_depthwise(layer) else (made, read)
+                before = values.get(name, (0, 0))
+                values[name] = before[0] + more[0], before[1] + more[1]
 
         return hook
 
@@ -76,7 +93,7 @@ def layer_macs(
         for handle in handles:
             handle.remove()
     rest = counter.get_total_flops() // 2 - sum(counted.values())
-    return counted | ({"": rest} if rest else {})
+    return counted | ({"": rest} if rest else {}), values
 
 
 @dataclass(frozen=True)
@@ -93,6 +110,8 @@ class MacModel:
         inputs: Layer name -> tuples (group, positions of the layer's input per channel).
         fan_in: Layer name -> number of input positions.
         channels: Group name -> number of channels.
+        values: Layer name -> how many values its dense version makes and reads; what a depthwise
+            layer reads counts as made.
     """
 
     layers: Mapping[str, int]
@@ -100,6 +119,7 @@ class MacModel:
     inputs: Mapping[str, tuple[tuple[str, float], ...]]
     fan_in: Mapping[str, int]
     channels: Mapping[str, int]
+    values: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -114,7 +134,7 @@ class MacModel:
         inputs: dict[str, list[tuple[str, float]]] = {}
         fan_in: dict[str, int] = {}
         modules = {plain_name(n): m for n, m in model.named_modules()}
-        macs = layer_macs(model, example_input, forward)
+        macs, values = _traced(model, example_input, forward)
         for group in groups.values():
             for member in group.members:
                 layer = modules[member.layer]
@@ -126,7 +146,8 @@ class MacModel:
                 elif is_producer(layer) or is_depthwise(layer):
                     outputs[member.layer] = group.name
         widths = {group.name: group.channels for group in groups.values()}
-        return cls(macs, outputs, {k: tuple(v) for k, v in inputs.items()}, fan_in, widths)
+        sources = {layer: tuple(parts) for layer, parts in inputs.items()}
+        return cls(macs, outputs, sources, fan_in, widths, values)
 
     @property
     def total(self) -> int:
@@ -171,7 +192,16 @@ class MacModel:
         return {name: value / largest if largest else 0.0 for name, value in saved.items()}
 
     def cost_of(self, names: Sequence[str]) -> Callable[[Sequence[int]], int]:
-        r"""Return ``remaining`` as a fast function of the widths of some groups, in this order.
+        """Return ``remaining`` as a fast function of the widths of some groups, in this order."""
+        costs = self.costs_of(names)
+
+        def cost(widths: Sequence[int]) -> int:
+            return round(float(costs(np.asarray(widths, dtype=np.float64)[None])[0]))
+
+        return cost
+
+    def costs_of(self, names: Sequence[str]) -> Callable[[Values], Values]:
+        r"""Return the MACs as a function of many choices of widths at once, (N, G) -> (N,).
 
         A layer's MACs are a product of its output's and its inputs' widths, so that all of them
         together are a quadratic form of the widths w, measured once:
@@ -197,8 +227,8 @@ class MacModel:
                 constant += macs * free
                 linear += macs * inputs
 
-        def cost(widths: Sequence[int]) -> int:
-            w = np.asarray(widths, dtype=np.float64)
-            return round(float(constant + w @ (linear + pairs @ w)))
+        def costs(widths: Values) -> Values:
+            found: Values = constant + (widths * (linear + widths @ pairs.T)).sum(1)
+            return found
 
-        return cost
+        return costs

@@ -1,7 +1,8 @@
 """Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -13,6 +14,7 @@ from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.pruners.fast_widths import FastWidths
 
 Ranking = Literal["global", "local", "isomorphic"]
 """Which groups are ranked together: all, none, or those of the same structure."""
@@ -74,6 +76,7 @@ class RatioSelection:
             every set.
         max_pruning_ratio: Largest fraction of a group's channels that is removed, in (0, 1].
         round_to: Widths are multiples of it; at least one such block remains.
+        fast_widths: How widths move to such as run fast; None: they are what the ranking gives.
 
     Raises:
         ValueError: an argument is out of range.
@@ -86,6 +89,7 @@ class RatioSelection:
     ranking: Ranking = "global"
     max_pruning_ratio: float = 1.0
     round_to: int = 1
+    fast_widths: FastWidths | None = None
 
     def __post_init__(self) -> None:
         check_selection(self.ranking, self.max_pruning_ratio, self.round_to)
@@ -155,14 +159,10 @@ class RatioSelection:
         """
         held = PruningPlan() if held is None else held
         path = self._path(model, held)
-        cost, names = self.macs.cost_of(self.names), self.names
-        widths = path.widths(ratio)
-        met = False
-        if mac_target is not None and cost(widths) <= (budget := mac_target * self.macs.total):
-            drift = 1 if self.ranking == "local" else None
-            within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, drift)
-            assert within is not None
-            widths, met = within, True
+        names, cost = self.names, self.macs.cost_of(self.names)
+        widths, met = self._widths(path, ratio, mac_target)
+        if self.fast_widths is not None and names:
+            widths = self._faster(path, widths, ratio, mac_target, met)
         keep = {
             name: order[len(order) - width :].sort()[0]
             for name, order, width in zip(names, path.removed_first, widths, strict=True)
@@ -174,8 +174,44 @@ class RatioSelection:
             ratio=ratio,
             removed=1 - sum(widths) / sum(channels.values()) if names else 0.0,
             macs=macs,
-            share=macs / self.macs.total,
-            reached=met or widths == path.narrowest,
+            share=(share := macs / self.macs.total),
+            reached=(mac_target is not None and share <= mac_target) or widths == path.narrowest,
+        )
+
+    def _widths(
+        self, path: RemovalPath, ratio: float, mac_target: float | None
+    ) -> tuple[list[int], bool]:
+        """Return the widths that the ranking gives, and whether they meet the target."""
+        widths, cost = path.widths(ratio), self.macs.cost_of(self.names)
+        if mac_target is None or cost(widths) > (budget := mac_target * self.macs.total):
+            return widths, False
+        drift = 1 if self.ranking == "local" else None
+        within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, drift)
+        assert within is not None
+        return within, True
+
+    def _faster(
+        self,
+        path: RemovalPath,
+        widths: list[int],
+        ratio: float,
+        mac_target: float | None,
+        met: bool,
+    ) -> list[int]:
+        """Move widths to such as are faster, their MACs as they are, or just below a met target."""
+        assert self.fast_widths is not None
+        spent = self.macs.cost_of(self.names)(widths)
+        most = math.floor((mac_target or 0) * self.macs.total) if met else spent
+        least = min(spent, math.ceil(most - _TOLERANCE * self.macs.total))
+        around = widths
+        if self.ranking == "local":
+            # Not from where earlier steps went: else every step could go as far again.
+            everything = [torch.zeros(self.groups[name].channels) for name in self.names]
+            anew = replace(path, importance=everything, gone=[each.bool() for each in everything])
+            around, _ = self._widths(anew, ratio, mac_target)
+        limits = least - 0.25, most + 0.25  # MACs are whole numbers
+        return self.fast_widths.choose(
+            self.macs, self.names, widths, around, path.rungs, self._multiples, limits
         )
 
     def _path(self, model: nn.Module, held: PruningPlan) -> RemovalPath:

@@ -21,7 +21,7 @@ def test_a_cut_network_of_two_inputs_takes_any_batch(tmp_path: Path) -> None:
         convnet=ConvNetOptions(channels=(8, 12, 16)),
         modulator=ModulatorOptions(behavior_dim=6, feature_dim=16, hidden_dim=16, beh_emb_dim=8),
     )
-    example = {"stimulus": torch.zeros(1, 1, 25, 15, 15), "behavior": torch.zeros(1, 6)}
+    example = {"stimulus": torch.zeros(1, 1, 19, 15, 15), "behavior": torch.zeros(1, 6)}
     groups = build_groups(net, example)
     keep = {name: torch.arange(group.channels - 1) for name, group in groups.items()}
     channels = {name: group.channels for name, group in groups.items()}

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_prune.export.onnx_model import onnx_model
-from tests.export.networks import Branching, OneByOne, TwoInTwoOut
+from tests.export.networks import Branching, CountsSamples, OneByOne, TwoInTwoOut
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -78,6 +78,7 @@ def test_fixed_batch():
         (OneByOne(), {}, r"inputs \[\(2, 4\)\]: shape .* is invalid .* give a batch size"),
         (Branching(), {"batch": 1}, "torch.onnx cannot convert the network"),
         (nn.Linear(4, 4), {"opset": 17}, "opset=17: pass 18 to"),
+        (CountsSamples(), {}, r"its file would take batches of 2 only: use tensor.shape\[0\]"),
         (nn.Linear(4, 4), {"batch": 0}, "batch=0: pass at least 1"),
         (nn.Linear(4, 4), {"input_names": ("a", "b")}, "2 input names for 1 tensors"),
     ],

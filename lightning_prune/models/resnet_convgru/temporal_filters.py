@@ -39,7 +39,7 @@ class _Filters(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         frames, filters = x[:, 0].flatten(2), weight.flatten(1)
         ctx.save_for_backward(frames, weight)
-        every = filters.expand(len(frames), -1, -1)
+        every = filters.expand(frames.shape[0], -1, -1)
         made = torch.stack([torch.bmm(every, part) for part in _parts(frames, weight)], 2)
         out: Tensor = made.unflatten(3, x.shape[3:])
         return out

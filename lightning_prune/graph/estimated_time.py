@@ -1,0 +1,75 @@
+"""How long a network takes, estimated from the widths of its groups."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_prune.graph.macs import MacModel
+
+Values = NDArray[np.float64]
+
+
+def estimated_time(
+    macs: MacModel, names: Sequence[str], vector: int, moved: float
+) -> Callable[[Values], Values]:
+    r"""Return the time as a function of many choices of widths at once, (N, G) -> (N,), in MACs.
+
+    .. math:: t(w) = \sum_l M_l \frac{\lceil o_l \rceil_v}{O_l} \frac{\lceil i_l \rceil_v}{I_l}
+        + m \left( a_l \frac{o_l}{O_l} + b_l \frac{i_l}{I_l} \right)
+
+    with the layer's dense MACs M, its dense widths O and I and its remaining widths o and i at
+    the output and the input, rounded up to whole vectors, and the numbers a and b of values that
+    the dense layer makes and reads. Where no group stands at one end (the image, the result), its
+    fraction is 1.
+
+    Args:
+        macs: MACs and values of the network.
+        names: The G groups whose widths vary, in this order; others keep all channels.
+        vector: v, channels that the hardware computes at once.
+        moved: m, the time in which a value is made or read, in MACs.
+
+    Source: two terms, of arithmetic and of traffic: S. Williams, A. Waterman, D. Patterson, 2009,
+    Roofline, DOI 10.1145/1498765.1498785; the rounding: measured, docs/log.md.
+
+    >>> import torch
+    >>> from lightning_prune.graph.groups import build_groups
+    >>> net = torch.nn.Sequential(torch.nn.Linear(2, 24), torch.nn.Linear(24, 10))
+    >>> macs = MacModel.of(net, build_groups(net, torch.zeros(1, 2)), torch.zeros(1, 2))
+    >>> estimated_time(macs, ["0"], vector=16, moved=0)(np.array([[24.0], [17.0], [16.0]]))
+    array([384., 384., 192.])
+    """
+    place = {name: i for i, name in enumerate(names)}
+    layers = list(macs.layers)
+    count = np.array([float(macs.layers[layer]) for layer in layers])
+    made, read = np.array([macs.values.get(layer, (0, 0)) for layer in layers]).reshape(-1, 2).T
+    # Widths are fixed + w @ varying; a depthwise layer has one width, at its output.
+    dense = {"out": np.ones(len(layers)), "in": np.ones(len(layers))}
+    varying = {end: np.zeros((len(place), len(layers))) for end in dense}
+    for number, layer in enumerate(layers):
+        if layer in macs.outputs:
+            group = macs.outputs[layer]
+            dense["out"][number] = macs.channels[group]
+            if group in place:
+                varying["out"][place[group], number] = 1
+        if layer in macs.inputs:
+            dense["in"][number] = macs.fan_in[layer]
+            for source, per_channel in macs.inputs[layer]:
+                if source in place:
+                    varying["in"][place[source], number] += per_channel
+    whole = np.array([float(macs.channels[name]) for name in names])
+    fixed = {end: dense[end] - whole @ varying[end] for end in dense}
+
+    def shares(widths: Values, end: str) -> tuple[Values, Values]:
+        """Return the remaining fraction of each layer's width, and that in whole vectors."""
+        left = fixed[end] + widths @ varying[end]
+        rounded = np.ceil(left / vector - 1e-9) * vector
+        return left / dense[end], np.where(dense[end] > 1, rounded, left) / dense[end]
+
+    def time(widths: Values) -> Values:
+        out, whole_out = shares(widths, "out")
+        into, whole_in = shares(widths, "in")
+        found: Values = (count * whole_out * whole_in + moved * (made * out + read * into)).sum(1)
+        return found
+
+    return time
