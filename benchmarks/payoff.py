@@ -1,11 +1,12 @@
 """Latency of cut networks against the dense one: what half of the MACs is worth.
 
 YOLOv8n (COCO weights where they are given, random ones otherwise: latency does not depend on
-them) and YOLOv8s at 320 px, cut to a MAC target in each ranking, with rounding to 8 and 16;
-"narrow 8" rounds to 16, but layers of 16 and fewer channels to 8. Beside them torch-pruning's own
-cut at about the same MACs. PyTorch in eval mode and ONNX Runtime, batch 1 and 8, one thread. The
-models take turns; the figures are ratios of the medians of processor time, which other processes
-disturb less than the clock.
+them) and YOLOv8s at 320 px, cut to a MAC target in each ranking, with rounding to 8 and 16. "Fast"
+moves the widths as ``FastWidths`` does, "moved" lets it count the values that layers make and
+read too; "narrow 8" rounds to 16, but layers of 16 and fewer channels to 8. Beside them
+torch-pruning's own cut at about the same MACs. PyTorch in eval mode and ONNX Runtime, batch 1 and
+8, one thread. The models take turns; the figures are ratios of the medians of processor time,
+which other processes disturb less than the clock.
 
     python benchmarks/payoff.py --weights ../shared/data/yolov8n_coco/yolov8n_coco.safetensors
 """
@@ -36,6 +37,7 @@ from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.models.yolov8.weights import read_state_dict
 from lightning_prune.plan import PruningPlan
+from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.group_norm import GroupNorm
 from lightning_prune.pruners.ratio_selection import Ranking, RatioSelection
 from lightning_prune.surgery.cut import cut_channels
@@ -154,13 +156,17 @@ def candidates(network: nn.Module, args: argparse.Namespace) -> dict[str, nn.Mod
     groups = build_groups(network, example)
     macs = MacModel.of(network, groups, example)
     models = {"dense": network}
-    for ranking, round_to in itertools.product(args.rankings, args.round_to):
+    fast: list[tuple[str, FastWidths | None]] = [("", None), (", fast", FastWidths())]
+    fast.append((", fast, moved", FastWidths(moved=100, reach=0.25)))
+    for ranking, round_to, (kind, moves) in itertools.product(args.rankings, args.round_to, fast):
+        if moves is not None and (round_to != 8 or (moves.moved and ranking != args.rankings[-1])):
+            continue
         selection = RatioSelection(
             groups, tuple(groups), macs, GroupNorm(), ranking, max_pruning_ratio=0.9,
-            round_to=round_to,
+            round_to=round_to, fast_widths=moves,
         )  # fmt: skip
         plan = selection.select(network, 1.0, mac_target=target).plan
-        models[f"{ranking}, round {round_to}"] = cut(network, plan, image_size)
+        models[f"{ranking}, round {round_to}{kind}"] = cut(network, plan, image_size)
     widths = uniform(groups, macs, target, lambda channels: 16 if channels > 16 else 8)
     models["uniform, round 16, narrow 8"] = cut(
         network, largest(network, groups, widths), image_size
@@ -215,7 +221,7 @@ def arguments() -> argparse.Namespace:
     add("--batches", type=int, nargs="+", default=[1, 8])
     add("--rounds", type=int, default=40, help="at batch 1 (eager: divided by the batch)")
     add("--output", type=Path, default=Path("benchmarks/results/payoff.json"))
-    add("--rankings", nargs="+", choices=get_args(Ranking), default=get_args(Ranking))
+    add("--rankings", nargs="+", choices=get_args(Ranking), default=["global", "local"])
     add("--round-to", type=int, nargs="+", default=[8, 16])
     add("--quick", action="store_true", help="n at 64 px, batch 1, global, round 8, three rounds")
     args = parser.parse_args()

@@ -46,7 +46,8 @@ def test_quick_run_compares_cuts_of_half_the_macs(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     rows = json.loads(output.read_text())["rows"]["n"]
     assert [row["model"] for row in rows] == [
-        "dense", "global, round 8", "uniform, round 16, narrow 8", "torch-pruning local, round 8"
+        "dense", "global, round 8", "global, round 8, fast", "global, round 8, fast, moved",
+        "uniform, round 16, narrow 8", "torch-pruning local, round 8"
     ]  # fmt: skip
     assert set(rows[0]["times_faster"].values()) == {1.0}
     for row in rows[1:]:
