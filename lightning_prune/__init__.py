@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from lightning_prune.callbacks.stop_on_signal import StopOnSignal as StopOnSignal
     from lightning_prune.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
     from lightning_prune.data.digits import DigitsDetectionDataModule as DigitsDetectionDataModule
+    from lightning_prune.data.neural_sessions import (
+        NeuralSessionsDataModule as NeuralSessionsDataModule,
+    )
+    from lightning_prune.data.simulated_cells import (
+        SimulatedCellsDataModule as SimulatedCellsDataModule,
+    )
     from lightning_prune.data.yolo_folder import YoloFolderDataModule as YoloFolderDataModule
     from lightning_prune.functional.objects import ObjectSamples as ObjectSamples
     from lightning_prune.functional.selection import ChannelSelection as ChannelSelection
@@ -39,12 +45,14 @@ if TYPE_CHECKING:
     from lightning_prune.loading import load_pruned as load_pruned
     from lightning_prune.loop.pruning import Pruning as Pruning
     from lightning_prune.modules.detection import DetectionModule as DetectionModule
+    from lightning_prune.modules.neural_response import NeuralResponseModule as NeuralResponseModule
     from lightning_prune.observe.usage import ChannelUsage as ChannelUsage
     from lightning_prune.plan import PruningPlan as PruningPlan
     from lightning_prune.plugins.atomic_checkpoint_io import (
         AtomicCheckpointIO as AtomicCheckpointIO,
     )
     from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty as BNScalePenalty
+    from lightning_prune.pruners.fast_widths import FastWidths as FastWidths
     from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty as GroupNormPenalty
     from lightning_prune.surgery.architecture import track_architecture as track_architecture
     from lightning_prune.surgery.cut import cut_channels as cut_channels
@@ -69,7 +77,10 @@ _HOMES = {
     "DigitsDetectionDataModule": "data.digits",
     "ExactResume": "callbacks.exact_resume",
     "ExponentialMovingAverage": "callbacks.exponential_moving_average",
+    "FastWidths": "pruners.fast_widths",
     "GroupNormPenalty": "pruners.group_norm_penalty",
+    "NeuralResponseModule": "modules.neural_response",
+    "NeuralSessionsDataModule": "data.neural_sessions",
     "ObjectSamples": "functional.objects",
     "OptimizerResetter": "callbacks.optimizer_resetter",
     "PhysicalPruner": "callbacks.physical_pruner",
@@ -78,6 +89,7 @@ _HOMES = {
     "PruningPlan": "plan",
     "PruningReport": "callbacks.pruning_report",
     "SequentialActivationMasker": "callbacks.sequential_activation_masker",
+    "SimulatedCellsDataModule": "data.simulated_cells",
     "SliceMasker": "callbacks.slice_masker",
     "SliceRegularizer": "callbacks.slice_regularizer",
     "StopOnSignal": "callbacks.stop_on_signal",

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -83,6 +84,7 @@ class ChannelPruner:
             "isomorphic" if args.isomorphic else ranking,
             args.max_pruning_rate,
             args.block_size,
+            args.fast_widths,
         )
         self._selection.check(model, args.mac_target)
         self._penalise(names)
@@ -240,15 +242,7 @@ class ChannelPruner:
         self.plan = self._mask.plan
         old = self._selection
         left = tuple(name for name in old.names if name not in self._freed)
-        self._selection = RatioSelection(
-            old.groups,
-            left,
-            old.macs,
-            old.criterion,
-            old.ranking,
-            old.max_pruning_ratio,
-            old.round_to,
-        )
+        self._selection = replace(old, names=left)
         target = None if self._args is None else self._args.mac_target
         self._met = target is not None and self._share() <= target
         self.done = not left

@@ -9,12 +9,14 @@ from lightning_prune.loop.json_section import (
     number,
     one_of,
     optional,
+    read_section,
     section,
     text,
     texts,
     whole,
 )
 from lightning_prune.loop.pruning_methods import PRUNING_METHODS
+from lightning_prune.pruners.fast_widths import FastWidths
 
 
 def _input_shapes(value: Any, where: str) -> list[list[int]]:
@@ -63,6 +65,26 @@ class MacParams:
 
 
 @dataclass(frozen=True)
+class FastWidthsArgs:
+    """The object ``fast_widths``: see ``FastWidths``.
+
+    Attributes:
+        vector: Channels that the hardware computes at once.
+        moved: Time in which a value is made or read, in MACs.
+        reach: How far a width may go, as a fraction of the layer's channels.
+    """
+
+    vector: Annotated[int, whole(1)] = FastWidths.vector
+    moved: Annotated[float, number(0)] = FastWidths.moved
+    reach: Annotated[float, number(0, 1, "(")] = FastWidths.reach
+
+
+def _fast_widths(value: Any, where: str) -> FastWidths:
+    args = read_section(FastWidthsArgs, value, where)
+    return FastWidths(args.vector, args.moved, args.reach)
+
+
+@dataclass(frozen=True)
 class ChannelSparsityArgs:
     """What the file says of channel pruning; the fields are its keys.
 
@@ -87,6 +109,7 @@ class ChannelSparsityArgs:
         MAC_params: Weighing with MACs.
         layers: Names or patterns of the layers to prune; empty: all.
         container: "tuple": several inputs are passed as a tuple instead of a list.
+        fast_widths: How widths move to such as run fast; null: they are what the ranking gives.
     """
 
     is_prune: Annotated[bool, boolean]
@@ -109,6 +132,7 @@ class ChannelSparsityArgs:
     MAC_params: Annotated[MacParams, section(MacParams)] = MacParams()
     layers: Annotated[list[str] | None, optional(texts)] = None
     container: Annotated[str | None, optional(one_of(("list", "tuple")))] = None
+    fast_widths: Annotated[FastWidths | None, optional(_fast_widths)] = None
 
     def __post_init__(self) -> None:
         if self.global_prune_rate is None and self.mac_target is None:

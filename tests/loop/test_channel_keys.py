@@ -11,6 +11,7 @@ from lightning_prune.loop.pruning import Pruning
 from lightning_prune.pruners.bn_scale import BNScale
 from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty
 from lightning_prune.pruners.channel_regularization import ChannelRegularization
+from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.fpgm import FPGM
 from lightning_prune.pruners.group_norm import GroupNorm
 from lightning_prune.pruners.lamp import LAMP
@@ -97,6 +98,18 @@ def test_rankings(tmp_path, keys, ranking):
     others = {"global", "local", "isomorphic"} - {ranking}
     fresh = make(Residual)
     assert not all(same(expected, expected_plan(fresh, 0.4, ranking=other)) for other in others)
+
+
+def test_fast_widths(tmp_path):
+    model = make(Residual)
+    fast = FastWidths(vector=4, moved=100, reach=0.5)
+    plain = expected_plan(model, 0.4)
+    expected = expected_plan(model, 0.4, fast_widths=fast)
+    keys = {"fast_widths": {"vector": 4, "moved": 100, "reach": 0.5}}
+    pruner = channel_pruning(tmp_path, model, end_epoch=2, global_prune_rate=0.4, **keys)
+    pruner.prune(model, 1)
+    assert same(pruner.channel_pruner.plan, expected)
+    assert not same(plain, expected)
 
 
 def test_block_size_and_cap(tmp_path):

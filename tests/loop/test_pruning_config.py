@@ -91,6 +91,10 @@ CHANNEL_ERRORS = [
     ({"input_shape": []}, r"\.input_shape is \[\]"),
     ({"input_shape": [[1, 3], 4]}, r"\.input_shape is "),
     ({"container": "dict"}, r"\.container is 'dict': allowed are list, tuple"),
+    ({"fast_widths": True}, r"\.fast_widths is true: pass an object with keys"),
+    ({"fast_widths": {"vector": 0}}, r"\.fast_widths\.vector is 0: pass an integer of at least 1"),
+    ({"fast_widths": {"reach": 2}}, r"\.fast_widths\.reach is 2: pass a number in \(0, 1\]"),
+    ({"fast_widths": {"vectors": 8}}, r"\.fast_widths\.vectors is no known key: did you mean vec"),
     ({"global_prune_rate": None}, "one of mac_target .* and global_prune_rate"),
 ]
 
