@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
@@ -101,11 +102,13 @@ def test_rankings(tmp_path, keys, ranking):
 
 
 def test_fast_widths(tmp_path):
-    model = make(Residual)
-    fast = FastWidths(vector=4, moved=100, reach=0.5)
+    torch.manual_seed(0)
+    wide = [nn.Sequential(nn.Conv2d(n, m, 1), nn.ReLU()) for n, m in ((3, 40), (40, 40), (40, 40))]
+    model = nn.Sequential(*wide, nn.Conv2d(40, 2, 1))
+    fast = FastWidths(vector=8, reach=0.5)
     plain = expected_plan(model, 0.4)
     expected = expected_plan(model, 0.4, fast_widths=fast)
-    keys = {"fast_widths": {"vector": 4, "moved": 100, "reach": 0.5}}
+    keys = {"fast_widths": {"vector": 8, "reach": 0.5}}
     pruner = channel_pruning(tmp_path, model, end_epoch=2, global_prune_rate=0.4, **keys)
     pruner.prune(model, 1)
     assert same(pruner.channel_pruner.plan, expected)
