@@ -28,6 +28,7 @@ from lightning_prune.observe.activations import (
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.layer_rule import LayerRule
 from lightning_prune.pruners.separability import Separability
 from lightning_prune.pruners.sequential import GroupDecision, SequentialSelection
@@ -49,6 +50,8 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
             scaling all widths; None: every layer keeps its own knee.
         keep_range: Smallest and largest fraction of a layer's channels that stay; None: no bounds.
         round_to: Widths are multiples of it (channels).
+        fast_widths: With a ``mac_target``: moves the planned widths a little, at the same MACs, to
+            those that take least time on the target; None: they stay.
         layers: Names or patterns of the layers to prune, or a rule such as ``WidestLayers``;
             None: all prunable layers.
         criterion: Which channels stay at a layer's width; None: ``Separability``. The baselines
@@ -82,6 +85,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         mac_target: float | None = None,
         keep_range: tuple[float, float] | list[float] | None = (0.25, 0.5),
         round_to: int = 1,
+        fast_widths: FastWidths | None = None,
         layers: list[str] | LayerRule | None = None,
         criterion: Criterion | None = None,
         clusterer: ChannelClusterer | None = None,
@@ -115,6 +119,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         self.schedule = StepSchedule(start_epoch, layers_per_step, epochs_per_step, hold_epochs)
         self.keep_range = checked_range(keep_range)
         self.round_to = round_to
+        self.fast_widths = fast_widths
         self.clusterer = clusterer or ChannelClusterer()
         self.images = images
         self.matching = matching
@@ -203,9 +208,8 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         names: tuple[str, ...],
         macs: MacModel,
     ) -> SequentialSelection:
-        selection = SequentialSelection(
-            groups, names, self.clusterer, self.criterion, self.keep_range, self.round_to
-        )
+        limits = self.keep_range, self.round_to, self.fast_widths
+        selection = SequentialSelection(groups, names, self.clusterer, self.criterion, *limits)
         selection.check(pl_module, macs, self.mac_target)
         nothing = selection.why_nothing()
         if nothing is not None:

@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Sequence
 
-from .width import clip_width
+from .width import allowed_widths, clip_width
 
 Cost = Callable[[Sequence[int]], float]
 """Cost of the widths of G layers; it may not fall where a width grows, nor where more grow."""
@@ -106,13 +106,11 @@ def scale_widths(
             high = middle
     found = widths(low)
     wider = [
-        [(rung / count, rung) for rung in _rungs(wide, keep_range, multiple) if rung > width]
+        [
+            (rung / count, rung)
+            for rung in allowed_widths(wide, keep_range, multiple)
+            if rung > width
+        ]
         for count, wide, width, multiple in zip(counts, channels, found, multiples, strict=True)
     ]
     return give_back(found, wider, cost, budget)
-
-
-def _rungs(channels: int, keep_range: tuple[float, float] | None, round_to: int) -> list[int]:
-    """Return all widths that the bounds and the rounding allow, ascending."""
-    wishes = range(1, channels + 1)
-    return sorted({clip_width(wish, channels, keep_range, round_to).width for wish in wishes})

@@ -75,6 +75,18 @@ def clip_width(
     return Width(min(outside, channels), "rounding")
 
 
+def allowed_widths(
+    channels: int, keep_range: tuple[float, float] | None, round_to: int
+) -> list[int]:
+    """Return all widths that ``clip_width`` can give to a layer, ascending.
+
+    >>> allowed_widths(64, (0.25, 0.75), 16)
+    [16, 32, 48]
+    """
+    wishes = range(1, channels + 1)
+    return sorted({clip_width(wish, channels, keep_range, round_to).width for wish in wishes})
+
+
 def _check(
     k: int | None, channels: int, keep_range: tuple[float, float] | None, round_to: int
 ) -> None:

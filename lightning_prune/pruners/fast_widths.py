@@ -9,6 +9,7 @@ from lightning_prune.graph.estimated_time import estimated_time
 from lightning_prune.graph.macs import MacModel
 
 _QUARTER = 0.25
+_BELOW = 0.005
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,19 @@ class FastWidths:
         around: Sequence[int],
         rungs: Sequence[Sequence[int]],
         blocks: Sequence[int],
-        within: tuple[float, float],
+        budget: float,
     ) -> list[int]:
         """Return the widths of least time near those that the ranking gives.
 
         Args:
             macs: MACs of the network.
             names: G groups.
-            widths: Their widths; their MACs lie within the limits.
+            widths: Their widths, which fit the budget.
             around: Widths that the ranking gives, which none may leave by more than ``reach``.
             rungs: The widths that each may have.
             blocks: Channels that each keeps or loses at once.
-            within: Least and most MACs allowed.
+            budget: Most MACs allowed. At least those of ``widths`` remain, or those that are half
+                a percent of the dense MACs below the budget.
         """
         choices = []
         for name, width, middle, steps, block in zip(
@@ -79,5 +81,8 @@ class FastWidths:
             channels = macs.channels[name]
             far = max(self.reach * channels, block if block <= _QUARTER * channels else 0)
             choices.append([w for w in steps if abs(w - middle) <= far or w == width])
-        time = estimated_time(macs, names, self.vector, self.moved)
-        return faster_widths(widths, choices, time, macs.costs_of(names), *within)
+        most = math.floor(budget)
+        least = min(macs.cost_of(names)(widths), math.ceil(most - _BELOW * macs.total))
+        time, costs = estimated_time(macs, names, self.vector, self.moved), macs.costs_of(names)
+        # MACs are whole numbers, but sums of fractions.
+        return faster_widths(widths, choices, time, costs, least - 0.25, most + 0.25)

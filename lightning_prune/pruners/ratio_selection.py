@@ -1,6 +1,5 @@
 """Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -200,18 +199,17 @@ class RatioSelection:
     ) -> list[int]:
         """Move widths to such as are faster, their MACs as they are, or just below a met target."""
         assert self.fast_widths is not None
-        spent = self.macs.cost_of(self.names)(widths)
-        most = math.floor((mac_target or 0) * self.macs.total) if met else spent
-        least = min(spent, math.ceil(most - _TOLERANCE * self.macs.total))
+        budget: float = self.macs.cost_of(self.names)(widths)
+        if met and mac_target is not None:
+            budget = mac_target * self.macs.total
         around = widths
         if self.ranking == "local":
             # Not from where earlier steps went: else every step could go as far again.
             everything = [torch.zeros(self.groups[name].channels) for name in self.names]
             anew = replace(path, importance=everything, gone=[each.bool() for each in everything])
             around, _ = self._widths(anew, ratio, mac_target)
-        limits = least - 0.25, most + 0.25  # MACs are whole numbers
         return self.fast_widths.choose(
-            self.macs, self.names, widths, around, path.rungs, self._multiples, limits
+            self.macs, self.names, widths, around, path.rungs, self._multiples, budget
         )
 
     def _path(self, model: nn.Module, held: PruningPlan) -> RemovalPath:

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from lightning_prune.functional.budget import scale_widths
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.functional.moments import ClassMoments
-from lightning_prune.functional.width import clip_width, is_selectable
+from lightning_prune.functional.width import allowed_widths, clip_width, is_selectable
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Criterion, Evidence
+from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.non_finite_importance import check_finite
 
 _NO_OBJECT = "no object was matched"
@@ -62,6 +63,7 @@ class SequentialSelection:
         criterion: Which channel of a cluster, or which channels at that width, stay.
         keep_range: Bounds of each width as fractions of the group's channels; None: the knee.
         round_to: Widths are multiples of it.
+        fast_widths: How planned widths move to such as run fast; None: they stay.
     """
 
     groups: ChannelGroups
@@ -70,6 +72,7 @@ class SequentialSelection:
     criterion: Criterion
     keep_range: tuple[float, float] | None
     round_to: int
+    fast_widths: FastWidths | None = None
 
     def check(self, model: nn.Module, macs: MacModel, mac_target: float | None) -> None:
         """Check before training what can be known before training.
@@ -136,7 +139,8 @@ class SequentialSelection:
     ) -> dict[str, int]:
         """Scale the knees of all groups by one factor until the model meets the MAC target.
 
-        What the factor leaves of the budget widens single groups; see ``scale_widths``.
+        What the factor leaves of the budget widens single groups; see ``scale_widths``. Then
+        ``fast_widths`` moves them.
 
         Args:
             knees: Group -> knee of its dense MSS curve; None: the upper bound.
@@ -155,6 +159,12 @@ class SequentialSelection:
         cost, budget = macs.cost_of(free), mac_target * macs.total
         multiples = [self.groups[name].round_to(self.round_to) for name in free]
         widths = scale_widths(counts, wide, cost, budget, self.keep_range, multiples)
+        if self.fast_widths is not None:
+            allowed = [
+                allowed_widths(channels, self.keep_range, multiple)
+                for channels, multiple in zip(wide, multiples, strict=True)
+            ]
+            widths = self.fast_widths.choose(macs, free, widths, widths, allowed, multiples, budget)
         return dict(zip(free, widths, strict=True))
 
     def decide(

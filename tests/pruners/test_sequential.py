@@ -1,11 +1,13 @@
 import itertools
 import re
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from lightning_prune.functional.width import clip_width
+from lightning_prune.graph.estimated_time import estimated_time
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.models.yolov8.network import YOLOv8
@@ -13,6 +15,7 @@ from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.bn_scale import BNScale
 from lightning_prune.pruners.clusterer import ChannelClusterer
+from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.group_scores import weight_norm
 from lightning_prune.pruners.magnitude import Magnitude
 from lightning_prune.pruners.random_choice import RandomChoice
@@ -25,10 +28,11 @@ from tests.pruners.fixtures import one_class, residual, seen
 CLUSTERER = ChannelClusterer(embedding="pca")
 
 
-def selection(groups, names=None, criterion=None, keep_range=(0.25, 0.5), round_to=1):
+def selection(groups, names=None, criterion=None, keep_range=(0.25, 0.5), round_to=1, **options):
     names = tuple(groups) if names is None else names
+    limits = keep_range, round_to
     return SequentialSelection(
-        groups, names, CLUSTERER, criterion or Separability(), keep_range, round_to
+        groups, names, CLUSTERER, criterion or Separability(), *limits, **options
     )
 
 
@@ -104,6 +108,29 @@ def test_rounded_widths_land_just_below_the_target(keep_range, target):
     planned = selection(groups, keep_range=keep_range, round_to=8).plan_widths(knees, macs, target)
     assert 0 <= target - macs.remaining(planned) / macs.total < 0.01
     assert all(width % 8 == 0 for width in planned.values())
+
+
+@pytest.mark.parametrize("keep_range", [(0.25, 0.75), None])
+@pytest.mark.parametrize("target", [0.5, 0.35])
+def test_fast_widths_take_less_time_within_the_bounds(keep_range, target):
+    net = YOLOv8("n", num_classes=3)
+    example = torch.zeros(1, 3, 64, 64)
+    groups = build_groups(net, example)
+    macs = MacModel.of(net, groups, example)
+    knees = {name: 2 * groups[name].channels // 5 for name in groups}
+    options = {"keep_range": keep_range, "round_to": 8}
+    plain = selection(groups, **options).plan_widths(knees, macs, target)
+    fast = selection(groups, **options, fast_widths=FastWidths())
+    moved = fast.plan_widths(knees, macs, target)
+    time = estimated_time(macs, list(groups), 16, 0.0)
+    took = time(np.array([[w[name] for name in groups] for w in (plain, moved)], dtype=float))
+    assert took[1] < 0.95 * took[0]
+    assert 0 <= target - macs.remaining(moved) / macs.total < 0.01
+    for name, width in moved.items():
+        wide = groups[name].channels
+        allowed = {clip_width(k, wide, keep_range, 8).width for k in range(1, wide + 1)}
+        assert width in allowed
+        assert abs(width - plain[name]) <= max(wide / 8, 8 if wide >= 32 else 0)
 
 
 @pytest.mark.parametrize(
