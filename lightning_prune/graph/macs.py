@@ -70,8 +70,8 @@ def _traced(
                 made, read = output.numel(), inputs[0].numel()
                 # What a depthwise layer reads follows the width of what it makes.
                 more = (made + read, 0) if is_depthwise(layer) else (made, read)
-                before = values.get(name, (0, 0))
-                values[name] = before[0] + more[0], before[1] + more[1]
+                earlier = values.get(name, (0, 0))
+                values[name] = earlier[0] + more[0], earlier[1] + more[1]
 
         return hook
 
