@@ -157,7 +157,7 @@ def candidates(network: nn.Module, args: argparse.Namespace) -> dict[str, nn.Mod
     macs = MacModel.of(network, groups, example)
     models = {"dense": network}
     fast: list[tuple[str, FastWidths | None]] = [("", None), (", fast", FastWidths())]
-    fast.append((", fast, moved", FastWidths(moved=100, reach=0.25)))
+    fast.append((", fast, moved", FastWidths(moved=100, reach=0.5)))
     for ranking, round_to, (kind, moves) in itertools.product(args.rankings, args.round_to, fast):
         if moves is not None and (round_to != 8 or (moves.moved and ranking != args.rankings[-1])):
             continue
