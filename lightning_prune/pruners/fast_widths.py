@@ -74,6 +74,8 @@ class FastWidths:
             budget: Most MACs allowed. At least those of ``widths`` remain, or those that are half
                 a percent of the dense MACs below the budget.
         """
+        if not self.moved and all(block % self.vector == 0 for block in blocks):
+            return list(widths)  # whole vectors anyway
         choices = []
         for name, width, middle, steps, block in zip(
             names, widths, around, rungs, blocks, strict=True

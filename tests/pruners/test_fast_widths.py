@@ -118,6 +118,14 @@ def test_moved_values_make_the_first_layers_narrower(networks):
     assert narrow < plain
 
 
+@pytest.mark.parametrize("vector", [1, 4, 8])
+def test_widths_of_whole_vectors_stay(networks, vector):
+    case = networks["yolov8n"]
+    plain = selection(case, "local", None).select(case[0], 1.0, 0.5)
+    fast = selection(case, "local", FastWidths(vector=vector)).select(case[0], 1.0, 0.5)
+    assert fast.plan.widths() == plain.plan.widths()
+
+
 def test_no_layer_selected(networks):
     net, groups, macs = networks["resnet18"]
     nothing = RatioSelection(groups, (), macs, Magnitude(), fast_widths=FastWidths())
