@@ -248,6 +248,12 @@ METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionM
     "group norm, local, compensated, fast widths": by_ranking(
         lambda _: GroupNorm(), ranking="local", compensate_images=128, fast_widths=FastWidths()
     ),
+    "group norm, local, compensated, fast widths, moved": by_ranking(
+        lambda _: GroupNorm(),
+        ranking="local",
+        compensate_images=128,
+        fast_widths=FastWidths(moved=100, reach=0.5),
+    ),
     "Fisher, local, compensated": by_ranking(
         lambda _: Fisher(), ranking="local", compensate_images=128
     ),
