@@ -156,14 +156,16 @@ def candidates(network: nn.Module, args: argparse.Namespace) -> dict[str, nn.Mod
     groups = build_groups(network, example)
     macs = MacModel.of(network, groups, example)
     models = {"dense": network}
-    fast: list[tuple[str, FastWidths | None]] = [("", None), (", fast", FastWidths())]
-    fast.append((", fast, moved", FastWidths(moved=100, reach=0.5)))
-    for ranking, round_to, (kind, moves) in itertools.product(args.rankings, args.round_to, fast):
-        if moves is not None and (round_to != 8 or (moves.moved and ranking != args.rankings[-1])):
-            continue
+    kinds: list[tuple[Ranking, int, str, FastWidths | None]] = [
+        (ranking, round_to, "", None)
+        for ranking, round_to in itertools.product(args.rankings, args.round_to)
+    ]
+    kinds += [(ranking, 8, ", fast", FastWidths()) for ranking in args.rankings]
+    kinds += [(args.rankings[-1], 8, ", fast, moved", FastWidths(moved=100, reach=0.5))]
+    for ranking, round_to, kind, fast in kinds:
         selection = RatioSelection(
             groups, tuple(groups), macs, GroupNorm(), ranking, max_pruning_ratio=0.9,
-            round_to=round_to, fast_widths=moves,
+            round_to=round_to, fast_widths=fast,
         )  # fmt: skip
         plan = selection.select(network, 1.0, mac_target=target).plan
         models[f"{ranking}, round {round_to}{kind}"] = cut(network, plan, image_size)

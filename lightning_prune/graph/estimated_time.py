@@ -3,11 +3,8 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lightning_prune.graph.macs import MacModel
-
-Values = NDArray[np.float64]
+from lightning_prune.graph.macs import MacModel, Values
 
 
 def estimated_time(

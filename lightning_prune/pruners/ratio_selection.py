@@ -168,13 +168,15 @@ class RatioSelection:
         }
         channels = {name: self.groups[name].channels for name in names}
         macs = cost(widths)
+        share = macs / self.macs.total
+        met = met or (mac_target is not None and share <= mac_target)
         return RatioStep(
             plan=PruningPlan(keep, channels),
             ratio=ratio,
             removed=1 - sum(widths) / sum(channels.values()) if names else 0.0,
             macs=macs,
-            share=(share := macs / self.macs.total),
-            reached=(mac_target is not None and share <= mac_target) or widths == path.narrowest,
+            share=share,
+            reached=met or widths == path.narrowest,
         )
 
     def _widths(
