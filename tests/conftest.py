@@ -1,23 +1,22 @@
 """Fixtures shared by the whole suite."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def shared_folder() -> Path | None:
-    """Return the folder with golden vectors and real data, or None where it is absent."""
-    folder = Path(os.environ.get("LIGHTNING_PRUNE_SHARED", REPOSITORY.parent / "shared"))
-    return folder.resolve() if folder.is_dir() else None
+from tests.golden_vectors import GoldenVectors, shared_folder
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden vectors and real data; skips where the project stands alone."""
+    """The folder of large vectors and real data; skips where the project stands alone."""
     folder = shared_folder()
     if folder is None:
-        pytest.skip("golden vectors absent: set LIGHTNING_PRUNE_SHARED or put ../shared there")
+        pytest.skip("shared data absent: set LIGHTNING_PRUNE_SHARED or put ../shared there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden_vectors() -> GoldenVectors:
+    """Recorded inputs and outputs of public references, by file name."""
+    return GoldenVectors()

@@ -140,10 +140,10 @@ def test_dense_checkpoint_loads_as_by_lightning(tmp_path):
 
 @pytest.mark.parametrize("name", VECTORS)
 @pytest.mark.parametrize("tracked", [False, True])
-def test_golden_files_cut_elsewhere_load_by_their_shapes(shared, tmp_path, name, tracked):
-    cases = json.loads((shared / "vectors" / "10_load_pruned.json").read_text())["cases"]
+def test_golden_files_cut_elsewhere_load_by_their_shapes(golden_vectors, tmp_path, name, tracked):
+    cases = json.loads((golden_vectors / "10_load_pruned.json").read_text())["cases"]
     spec = next(case for case in cases if case["name"] == name)["dense_spec"]
-    arrays = np.load(shared / "vectors" / "10_load_pruned.npz", allow_pickle=False)
+    arrays = np.load(golden_vectors / "10_load_pruned.npz", allow_pickle=False)
     state = {
         key.removeprefix(f"{name}|sd|"): torch.from_numpy(arrays[key])
         for key in arrays

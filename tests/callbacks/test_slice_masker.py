@@ -68,8 +68,8 @@ class Watch(pl.Callback):
 # --- schedule -----------------------------------------------------------------------------------
 
 
-def test_the_schedule_is_that_of_the_vectors(shared):
-    rows = json.loads((shared / "vectors/07_schedule.json").read_text())["rows"]
+def test_the_schedule_is_that_of_the_vectors(golden_vectors):
+    rows = json.loads((golden_vectors / "07_schedule.json").read_text())["rows"]
     seen = 0
     for row in rows:
         if row["slice_error"] is not None or row["start"] >= row["end"]:

@@ -25,8 +25,8 @@ def reference(rate, spikes, mask):
 
 @pytest.mark.parametrize("case", ["loss0", "loss1"])
 @pytest.mark.parametrize(("mask", "name"), [(None, "bps_nomask"), ("dfs", "bps_masked")])
-def test_equals_the_golden_vectors(shared, case, mask, name):
-    arrays = np.load(shared / "vectors" / "11_visioncore.npz")
+def test_equals_the_golden_vectors(golden_vectors, case, mask, name):
+    arrays = np.load(golden_vectors / "11_visioncore.npz")
     rate, spikes = (torch.tensor(arrays[f"{case}|{each}"]) for each in ("rate_pred", "obs"))
     weights = None if mask is None else torch.tensor(arrays[f"{case}|{mask}"])
     found = bits_per_spike(rate, spikes, weights)

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +10,7 @@ from lightning_prune.functional import (
     kmedoids_sweep,
     mean_simplified_silhouette,
 )
+from tests.golden_vectors import GoldenVectors
 
 
 def matrix_of(channels: int = 40) -> torch.Tensor:
@@ -34,12 +34,12 @@ def test_is_the_steps_one_after_the_other(other: str) -> None:
         assert torch.equal(clustering.at(k).labels, alone[k - 1].labels)
 
 
-def test_a_good_clustering_has_the_recorded_silhouette(shared: Path) -> None:
+def test_a_good_clustering_has_the_recorded_silhouette(golden_vectors: GoldenVectors) -> None:
     """Never a worse loss than recorded, and the recorded silhouette where the medoids agree.
 
     Either point of a pair may be its medoid at the same loss, so they need not agree.
     """
-    curves = json.loads((shared / "vectors/02_mss_curves.json").read_text())["curves"]
+    curves = json.loads((golden_vectors / "02_mss_curves.json").read_text())["curves"]
     same = total = 0
     for curve in curves:
         points = torch.tensor(curve["points"], dtype=torch.float64)

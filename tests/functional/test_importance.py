@@ -1,6 +1,5 @@
 import itertools
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ import torch
 
 from lightning_prune.functional import filter_norm, norm_scale
 from lightning_prune.functional.importance import mac_aware
+from tests.golden_vectors import GoldenVectors
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 3, 3), (5, 4), (6, 2, 1, 3, 3)])
@@ -35,8 +35,8 @@ def test_rejects_what_does_not_fit() -> None:
         norm_scale(torch.zeros(3, 3))
 
 
-def test_golden_mac_aware(shared: Path) -> None:
-    cases = json.loads((shared / "vectors" / "08_mac_aware.json").read_text())["cases"]
+def test_golden_mac_aware(golden_vectors: GoldenVectors) -> None:
+    cases = json.loads((golden_vectors / "08_mac_aware.json").read_text())["cases"]
     compared = 0
     for case in cases:
         # Elsewhere the reference returns the plain importance: MACs off, or an unknown type.

@@ -1,12 +1,12 @@
 import json
 from itertools import combinations, pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from lightning_prune.functional import KMedoids, dissimilarity, kmedoids, kmedoids_sweep
+from tests.golden_vectors import GoldenVectors
 
 
 def blobs(n: int, seed: int = 0) -> torch.Tensor:
@@ -26,8 +26,8 @@ def assert_consistent(diss: torch.Tensor, found: KMedoids, k: int) -> None:
     assert found.loss == pytest.approx(own.sum().item(), rel=1e-12, abs=1e-12)
 
 
-def test_golden_small_problems_are_solved_exactly(shared: Path) -> None:
-    for case in json.loads((shared / "vectors/05_kmedoids_small.json").read_text())["cases"]:
+def test_golden_small_problems_are_solved_exactly(golden_vectors: GoldenVectors) -> None:
+    for case in json.loads((golden_vectors / "05_kmedoids_small.json").read_text())["cases"]:
         diss = torch.tensor(case["D"], dtype=torch.float64)
         k_values = [int(k) for k in case["by_k"]]
         swept = kmedoids_sweep(diss, k_values)
@@ -38,9 +38,9 @@ def test_golden_small_problems_are_solved_exactly(shared: Path) -> None:
             assert_consistent(diss, found, k)
 
 
-def test_golden_large_problems(shared: Path) -> None:
-    cases = json.loads((shared / "vectors/05_kmedoids_large.json").read_text())["cases"]
-    points = np.load(shared / "vectors/05_kmedoids_large_points.npz", allow_pickle=False)
+def test_golden_large_problems(golden_vectors: GoldenVectors) -> None:
+    cases = json.loads((golden_vectors / "05_kmedoids_large.json").read_text())["cases"]
+    points = np.load(golden_vectors / "05_kmedoids_large_points.npz", allow_pickle=False)
     for name in points.files:
         mine = {case["k"]: case for case in cases if case["points"] == name}
         diss = dissimilarity(torch.from_numpy(points[name]))

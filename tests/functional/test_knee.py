@@ -1,15 +1,15 @@
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lightning_prune.functional import find_knee
+from tests.golden_vectors import GoldenVectors
 
 
-def golden(shared: Path) -> list[dict[str, Any]]:
-    cases = json.loads((shared / "vectors/03_knee.json").read_text())["cases"]
+def golden(golden_vectors: GoldenVectors) -> list[dict[str, Any]]:
+    cases = json.loads((golden_vectors / "03_knee.json").read_text())["cases"]
     return [case | {"x": [int(x) for x in case["x"]]} for case in cases]
 
 
@@ -21,14 +21,14 @@ def height_above_chord(case: dict[str, Any], position: float) -> float:
     return float((fit[i] - fit.min()) / np.ptp(fit) - (x[i] - x[0]) / np.ptp(x))
 
 
-def test_golden_knees_through_every_point(shared: Path) -> None:
-    for case in golden(shared):
+def test_golden_knees_through_every_point(golden_vectors: GoldenVectors) -> None:
+    for case in golden(golden_vectors):
         assert find_knee(case["x"], case["y"], "interp1d") == case["knee_interp1d"], case["tag"]
 
 
-def test_golden_knees_of_the_parabola(shared: Path) -> None:
+def test_golden_knees_of_the_parabola(golden_vectors: GoldenVectors) -> None:
     exact = 0
-    for case in golden(shared):
+    for case in golden(golden_vectors):
         # Rounding noise decides the reference's answer there: see the vectors' README.
         if case["tag"].startswith(("constant_", "all_one_")):
             continue

@@ -1,15 +1,15 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from torchvision.ops import box_iou
 
 from lightning_prune.functional import cell_of, match_objects
+from tests.golden_vectors import GoldenVectors
 
 
-def test_golden_matches(shared: Path) -> None:
-    cases = json.loads((shared / "vectors/16_patch_and_matching.json").read_text())["matching"]
+def test_golden_matches(golden_vectors: GoldenVectors) -> None:
+    cases = json.loads((golden_vectors / "16_patch_and_matching.json").read_text())["matching"]
     for case in cases:
         boxes = torch.tensor([p["bbox"] for p in case["preds"]], dtype=torch.float64)
         labels = torch.tensor([p["class"] for p in case["preds"]], dtype=torch.int64)
@@ -24,8 +24,8 @@ def test_golden_matches(shared: Path) -> None:
         assert match.tolist() == [expected]
 
 
-def test_golden_cells(shared: Path) -> None:
-    vectors = json.loads((shared / "vectors/16_patch_and_matching.json").read_text())
+def test_golden_cells(golden_vectors: GoldenVectors) -> None:
+    vectors = json.loads((golden_vectors / "16_patch_and_matching.json").read_text())
     compared = 0
     for case in vectors["patch_indices"]:
         x1, y1, x2, y2 = case["gt_bbox_xyxy"]

@@ -11,9 +11,9 @@ from lightning_prune.functional.poisson_loss import poisson_loss
 @pytest.mark.parametrize(
     ("mask", "name"), [("dfs", "mask2d"), ("dfs_1d", "mask1d"), (None, "nomask")]
 )
-def test_equals_the_golden_vectors(shared, case, mask, name):
-    arrays = np.load(shared / "vectors" / "11_visioncore.npz")
-    cases = json.loads((shared / "vectors" / "11_visioncore.json").read_text())
+def test_equals_the_golden_vectors(golden_vectors, case, mask, name):
+    arrays = np.load(golden_vectors / "11_visioncore.npz")
+    cases = json.loads((golden_vectors / "11_visioncore.json").read_text())
     expected = _find(cases, case)[f"log_input_True_{name}"]
     log_rate = torch.tensor(arrays[f"{case}|rate_pred"]).log()
     weights = None if mask is None else torch.tensor(arrays[f"{case}|{mask}"])

@@ -1,15 +1,15 @@
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_prune.functional.ratio import RatioSchedule
+from tests.golden_vectors import GoldenVectors
 
 
-def test_golden_schedules(shared: Path):
-    rows = json.loads((shared / "vectors" / "07_schedule.json").read_text())["rows"]
+def test_golden_schedules(golden_vectors: GoldenVectors):
+    rows = json.loads((golden_vectors / "07_schedule.json").read_text())["rows"]
     compared = 0
     for row in rows:
         # The vectors act at epochs divisible by epoch_rate, the schedule counts from its start.

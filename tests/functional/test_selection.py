@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from lightning_prune.functional import (
     select_channels,
 )
 from lightning_prune.functional.dissimilarity import dissimilarity
+from tests.golden_vectors import GoldenVectors
 
 
 def layer(channels: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,16 +22,16 @@ def layer(channels: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
     return matrix, torch.rand(channels, generator=generator, dtype=torch.float64)
 
 
-def test_golden_choice_within_clusters(shared: Path) -> None:
-    vectors = json.loads((shared / "vectors/04_weighted_selection.json").read_text())
+def test_golden_choice_within_clusters(golden_vectors: GoldenVectors) -> None:
+    vectors = json.loads((golden_vectors / "04_weighted_selection.json").read_text())
     for case in vectors["cases"]:
         kept = heaviest_per_cluster(torch.tensor(case["labels"]), torch.tensor(case["weights"]))
         assert kept.tolist() == case["kept_in_medoid_order"], case["tag"]
         assert kept.sort().values.tolist() == case["kept_sorted"], case["tag"]
 
 
-def test_golden_choice_by_filter_norms(shared: Path) -> None:
-    vectors = json.loads((shared / "vectors/04_weighted_selection.json").read_text())
+def test_golden_choice_by_filter_norms(golden_vectors: GoldenVectors) -> None:
+    vectors = json.loads((golden_vectors / "04_weighted_selection.json").read_text())
     case = vectors["quirk_4d_weights"]
     weight, labels = torch.tensor(case["weights_4d"]), torch.tensor(case["labels"])
     for p in (1, 2):
@@ -42,9 +42,9 @@ def test_golden_choice_by_filter_norms(shared: Path) -> None:
         select_channels(matrix, weight)  # the reference silently returns the medoids
 
 
-def test_golden_pipeline(shared: Path) -> None:
+def test_golden_pipeline(golden_vectors: GoldenVectors) -> None:
     """From the recorded clusters at the knee of the recorded curve to the recorded channels."""
-    vectors = json.loads((shared / "vectors/04_weighted_selection.json").read_text())
+    vectors = json.loads((golden_vectors / "04_weighted_selection.json").read_text())
     for case in vectors["pipeline_seeded"]:
         k_values, result = range(2, case["n"]), case["result_exact_mss"]
         knee = find_knee(k_values, case["mss_curve_exact"])

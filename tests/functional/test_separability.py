@@ -1,13 +1,13 @@
 import json
 import math
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from lightning_prune.functional import class_moments, jeffries_matusita, separability_matrix
+from tests.golden_vectors import GoldenVectors
 
 
 def moments_of(samples: list[float]) -> tuple[int, float, float]:
@@ -22,24 +22,24 @@ def distance(p: tuple[int, float, float], q: tuple[int, float, float]) -> float:
     return separability_matrix(mean[None], variance[None], count).item()
 
 
-def test_golden_pairs(shared: Path) -> None:
-    cases = json.loads((shared / "vectors/01_jm_pairs.json").read_text())["cases"]
+def test_golden_pairs(golden_vectors: GoldenVectors) -> None:
+    cases = json.loads((golden_vectors / "01_jm_pairs.json").read_text())["cases"]
     for case in cases:
         intended = case.get("jm_intended", case["jm"])
         ours = distance(moments_of(case["p"]), moments_of(case["q"]))
         assert ours == pytest.approx(intended, abs=1e-12), case["tag"]
 
 
-def test_golden_pairs_from_recorded_moments(shared: Path) -> None:
-    cases = json.loads((shared / "vectors/01_jm_pairs.json").read_text())["cases"]
+def test_golden_pairs_from_recorded_moments(golden_vectors: GoldenVectors) -> None:
+    cases = json.loads((golden_vectors / "01_jm_pairs.json").read_text())["cases"]
     for case in cases:
         p, q = ([value or 0.0 for value in case[key]] for key in ("p_moments", "q_moments"))
         assert distance(tuple(p), tuple(q)) == pytest.approx(case["jm"], abs=1e-12), case["tag"]
 
 
 @pytest.mark.parametrize("name", ["K3", "K10", "K20"])
-def test_golden_matrices(shared: Path, name: str) -> None:
-    arrays = np.load(shared / f"vectors/01_separability_{name}.npz", allow_pickle=False)
+def test_golden_matrices(golden_vectors: GoldenVectors, name: str) -> None:
+    arrays = np.load(golden_vectors / f"01_separability_{name}.npz", allow_pickle=False)
     mean, variance, counts = (
         torch.from_numpy(arrays[key]) for key in ("mean", "population_variance", "counts")
     )
@@ -48,9 +48,9 @@ def test_golden_matrices(shared: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["K3", "K10", "K20"])
-def test_golden_matrices_from_samples(shared: Path, name: str) -> None:
+def test_golden_matrices_from_samples(golden_vectors: GoldenVectors, name: str) -> None:
     """The whole way from samples, each channel with counts of its own, to separability."""
-    arrays = np.load(shared / f"vectors/01_separability_{name}.npz", allow_pickle=False)
+    arrays = np.load(golden_vectors / f"01_separability_{name}.npz", allow_pickle=False)
     counts = arrays["counts"]
     pieces = np.split(arrays["samples"], counts.ravel().cumsum()[:-1])
     for channel, row in enumerate(counts):

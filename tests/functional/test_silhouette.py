@@ -1,12 +1,12 @@
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from lightning_prune.functional import dissimilarity, mean_simplified_silhouette
+from tests.golden_vectors import GoldenVectors
 
 
 def brute_force(points: list[list[float]], medoids: list[int], labels: list[int], f: Any) -> float:
@@ -31,13 +31,13 @@ def compare(case: dict[str, Any], points: list[list[float]]) -> None:
         assert mean == pytest.approx(case["mss_mean_other_reference"], abs=1e-6)
 
 
-def test_golden_cases(shared: Path) -> None:
-    for case in json.loads((shared / "vectors/02_mss_cases.json").read_text())["cases"]:
+def test_golden_cases(golden_vectors: GoldenVectors) -> None:
+    for case in json.loads((golden_vectors / "02_mss_cases.json").read_text())["cases"]:
         compare(case, case["points"])
 
 
-def test_golden_curves(shared: Path) -> None:
-    for curve in json.loads((shared / "vectors/02_mss_curves.json").read_text())["curves"]:
+def test_golden_curves(golden_vectors: GoldenVectors) -> None:
+    for curve in json.loads((golden_vectors / "02_mss_curves.json").read_text())["curves"]:
         for row in curve["rows"]:
             compare(row, curve["points"])
 

@@ -1,7 +1,6 @@
 """The slice penalty: golden vectors, autograd against the closed form, a loop in NumPy."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +8,12 @@ import torch
 
 from lightning_prune.functional.slice_penalty import LEAST_NORM, slice_gradient, slice_penalty
 from lightning_prune.functional.slices import slice_norms
+from tests.golden_vectors import GoldenVectors
 
 
-def test_golden_vectors(shared: Path):
-    cases = json.loads((shared / "vectors/09_slices.json").read_text())["cases"]
-    arrays = np.load(shared / "vectors/09_slices.npz")
+def test_golden_vectors(golden_vectors: GoldenVectors):
+    cases = json.loads((golden_vectors / "09_slices.json").read_text())["cases"]
+    arrays = np.load(golden_vectors / "09_slices.npz")
     variants = {"all": False, "disable_first": True, "zero_input_channel_1": False}
     seen = 0
     for case in cases:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from lightning_prune.functional.slices import (
     slice_norms,
     smallest_slices,
 )
+from tests.golden_vectors import GoldenVectors
 
 SHAPES = [
     (6, 3),
@@ -31,9 +31,9 @@ SHAPES = [
 
 
 @pytest.fixture(scope="module")
-def golden(shared: Path):
-    cases = json.loads((shared / "vectors/09_slices.json").read_text())["cases"]
-    return cases, np.load(shared / "vectors/09_slices.npz")
+def golden(golden_vectors: GoldenVectors):
+    cases = json.loads((golden_vectors / "09_slices.json").read_text())["cases"]
+    return cases, np.load(golden_vectors / "09_slices.npz")
 
 
 def members(shape, block_size):

@@ -38,8 +38,8 @@ def test_equals_sorting(shape, share, seed, last):
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5, 1.0])
-def test_reproduces_the_golden_vector(shared, share):
-    arrays = np.load(shared / "vectors" / "14_csp_reset.npz")
+def test_reproduces_the_golden_vector(golden_vectors, share):
+    arrays = np.load(golden_vectors / "14_csp_reset.npz")
     keys = [k for k in arrays.files if k.startswith("sparse_hw") and k.endswith(f"topk{share}")]
     assert keys
     for key in keys:

@@ -15,8 +15,8 @@ NOT_IN_THE_SEED = ("prune_at_target", "verbose")
 
 @pytest.mark.parametrize("net", ["chain", "residual"])
 @pytest.mark.parametrize("ranking", ["global", "isomorphic", "local"])
-def test_ratios_and_the_first_masks(shared, tmp_path, net, ranking):
-    file = shared / "vectors" / "15_sirc_mask_trace.json"
+def test_ratios_and_the_first_masks(golden_vectors, tmp_path, net, ranking):
+    file = golden_vectors / "15_sirc_mask_trace.json"
     content, arrays = json.loads(file.read_text()), np.load(file.with_suffix(".npz"))
     (case,) = (c for c in content["cases"] if (c["net"], c["mode"]) == (net, ranking))
     model = SpecNet(content["specs"][net])

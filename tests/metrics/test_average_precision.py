@@ -28,12 +28,11 @@ def fill(metric, arrays, key, images, batch):
 
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize("batch", [12, 5])
-def test_equals_pycocotools(shared, key, batch):
-    folder = shared / "vectors"
-    cases = json.loads((folder / "13_nms_map.json").read_text())["map"]
+def test_equals_pycocotools(golden_vectors, key, batch):
+    cases = json.loads((golden_vectors / "13_nms_map.json").read_text())["map"]
     case = next(c for c in cases if c["key"] == key)
     metric = DetectionAveragePrecision()
-    fill(metric, np.load(folder / "13_nms_map.npz"), key, case["n_images"], batch)
+    fill(metric, np.load(golden_vectors / "13_nms_map.npz"), key, case["n_images"], batch)
     values = metric.summary()
     stats = case.get("pycocotools_stats") or {"AP": 0.0, "AP50": 0.0}
     assert values["map50"].item() == pytest.approx(stats["AP50"], abs=1e-6)

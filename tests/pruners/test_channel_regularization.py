@@ -1,6 +1,5 @@
 import json
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty
 from lightning_prune.pruners.group_norms import group_norms
 from lightning_prune.pruners.group_scores import norm_members
 from lightning_prune.surgery.cut import cut_channels
+from tests.golden_vectors import GoldenVectors
 from tests.networks import (
     EXAMPLE,
     NETWORKS,
@@ -98,9 +98,9 @@ SPECS = ["chain_conv_bn", "chain_no_bn_bias", "residual", "concat", "depthwise"]
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_golden_gradients_and_importances(shared: Path, name: str) -> None:
-    content = json.loads((shared / "vectors" / "06_channel_reg.json").read_text())[name]
-    arrays = np.load(shared / "vectors" / "06_channel_reg.npz")
+def test_golden_gradients_and_importances(golden_vectors: GoldenVectors, name: str) -> None:
+    content = json.loads((golden_vectors / "06_channel_reg.json").read_text())[name]
+    arrays = np.load(golden_vectors / "06_channel_reg.npz")
     net = SpecNet(content["spec"])
     state = {
         k: torch.tensor(arrays[f"{name}|param|{k}"]) for k in net.state_dict() if "num" not in k

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,14 +12,15 @@ from lightning_prune.pruners.criterion import Evidence
 from lightning_prune.pruners.group_norm import GroupNorm
 from lightning_prune.pruners.mac_aware import MacAware
 from lightning_prune.pruners.taylor import Taylor
+from tests.golden_vectors import GoldenVectors
 from tests.networks import EXAMPLE, Chain, make
 from tests.pruners.fixtures import residual
 from tests.pruners.specs import SpecNet
 
 
-def test_golden_importances_from_the_weights(shared: Path):
+def test_golden_importances_from_the_weights(golden_vectors: GoldenVectors):
     """The group norm below is that of the reference, and with its maximum so are the values."""
-    file = shared / "vectors" / "08_mac_aware.json"
+    file = golden_vectors / "08_mac_aware.json"
     content, arrays = json.loads(file.read_text()), np.load(file.with_suffix(".npz"))
     for case in content["cases"]:
         if not case["use_macs"] or case["act_only"] or case["type"] == "Other":

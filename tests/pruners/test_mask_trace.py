@@ -14,7 +14,6 @@ ceil(r N) channels of a scope. What differs, and is put back here for the compar
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from lightning_prune.pruners.criterion import Evidence
 from lightning_prune.pruners.group_norm import GroupNorm
 from lightning_prune.pruners.ratio_selection import RatioSelection, RatioStep
 from lightning_prune.surgery.mask import ChannelMask
+from tests.golden_vectors import GoldenVectors
 from tests.pruners.specs import SpecNet
 
 CASES = [(n, m) for n in ("chain", "residual") for m in ("global", "isomorphic", "local")]
@@ -47,8 +47,8 @@ class WithMasked(GroupNorm):
 class Trace:
     """One network and what the reference masked in it."""
 
-    def __init__(self, shared: Path, name: str, ranking: str) -> None:
-        file = shared / "vectors" / "15_sirc_mask_trace.json"
+    def __init__(self, golden_vectors: GoldenVectors, name: str, ranking: str) -> None:
+        file = golden_vectors / "15_sirc_mask_trace.json"
         content, arrays = json.loads(file.read_text()), np.load(file.with_suffix(".npz"))
         (case,) = (c for c in content["cases"] if (c["net"], c["mode"]) == (name, ranking))
         self.ranking, self.history = ranking, [h for h in case["history"] if h["pr"] > 0]
@@ -84,8 +84,8 @@ class Trace:
 
 
 @pytest.mark.parametrize(("name", "ranking"), CASES)
-def test_the_masks_of_every_epoch(shared: Path, name: str, ranking: str):
-    trace, held = Trace(shared, name, ranking), PruningPlan()
+def test_the_masks_of_every_epoch(golden_vectors: GoldenVectors, name: str, ranking: str):
+    trace, held = Trace(golden_vectors, name, ranking), PruningPlan()
     columns = trace.net.fc.weight.detach().clone()
     assert len(trace.history) > 8
     for expected in trace.history:
@@ -99,7 +99,9 @@ def test_the_masks_of_every_epoch(shared: Path, name: str, ranking: str):
 
 
 @pytest.mark.parametrize(("name", "ranking"), CASES)
-def test_the_first_step_is_the_same_as_it_stands(shared: Path, name: str, ranking: str):
-    trace = Trace(shared, name, ranking)
+def test_the_first_step_is_the_same_as_it_stands(
+    golden_vectors: GoldenVectors, name: str, ranking: str
+):
+    trace = Trace(golden_vectors, name, ranking)
     first = trace.history[0]
     trace.assert_equal(trace.select(first["pr"], GroupNorm(), PruningPlan()), first)

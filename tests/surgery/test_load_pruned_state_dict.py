@@ -34,10 +34,10 @@ def narrowed(layer_of, wide, narrow, x):
 
 
 @pytest.mark.parametrize("name", VECTORS)
-def test_golden_files(shared, name):
-    cases = json.loads((shared / "vectors" / "10_load_pruned.json").read_text())["cases"]
+def test_golden_files(golden_vectors, name):
+    cases = json.loads((golden_vectors / "10_load_pruned.json").read_text())["cases"]
     case = next(case for case in cases if case["name"] == name)
-    arrays = np.load(shared / "vectors" / "10_load_pruned.npz", allow_pickle=False)
+    arrays = np.load(golden_vectors / "10_load_pruned.npz", allow_pickle=False)
     start = f"{name}|sd|"
     state = {k.removeprefix(start): torch.from_numpy(arrays[k]) for k in arrays if start in k}
     model = Graph(case["dense_spec"]["nodes"], case["dense_spec"]["output"])

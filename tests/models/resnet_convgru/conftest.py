@@ -4,5 +4,5 @@ from tests.models.resnet_convgru.golden import Golden
 
 
 @pytest.fixture(scope="session")
-def golden(shared):
-    return Golden(shared)
+def golden(golden_vectors):
+    return Golden(golden_vectors)

@@ -19,9 +19,9 @@ NAMES = (
 
 
 class Golden:
-    def __init__(self, shared):
-        self.arrays = np.load(shared / "vectors" / "11_visioncore.npz")
-        text = (shared / "vectors" / "11_visioncore.json").read_text(encoding="utf-8")
+    def __init__(self, golden_vectors):
+        self.arrays = np.load(golden_vectors / "11_visioncore.npz")
+        text = (golden_vectors / "11_visioncore.json").read_text(encoding="utf-8")
         self.cases = {case["name"]: case for case in json.loads(text)["cases"]}
 
     def tensor(self, case, name):

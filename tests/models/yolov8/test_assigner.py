@@ -14,8 +14,8 @@ CASES = [
 ]  # fmt: skip
 
 
-def golden(shared, name):
-    arrays = np.load(shared / "vectors" / "12_yolov8_loss.npz")
+def golden(golden_vectors, name):
+    arrays = np.load(golden_vectors / "12_yolov8_loss.npz")
     maps = [torch.tensor(arrays[f"{name}|map{i}"]) for i in range(3)]
     targets = torch.tensor(arrays[f"{name}|targets_idx_cls_cxcywh_norm"])
     size = torch.tensor([128.0, 96.0])
@@ -34,8 +34,8 @@ def predicted_boxes(maps):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_reproduces_the_reference(shared, name):
-    arrays, maps, objects = golden(shared, name)
+def test_reproduces_the_reference(golden_vectors, name):
+    arrays, maps, objects = golden(golden_vectors, name)
     classes, boxes, points = predicted_boxes(maps)
     found = assign(objects, classes, boxes, points)
     scores = torch.zeros(2, boxes.shape[1], 4)
@@ -47,7 +47,7 @@ def test_reproduces_the_reference(shared, name):
     torch.testing.assert_close(boxes, boxes_of_reference, rtol=1e-5, atol=1e-3)
     expected = torch.tensor(arrays[f"{name}|tal|target_scores"])
     torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-6)
-    cases = json.loads((shared / "vectors" / "12_yolov8_loss.json").read_text())["cases"]
+    cases = json.loads((golden_vectors / "12_yolov8_loss.json").read_text())["cases"]
     count = next(c for c in cases if c["name"] == name)["n_fg_with_positive_target_score"]
     assert int((found.score > 0).sum()) == count
     target_box = torch.tensor(arrays[f"{name}|target_bboxes_xyxy_px"])[found.image, found.anchor]

@@ -26,8 +26,8 @@ def converted(arrays, key, theirs, ours):
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_reproduces_the_reference(shared, name):
-    arrays = np.load(shared / "vectors" / "12_yolov8_blocks.npz")
+def test_reproduces_the_reference(golden_vectors, name):
+    arrays = np.load(golden_vectors / "12_yolov8_blocks.npz")
     build, theirs, ours = BLOCKS[name]
     block = build()
     missing = block.load_state_dict(converted(arrays, f"{name}|w|", theirs, ours), strict=False)

@@ -29,10 +29,10 @@ def renamed(key):
 
 
 @pytest.fixture(params=CASES)
-def golden(request, shared):
+def golden(request, golden_vectors):
     """The arrays of one case, its facts, and a block with its weights."""
-    arrays = np.load(shared / "vectors" / "14_csp_reset.npz")
-    facts = json.loads((shared / "vectors" / "14_csp_reset.json").read_text())["guide"]
+    arrays = np.load(golden_vectors / "14_csp_reset.npz")
+    facts = json.loads((golden_vectors / "14_csp_reset.json").read_text())["guide"]
     facts = next(case for case in facts if case["key"] == request.param)
     arrays = {
         key.removeprefix(f"{request.param}|"): torch.tensor(arrays[key])

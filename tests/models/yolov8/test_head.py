@@ -5,8 +5,8 @@ from lightning_prune.models.yolov8.conversion import convert_ultralytics
 from lightning_prune.models.yolov8.head import DFL, Head, anchor_points, flatten_maps
 
 
-def test_reproduces_the_reference(shared):
-    arrays = np.load(shared / "vectors" / "12_yolov8_blocks.npz")
+def test_reproduces_the_reference(golden_vectors):
+    arrays = np.load(golden_vectors / "12_yolov8_blocks.npz")
     state = {
         "model.22." + name.removeprefix("detect|w|"): torch.tensor(arrays[name])
         for name in arrays.files
@@ -30,8 +30,8 @@ def test_reproduces_the_reference(shared):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_dfl_reproduces_the_reference(shared):
-    arrays = np.load(shared / "vectors" / "12_yolov8_blocks.npz")
+def test_dfl_reproduces_the_reference(golden_vectors):
+    arrays = np.load(golden_vectors / "12_yolov8_blocks.npz")
     x = torch.tensor(arrays["dfl|x"])
     ours = DFL()(x.view(2, 4, 16, 11).transpose(2, 3))
     torch.testing.assert_close(ours, torch.tensor(arrays["dfl|y"]), rtol=1e-5, atol=1e-5)

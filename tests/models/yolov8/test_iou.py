@@ -4,8 +4,8 @@ import torch
 from lightning_prune.models.yolov8.iou import complete_iou
 
 
-def test_reproduces_the_reference(shared):
-    arrays = np.load(shared / "vectors" / "12_yolov8_blocks.npz")
+def test_reproduces_the_reference(golden_vectors):
+    arrays = np.load(golden_vectors / "12_yolov8_blocks.npz")
     a, b = (torch.tensor(arrays[f"iou|box{i}_xyxy"]) for i in (1, 2))
     expected = torch.tensor(arrays["iou|CIoU"])
     torch.testing.assert_close(complete_iou(a, b), expected, rtol=1e-5, atol=1e-5)

@@ -11,8 +11,8 @@ from lightning_prune.models.yolov8.postprocess import non_maximum_suppression
 from tests.models.yolov8.test_assigner import CASES
 
 
-def golden(shared, name):
-    arrays = np.load(shared / "vectors" / "12_yolov8_loss.npz")
+def golden(golden_vectors, name):
+    arrays = np.load(golden_vectors / "12_yolov8_loss.npz")
     maps = [torch.tensor(arrays[f"{name}|map{i}"], requires_grad=True) for i in range(3)]
     rows = torch.tensor(arrays[f"{name}|targets_idx_cls_cxcywh_norm"])
     return (
@@ -23,9 +23,9 @@ def golden(shared, name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_reproduces_values_and_gradients(shared, name):
-    arrays, maps, targets = golden(shared, name)
-    cases = json.loads((shared / "vectors" / "12_yolov8_loss.json").read_text())["cases"]
+def test_reproduces_values_and_gradients(golden_vectors, name):
+    arrays, maps, targets = golden(golden_vectors, name)
+    cases = json.loads((golden_vectors / "12_yolov8_loss.json").read_text())["cases"]
     case = next(c for c in cases if c["name"] == name)
     parts = DetectionLoss()(maps, targets)
     assert parts.box.item() == pytest.approx(case["box"], rel=1e-4)
@@ -39,8 +39,8 @@ def test_reproduces_values_and_gradients(shared, name):
         torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-6)
 
 
-def test_is_float32_inside_autocast(shared):
-    _, maps, targets = golden(shared, "aligned_normal")
+def test_is_float32_inside_autocast(golden_vectors):
+    _, maps, targets = golden(golden_vectors, "aligned_normal")
     outside = DetectionLoss()(maps, targets)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = DetectionLoss()(maps, targets)
@@ -48,8 +48,8 @@ def test_is_float32_inside_autocast(shared):
     assert torch.equal(outside.total, inside.total)
 
 
-def test_half_precision_maps_train(shared):
-    _, maps, targets = golden(shared, "aligned_normal")
+def test_half_precision_maps_train(golden_vectors):
+    _, maps, targets = golden(golden_vectors, "aligned_normal")
     half = [m.detach().bfloat16().requires_grad_() for m in maps]
     parts = DetectionLoss()(half, targets)
     parts.total.backward()
@@ -59,8 +59,8 @@ def test_half_precision_maps_train(shared):
     assert all(m.grad.dtype == torch.bfloat16 and m.grad.isfinite().all() for m in half)
 
 
-def test_gains_scale_their_part_only(shared):
-    _, maps, targets = golden(shared, "normal")
+def test_gains_scale_their_part_only(golden_vectors):
+    _, maps, targets = golden(golden_vectors, "normal")
     plain, scaled = DetectionLoss()(maps, targets), DetectionLoss(15.0, 0.5, 0.0)(maps, targets)
     assert scaled.box.item() == pytest.approx(2 * plain.box.item())
     assert scaled.classes.item() == pytest.approx(plain.classes.item())

@@ -14,8 +14,8 @@ CASES = [("n", 10), ("n", 80), ("s", 10), ("m", 20), ("l", 10), ("x", 10)]
 
 
 @pytest.fixture(scope="module")
-def vectors(shared):
-    text = (shared / "vectors" / "12_yolov8_full_models.json").read_text()
+def vectors(golden_vectors):
+    text = (golden_vectors / "12_yolov8_full_models.json").read_text()
     return json.loads(text)
 
 
@@ -71,7 +71,7 @@ def test_reproduces_the_reference(vectors, size, classes):
 
 
 @pytest.mark.parametrize("classes", [10, 80])
-def test_reproduces_every_number_of_the_smallest_size(shared, vectors, classes):
+def test_reproduces_every_number_of_the_smallest_size(golden_vectors, vectors, classes):
     case = case_of(vectors, "n", classes)
     network = YOLOv8("n", classes).eval()
     layout = ultralytics_layout("n", classes)
@@ -80,7 +80,7 @@ def test_reproduces_every_number_of_the_smallest_size(shared, vectors, classes):
     )
     with torch.no_grad():
         decoded = network(golden_image(vectors))
-    expected = np.load(shared / "vectors" / "12_yolov8_full_models.npz")
+    expected = np.load(golden_vectors / "12_yolov8_full_models.npz")
     expected = torch.tensor(expected[f"numpy_n_nc{classes}|decoded"])
     torch.testing.assert_close(decoded[:, :4], expected[:, :4], rtol=0, atol=1e-2)
     torch.testing.assert_close(decoded[:, 4:], expected[:, 4:], rtol=1e-3, atol=1e-5)

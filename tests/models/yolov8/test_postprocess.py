@@ -7,18 +7,17 @@ import torch
 from lightning_prune.models.yolov8.postprocess import MAX_CANDIDATES, non_maximum_suppression
 
 
-def load(shared):
-    folder = shared / "vectors"
-    cases = json.loads((folder / "13_nms_map.json").read_text())["nms"]
-    return cases, np.load(folder / "13_nms_map.npz")
+def load(golden_vectors):
+    cases = json.loads((golden_vectors / "13_nms_map.json").read_text())["nms"]
+    return cases, np.load(golden_vectors / "13_nms_map.npz")
 
 
 def rows_in_order(rows):
     return rows[np.lexsort(rows.T[::-1].round(2))]
 
 
-def test_reproduces_the_reference(shared):
-    cases, arrays = load(shared)
+def test_reproduces_the_reference(golden_vectors):
+    cases, arrays = load(golden_vectors)
     assert len(cases) == 15
     for case in cases:
         predictions = torch.tensor(arrays[case["key"].split("|")[0] + "|pred_cxcywh_scores"])
