@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lightning_prune.callbacks.stop_on_signal import StopOnSignal as StopOnSignal
     from lightning_prune.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
     from lightning_prune.data.digits import DigitsDetectionDataModule as DigitsDetectionDataModule
+    from lightning_prune.data.images import read_image as read_image
     from lightning_prune.data.neural_sessions import (
         NeuralSessionsDataModule as NeuralSessionsDataModule,
     )
@@ -36,14 +37,20 @@ if TYPE_CHECKING:
         SimulatedCellsDataModule as SimulatedCellsDataModule,
     )
     from lightning_prune.data.yolo_folder import YoloFolderDataModule as YoloFolderDataModule
+    from lightning_prune.export.export_onnx import export_onnx as export_onnx
+    from lightning_prune.files.checkpoint_error import CheckpointError as CheckpointError
+    from lightning_prune.files.read_checkpoint import read_checkpoint as read_checkpoint
     from lightning_prune.functional.objects import ObjectSamples as ObjectSamples
     from lightning_prune.functional.selection import ChannelSelection as ChannelSelection
     from lightning_prune.functional.selection import select_channels as select_channels
     from lightning_prune.graph.groups import build_groups as build_groups
+    from lightning_prune.graph.macs import MacModel as MacModel
     from lightning_prune.graph.macs import count_macs as count_macs
     from lightning_prune.graph.outputs import layer_outputs as layer_outputs
     from lightning_prune.loading import load_pruned as load_pruned
     from lightning_prune.loop.pruning import Pruning as Pruning
+    from lightning_prune.models.yolov8.network import YOLOv8 as YOLOv8
+    from lightning_prune.models.yolov8.weights import read_weights as read_weights
     from lightning_prune.modules.detection import DetectionModule as DetectionModule
     from lightning_prune.modules.neural_response import NeuralResponseModule as NeuralResponseModule
     from lightning_prune.observe.usage import ChannelUsage as ChannelUsage
@@ -51,14 +58,25 @@ if TYPE_CHECKING:
     from lightning_prune.plugins.atomic_checkpoint_io import (
         AtomicCheckpointIO as AtomicCheckpointIO,
     )
+    from lightning_prune.pruners.bn_scale import BNScale as BNScale
     from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty as BNScalePenalty
     from lightning_prune.pruners.fast_widths import FastWidths as FastWidths
+    from lightning_prune.pruners.fisher import Fisher as Fisher
+    from lightning_prune.pruners.fpgm import FPGM as FPGM
+    from lightning_prune.pruners.group_norm import GroupNorm as GroupNorm
     from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty as GroupNormPenalty
+    from lightning_prune.pruners.lamp import LAMP as LAMP
+    from lightning_prune.pruners.mac_aware import MacAware as MacAware
+    from lightning_prune.pruners.magnitude import Magnitude as Magnitude
+    from lightning_prune.pruners.random_choice import RandomChoice as RandomChoice
+    from lightning_prune.pruners.separability import Separability as Separability
+    from lightning_prune.pruners.taylor import Taylor as Taylor
     from lightning_prune.surgery.architecture import track_architecture as track_architecture
     from lightning_prune.surgery.cut import cut_channels as cut_channels
     from lightning_prune.surgery.load_pruned_state_dict import (
         load_pruned_state_dict as load_pruned_state_dict,
     )
+    from lightning_prune.surgery.mask import ChannelMask as ChannelMask
     from lightning_prune.surgery.reinitialize import reset_channels as reset_channels
     from lightning_prune.testing import check_prunable as check_prunable
 
@@ -66,19 +84,29 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "AtomicCheckpointIO": "plugins.atomic_checkpoint_io",
+    "BNScale": "pruners.bn_scale",
     "BNScalePenalty": "pruners.bn_scale_penalty",
+    "ChannelMask": "surgery.mask",
     "ChannelMasker": "callbacks.channel_masker",
     "ChannelRegularizer": "callbacks.channel_regularizer",
     "ChannelResetter": "callbacks.channel_resetter",
     "ChannelSelection": "functional.selection",
     "ChannelUsage": "observe.usage",
+    "CheckpointError": "files.checkpoint_error",
     "CocoJsonDataModule": "data.coco_json",
     "DetectionModule": "modules.detection",
     "DigitsDetectionDataModule": "data.digits",
     "ExactResume": "callbacks.exact_resume",
     "ExponentialMovingAverage": "callbacks.exponential_moving_average",
+    "FPGM": "pruners.fpgm",
     "FastWidths": "pruners.fast_widths",
+    "Fisher": "pruners.fisher",
+    "GroupNorm": "pruners.group_norm",
     "GroupNormPenalty": "pruners.group_norm_penalty",
+    "LAMP": "pruners.lamp",
+    "MacAware": "pruners.mac_aware",
+    "MacModel": "graph.macs",
+    "Magnitude": "pruners.magnitude",
     "NeuralResponseModule": "modules.neural_response",
     "NeuralSessionsDataModule": "data.neural_sessions",
     "ObjectSamples": "functional.objects",
@@ -88,19 +116,27 @@ _HOMES = {
     "Pruning": "loop.pruning",
     "PruningPlan": "plan",
     "PruningReport": "callbacks.pruning_report",
+    "RandomChoice": "pruners.random_choice",
+    "Separability": "pruners.separability",
     "SequentialActivationMasker": "callbacks.sequential_activation_masker",
     "SimulatedCellsDataModule": "data.simulated_cells",
     "SliceMasker": "callbacks.slice_masker",
     "SliceRegularizer": "callbacks.slice_regularizer",
     "StopOnSignal": "callbacks.stop_on_signal",
+    "Taylor": "pruners.taylor",
+    "YOLOv8": "models.yolov8.network",
     "YoloFolderDataModule": "data.yolo_folder",
     "build_groups": "graph.groups",
     "check_prunable": "testing",
     "count_macs": "graph.macs",
     "cut_channels": "surgery.cut",
+    "export_onnx": "export.export_onnx",
     "layer_outputs": "graph.outputs",
     "load_pruned": "loading",
     "load_pruned_state_dict": "surgery.load_pruned_state_dict",
+    "read_checkpoint": "files.read_checkpoint",
+    "read_image": "data.images",
+    "read_weights": "models.yolov8.weights",
     "reset_channels": "surgery.reinitialize",
     "select_channels": "functional.selection",
     "track_architecture": "surgery.architecture",

@@ -40,7 +40,9 @@ ROOMS = {
     | {"callbacks", "plugins", "loading", "export", "models", "metrics", "modules", "data"},
     "conf": set(),
     "__main__": {"cli"},
-    "__init__": set(FLOOR_4 | {"callbacks", "plugins", "loading", "modules", "data"}),
+    "__init__": set(
+        FLOOR_4 | {"callbacks", "plugins", "loading", "modules", "models", "data", "export"}
+    ),
 }
 LIGHTNING = {"callbacks", "plugins", "loading", "modules", "data", "cli"}
 FUNCTIONAL = {"torch", "numpy", "sklearn", "sklearn_extra", "kneed", "numba", "scipy"}
