@@ -12,6 +12,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     try:
         check_onnx_installed()
-        module = load_module(args.checkpoint, args.module_class)
+        checkpoint = checkpoint_argument(args.checkpoint)
+        module = load_module(checkpoint, args.module_class)
         example = example_of(module, args.input_shape, args.image_size)
         detector = isinstance(module, DetectionModule)
         names, metadata = None, {}
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             height, width = example.shape[-2:]
             names = ("images",)
             metadata = ultralytics_metadata(module, (height, width), args.batch, args.half)
-        output = args.output or args.checkpoint.with_suffix(".onnx")
+        output = args.output or checkpoint.with_suffix(".onnx")
         difference = export_onnx(
             module, output, example, names, args.batch, args.half, args.opset, metadata,
             args.tolerance,
@@ -143,7 +145,10 @@ def _parser() -> argparse.ArgumentParser:
         "seeded noise before it is written. Any batch size; other sizes are fixed.",
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, help="a Lightning checkpoint, or weights of a YOLOv8 detector")
+    add(
+        "checkpoint", type=Path,
+        help="a Lightning checkpoint, weights of a YOLOv8 detector, or the folder of a run",
+    )  # fmt: skip
     add("--format", choices=["onnx"], default="onnx", help="the only one so far")
     add("--output", type=Path, help="file to write; default: beside the checkpoint")
     add(

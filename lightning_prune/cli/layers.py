@@ -17,6 +17,7 @@ from torch import nn
 
 from lightning_prune.cli.build import build
 from lightning_prune.cli.check import check_config
+from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.composition import check_overrides, composition_message
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
@@ -63,7 +64,7 @@ def _model(args: argparse.Namespace) -> tuple[nn.Module, Any]:
                 f"{args.overrides[0]} has no place beside --checkpoint, which brings its own "
                 "configuration: choose layers with --layers"
             )
-        return load_module(args.checkpoint, args.module_class), None
+        return load_module(checkpoint_argument(args.checkpoint), args.module_class), None
     if args.module_class is not None:
         return _own(args.module_class, args.overrides), None
     return _configured(args.overrides, args.config_dir)
@@ -140,7 +141,10 @@ def _parser() -> argparse.ArgumentParser:
         help="before the options; as for train, with --class arguments of its constructor",
     )  # fmt: skip
     add("--config-dir", type=Path, help="a folder of config groups of your own, as for train")
-    add("--checkpoint", type=Path, help="a Lightning checkpoint, or weights of a YOLOv8 detector")
+    add(
+        "--checkpoint", type=Path,
+        help="a Lightning checkpoint, weights of a YOLOv8 detector, or the folder of a run",
+    )  # fmt: skip
     add(
         "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
         help="a network's class, or a function that builds one; with --checkpoint the "
