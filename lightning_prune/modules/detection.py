@@ -18,7 +18,12 @@ from lightning_prune.models.yolov8.network import Size, YOLOv8
 from lightning_prune.models.yolov8.postprocess import find_candidates, non_maximum_suppression
 from lightning_prune.models.yolov8.reset_network import YOLOv8Reset
 from lightning_prune.models.yolov8.weights import PREFIX, PretrainedWeights, read_weights
-from lightning_prune.modules.detection_arguments import check, resolve
+from lightning_prune.modules.detection_arguments import (
+    adapt_channels,
+    check,
+    check_channels,
+    resolve,
+)
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 
@@ -28,12 +33,13 @@ Batch = tuple[Tensor, Mapping[str, Tensor]]
 class DetectionModule(ScheduledModule):
     """Train, validate and test a YOLOv8 detector.
 
-    A batch is ``(images, targets)``: images (B, 3, H, W) in [0, 1]; targets ``image`` (M,),
+    A batch is ``(images, targets)``: images (B, C, H, W) in [0, 1]; targets ``image`` (M,),
     ``label`` (M,), ``box`` (M, 4) as centre x, centre y, width, height in [0, 1].
 
     Args:
         num_classes: Number of classes; None takes it from ``weights``.
-        size: n, s, m, l or x; None takes it from ``weights``, or n.
+        size: n, s, m, l or x; None takes it from ``weights``, or n. custom: widths and depths are
+            those of ``architecture``.
         weights: A file to start from: ``.pt`` of Ultralytics, ``.safetensors``, a state dict or a
             checkpoint of this module. Not kept as a hyper-parameter.
         names: Class names; None takes them from ``weights``, if they are there.
@@ -60,6 +66,11 @@ class DetectionModule(ScheduledModule):
             their channels and can reset them.
         topk: Fraction of the places that each output channel of these blocks keeps, in (0, 1];
             None: all.
+        in_channels: Channels of an image, such as 1 for grey ones; None takes them from
+            ``weights``, or 3. Weights of 3 and of 1 channel are turned into each other: they
+            compute the same on grey images.
+        architecture: What is not as published: values of ``Architecture`` by name, such as
+            ``{"activation": "relu"}``; what is left out comes from ``weights``.
 
     Attributes:
         network: The ``YOLOv8``, or ``YOLOv8Reset`` with ``reset_blocks``.
@@ -94,27 +105,33 @@ class DetectionModule(ScheduledModule):
         object_confidence: float = 0.25,
         reset_blocks: bool = False,
         topk: float | None = None,
+        in_channels: int | None = None,
+        architecture: dict[str, Any] | None = None,
     ):
         super().__init__()
         found = None if weights is None else read_weights(Path(weights))
         # Resolved before they are saved, so that a checkpoint rebuilds without the weight file.
-        num_classes, size, image_size, names = resolve(found, num_classes, size, image_size, names)
+        num_classes, size, image_size, names, in_channels, architecture, replaced = resolve(
+            found, num_classes, size, image_size, names, in_channels, architecture
+        )
         self.save_hyperparameters(ignore=["weights"])
         check(self.hparams)
         self.network = (
-            YOLOv8Reset(size, num_classes, topk=topk) if reset_blocks else YOLOv8(size, num_classes)
+            YOLOv8Reset(size, num_classes, in_channels, topk=topk, architecture=architecture)
+            if reset_blocks
+            else YOLOv8(size, num_classes, in_channels, architecture=architecture)
         )
         self.loss = DetectionLoss(box_gain, class_gain, dfl_gain)
         self.val_map = DetectionAveragePrecision()
         self.test_map = DetectionAveragePrecision()
-        self.example_input_array = torch.zeros(1, 3, image_size, image_size)
+        self.example_input_array = torch.zeros(1, in_channels, image_size, image_size)
         track_architecture(self)
-        self.pretrained = found is not None and self._adopt(found)
+        self.pretrained = found is not None and self._adopt(found) and not replaced
 
     def _adopt(self, found: PretrainedWeights) -> bool:
         """Take over weights; return whether all of them, the class head included, fitted."""
         own = self.network.state_dict()
-        state = dict(found.state_dict)
+        state = adapt_channels(found, self.hparams["in_channels"])
         complete: bool = found.num_classes == self.hparams["num_classes"]
         if not complete:
             if found.record is not None:
@@ -146,12 +163,15 @@ class DetectionModule(ScheduledModule):
         return out
 
     def setup(self, stage: str) -> None:
-        """Compare the classes of the data with those of the network.
+        """Compare the classes and channels of the data with those of the network.
 
         Raises:
-            ValueError: the data have more classes than the network.
+            ValueError: the data have more classes than the network, or other channels.
         """
         data = getattr(self.trainer, "datamodule", None)
+        channels = getattr(data, "channels", None)
+        if channels is not None:
+            check_channels(channels, self.hparams["in_channels"])
         classes = getattr(data, "num_classes", None)
         if classes is not None and classes > self.hparams["num_classes"]:
             raise ValueError(
@@ -162,6 +182,7 @@ class DetectionModule(ScheduledModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log its parts."""
         images, targets = batch
+        check_channels(images.shape[1], self.hparams["in_channels"])
         parts = self.loss(self.network(images), targets)
         batch_size = images.shape[0]
         self.log(
@@ -195,6 +216,7 @@ class DetectionModule(ScheduledModule):
         return self._suppress(images, self.hparams["object_confidence"], multi_label=False)
 
     def _suppress(self, images: Tensor, confidence: float, multi_label: bool) -> list[Tensor]:
+        check_channels(images.shape[1], self.hparams["in_channels"])
         predictions = self(images)
         if not isinstance(predictions, Tensor):
             raise RuntimeError("detections need eval mode: call .eval() first")

@@ -82,26 +82,33 @@ class CSP(nn.Module):
 
 
 class SPP(nn.Module):
-    """Spatial pyramid: a 1x1 convolution, three chained 5x5 max pools, all four joined.
+    """Spatial pyramid: a 1x1 convolution, chained max pools, all of them joined.
 
     Args:
         in_channels: Channels read, even.
         out_channels: Channels made.
+        kernel: Side of the pools in pixels, odd.
+        pools: Number of pools.
+        add: Add the input to the output; needs as many channels made as read.
     """
 
-    def __init__(self, in_channels: int, out_channels: int):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 5, pools: int = 3, add: bool = False
+    ):
         super().__init__()
         if in_channels % 2:
             raise ValueError(f"in_channels={in_channels} is odd: pass an even number")
         hidden = in_channels // 2
         self.conv1 = Conv(in_channels, hidden)
-        self.conv2 = Conv(4 * hidden, out_channels)
-        self.pool = nn.MaxPool2d(5, stride=1, padding=2)
+        self.conv2 = Conv((1 + pools) * hidden, out_channels)
+        self.pool = nn.MaxPool2d(kernel, stride=1, padding=kernel // 2)
+        self.pools = pools
+        self.add = add
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
         parts = [self.conv1(x)]
-        for _ in range(3):
+        for _ in range(self.pools):
             parts.append(self.pool(parts[-1]))
         out: Tensor = self.conv2(torch.cat(parts, dim=1))
-        return out
+        return x + out if self.add else out

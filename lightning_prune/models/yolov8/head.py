@@ -72,18 +72,36 @@ def distances_to_corners(distances: Tensor, points: Tensor) -> Tensor:
     return torch.cat((points - near, points + far), dim=-1)
 
 
+def published_box_width(finest: int) -> int:
+    """Return the hidden channels of the box branches where the finest level has so many."""
+    return max(finest // 4, 4 * BINS)
+
+
+def published_class_width(finest: int, num_classes: int) -> int:
+    """Return the hidden channels of the class branches where the finest level has so many."""
+    return max(finest, min(num_classes, 100))
+
+
 class Head(nn.Module):
     """Two branches per level: 4 x 16 box bins and one logit per class.
 
     Args:
         in_channels: Channels of the three feature maps, finest first.
         num_classes: Number of classes.
+        box_width: Hidden channels of the box branches; None: as published.
+        class_width: Hidden channels of the class branches; None: as published.
     """
 
-    def __init__(self, in_channels: Sequence[int], num_classes: int):
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        num_classes: int,
+        box_width: int | None = None,
+        class_width: int | None = None,
+    ):
         super().__init__()
-        box_width = max(in_channels[0] // 4, 4 * BINS)
-        class_width = max(in_channels[0], min(num_classes, 100))
+        box_width = box_width or published_box_width(in_channels[0])
+        class_width = class_width or published_class_width(in_channels[0], num_classes)
         self.strides = STRIDES
         self.boxes = nn.ModuleList(_branch(c, box_width, 4 * BINS) for c in in_channels)
         self.classes = nn.ModuleList(_branch(c, class_width, num_classes) for c in in_channels)

@@ -1,13 +1,14 @@
 """YOLOv8: backbone, neck and head in five sizes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from lightning_prune.models.yolov8.architecture import Architecture, record_architecture
 from lightning_prune.models.yolov8.blocks import CSP, SPP, Conv
 from lightning_prune.models.yolov8.head import Head
 
@@ -20,7 +21,9 @@ class Scale:
     depths: tuple[int, int, int]
 
 
-Size = Literal["n", "s", "m", "l", "x"]
+CUSTOM = "custom"
+"""Size of a network whose widths and depths are of none of the published sizes."""
+Size = Literal["n", "s", "m", "l", "x", "custom"]
 SIZES = {
     "n": Scale((16, 32, 64, 128, 256), (1, 2, 2)),
     "s": Scale((32, 64, 128, 256, 512), (1, 2, 2)),
@@ -42,13 +45,13 @@ class Stage(nn.Module):
         in_channels: int,
         out_channels: int,
         depth: int,
-        spp: bool = False,
         block: Block = CSP,
+        pyramid: Architecture | None = None,
     ):
         super().__init__()
         self.down = Conv(in_channels, out_channels, 3, stride=2)
         self.csp = block(out_channels, out_channels, depth, True)
-        self.spp = SPP(out_channels, out_channels) if spp else nn.Identity()
+        self.spp = nn.Identity() if pyramid is None else _pyramid(out_channels, pyramid)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H / 2, W / 2)."""
@@ -59,7 +62,13 @@ class Stage(nn.Module):
 class Backbone(nn.Module):
     """Stages p1..p5 at strides 2, 4, 8, 16, 32."""
 
-    def __init__(self, in_channels: int, scale: Scale, block: Block = CSP):
+    def __init__(
+        self,
+        in_channels: int,
+        scale: Scale,
+        block: Block = CSP,
+        architecture: Architecture | None = None,
+    ):
         super().__init__()
         w1, w2, w3, w4, w5 = scale.widths
         d0, d1, d2 = scale.depths
@@ -67,7 +76,7 @@ class Backbone(nn.Module):
         self.p2 = Stage(w1, w2, d0)
         self.p3 = Stage(w2, w3, d1, block=block)
         self.p4 = Stage(w3, w4, d2, block=block)
-        self.p5 = Stage(w4, w5, d0, spp=True, block=block)
+        self.p5 = Stage(w4, w5, d0, block, architecture or Architecture())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Map an image (B, in_channels, H, W) to p3, p4, p5."""
@@ -103,6 +112,10 @@ class Neck(nn.Module):
         return fine, middle, coarse
 
 
+def _pyramid(channels: int, built: Architecture) -> SPP:
+    return SPP(channels, channels, built.pool_kernel, built.pools, built.pool_shortcut)
+
+
 def _double(x: Tensor) -> Tensor:
     return interpolate(x, scale_factor=2.0, mode="nearest")
 
@@ -115,12 +128,17 @@ class YOLOv8(nn.Module):
     input, then class probabilities. ``raw_maps`` gives the maps in either mode.
 
     Args:
-        size: One of n, s, m, l, x.
+        size: One of n, s, m, l, x, or custom, which needs widths and depths.
         num_classes: Number of classes.
         in_channels: Channels of the image.
         widths: Channels of p1..p5 instead of those of ``size``, even numbers from p2 on.
         depths: Bottlenecks per CSP block (d0, d1, d2) instead of those of ``size``.
         block: CSP block of the backbone's stages p3, p4 and p5.
+        architecture: What else is not as published: activations, norms, pyramid, branches;
+            an ``Architecture``, or a mapping of some of its values.
+
+    Attributes:
+        architecture: The ``Architecture``.
 
     Raises:
         ValueError: an argument is out of range.
@@ -143,15 +161,22 @@ class YOLOv8(nn.Module):
         widths: Sequence[int] | None = None,
         depths: Sequence[int] | None = None,
         block: Block = CSP,
+        architecture: Architecture | Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        built = Architecture.of(architecture)
+        widths = built.widths if widths is None else widths
+        depths = built.depths if depths is None else depths
         scale = _scale(size, widths, depths)
         for name, value in (("num_classes", num_classes), ("in_channels", in_channels)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r}: pass an integer of at least 1")
-        self.backbone = Backbone(in_channels, scale, block)
+        self.backbone = Backbone(in_channels, scale, block, built)
         self.neck = Neck(scale)
-        self.head = Head(scale.widths[2:], num_classes)
+        self.head = Head(scale.widths[2:], num_classes, built.box_width, built.class_width)
+        built.apply(self)
+        self.architecture = built
+        record_architecture(self)
 
     def raw_maps(self, images: Tensor) -> list[Tensor]:
         """Map images (B, in_channels, H, W) to raw maps (B, 64 + nc, h, w), finest first.
@@ -175,8 +200,10 @@ class YOLOv8(nn.Module):
 
 
 def _scale(size: str, widths: Sequence[int] | None, depths: Sequence[int] | None) -> Scale:
-    if size not in SIZES:
-        raise ValueError(f"size={size!r} is unknown: pass one of {', '.join(SIZES)}")
+    if size == CUSTOM and (widths is None or depths is None):
+        raise ValueError(f"size={size!r} needs widths and depths: pass both in architecture")
+    if size not in SIZES and size != CUSTOM:
+        raise ValueError(f"size={size!r} is unknown: pass one of {', '.join(SIZES)}, {CUSTOM}")
     widths = tuple(SIZES[size].widths if widths is None else widths)
     depths = tuple(SIZES[size].depths if depths is None else depths)
     if len(widths) != 5 or min(widths) < 1 or any(width % 2 for width in widths[1:]):

@@ -1,11 +1,12 @@
 """YOLOv8 whose deeper stages count their channels and can reset them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch.optim import Optimizer
 
+from lightning_prune.models.yolov8.architecture import Architecture
 from lightning_prune.models.yolov8.csp_reset import CSPReset
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.surgery.reinitialize import ResetType
@@ -24,6 +25,7 @@ class YOLOv8Reset(YOLOv8):
         depths: Bottlenecks per CSP block instead of those of ``size``.
         topk: Fraction of the places that each output channel of these blocks keeps; None: all.
         threshold: Mean magnitude above which a channel is used.
+        architecture: What else is not as published; see ``YOLOv8``.
 
     Raises:
         ValueError: an argument is out of range.
@@ -44,9 +46,10 @@ class YOLOv8Reset(YOLOv8):
         depths: Sequence[int] | None = None,
         topk: float | None = None,
         threshold: float = 1e-6,
+        architecture: Architecture | Mapping[str, Any] | None = None,
     ):
         block = partial(CSPReset, topk=topk, threshold=threshold)
-        super().__init__(size, num_classes, in_channels, widths, depths, block)
+        super().__init__(size, num_classes, in_channels, widths, depths, block, architecture)
 
     def reset_used_channels(
         self, reset_type: ResetType = "random", optimizers: Iterable[Optimizer] = ()
