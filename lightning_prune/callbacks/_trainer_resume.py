@@ -15,11 +15,12 @@ from lightning.pytorch.trainer.connectors.logger_connector.result import (
     _Sync,
 )
 from torch import Tensor
-from torchmetrics import Metric
 
+from lightning_prune.callbacks._metric_states import metric_states
 from lightning_prune.callbacks._trainer_faults import checkpoint_callbacks
 
 Moment = Literal["batch end", "epoch end", "between"]
+Ahead = Literal["nothing", "validation", "end of the epoch"]
 _PLAIN = ("fx", "name", "prog_bar", "logger", "on_step")
 
 
@@ -37,37 +38,70 @@ def repeats_epoch_end(trainer: pl.Trainer) -> bool:
     return trainer.max_steps != -1
 
 
-def finish_epoch(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> bool:
-    """Let a checkpoint from the very end of an epoch resume at that end.
+def finish_batch(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> Ahead:
+    """Let a checkpoint resume with what comes next in the loop, of whatever moment it is.
 
-    Lightning would go on with the next epoch, without the validation and the end of this one, and
-    without the start of the next. With ``max_steps`` it would count the epoch twice.
+    Of a checkpoint from the very end of an epoch Lightning would go on with the next epoch, without
+    the validation and the end of this one, and without the start of the next; with ``max_steps``
+    it would count the epoch twice. Of one from before a validation within an epoch it would leave
+    out the validation.
 
     Returns:
-        Whether a resumed run has to leave the epoch by itself, since no validation is due.
+        What is ahead of the file that a resumed run has to see to.
     """
     loops = checkpoint["loops"]["fit_loop"]
     batches, now = trainer.fit_loop.epoch_loop.batch_progress, moment(trainer)
+    if now == "between" and _has_validated(trainer):
+        # A run that was stopped behind a validation would count the batch twice.
+        _complete(loops, -1)
+        stepped = not trainer.fit_loop._should_accumulate()
+        loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= stepped
+        return "nothing"
     twice = now == "epoch end" and repeats_epoch_end(trainer)
-    if not twice and (now != "batch end" or not batches.is_last_batch):
-        return False
-    fetcher = trainer.fit_loop._data_fetcher
-    validates = fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
-    for part in ("total", "current"):
-        loops["epoch_progress"][part]["processed"] -= twice
-        loops["epoch_loop.batch_progress"][part]["completed"] += not twice
-    if not twice:
+    validates = now == "batch end" and _validation_is_due(trainer)
+    if not (twice or validates or (now == "batch end" and batches.is_last_batch)):
+        return "nothing"
+    validates = validates or (twice and _validation_is_due(trainer))
+    if twice:
+        for part in ("total", "current"):
+            loops["epoch_progress"][part]["processed"] -= 1
+    else:
+        _complete(loops, 1)
         # As if the first batch of the validation were on its way: Lightning then validates.
         counts = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         none = dict.fromkeys(counts, 0)
         loops["epoch_loop.val_loop.batch_progress"].update(total=counts, current=none)
     # Lightning counts the step as logged where it has validated, and only there.
     loops["epoch_loop.state_dict"]["_batches_that_stepped"] += (not validates) - twice
-    return not validates
+    return "validation" if validates else "end of the epoch"
+
+
+def _complete(loops: dict[str, Any], batches: int) -> None:
+    for part in ("total", "current"):
+        loops["epoch_loop.batch_progress"][part]["completed"] += batches
+
+
+def _has_validated(trainer: pl.Trainer) -> bool:
+    """Tell whether the batch behind which the Trainer stands, within an epoch, was validated."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    behind = 0 < batches.current.ready == batches.current.completed and not batches.is_last_batch
+    return behind and not trainer.validating and _validation_is_due(trainer)
+
+
+def _validation_is_due(trainer: pl.Trainer) -> bool:
+    """Tell whether a resumed run validates at this batch, where it is taken up behind it."""
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    if fetcher is None or trainer._val_check_time_interval is not None:
+        return False  # a resumed run counts the time from its own start
+    stops, trainer.should_stop = trainer.should_stop, False
+    try:
+        return bool(loop._should_check_val_fx(fetcher))
+    finally:
+        trainer.should_stop = stops
 
 
 def forget_finished(trainer: pl.Trainer) -> None:
-    """Take out of the counters what ``finish_epoch`` put in, once Lightning has acted on it."""
+    """Take out of the counters what ``finish_batch`` put in, once Lightning has acted on it."""
     counted: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     total, current = counted.total, counted.current
     if (total.ready, total.started, total.processed, current.ready) == (1, 1, 0, 0):
@@ -123,17 +157,16 @@ def resume_is_over(trainer: pl.Trainer) -> None:
     trainer.fit_loop.epoch_loop.restarting = False
 
 
-def pending_plateaus(trainer: pl.Trainer, leaves_epoch: bool) -> dict[str, Any] | None:
+def pending_plateaus(trainer: pl.Trainer, ahead: Ahead) -> dict[str, Any] | None:
     """Return which plateau schedulers Lightning steps right after a checkpoint of this moment.
 
     Args:
         trainer: The running Trainer.
-        leaves_epoch: What ``finish_epoch`` returned.
+        ahead: What ``finish_batch`` returned; behind a validation Lightning steps them itself.
     """
     now, batches = moment(trainer), trainer.fit_loop.epoch_loop.batch_progress
     if now == "batch end" and not trainer.fit_loop._should_accumulate():
-        # The last batch of an epoch is taken up where they are stepped, unless it is left.
-        if leaves_epoch or not batches.is_last_batch:
+        if ahead != "validation":
             return {"interval": "step", "index": batches.current.ready}
     elif now == "epoch end" and not repeats_epoch_end(trainer):
         return {"interval": "epoch", "index": trainer.current_epoch + 1}
@@ -232,39 +265,16 @@ def drop_means(trainer: pl.Trainer, names: list[str]) -> None:
         trainer.fit_loop.epoch_loop._results.pop(name, None)
 
 
-def open_metrics(trainer: pl.Trainer, also: Sequence[str | None]) -> dict[str, dict[str, Any]]:
-    """Return the states of the module's torchmetrics that a training epoch has filled in part.
+def open_metrics(trainer: pl.Trainer) -> dict[str, dict[str, Any]]:
+    """Return the states of the torchmetrics that outlive this moment.
 
-    Args:
-        trainer: The running Trainer.
-        also: Names of metrics that belong to the epoch although nothing says so by now.
+    Those that were logged as objects are reset by Lightning at the end of what logged them.
     """
-    now, results = moment(trainer), trainer.fit_loop.epoch_loop._results
-    if now == "epoch end" and not repeats_epoch_end(trainer):
-        return {}
-    # A metric may also belong to the validation that has just been made.
-    logged = {id(r.value) for r in results.values() if not (r.is_tensor or r.has_reset)}
-    found = {
-        name: (module._update_count, module.metric_state)
-        for name, module in trainer.lightning_module.named_modules()
-        if isinstance(module, Metric) and module._update_count
-        if not trainer.validating or id(module) in logged or name in also
-    }
-    return {
-        name: {"updates": count, "states": {key: _copy(value) for key, value in states.items()}}
-        for name, (count, states) in found.items()
-    }
-
-
-def reopen_metrics(trainer: pl.Trainer, states: dict[str, dict[str, Any]]) -> None:
-    """Put back what ``open_metrics`` returned; metrics that are gone are left out."""
-    modules = dict(trainer.lightning_module.named_modules())
-    for name, state in states.items():
-        module = modules.get(name)
-        if isinstance(module, Metric):
-            for key, value in state["states"].items():
-                setattr(module, key, _copy(value, module.device))
-            module._update_count = state["updates"]
+    loop, over = trainer.fit_loop.epoch_loop, moment(trainer) == "epoch end"
+    ending = [loop.val_loop._results] if trainer.validating else []
+    ending += [loop._results] if over and not repeats_epoch_end(trainer) else []
+    logged = {id(r.value) for results in ending for r in results.values() if not r.is_tensor}
+    return metric_states(trainer, logged)
 
 
 def known_metrics(trainer: pl.Trainer) -> dict[str, Tensor]:

@@ -6,10 +6,13 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks._kept_files import follow_files
+from lightning_prune.callbacks._metric_states import restore_metric_states
+from lightning_prune.callbacks._readable_files import check_hyper_parameters
 from lightning_prune.callbacks._trainer_resume import (
     add_means,
     drop_means,
-    finish_epoch,
+    finish_batch,
     forget_finished,
     know_metrics,
     known_metrics,
@@ -19,7 +22,6 @@ from lightning_prune.callbacks._trainer_resume import (
     open_metrics,
     pending_plateaus,
     pending_row,
-    reopen_metrics,
     repeat_saves,
     restart_loaders,
     resume_is_over,
@@ -60,6 +62,15 @@ class ExactResume(Callback):
         self._means: dict[str, Any] = {}
         self._made: list[str] = []
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse or name, before the first batch, what a resume could not restore.
+
+        Raises:
+            ValueError: hyper-parameters that no checkpoint can hold.
+        """
+        if stage == "fit":
+            check_hyper_parameters(trainer, pl_module)
+
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
@@ -71,15 +82,15 @@ class ExactResume(Callback):
         own = {
             "random": random_states(pl_module.device),
             "means": self._means | running_means(trainer),
-            "metrics": open_metrics(trainer, [mean["metric"] for mean in self._means.values()]),
+            "metrics": open_metrics(trainer),
         }
         row = pending_row(trainer)
         hook = "on_train_epoch_end" if moment(trainer) == "epoch end" else None
-        leaves = finish_epoch(trainer, checkpoint)
+        ahead = finish_batch(trainer, checkpoint)
         checkpoint[_KEY] = {
             "hook": "on_validation_end" if trainer.validating else hook,
-            "leave_epoch": leaves,
-            "plateaus": pending_plateaus(trainer, leaves),
+            "leave_epoch": ahead == "end of the epoch",
+            "plateaus": pending_plateaus(trainer, ahead),
             "processes": gather(trainer, own),
             "monitored": known_metrics(trainer),
             "loggers": [
@@ -94,6 +105,7 @@ class ExactResume(Callback):
     ) -> None:
         """Find what was added; a checkpoint of a run without this callback holds nothing."""
         if trainer.state.fn == "fit":
+            follow_files(trainer, checkpoint)
             self._found = checkpoint.get(_KEY)
             self._loaders = loader_states(checkpoint)
             if self._found is None:
@@ -114,7 +126,7 @@ class ExactResume(Callback):
         own = None if found is None else self._of_this_process(trainer, found["processes"])
         if own is not None:
             self._means = dict(own["means"])
-            reopen_metrics(trainer, own["metrics"])
+            restore_metric_states(trainer, own["metrics"])
             restore_random_states(own["random"], pl_module.device)
         if loaders is not None:  # their place needs nothing of this callback's
             restart_loaders(trainer, loaders)

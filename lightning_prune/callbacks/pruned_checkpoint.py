@@ -5,6 +5,7 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_prune.callbacks._kept_files import follow_files
 from lightning_prune.callbacks._trainer_surgery import callbacks_of
 from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.surgery.cut import PrunedChannels
@@ -80,6 +81,13 @@ class PrunedCheckpoint(ModelCheckpoint):
         """Save as ``ModelCheckpoint`` does, once channels are cut."""
         if self.pruned:
             super().on_validation_end(trainer, pl_module)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Find the best files in a folder that was moved, with their scores."""
+        if trainer.state.fn == "fit":
+            follow_files(trainer, checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best files, and whether channels are cut."""

@@ -16,8 +16,10 @@ from torch import Tensor
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.newest_checkpoint import search_checkpoints
 from lightning_prune.files.part_file import PartFile
+from lightning_prune.files.plain_content import PlainContent, plain_content
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.sidecar import Sidecar
+from lightning_prune.files.unreadable_parts import unreadable_parts
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG} | {getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -51,6 +53,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.digest = digest
         self.refuse_non_finite = refuse_non_finite
         self._unwritten: Path | None = None
+        self._told: set[str] = set()
+        self._has_saved = False
         self._kept: dict[Path, list[Path]] = {}
 
     def save_checkpoint(
@@ -61,9 +65,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         Raises:
             TypeError: ``storage_options`` is given.
             OSError: the file cannot be written, for another reason than space.
+            ValueError: at the first save, something cannot be read back. The file was written,
+                without what is no plain value.
         """
+        plain = plain_content(checkpoint)
+        self._tell_changes(plain)
+        checkpoint = plain.content
         if storage_options is not None or _is_remote(path):
             super().save_checkpoint(checkpoint, path, storage_options)
+            self._refuse(plain, path)
             return
         path = Path(path).absolute()
         state = checkpoint.get("state_dict", {})
@@ -85,6 +95,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             self._leave(path, f"{error.strerror}: {_space(checkpoint, path)}")
         else:
             self._written(path)
+            if not self._has_saved:
+                self._read_back(plain, path)
+            self._refuse(plain, path)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -160,6 +173,38 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             if error.errno not in _NO_SPACE:
                 raise
             # The checkpoint itself is complete, and the two lines know it.
+
+    def _tell_changes(self, plain: PlainContent) -> None:
+        new = {place: how for place, how in plain.changed.items() if place not in self._told}
+        self._told |= new.keys()
+        named = [f"{place} ({how})" for place, how in new.items()]
+        if named:
+            more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+            rank_zero_warn(
+                f"checkpoints hold {', '.join(named[:5])}{more} as plain values, which is what "
+                "load_from_checkpoint gives back"
+            )
+
+    @staticmethod
+    def _read_back(plain: PlainContent, path: Path) -> None:
+        """Find what is plain and cannot be read all the same: quantized tensors, for one."""
+        try:
+            read_checkpoint(path, "meta")
+        except CheckpointError as error:
+            if not isinstance(error.__cause__, OSError):
+                plain.refused |= unreadable_parts(plain.content) or {str(path): error.reason}
+
+    def _refuse(self, plain: PlainContent, path: str | Path) -> None:
+        first, self._has_saved = not self._has_saved, True
+        if not plain.refused:
+            return
+        text = f"a resume from {path} would fail or lack some of its content: {plain.explain()}"
+        if first:
+            raise ValueError(text)
+        new = plain.refused.keys() - self._told
+        self._told |= new
+        if new:
+            rank_zero_warn(text)
 
     def _leave(self, path: Path, why: str) -> None:
         self._unwritten = path
