@@ -12,8 +12,8 @@ from lightning_prune.files.pointer_text import TextKind, pointer_text
 _HEAD = 4096
 _TAIL = 1 << 20
 _WORDS = {
-    "weights": "weights", "image": "an image", "video": "a video", "annotations": "annotations",
-    "recording": "a recording", "onnx": "an ONNX model",
+    "weights": "weights", "checkpoint": "a checkpoint", "image": "an image", "video": "a video",
+    "annotations": "annotations", "recording": "a recording", "onnx": "an ONNX model",
 }  # fmt: skip
 _UNFINISHED = {
     ".aria2", ".crdownload", ".download", ".filepart", ".incomplete", ".opdownload", ".part",
@@ -58,7 +58,7 @@ def describe_foreign(path: str | Path, expected: Expected = "weights") -> str | 
     word = _WORDS[expected]
     try:
         with open_regular(path) as file:
-            kind = _kind(path, file, expected)
+            kind = _kind(path, file, "weights" if expected == "checkpoint" else expected)
     except FileNotFoundError:
         return None
     except NotRegularError as error:

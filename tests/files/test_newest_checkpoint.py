@@ -54,7 +54,7 @@ def test_what_is_passed_over_and_why(tmp_path: Path):
         "torn": "damaged or torn", "flipped": "checksum", "sum": "does not match",
         "weights": "has no loops and no optimizer_states", "list": "no Lightning checkpoint",
         "objects": "pickled objects", "words": "is no number",
-        "link": "no regular file", "folder": "no regular file",
+        "link": "a link to 'nowhere'", "folder": "a folder, not a file",
     }  # fmt: skip
     assert {path.stem for path in found.skipped} == reasons.keys()
     for path, reason in found.skipped.items():
