@@ -19,7 +19,7 @@ _UNFINISHED = {
     ".aria2", ".crdownload", ".download", ".filepart", ".incomplete", ".opdownload", ".part",
     ".partial", ".!ut", ".!qb",
 }  # fmt: skip
-_AGAIN = "fetch it again and compare its size"
+_AGAIN = "copy or fetch it again and compare its size"
 # The number at the beginning of what torch.save wrote before 1.6.
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _INSIDE = (
@@ -73,7 +73,11 @@ def _kind(path: Path, file: BufferedReader, expected: str) -> TextKind | None:
     size = os.fstat(file.fileno()).st_size
     if not head:
         # An image without objects has an empty label file.
-        return None if expected == "annotations" else TextKind("an empty file", _AGAIN)
+        return (
+            None
+            if expected == "annotations"
+            else TextKind("an empty file: damaged or torn", _AGAIN)
+        )
     if path.suffix.lower() in _UNFINISHED:
         return TextKind("an unfinished download", "let it finish, or fetch it again")
     if path.with_name(path.name + ".aria2").exists():

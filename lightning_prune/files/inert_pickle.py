@@ -15,7 +15,7 @@ from lightning_prune.files.bounded_unpickler import BoundedUnpickler
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.file_error import printable
 from lightning_prune.files.foreign_file import describe_foreign
-from lightning_prune.files.open_regular import open_regular
+from lightning_prune.files.open_regular import NotRegularError, open_regular
 from lightning_prune.files.record import Record as Record
 from lightning_prune.files.stored_tensor import Storage
 from lightning_prune.files.torch_zip import TorchZip
@@ -182,8 +182,11 @@ def read_torch_zip(path: str | Path) -> Any:
 
 def explain(error: BaseException) -> str:
     """Return the first line of an error, of bounded length."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return printable((text or type(error).__name__).splitlines()[0], 300)
+    if isinstance(error, NotRegularError):
+        return printable(str(error.strerror), 300)
+    if isinstance(error, OSError):
+        return f"unreadable ({error.strerror or type(error).__name__})"
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0], 300)
 
 
 def _read(archive: TorchZip) -> Any:

@@ -186,7 +186,7 @@ def test_refuses_missing_and_double_entries(tmp_path):
     path = tmp_path / "x.pt"
     torch.save({"a": torch.rand(4)}, path)
     rewrite(path, lambda name, content: None if name.endswith("data.pkl") else content)
-    with pytest.raises(ValueError, match="torch.save did not write"):
+    with pytest.raises(ValueError, match=r"torch\.save did not write"):
         read_torch_zip(path)
     write_zip(path, forged(), [("0", bytes(16))])
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):

@@ -70,8 +70,10 @@ def test_only_the_structure_of_the_older_ones_is_read(tmp_path: Path, monkeypatc
     newest = save(tmp_path / "b.ckpt", 2)
     save(tmp_path / "a.ckpt", 1)
     read: list[Path] = []
-    original = Sidecar.digests
-    monkeypatch.setattr(Sidecar, "digests", lambda self: read.append(self.target) or original(self))
+    original = Sidecar.is_there
+    monkeypatch.setattr(
+        Sidecar, "is_there", lambda self: read.append(self.target) or original(self)
+    )
     assert newest_checkpoint(tmp_path) == newest
     assert set(read) == {newest.resolve()}
 

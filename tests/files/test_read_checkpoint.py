@@ -131,5 +131,5 @@ def test_a_file_of_another_zip_writer_loads(tmp_path: Path):
     assert torch.equal(read_checkpoint(write_archive(tmp_path / "a.ckpt"))["t"], torch.zeros(4))
     with zipfile.ZipFile(tmp_path / "b.ckpt", "w") as archive:
         archive.writestr("readme", "x")
-    with pytest.raises(CheckpointError, match="a zip archive that torch.save did not"):
+    with pytest.raises(CheckpointError, match=r"a zip archive that torch\.save did not"):
         read_checkpoint(tmp_path / "b.ckpt")
