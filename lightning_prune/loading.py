@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.lightning_content import check_lightning
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.surgery.load_pruned_state_dict import load_pruned_state_dict
@@ -58,7 +59,10 @@ def _read(path: Path, map_location: Any) -> dict[str, Any]:
     checkpoint = read_checkpoint(path, map_location)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise CheckpointError(path, "no Lightning checkpoint: it has no 'state_dict'")
-    return checkpoint
+    try:
+        return check_lightning(checkpoint)
+    except ValueError as error:
+        raise CheckpointError(path, str(error)) from error
 
 
 def _devices(state: Mapping[str, Any]) -> Iterator[torch.device]:

@@ -12,14 +12,14 @@ from lightning_prune.files.pointer_text import TextKind, pointer_text
 _HEAD = 4096
 _TAIL = 1 << 20
 _WORDS = {
-    "weights": "weights", "image": "an image", "video": "a video", "annotations": "annotations",
-    "recording": "a recording", "onnx": "an ONNX model",
+    "weights": "weights", "checkpoint": "a checkpoint", "image": "an image", "video": "a video",
+    "annotations": "annotations", "recording": "a recording", "onnx": "an ONNX model",
 }  # fmt: skip
 _UNFINISHED = {
     ".aria2", ".crdownload", ".download", ".filepart", ".incomplete", ".opdownload", ".part",
     ".partial", ".!ut", ".!qb",
 }  # fmt: skip
-_AGAIN = "fetch it again and compare its size"
+_AGAIN = "copy or fetch it again and compare its size"
 # The number at the beginning of what torch.save wrote before 1.6.
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _INSIDE = (
@@ -58,7 +58,7 @@ def describe_foreign(path: str | Path, expected: Expected = "weights") -> str | 
     word = _WORDS[expected]
     try:
         with open_regular(path) as file:
-            kind = _kind(path, file, expected)
+            kind = _kind(path, file, "weights" if expected == "checkpoint" else expected)
     except FileNotFoundError:
         return None
     except NotRegularError as error:
@@ -73,7 +73,11 @@ def _kind(path: Path, file: BufferedReader, expected: str) -> TextKind | None:
     size = os.fstat(file.fileno()).st_size
     if not head:
         # An image without objects has an empty label file.
-        return None if expected == "annotations" else TextKind("an empty file", _AGAIN)
+        return (
+            None
+            if expected == "annotations"
+            else TextKind("an empty file: damaged or torn", _AGAIN)
+        )
     if path.suffix.lower() in _UNFINISHED:
         return TextKind("an unfinished download", "let it finish, or fetch it again")
     if path.with_name(path.name + ".aria2").exists():

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-Expected = Literal["weights", "image", "video", "annotations", "recording", "onnx"]
+Expected = Literal["weights", "checkpoint", "image", "video", "annotations", "recording", "onnx"]
 
 UNPACK = "unpack it and give the file inside"
 CONVERT = (

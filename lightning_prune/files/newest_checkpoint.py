@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.file_error import printable
+from lightning_prune.files.inert_pickle import explain
+from lightning_prune.files.lightning_content import check_lightning
+from lightning_prune.files.open_regular import open_regular
 from lightning_prune.files.read_checkpoint import check_content, read_checkpoint
 from lightning_prune.files.torch_zip import TorchZip
 
@@ -27,7 +30,7 @@ class CheckpointSearch:
     def describe(self) -> str:
         """Say in a sentence where a run can go on."""
         if self.path is not None:
-            return f"the newest intact checkpoint here is {self.path}"
+            return f"the newest intact checkpoint here is {printable(str(self.path), 1000)}"
         return "no other intact checkpoint to go on from lies here"
 
 
@@ -45,19 +48,26 @@ def search_checkpoints(folder: str | Path) -> CheckpointSearch:
     folder = Path(folder)
     found: list[tuple[tuple[int, int, int], Path]] = []
     skipped: dict[Path, str] = {}
-    for path in [*sorted((folder / "checkpoints").glob("*.ckpt")), *sorted(folder.glob("*.ckpt"))]:
+    for path in [*_files(folder / "checkpoints"), *_files(folder)]:
         try:
             found.append((_age(path), path))
-        except (CheckpointError, FileNotFoundError) as error:
+        except (CheckpointError, OSError) as error:
             skipped[path] = _reason(error)
     for _, path in sorted(found, reverse=True):
         try:
             _check(path)
-        except (CheckpointError, FileNotFoundError) as error:
+        except (CheckpointError, OSError) as error:
             skipped[path] = _reason(error)
         else:
             return CheckpointSearch(path, skipped)
     return CheckpointSearch(None, skipped)
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob("*.ckpt"))
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL in the name
+        return []
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
@@ -69,25 +79,25 @@ def newest_checkpoint(folder: str | Path) -> Path | None:
 
 
 def _age(path: Path) -> tuple[int, int, int]:
-    content: Any = read_checkpoint(path, "meta")
-    if not isinstance(content, dict):
-        raise CheckpointError(path, "no Lightning checkpoint")
+    try:
+        content = check_lightning(read_checkpoint(path, "meta"))
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(path, str(error)) from error
     missing = [key for key in _NEEDED if key not in content]
     if missing:
         raise CheckpointError(path, f"nothing to go on from: it has no {' and no '.join(missing)}")
-    step, epoch = content["global_step"], content["epoch"]
-    if not isinstance(step, int) or not isinstance(epoch, int):
-        raise CheckpointError(path, "global_step or epoch is no number: altered")
-    return step, epoch, path.stat().st_mtime_ns
+    return content["global_step"], content["epoch"], path.stat().st_mtime_ns
 
 
 def _check(path: Path) -> None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             check_content(path, file, TorchZip(file))
     except ValueError as error:
         raise CheckpointError(path, str(error)) from error
 
 
 def _reason(error: Exception) -> str:
-    return error.reason if isinstance(error, CheckpointError) else "no regular file"
+    return error.reason if isinstance(error, CheckpointError) else explain(error)

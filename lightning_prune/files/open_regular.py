@@ -17,7 +17,7 @@ _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 class NotRegularError(OSError):
-    """What lies under a name is a folder, a pipe, a device, a link to nothing; or is unreadable.
+    """What lies under a name is a folder, a pipe, a socket, a device or a link to nothing.
 
     ``strerror`` says which, in words that fit behind "PATH: ".
     """
@@ -31,7 +31,8 @@ def open_regular(path: str | Path) -> BufferedReader:
 
     Raises:
         FileNotFoundError: nothing has this name.
-        NotRegularError: what has this name is no regular file, or may not be read.
+        NotRegularError: what has this name is no regular file.
+        OSError: as of any file.
 
     >>> open_regular("/")
     Traceback (most recent call last):
@@ -47,7 +48,8 @@ def open_regular(path: str | Path) -> BufferedReader:
     except ValueError as error:  # a NUL in the name
         raise NotRegularError(errno.EINVAL, f"no name of a file ({error})", str(path)) from error
     except OSError as error:
-        raise _explained(error, path) from error
+        explained = _explained(error, path)
+        raise explained from (None if explained is error else error)
     try:
         _check_kind(os.fstat(descriptor), path)  # the name may lead elsewhere by now
         return os.fdopen(descriptor, "rb")
@@ -73,6 +75,4 @@ def _explained(error: OSError, path: Path) -> OSError:
         if "annex/objects" in target.replace("\\", "/"):
             what = "a link of git-annex whose content is not here: run `git annex get` on it"
         return NotRegularError(error.errno, what, str(path))
-    return NotRegularError(
-        error.errno or errno.EIO, f"unreadable ({error.strerror or error})", str(path)
-    )
+    return error

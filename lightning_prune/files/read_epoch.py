@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.foreign_file import describe_foreign
+from lightning_prune.files.inert_pickle import UNREADABLE, explain
+from lightning_prune.files.open_regular import open_regular
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.torch_zip import TorchZip
 
@@ -29,15 +32,23 @@ def read_epoch(path: str | Path) -> int:
     """
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             epoch = _first_value(TorchZip(file).read("data.pkl"))
-    except FileNotFoundError:
+        if epoch is None:
+            epoch = _whole(read_checkpoint(path, "meta"))
+    except (FileNotFoundError, CheckpointError, KeyError):
         raise
-    except OSError as error:
-        raise CheckpointError(path, f"unreadable ({error.strerror or error})") from error
-    except ValueError as error:
-        raise CheckpointError(path, str(error)) from error
-    return int(read_checkpoint(path, "meta")["epoch"]) if epoch is None else epoch
+    except (*UNREADABLE, OSError) as error:
+        why = describe_foreign(path, "checkpoint") or explain(error)
+        raise CheckpointError(path, why) from error
+    return epoch
+
+
+def _whole(content: Any) -> int:
+    epoch = content["epoch"] if isinstance(content, dict) else None
+    if not isinstance(epoch, int | float):
+        raise ValueError("no Lightning checkpoint: its epoch is no number")
+    return int(epoch)
 
 
 def _first_value(data: bytes) -> int | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning_prune.files.file_error import FileError
 from lightning_prune.files.foreign_file import describe_foreign
-from lightning_prune.files.open_regular import open_regular
+from lightning_prune.files.open_regular import NotRegularError, open_regular
 
 MEGABYTE = 2**20
 _WIDE = (
@@ -34,8 +34,10 @@ def read_text(path: str | Path, largest: int = 16 * MEGABYTE) -> str:
             content = file.read(largest + 1)
     except FileNotFoundError:
         raise
+    except NotRegularError as error:
+        raise FileError(path, f"{error.strerror}") from error
     except OSError as error:
-        raise FileError(path, f"{error.strerror or error}") from error
+        raise FileError(path, f"unreadable ({error.strerror or error})") from error
     foreign = describe_foreign(path, "annotations")
     encoding = next((name for mark, name in _WIDE if content.startswith(mark)), "utf-8-sig")
     if foreign is not None and encoding == "utf-8-sig":

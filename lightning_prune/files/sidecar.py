@@ -1,11 +1,14 @@
 """The digest of a file, kept beside it."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
 
+from lightning_prune.files.file_error import printable
+from lightning_prune.files.open_regular import open_regular
 from lightning_prune.files.write_bytes import write_bytes
 
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]")
@@ -27,9 +30,13 @@ class Sidecar:
         self.path = self.target.with_name(self.target.name + ".sha256")
 
     def digests(self) -> list[str] | None:
-        """Return the digests that count as intact, or None where there is no sidecar."""
+        """Return the digests that count as intact, or None where there is no sidecar.
+
+        Raises:
+            OSError: it is no regular file, or may not be read.
+        """
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 text = file.read(_LARGEST).decode(errors="replace")
         except FileNotFoundError:
             return None
@@ -39,6 +46,10 @@ class Sidecar:
         """Replace the sidecar."""
         lines = [f"{digest}  {self.target.name}\n" for digest in dict.fromkeys(digests)]
         write_bytes(self.path, "".join(lines).encode())
+
+    def is_there(self) -> bool:
+        """Tell whether something has the sidecar's name, readable or not."""
+        return os.path.lexists(self.path)
 
     def current(self) -> list[str]:
         """Return the digest of the file as it is now, for the time of its replacement.
@@ -57,12 +68,16 @@ class Sidecar:
 
     def problem(self, file: BufferedReader) -> str | None:
         """Say how the content of an open file contradicts the sidecar, or None."""
-        listed = self.digests()
+        try:
+            listed = self.digests()
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            return f"its digest {printable(self.path.name, 255)} cannot be read: {why}"
         if listed is None or sha256(file) in listed:
             return None
         return (
-            f"altered or torn: its content does not match {self.path.name} (if you replaced the "
-            "file on purpose, delete that one)"
+            f"altered or torn: its content does not match {printable(self.path.name, 255)} "
+            "(if you replaced the file on purpose, delete that one)"
         )
 
 

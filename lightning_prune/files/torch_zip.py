@@ -2,25 +2,27 @@
 
 import struct
 import zipfile
-from typing import Any, BinaryIO
+from typing import BinaryIO
+
+from lightning_prune.files.file_error import printable
+from lightning_prune.files.zip_layout import check_end, check_members
 
 MAX_PICKLE_BYTES = 256 * 2**20
 """The structure of a checkpoint without its tensors; real ones have some hundred kilobytes."""
-
-_END = struct.Struct("<4s4H2LH")
-_LOCATOR = struct.Struct("<4sLQL")
-_END_64 = struct.Struct("<4sQ2H2L4Q")
-_ENCRYPTED = 0x1 | 0x20 | 0x40
-"""Flag bits of encrypted or patched members."""
+_BAD_ZIP = (
+    zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, RuntimeError, struct.error,
+    UnicodeError,
+)  # fmt: skip
 
 
 class TorchZip:
     """The members of an archive, each of which fits into the file.
 
     ``torch.save`` stores its members one after the other and uncompressed. Whatever else a zip
-    file can be (compressed, two members of one name, several members of the same bytes, a second
-    directory) only serves to make a reader allocate more than the file has, or to show two readers
-    different contents.
+    file can be (compressed, two members of one name or of names that differ in case only, several
+    members of the same bytes, headers that contradict the directory, a second directory) only
+    serves to make a reader allocate more than the file has, or to show two readers different
+    contents. This one is Python's; the other is that of ``torch.load``.
 
     Args:
         file: Open for reading, as binary.
@@ -38,31 +40,34 @@ class TorchZip:
     def __init__(self, file: BinaryIO):
         self.length = file.seek(0, 2)
         file.seek(0)
-        if file.read(2) != b"PK":
+        if file.read(4) != b"PK\x03\x04":
             raise ValueError(_no_archive(file, self.length))
+        directory, count = check_end(file, self.length)
         try:
             self.archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, struct.error, NotImplementedError, OverflowError) as error:
-            raise ValueError(f"damaged or torn: {error}") from error
-        _check_end(file, self.length)
-        infos = self.archive.infolist()
+            infos = self.archive.infolist()
+            check_members(file, infos, directory, count)
+        except _BAD_ZIP as error:
+            raise ValueError(f"damaged or torn: {printable(str(error), 200)}") from error
         self.entries = {info.filename: info for info in infos}
-        if len(self.entries) != len(infos):
-            raise ValueError("two entries of the archive share one name: refused")
-        for info in infos:
-            _check_member(info, self.length)
-        if sum(info.file_size for info in infos) > self.length:
-            raise ValueError("its entries claim more bytes than the file has: refused")
-        self.folder = self._find_folder()
+        self.folder = self._find_folder(infos[0].filename)
 
-    def _find_folder(self) -> str:
+    def _find_folder(self, first: str) -> str:
         pickles = [n for n in self.entries if n == "data.pkl" or n.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError(f"expected one data.pkl in the archive, found {len(pickles)}")
+        folder = pickles[0].removesuffix("data.pkl")
+        # torch takes the folder of the first entry for that of all.
+        other = next((n for n in self.entries if not n.startswith(folder)), None)
+        if folder != first.split("/")[0] + "/" or other is not None:
+            raise ValueError(
+                "its entries are not in one folder, as torch.save has them: refused "
+                f"({printable(other or first)})"
+            )
         size = self.entries[pickles[0]].file_size
         if size > MAX_PICKLE_BYTES:
             raise ValueError(f"data.pkl has {size} bytes, which no structure of a model needs")
-        return pickles[0].removesuffix("data.pkl")
+        return folder
 
     def read(self, name: str) -> bytes:
         """Return one member's bytes, whose checksum is compared.
@@ -72,8 +77,23 @@ class TorchZip:
         """
         try:
             return self.archive.read(self.entries[self.folder + name])
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(f"damaged: {error}") from error
+        except _BAD_ZIP as error:
+            raise ValueError(f"damaged: {printable(str(error), 200)}") from error
+
+    def check_byte_order(self) -> None:
+        """Check that numbers are stored as on most machines, which torch cannot always turn.
+
+        Raises:
+            ValueError: they are not.
+        """
+        info = self.entries.get(f"{self.folder}byteorder")
+        if info is None:
+            return
+        order = self.read("byteorder") if info.file_size < 10 else b""
+        if order == b"big":
+            raise ValueError("written on a big-endian machine: save it again on another one")
+        if order != b"little":
+            raise ValueError("damaged: its byte order is neither little nor big")
 
     def check_sums(self) -> None:
         """Compare the checksum of every member.
@@ -83,11 +103,11 @@ class TorchZip:
         """
         try:
             bad = self.archive.testzip()
-        except (zipfile.BadZipFile, EOFError) as error:
-            raise ValueError(f"damaged: {error}") from error
+        except _BAD_ZIP as error:
+            raise ValueError(f"damaged: {printable(str(error), 200)}") from error
         if bad is not None:
             raise ValueError(
-                f"damaged: the checksum of {bad} is wrong (or the file was saved with "
+                f"damaged: the checksum of {printable(bad)} is wrong (or the file was saved with "
                 "torch.serialization.set_crc32_options(False): save it again without)"
             )
 
@@ -103,39 +123,3 @@ def _no_archive(file: BinaryIO, length: int) -> str:
             "it again); or damaged"
         )
     return "damaged, or not written by torch.save of torch >= 1.6: it does not begin like one"
-
-
-def _check_end(file: BinaryIO, length: int) -> None:
-    """Refuse archives in which another reader could find another directory.
-
-    The directory has to lie directly before the records that close the file: not elsewhere, with
-    nothing in front of the archive and nothing behind it.
-    """
-    signature, *_, size, offset, comment = _read_struct(file, _END, length - _END.size)
-    if signature != b"PK\x05\x06" or comment:
-        raise ValueError("damaged: something follows the archive's directory")
-    start = length - _END.size
-    places = [(size, offset)] if 0xFFFFFFFF not in (size, offset) else []
-    if start >= _LOCATOR.size + _END_64.size:
-        mark, _, position, _ = _read_struct(file, _LOCATOR, start - _LOCATOR.size)
-        if mark == b"PK\x06\x07":
-            start -= _LOCATOR.size + _END_64.size
-            *_, size, offset = _read_struct(file, _END_64, start)
-            places += [(size, offset), (0, position)]
-    if not places or any(size + offset != start for size, offset in places):
-        raise ValueError("damaged: the archive does not begin where the file does, or has two ends")
-
-
-def _read_struct(file: BinaryIO, form: struct.Struct, position: int) -> tuple[Any, ...]:
-    file.seek(position)
-    return form.unpack(file.read(form.size))
-
-
-def _check_member(info: zipfile.ZipInfo, length: int) -> None:
-    if info.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{info.filename} is compressed, which torch.save never does: refused")
-    if info.flag_bits & _ENCRYPTED:
-        raise ValueError(f"{info.filename} is encrypted, which torch.save never does: refused")
-    end = info.header_offset + info.compress_size
-    if info.file_size != info.compress_size or info.header_offset < 0 or end > length:
-        raise ValueError(f"{info.filename} claims {info.file_size} bytes that the file has not")

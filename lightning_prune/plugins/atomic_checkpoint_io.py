@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.lightning_content import check_lightning
 from lightning_prune.files.newest_checkpoint import search_checkpoints
 from lightning_prune.files.part_file import PartFile
 from lightning_prune.files.plain_content import PlainContent, plain_content
@@ -119,14 +120,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             return super().load_checkpoint(path, map_location, weights_only=True)
         path = Path(path).absolute()
         try:
-            content = read_checkpoint(path, map_location)
+            content: Any = read_checkpoint(path, map_location)
             if not isinstance(content, dict):
                 raise CheckpointError(path, "no Lightning checkpoint")
+            # Fabric writes what its user likes.
+            return check_lightning(content) if "pytorch-lightning_version" in content else content
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; {self._way_out(path)}") from error
-        except CheckpointError as error:
-            raise CheckpointError(path, f"{error.reason}; {self._way_out(path)}") from error
-        return content
+        except ValueError as error:
+            why = error.reason if isinstance(error, CheckpointError) else str(error)
+            raise CheckpointError(path, f"{why}; {self._way_out(path)}") from error
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a checkpoint and its digest, unless what was to replace it was not written."""

@@ -122,9 +122,9 @@ def hostile_files(folder: Path) -> Iterator[tuple[str, Path, str]]:
     torch.save({"a": torch.ones(1)}, path("old"), _use_new_zipfile_serialization=False)
     yield "old", path("old"), "before 1.6"
     path("text").write_text("not a checkpoint at all")
-    yield "text", path("text"), "damaged"
+    yield "text", path("text"), "a text of 23 bytes"
     path("empty").touch()
-    yield "empty", path("empty"), "the file is empty"
+    yield "empty", path("empty"), "an empty file"
 
 
 @contextmanager

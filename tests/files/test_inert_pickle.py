@@ -130,7 +130,7 @@ def test_reads_a_tensor_assembled_by_hand(tmp_path):
     [
         ({"count": 5}, "holds 16 bytes, not 20"),
         ({"count": 1 << 60}, "holds 16 bytes"),
-        ({"count": -1}, "holds 16 bytes"),
+        ({"count": -1}, "a storage of an unknown type or size"),
         ({"size": (5,)}, "larger than"),
         ({"size": (1 << 40,), "stride": (0,)}, "larger than"),
         ({"size": (2,), "stride": (4,)}, "larger than"),
@@ -159,7 +159,7 @@ def test_torn_files_give_one_clear_error(tmp_path, kept):
     torch.save({"a": torch.rand(64, 64)}, path)
     data = path.read_bytes()
     path.write_bytes(data[: kept if isinstance(kept, int) else int(len(data) * kept)])
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match="damaged" if kept else "an empty file"):
         read_torch_zip(path)
 
 
@@ -186,7 +186,7 @@ def test_refuses_missing_and_double_entries(tmp_path):
     path = tmp_path / "x.pt"
     torch.save({"a": torch.rand(4)}, path)
     rewrite(path, lambda name, content: None if name.endswith("data.pkl") else content)
-    with pytest.raises(ValueError, match=r"one data\.pkl"):
+    with pytest.raises(ValueError, match=r"torch\.save did not write"):
         read_torch_zip(path)
     write_zip(path, forged(), [("0", bytes(16))])
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):

@@ -54,7 +54,7 @@ def test_what_is_passed_over_and_why(tmp_path: Path):
         "torn": "damaged or torn", "flipped": "checksum", "sum": "does not match",
         "weights": "has no loops and no optimizer_states", "list": "no Lightning checkpoint",
         "objects": "pickled objects", "words": "is no number",
-        "link": "no regular file", "folder": "no regular file",
+        "link": "a link to 'nowhere'", "folder": "a folder, not a file",
     }  # fmt: skip
     assert {path.stem for path in found.skipped} == reasons.keys()
     for path, reason in found.skipped.items():
@@ -70,8 +70,10 @@ def test_only_the_structure_of_the_older_ones_is_read(tmp_path: Path, monkeypatc
     newest = save(tmp_path / "b.ckpt", 2)
     save(tmp_path / "a.ckpt", 1)
     read: list[Path] = []
-    original = Sidecar.digests
-    monkeypatch.setattr(Sidecar, "digests", lambda self: read.append(self.target) or original(self))
+    original = Sidecar.is_there
+    monkeypatch.setattr(
+        Sidecar, "is_there", lambda self: read.append(self.target) or original(self)
+    )
     assert newest_checkpoint(tmp_path) == newest
     assert set(read) == {newest.resolve()}
 

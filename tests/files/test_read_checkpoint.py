@@ -52,7 +52,7 @@ def test_hostile_files_are_refused(tmp_path: Path):
     assert not (tmp_path / "sprung").exists()
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):
         read_checkpoint(tmp_path / "absent.ckpt")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(CheckpointError, match="a folder, not a file"):
         read_checkpoint(tmp_path)
 
 
@@ -131,5 +131,5 @@ def test_a_file_of_another_zip_writer_loads(tmp_path: Path):
     assert torch.equal(read_checkpoint(write_archive(tmp_path / "a.ckpt"))["t"], torch.zeros(4))
     with zipfile.ZipFile(tmp_path / "b.ckpt", "w") as archive:
         archive.writestr("readme", "x")
-    with pytest.raises(CheckpointError, match=r"one data\.pkl"):
+    with pytest.raises(CheckpointError, match=r"a zip archive that torch\.save did not"):
         read_checkpoint(tmp_path / "b.ckpt")

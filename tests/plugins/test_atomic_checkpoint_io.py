@@ -211,7 +211,7 @@ def test_the_error_names_what_is_wrong_and_where_to_go_on(io, tmp_path):
     for data, reason in [
         (bytes(flipped), r"altered or torn: its content does not match bad\.ckpt\.sha256"),
         (whole[:-100], "damaged or torn"),
-        (b"", "the file is empty"),
+        (b"", "an empty file: damaged or torn"),
     ]:
         bad.write_bytes(data)
         with pytest.raises(CheckpointError, match=rf"bad\.ckpt: .*{reason}.*is .*good\.ckpt"):
