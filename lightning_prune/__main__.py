@@ -1,7 +1,10 @@
 """Entry of `python -m lightning_prune` and of the `lightning-prune` script."""
 
 import importlib
+import importlib.util
 import sys
+
+from lightning_prune.cli.plain_ending import plain_ending
 
 COMMANDS = {
     "analyze": (
@@ -20,25 +23,40 @@ def main() -> None:
     Options and overrides without a subcommand go to `train`: that is how Lightning starts the
     other processes of a distributed run.
     """
-    arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help"):
+    with plain_ending():
+        _run(sys.argv[1:])
+
+
+def _run(arguments: list[str]) -> None:
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help", "help"):
         print(_usage())
-        return
-    first = arguments[0]
-    if first in COMMANDS:
-        arguments = arguments[1:]
-    elif "=" in first or first.startswith("-"):
-        first = "train"
+    elif "--version" in arguments or first in ("-V", "version"):
+        print(importlib.import_module("lightning_prune.cli.versions").versions())
+    elif first in COMMANDS:
+        module, rest = COMMANDS[first][0], arguments[1:]
+        # The parsers have modules of their own: what trains takes seconds to import.
+        light = f"{module}_parser"
+        if {"-h", "--help"} & set(rest) and importlib.util.find_spec(light):
+            getattr(importlib.import_module(light), f"{first}_parser")().parse_args(["--help"])
+        importlib.import_module(module).main(rest)
+    elif "=" in first or first.startswith(("-", "~")):
+        importlib.import_module(COMMANDS["train"][0]).main(arguments)
     else:
-        print(f"unknown command '{first}'\n{_usage()}", file=sys.stderr)
+        near = importlib.import_module("difflib").get_close_matches(first, COMMANDS, n=1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        print(f"unknown command '{first}'{hint}\n{_usage()}", file=sys.stderr)
         sys.exit(2)
-    importlib.import_module(COMMANDS[first][0]).main(arguments)
 
 
 def _usage() -> str:
     lines = ["usage: python -m lightning_prune COMMAND ...", "", "commands:"]
     lines += [f"  {name:<8} {what}" for name, (_, what) in COMMANDS.items()]
-    lines += ["", "python -m lightning_prune train --help shows the config groups."]
+    lines += [
+        "",
+        "python -m lightning_prune COMMAND --help shows arguments; of train, the config groups.",
+        "python -m lightning_prune --version shows what is installed.",
+    ]
     return "\n".join(lines)
 
 

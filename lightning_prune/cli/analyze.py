@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
+from lightning_prune.cli.analyze_parser import THRESHOLD, WANTED, analyze_parser
 from lightning_prune.cli.build import build
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.export import example_of, load_module
@@ -30,8 +31,6 @@ from lightning_prune.report.norm_history import NormHistory
 from lightning_prune.report.norm_overview import norm_overview
 from lightning_prune.report.norm_table import print_comparison, print_norms
 
-WANTED, THRESHOLD = 0.3, 0.1
-
 
 class Analysis(NamedTuple):
     """One run: where it lies, its norms, and what `analysis.json` says."""
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: the arguments behind the command's name; None takes those of the process.
     """
-    args = _parser().parse_args(argv)
+    args = analyze_parser().parse_args(argv)
     try:
         runs = run_folders(args.folder)
         if len(runs) == 1:
@@ -225,38 +224,3 @@ def _warn(run: Analysis) -> None:
 
 def _tell(text: str) -> None:
     print(f"warning: {text}", file=sys.stderr)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lightning_prune analyze",
-        description="Draw the norms of all channels over the checkpoints of a regularization run, "
-        "and say from which epoch enough of them are low. Writes analysis/ in the run's folder.",
-    )
-    add = parser.add_argument
-    add("folder", type=Path, help="folder of a run, or of a sweep, whose runs are compared")
-    add(
-        "--threshold", type=float,
-        help="low: under this fraction of the largest norm in the group; default: that of the run, "
-        f"else {THRESHOLD}",
-    )  # fmt: skip
-    add(
-        "--wanted", type=float,
-        help="fraction of the channels that must be low; default: what the run's mac_target takes, "
-        f"1 - sqrt(mac_target), else {WANTED}",
-    )  # fmt: skip
-    add(
-        "--layers", nargs="+", metavar="PATTERN",
-        help="names or patterns of layers; default: those that the run regularized",
-    )  # fmt: skip
-    add(
-        "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
-        help="the LightningModule; default: that of the run's config.yaml, else DetectionModule",
-    )  # fmt: skip
-    add(
-        "--input-shape", type=int, nargs="+", metavar="SIZE",
-        help="shape of one sample; default: the module's example_input_array",
-    )  # fmt: skip
-    add("--output", type=Path, help="folder to write to; default: analysis/ in the run's folder")
-    add("--no-figures", action="store_true", help="only the table and analysis.json")
-    return parser

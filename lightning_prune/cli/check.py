@@ -33,12 +33,13 @@ ROOT_TYPES: dict[str, Any] = {
     "ckpt_path": str | None,
     "resume": str | None,
     "monitor": str,
+    "objectives": list[str] | None,
     "dense_epochs": int,
     "recovery_epochs": int,
     "output_dir": str,
 }
 ROOT_RANGES = {"seed": (0, 2**32 - 1), "dense_epochs": (0, None), "recovery_epochs": (0, None)}
-_OPTIONAL = ("resume",)
+_OPTIONAL = ("resume", "objectives")
 # What makes a run train or test nothing: it would end with exit code 0 and no result.
 _TRAINS_NOTHING = ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")
 # Numbers that Lightning divides by without a look at them.

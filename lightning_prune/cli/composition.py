@@ -1,14 +1,16 @@
 """Turn what Hydra says about a command line into one message that lists what is allowed."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.loader import known_paths, make_loader
+from lightning_prune.cli.near_keys import near_keys
+from lightning_prune.cli.quoting import quote, shell_word
 from lightning_prune.cli.unknown_key import unknown_key
 
 _OVERRIDE = re.compile(r"^(?:\+\+?|~)?(?P<key>[^=@]+)(?:@[^=]*)?=")
@@ -22,7 +24,11 @@ def top_level_keys(groups: Iterable[str] = ()) -> set[str]:
     return ({str(key) for key in root} - {"defaults"}) | names | set(groups) | {"hydra"}
 
 
-def check_overrides(overrides: Iterable[str], groups: Iterable[str] = ()) -> None:
+def check_overrides(
+    overrides: Iterable[str],
+    groups: Iterable[str] = (),
+    paths: Callable[[list[str]], Sequence[str]] = lambda words: (),
+) -> None:
     """Refuse overrides whose first word is no key of the root config and no config group.
 
     Hydra takes `+prunning=x` for a new key with the value "x", and a run would train dense.
@@ -30,6 +36,8 @@ def check_overrides(overrides: Iterable[str], groups: Iterable[str] = ()) -> Non
     Args:
         overrides: the command line without options ("+pruning=x", "model.lr=0.1").
         groups: further config groups that are on the search path.
+        paths: returns the full paths of all keys that a configuration with the known ones of the
+            overrides has; asked only where something is unknown.
 
     Raises:
         ConfigError: naming each unknown key, the nearest known ones and all that are allowed.
@@ -41,43 +49,103 @@ def check_overrides(overrides: Iterable[str], groups: Iterable[str] = ()) -> Non
         mean pruning?...
     """
     allowed = top_level_keys(groups)
-    problems = []
-    for override in overrides:
-        match = _OVERRIDE.match(override)
-        key = re.split(r"[./]", match["key"])[0] if match else None
-        if key and key not in allowed:
-            problems.append(unknown_key(key, "the command line", allowed - {"hydra"}))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    firsts = {override: _first_key(override) for override in overrides}
+    unknown = [word for word, key in firsts.items() if key and key not in allowed]
+    if unknown:
+        known = paths([word for word in firsts if word not in unknown])
+        allowed -= {"hydra"}
+        raise ConfigError("\n".join(_unknown_word(word, allowed, known) for word in unknown))
 
 
-def with_plus(arguments: Iterable[str]) -> list[str]:
-    """Let experiments be chosen as ``experiment=NAME``, as users of Hydra's templates write it.
+def _first_key(override: str) -> str | None:
+    match = _OVERRIDE.match(override)
+    return re.split(r"[./]", match["key"])[0] if match else None
 
-    They are in no defaults list, as recipes are not: Hydra itself wants ``+experiment=NAME``.
 
-    >>> with_plus(["-m", "experiment=digits_quick", "seed=1,2"])
-    ['-m', '+experiment=digits_quick', 'seed=1,2']
+def composition_message(error: BaseException, overrides: Sequence[str]) -> str:
+    """Return one message for a command line that Hydra could not compose.
+
+    Args:
+        error: what Hydra, OmegaConf or the reader of YAML raised.
+        overrides: the command line; options in it are left aside.
     """
-    return [f"+{word}" if word.startswith("experiment=") else word for word in arguments]
-
-
-def composition_message(error: HydraException, overrides: Iterable[str]) -> str:
-    """Return one message for a command line that Hydra could not compose."""
-    try:
-        check_overrides(word for word in overrides if not word.startswith("-"))
-    except ConfigError as own:
-        return str(own)
+    words = [word for word in overrides if not word.startswith("-")]
+    text = str(error)
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException) and isinstance(cause.parent_node, DictConfig):
         keys = [str(key) for key in cause.parent_node]
         if cause.full_key and str(cause.key) not in keys:
-            return unknown_key(cause.full_key, "the configuration", keys)
+            return _unknown_path(str(cause.full_key), keys, words, cause.parent_node)
+    for pattern, sentence in _SENTENCES:
+        found = re.search(pattern, text, re.DOTALL)
+        if found:
+            return sentence(*found.groups())
     # Hydra appends the search path, which says nothing about what to type instead.
-    text = str(error).split("Config search path:")[0].strip()
+    text = text.split("Config search path:")[0].strip() or type(error).__name__
     if isinstance(cause, OmegaConfBaseException):
         text += f"\n{str(cause).splitlines()[0]}"
-    launcher = re.search(r"Could not find 'hydra/launcher/(joblib|submitit)", text)
+    launcher = re.search(r"Could not find 'hydra/(launcher|sweeper)/(joblib|submitit|\w+)", text)
     if launcher:
-        text = f"this launcher needs: pip install 'lightning-prune[{launcher[1]}]'\n{text}"
+        text = f"{_plugin(launcher[1], launcher[2])}\n{text}"
     return re.sub(r"\n\s*\n", "\n", text)
+
+
+def _several_values(word: str) -> str:
+    key, _, value = word.partition("=")
+    return (
+        f"{shell_word(word)} has several values: add -m to run each, or type "
+        f"{shell_word(f'{key}=[{value}]')} for a list, {shell_word(f'{key}={quote(value)}')} for "
+        "one text with commas"
+    )
+
+
+def _plus_too_much(key: str) -> str:
+    return f"+{key} is in the configuration already: type {key}=VALUE, without the plus"
+
+
+# What Hydra says of a command line, and how it is said here.
+_SENTENCES: list[tuple[str, Callable[..., str]]] = [
+    (r"Ambiguous value for argument '(.*?)'\n", _several_values),
+    (r"Could not append to config\. An item is already at '([^']+)'", _plus_too_much),
+]
+
+
+def _plugin(kind: str, name: str) -> str:
+    if name.startswith(("joblib", "submitit")):
+        extra = "joblib" if name.startswith("joblib") else "submitit"
+        return f"this launcher needs: pip install 'lightning-prune[{extra}]'"
+    return f"this {kind} needs a plugin of Hydra, such as: pip install hydra-{name}-{kind}"
+
+
+def _unknown_path(key: str, siblings: Sequence[str], words: Sequence[str], node: DictConfig) -> str:
+    """Return the sentence for a key that its place does not have."""
+    name = key.rpartition(".")[2]
+    typed = next((word for word in words if word.partition("=")[0] == key), None)
+    if typed is not None and "_target_" in node and name.isidentifier():
+        return (
+            f"{unknown_key(key, 'the configuration', siblings, _near(key, words))}\n"
+            f"(an argument that the configuration does not list is added with a plus: "
+            f"{shell_word(f'+{typed}')})"
+        )
+    return unknown_key(key, "the configuration", siblings, _near(key, words))
+
+
+def _near(key: str, words: Sequence[str]) -> list[str]:
+    others = [word for word in words if word.lstrip("+").partition("=")[0] != key]
+    return near_keys(key, known_paths(make_loader(), others))
+
+
+def _unknown_word(word: str, allowed: Iterable[str], paths: Sequence[str]) -> str:
+    """Return the sentence for a word with an unknown beginning; its end may say what is meant."""
+    match = _OVERRIDE.match(word)
+    typed = match["key"] if match else word
+    near = near_keys(typed, paths)
+    if not near:
+        return unknown_key(str(_first_key(word)), "the command line", allowed)
+    recipe = " (with a recipe, such as pruning=channel)" if _of_recipes(near, paths) else ""
+    return f"{typed} is not known to the command line. Did you mean {' or '.join(near)}?{recipe}"
+
+
+def _of_recipes(near: Sequence[str], paths: Sequence[str]) -> bool:
+    """Tell whether a key is one of a recipe that has not been chosen: `pruning` is not there."""
+    return near[0].startswith("pruning.") and "pruning" not in paths[: paths.index(near[0])]

@@ -22,8 +22,9 @@ from lightning_prune.cli.composition import check_overrides, composition_message
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.export import load_module
+from lightning_prune.cli.layers_parser import layers_parser
 from lightning_prune.cli.own_class import own_class
-from lightning_prune.cli.train import fill_from_data
+from lightning_prune.cli.training import fill_from_data
 from lightning_prune.data.checks import DataError
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.pruners.layer_rule import select_groups
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: the arguments behind the command's name; None takes those of the process.
     """
-    args = _parser().parse_intermixed_args(argv)
+    args = layers_parser().parse_intermixed_args(argv)
     try:
         model, layers = _model(args)
         layers = args.layers or layers
@@ -126,36 +127,3 @@ def _config(words: Sequence[str], folder: Path | None) -> Iterator[DictConfig]:
         cfg = compose("train", [*defaults, *words])
         check_overrides(words, GlobalHydra.instance().config_loader().list_groups(""))
         yield cfg
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lightning_prune layers",
-        description="List the layers that can be pruned, in the groups that shrink together: of "
-        "the model that `train` builds from the same overrides, of a checkpoint, or of a network "
-        "of your own.",
-    )
-    add = parser.add_argument
-    add(
-        "overrides", nargs="*", metavar="KEY=VALUE",
-        help="before the options; as for train, with --class arguments of its constructor",
-    )  # fmt: skip
-    add("--config-dir", type=Path, help="a folder of config groups of your own, as for train")
-    add(
-        "--checkpoint", type=Path,
-        help="a Lightning checkpoint, weights of a YOLOv8 detector, or the folder of a run",
-    )  # fmt: skip
-    add(
-        "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
-        help="a network's class, or a function that builds one; with --checkpoint the "
-        "LightningModule to load it into",
-    )  # fmt: skip
-    add(
-        "--input-shape", type=int, nargs="+", metavar="SIZE",
-        help="shape of one sample, without the batch; default: the module's example_input_array",
-    )  # fmt: skip
-    add(
-        "--layers", nargs="+", metavar="PATTERN",
-        help="names or patterns, to see which groups they select; default: those of the recipe",
-    )  # fmt: skip
-    return parser

@@ -1,17 +1,19 @@
 """Show the progress of training: a bar on a terminal, one line an epoch everywhere."""
 
-import sys
 import time
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 
+from lightning_prune.cli.terminal import shows_bars
+
 
 class EpochProgress(TQDMProgressBar):
     """Draw a progress bar on a terminal and print one line after each epoch.
 
-    In a log file the bar would leave thousands of carriage returns: there only the lines remain.
+    In a log file the bar would leave thousands of carriage returns: there, in a pipe and in CI
+    only the lines remain. Epochs are counted from 1.
 
     Args:
         refresh_rate: batches between two updates of the bar, at least 1.
@@ -23,14 +25,14 @@ class EpochProgress(TQDMProgressBar):
                 f"refresh_rate={refresh_rate} is not allowed: give at least 1, or set "
                 "callbacks.progress=null for no progress at all"
             )
-        on_terminal = sys.stdout.isatty()
-        super().__init__(refresh_rate=refresh_rate if on_terminal else 0, leave=False)
+        super().__init__(refresh_rate=refresh_rate if shows_bars() else 0, leave=False)
         self._start = 0.0
         self._validated = False
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the epoch's clock."""
-        super().on_train_epoch_start(trainer, pl_module)
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Start the epoch's clock, and count epochs from 1."""
+        super().on_train_epoch_start(trainer, *_)
+        self.train_progress_bar.set_description(f"Epoch {_number(trainer)}")
         self._begin()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,8 +48,7 @@ class EpochProgress(TQDMProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line: the means of this epoch and its validation are known by now."""
         super().on_train_epoch_end(trainer, pl_module)
-        last = "?" if trainer.max_epochs in (None, -1) else str(trainer.max_epochs)
-        parts = [f"epoch {trainer.current_epoch + 1}/{last}"]
+        parts = [f"epoch {_number(trainer)}"]
         metrics = trainer.callback_metrics
         names = ["train/loss"] if "train/loss" in metrics else []
         if self._validated:
@@ -66,3 +67,9 @@ class EpochProgress(TQDMProgressBar):
     def _begin(self) -> None:
         self._start = time.monotonic()
         self._validated = False
+
+
+def _number(trainer: Trainer) -> str:
+    """Return which epoch it is, counted from 1, and of how many."""
+    last = "?" if trainer.max_epochs in (None, -1) else str(trainer.max_epochs)
+    return f"{trainer.current_epoch + 1}/{last}"

@@ -21,6 +21,7 @@ def write_result(
     value: float | None,
     metrics: Mapping[str, float],
     report: Mapping[str, Any] | None = None,
+    objectives: Mapping[str, float] | None = None,
 ) -> None:
     """Write `result.json`: metrics, fall of the group norms, remaining MACs.
 
@@ -31,6 +32,7 @@ def write_result(
         value: its last value; None where the run did not log it.
         metrics: further metrics, such as those of the test.
         report: content of `pruning_report.json`, where there is one.
+        objectives: what the run returns to a sweeper, in its order, where that is not `value`.
     """
     folder = Path(folder)
     rows = _rows(folder / "metrics.csv")
@@ -43,6 +45,8 @@ def write_result(
         "low_channels": None if norms is None else norms.low_channels,
         "macs": _remaining(report, rows),
     }
+    if objectives is not None:
+        content["objectives"] = dict(objectives)
     write_json(folder / RESULT, _finite(content))
 
 

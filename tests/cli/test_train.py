@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
-from lightning_prune.cli.train import fill_from_data, plan_epochs, run
+from lightning_prune.cli.train import run
+from lightning_prune.cli.training import fill_from_data, plan_epochs
 from tests.cli.conftest import CONF, FAKE
 from tests.cli.fakes import Line, Points
 

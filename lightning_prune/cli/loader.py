@@ -1,0 +1,76 @@
+"""Look at what a command line would compose, before Hydra does it in earnest."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.cli.near_keys import key_paths
+
+# What a composition may end with: Hydra raises plain ValueErrors too, YAML errors have no parent.
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
+
+
+def make_loader(config_dir: str | None = None) -> ConfigLoaderImpl:
+    """Return a loader of the shipped configs, and of those in a folder of the user's.
+
+    Nothing global is changed, so it may be asked before Hydra starts.
+    """
+    version.setbase("1.3")
+    search_path = create_config_search_path(str(config_folder()))
+    if config_dir is not None and Path(config_dir).is_dir():
+        anchor = SearchPathQuery(provider="schema", path=None)
+        search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor)
+    return ConfigLoaderImpl(config_search_path=search_path)
+
+
+def config_tree(loader: ConfigLoaderImpl, words: Sequence[str]) -> dict[str, Any]:
+    """Return the configuration with some overrides, without what is Hydra's own.
+
+    Overrides that do not compose are left out, so that the others can be looked at.
+    """
+    tree = OmegaConf.to_container(_composed(loader, words), resolve=False)
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items() if key != "hydra"}
+
+
+def known_paths(loader: ConfigLoaderImpl, words: Sequence[str]) -> list[str]:
+    """Return the path of every key that the configuration has with some overrides.
+
+    Without a recipe the keys of all recipes follow: one of them may have been meant.
+    """
+    tree = config_tree(loader, words)
+    paths = list(key_paths(tree))
+    if not tree.get("pruning"):
+        for file in sorted((config_folder() / "pruning").glob("*.yaml")):
+            recipe = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+            if isinstance(recipe, dict):
+                recipe.pop("defaults", None)
+                paths += key_paths(recipe, "pruning")
+    return [path for path in dict.fromkeys(paths) if not path.rpartition(".")[2].startswith("_")]
+
+
+def _composed(loader: ConfigLoaderImpl, words: Sequence[str]) -> DictConfig:
+    for some in (list(words), [word for word in words if _chooses(loader, word)], []):
+        try:
+            return loader.load_configuration(
+                "train", some, RunMode.MULTIRUN, validate_sweep_overrides=False
+            )
+        except COMPOSITION_ERRORS:
+            continue
+    return OmegaConf.create({})
+
+
+def _chooses(loader: ConfigLoaderImpl, word: str) -> bool:
+    """Tell whether an override chooses an option of a group, and one that is there."""
+    group, _, option = word.lstrip("+").partition("=")
+    return option in loader.get_group_options(group.partition("@")[0])
