@@ -64,11 +64,15 @@ class Problem(Enum):
     SAME_ID = ("annotation id given twice (both annotations are taken)", False, "")
     SAME_CATEGORY = ("category listed twice, or a name of several ids (one class)", False, "")
     NO_CATEGORY = ("category of the training file that is absent here", False, "")
-    CORNERS = ("file whose boxes seem to be x1, y1, x2, y2 in place of x, y, width, height", True, "")
+    CORNERS = (
+        "file whose boxes seem to be x1, y1, x2, y2 in place of x, y, width, height",
+        True,
+        "",
+    )
     AS_STORED = ("image taken as it is stored, without its EXIF rotation", False, "")
     SEVERAL_IMAGES = ("file of several images (the first is taken)", False, "")
     DIM_IMAGE = (
-        "16-bit image that uses little of its range (of 16 bits the upper byte is taken: it is dark)",
+        "16-bit image that uses little of its range (the upper byte is taken: it is dark)",
         False,
         "scale the values of all files by one factor up to 65535, or save 8 bits",
     )

@@ -98,9 +98,7 @@ def coco_records(
     return records, sizes, unusable
 
 
-def _find_images(
-    file: CocoFile, folder: Path, root: Path, findings: Findings
-) -> dict[Key, Path]:
+def _find_images(file: CocoFile, folder: Path, root: Path, findings: Findings) -> dict[Key, Path]:
     """Find the files; where folders in the names are of another computer, by the last part."""
     tails = Counter(_tail(image.file_name) for image in file.images.values())
     found = {}
@@ -134,9 +132,7 @@ def _tail(name: str) -> str:
     return re.split(r"[\\/]", name.partition("?")[0] if "://" in name else name)[-1]
 
 
-def _join(
-    file: CocoFile, paths: Mapping[Key, Path], findings: Findings
-) -> dict[Path, _Joined]:
+def _join(file: CocoFile, paths: Mapping[Key, Path], findings: Findings) -> dict[Path, _Joined]:
     joined: dict[Path, _Joined] = {}
     for key, path in paths.items():
         image = file.images[key]

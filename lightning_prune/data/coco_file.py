@@ -102,7 +102,9 @@ def _load(path: Path) -> Any:
         size = os.path.getsize(path) if path.is_file() else 1
         text = read_text(path, min(_LARGEST, size + 1))
     except (FileError, OSError) as error:
-        raise DataError(f"{error}" if isinstance(error, FileError) else f"{path}: {error}") from error
+        raise DataError(
+            f"{error}" if isinstance(error, FileError) else f"{path}: {error}"
+        ) from error
     try:
         return json.loads(text, object_hook=_without_outlines)
     except RecursionError as error:
@@ -270,9 +272,7 @@ def _read_objects(file: CocoFile, entries: list[Any]) -> None:
         )
 
 
-def _object(
-    file: CocoFile, position: int, entry: dict[str, Any], place: str
-) -> CocoObject | None:
+def _object(file: CocoFile, position: int, entry: dict[str, Any], place: str) -> CocoObject | None:
     """Read an annotation; None for a crowd."""
     for name in ("iscrowd", "ignore"):
         try:

@@ -106,7 +106,7 @@ class CocoJsonDataModule(DetectionDataModule):
         return read_coco(self.root / self._files["train"])
 
     @cached_property
-    def names(self) -> list[str]:  # type: ignore[override]
+    def names(self) -> list[str]:
         """Category names of the training file, sorted by category id."""
         return self._train_file.names
 

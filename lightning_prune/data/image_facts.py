@@ -11,7 +11,13 @@ from pathlib import Path
 from rich.progress import track
 
 from lightning_prune.data.checks import MANY, DataError, Findings, Problem
-from lightning_prune.data.images import ImageError, open_image, orientation, read_image, sixteen_bits
+from lightning_prune.data.images import (
+    ImageError,
+    open_image,
+    orientation,
+    read_image,
+    sixteen_bits,
+)
 
 _DIM = 1 << 14  # of 65536: a quarter of the range
 _SINGLE = ("JPEG", "MPO")  # what else an MPO file holds are previews

@@ -14,17 +14,17 @@ from PIL import Image, UnidentifiedImageError, features
 from lightning_prune.files.foreign_file import describe_foreign
 from lightning_prune.files.open_regular import open_regular
 
-IMAGE_SUFFIXES = frozenset(
-    ".apng .avif .bmp .dib .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .mpo .pbm .pgm .png .pnm .ppm .tga "
-    ".tif .tiff .webp".split()
-)
+IMAGE_SUFFIXES = frozenset({
+    ".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+})  # fmt: skip
 HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 """Read where pillow-heif is installed."""
-OTHER_SUFFIXES = frozenset(
-    ".3fr .arw .cr2 .cr3 .dcm .dng .eps .exr .hdr .ico .jxl .nef .orf .pcx .pef .pfm .psd .raf "
-    ".raw .rw2 .sgi .srw .svg .xcf".split()
-)
-"""Images that are never read: raw files hold a small preview only, others have no agreed range."""
+OTHER_SUFFIXES = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".dcm", ".dng", ".eps", ".exr", ".hdr", ".ico", ".jxl", ".nef",
+    ".orf", ".pcx", ".pef", ".pfm", ".psd", ".raf", ".raw", ".rw2", ".sgi", ".srw", ".svg", ".xcf",
+})  # fmt: skip
+"""Never read: what Pillow finds in raw files is a small preview, others have no agreed range."""
 
 _CODECS = {".avif": "avif", ".webp": "webp", ".jp2": "jpg_2000", ".j2k": "jpg_2000"}
 _TURNS = {

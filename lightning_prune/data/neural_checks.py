@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from lightning_prune.data.checks import DataError
 from lightning_prune.data.neural_array import UNREADABLE, FileArray
 from lightning_prune.data.neural_errors import wrong
 from lightning_prune.data.neural_plain import plain_session
@@ -17,8 +16,8 @@ def check_session(session: NeuralSession) -> NeuralSession:
     """Refuse a session that cannot be trained on.
 
     Args:
-        session: what was recorded; `valid` may have the shape (T,) and be 0 and 1 in uint8, `spikes`
-            may be bool, vectors may be columns or rows, numbers may have any byte order.
+        session: what was recorded; `valid` may have the shape (T,) and be 0 and 1 in uint8,
+            `spikes` may be bool, vectors may be columns or rows, numbers may have any byte order.
 
     Returns:
         the same with `valid` of shape (T, N), arrays of this machine's byte order, and the range of

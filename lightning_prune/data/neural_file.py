@@ -30,9 +30,10 @@ def read_session(path: Path | str) -> NeuralSession:
 
     The file holds `stimulus` (T, H, W) uint8 or floating point, `spikes` (T, N), `behavior`
     (T, D), `valid` (T,) or (T, N) bool, `trial` (T,) integers, `frame_rate` in Hz. Without
-    `behavior` a column of zeros stands for it, with a warning. It may hold label sets, `labels` or `labels_<name>` (T,) integers with the names of the classes in
-    `label_names` or `label_names_<name>`; `rate` (T, N), true expected counts per frame; `repeat`
-    (T,) integers, the same where the same stimulus was shown again, -1 elsewhere.
+    `behavior` a column of zeros stands for it, with a warning. It may hold label sets, `labels` or
+    `labels_<name>` (T,) integers with the names of the classes in `label_names` or
+    `label_names_<name>`; `rate` (T, N), true expected counts per frame; `repeat` (T,) integers,
+    the same where the same stimulus was shown again, -1 elsewhere.
 
     Of an uncompressed .npz file (`numpy.savez`) the movie is mapped into memory, of an HDF5 file
     each window is read when needed. A compressed movie is read whole in every process.

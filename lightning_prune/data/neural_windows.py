@@ -38,11 +38,11 @@ class NeuralWindows(Dataset[NeuralBatch]):
 
     A sample is `(inputs, targets)`. Inputs: `stimulus` (1, F, H, W) float32, for uint8 movies
     (x - 127) / 255, for others as `scale` says; `behavior` (D,) float32 at the last frame;
-    `session` int64. Targets, at the last frame: `spikes` (N,) float32 and `valid` (N,) bool, N the largest number of cells of any
-    session, beyond a session's own cells 0 and False; where any session has them `rate` (N,)
-    float32 (NaN where absent), `label` int64 and `repeat` int64 (-1 where absent; the numbers of
-    one session have nothing to do with those of another). Counts that are not valid are given
-    as 0.
+    `session` int64. Targets, at the last frame: `spikes` (N,) float32 and `valid` (N,) bool, N the
+    largest number of cells of any session, beyond a session's own cells 0 and False; where any
+    session has them `rate` (N,) float32 (NaN where absent), `label` int64 and `repeat` int64 (-1
+    where absent; the numbers of one session have nothing to do with those of another). Counts that
+    are not valid are given as 0.
 
     A batch is fetched whole, with one gather a session (`__getitems__`): its samples need no
     collation.

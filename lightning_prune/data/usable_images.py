@@ -47,9 +47,7 @@ def usable_images(
             facts = look_at_images(paths, decode, f"checking {split} images")
             left_out[split] |= note_images(paths, facts, findings)
             if sizes is not None:
-                found[split] = _compare_sizes(
-                    given, facts, sizes[split], findings, left_out[split]
-                )
+                found[split] = _compare_sizes(given, facts, sizes[split], findings, left_out[split])
     settle(findings, on_error, title, sum(map(len, left_out.values())))
     sources: dict[str, ImageSource] = {}
     for split, given in found.items():

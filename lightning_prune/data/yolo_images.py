@@ -6,7 +6,12 @@ from itertools import islice
 from pathlib import Path
 
 from lightning_prune.data.checks import DataError, Findings, Problem
-from lightning_prune.data.images import HEIF_SUFFIXES, IMAGE_SUFFIXES, OTHER_SUFFIXES, image_suffixes
+from lightning_prune.data.images import (
+    HEIF_SUFFIXES,
+    IMAGE_SUFFIXES,
+    OTHER_SUFFIXES,
+    image_suffixes,
+)
 from lightning_prune.data.yolo_layout import YoloLayout, download_hint, variants
 from lightning_prune.files.file_error import FileError, printable
 from lightning_prune.files.read_text import MEGABYTE, read_text

@@ -53,7 +53,9 @@ def read_layout(root: str | Path) -> YoloLayout:
         raise DataError(f"{file} holds no keys: it needs train, val and names")
     entries = {}
     for split in SPLITS:
-        entry = next((content[k] for k in (split, *_OTHER_NAMES.get(split, ())) if content.get(k)), None)
+        entry = next(
+            (content[k] for k in (split, *_OTHER_NAMES.get(split, ())) if content.get(k)), None
+        )
         if entry is not None:
             entries[split] = _entries(file, split, entry)
     for split in ("train", "val"):
@@ -112,9 +114,7 @@ def _find_yaml(root: Path) -> Path:
     return found[0]
 
 
-def _base(
-    file: Path, path: object, entries: Mapping[str, list[str]]
-) -> tuple[Path, str | None]:
+def _base(file: Path, path: object, entries: Mapping[str, list[str]]) -> tuple[Path, str | None]:
     folder = file.parent.resolve()
     if path is None or path in ("", "."):
         return folder, None
@@ -154,9 +154,7 @@ def _names(file: Path, content: Mapping[object, object]) -> list[str]:
     if isinstance(names, dict):
         names = _in_order(file, names)
     if not isinstance(names, list) or not names:
-        raise DataError(
-            f"{file}: `names` is {_short(names)}: give a list of class names or `nc`"
-        )
+        raise DataError(f"{file}: `names` is {_short(names)}: give a list of class names or `nc`")
     for index, name in enumerate(names):
         if isinstance(name, bool) or not isinstance(name, str | int | float):
             why = "YAML reads yes, no, on and off so: put the name in quotes"
@@ -205,9 +203,7 @@ def _key_points(file: Path, value: object) -> tuple[int, int] | None:
     shape = value if isinstance(value, list) else []
     whole = all(isinstance(each, int) and not isinstance(each, bool) for each in shape)
     if len(shape) != 2 or not whole or not 1 <= shape[0] <= 10_000 or shape[1] not in (2, 3):
-        raise DataError(
-            f"{file}: kpt_shape is {_short(value)}: give [points, 2] or [points, 3]"
-        )
+        raise DataError(f"{file}: kpt_shape is {_short(value)}: give [points, 2] or [points, 3]")
     return shape[0], shape[1]
 
 

@@ -74,9 +74,7 @@ def read_sections(given: Mapping[str, Mapping[str, Any] | None]) -> dict[str, An
     return {name: read(given[name] or {}, name) for name, read in SECTIONS.items()}
 
 
-def with_behavior(
-    modulator: Mapping[str, Any] | None, behavior_dim: int | None
-) -> dict[str, Any]:
+def with_behavior(modulator: Mapping[str, Any] | None, behavior_dim: int | None) -> dict[str, Any]:
     """Put the width of the behaviour into the settings of the modulator.
 
     Args:
