@@ -1,22 +1,18 @@
 """Find what is wrong with a data set before the first epoch, and say it once."""
 
-import os
 import warnings
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Mapping
 from enum import Enum
-from pathlib import Path
 from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_only
-from PIL import Image
-from rich.progress import track
 
-from lightning_prune.data.images import ImageError, read_image
+from lightning_prune.files.file_error import printable
 
 OnError = Literal["raise", "skip"]
 SHOWN = 5  # places named per kind of problem
-_PROGRESS_FROM = 500  # pictures
+MANY = 500  # images from which looking at them takes so long that it is shown
 
 
 class DataError(ValueError):
@@ -27,6 +23,11 @@ class Problem(Enum):
     """Kinds of problems: what it is, whether it stops the run, what to do."""
 
     CORRUPT_IMAGE = ("corrupt or unreadable image", True, "restore the file or remove it")
+    MISSING_IMAGE = (
+        "image that is named and not there",
+        True,
+        "restore the file, or correct what names it",
+    )
     SIZE_DIFFERS = (
         "image whose size is not the annotated one",
         True,
@@ -35,23 +36,53 @@ class Problem(Enum):
     UNKNOWN_CLASS = (
         "class id out of range",
         True,
-        "correct the label, or declare the class in the names of the data set",
+        "correct the label (ids begin at 0), or declare the class in the names of the data set",
     )
     BOX_OUTSIDE = (
-        "box outside the picture, that is outside [0, 1]",
+        "box outside the image",
         True,
-        "boxes are centre x, centre y, width, height as fractions of the picture, not pixels",
+        "boxes are centre x, centre y, width, height as fractions of the image, not pixels",
     )
     NO_AREA = ("box without area", True, "remove the line or give width and height")
+    NEGATIVE_SIZE = ("box with a negative width or height", True, "give width and height")
     MALFORMED = (
         "malformed annotation",
         True,
         "a line is `class cx cy w h`, or `class x1 y1 x2 y2 x3 y3 ...` for a polygon",
     )
+    UNREADABLE_LABELS = ("label file that cannot be read", True, "restore the file or remove it")
     NO_LABEL_FILE = ("image without label file (taken as background)", False, "")
+    NO_OBJECTS = ("image without annotations (taken as background)", False, "")
+    EMPTY_BOX = ("box without area (left out)", False, "")
     DUPLICATE = ("box given twice (taken once)", False, "")
     POLYGON = ("polygon (its bounding box is taken)", False, "")
-    CROWD = ("crowd region (left out)", False, "")
+    KEY_POINTS = ("object with key points (ignored; its box is taken)", False, "")
+    CROWD = ("crowd region, or one to be ignored (left out)", False, "")
+    TEXT_NUMBER = ("number written as text (read as a number)", False, "")
+    LISTED_TWICE = ("image listed twice (taken once)", False, "")
+    SAME_FILE = ("image under several ids (their objects are joined)", False, "")
+    SAME_ID = ("annotation id given twice (both annotations are taken)", False, "")
+    SAME_CATEGORY = ("category listed twice, or a name of several ids (one class)", False, "")
+    NO_CATEGORY = ("category of the training file that is absent here", False, "")
+    CORNERS = (
+        "file whose boxes seem to be x1, y1, x2, y2 in place of x, y, width, height",
+        True,
+        "",
+    )
+    AS_STORED = ("image taken as it is stored, without its EXIF rotation", False, "")
+    SEVERAL_IMAGES = ("file of several images (the first is taken)", False, "")
+    DIM_IMAGE = (
+        "16-bit image that uses little of its range (the upper byte is taken: it is dark)",
+        False,
+        "scale the values of all files by one factor up to 65535, or save 8 bits",
+    )
+    HIDDEN_IMAGE = ("hidden image, or one that an operating system left (left out)", False, "")
+    OTHER_FORMAT = (
+        "image of a format that is not read (left out)",
+        False,
+        "convert it to JPEG or PNG; for .heic it is enough to install pillow-heif",
+    )
+    LINKED = ("linked folder that is read already or leads back (left out)", False, "")
 
     def __init__(self, text: str, fatal: bool, advice: str) -> None:
         """Store what the message says."""
@@ -61,24 +92,35 @@ class Problem(Enum):
 
 
 class Findings:
-    """Problems found so far, by kind, each with the places where it was found."""
+    """Problems found so far, by kind: how many, and the first places where they were found.
 
-    def __init__(self) -> None:
-        """Start with none."""
+    Args:
+        advice: what to do about some kinds, in the words of the data's format, in place of what
+            the kind says.
+    """
+
+    def __init__(self, advice: Mapping[Problem, str] | None = None) -> None:
         self.places: dict[Problem, list[str]] = {}
+        self._counts: Counter[Problem] = Counter()
+        self._advice = dict(advice or {})
 
     def add(self, problem: Problem, place: str) -> None:
         """Note one problem and where it is."""
-        self.places.setdefault(problem, []).append(place)
+        self._counts[problem] += 1
+        places = self.places.setdefault(problem, [])
+        if len(places) < SHOWN:
+            places.append(place)
 
     def merge(self, other: "Findings") -> None:
-        """Take over the problems of another."""
+        """Add the problems of another."""
+        self._counts.update(other._counts)
         for problem, places in other.places.items():
-            self.places.setdefault(problem, []).extend(places)
+            own = self.places.setdefault(problem, [])
+            own += places[: SHOWN - len(own)]
 
     def count(self, problem: Problem) -> int:
         """Count the places with one kind of problem."""
-        return len(self.places.get(problem, []))
+        return self._counts[problem]
 
     @property
     def fatal(self) -> bool:
@@ -89,13 +131,14 @@ class Findings:
         """List every kind of problem: how often, the first places, what to do."""
         lines = []
         for problem in sorted(self.places, key=lambda each: not each.fatal):
-            places = self.places[problem]
-            lines.append(f"  {len(places)} x {problem.text}")
-            lines += [f"      {place}" for place in places[:SHOWN]]
-            if len(places) > SHOWN:
-                lines.append(f"      ... and {len(places) - SHOWN} more")
-            if problem.advice:
-                lines.append(f"      -> {problem.advice}")
+            places, count = self.places[problem], self._counts[problem]
+            lines.append(f"  {count} x {problem.text}")
+            lines += [f"      {printable(place, 400)}" for place in places]
+            if count > len(places):
+                lines.append(f"      ... and {count - len(places)} more")
+            advice = self._advice.get(problem, problem.advice)
+            if advice:
+                lines.append(f"      -> {advice}")
         return "\n".join(lines)
 
 
@@ -106,7 +149,7 @@ def settle(findings: Findings, on_error: OnError, title: str, left_out: int) -> 
         findings: what was found.
         on_error: "raise" stops at problems that would spoil the training, "skip" goes on.
         title: which data set.
-        left_out: number of pictures that are not used because of the problems.
+        left_out: number of images that are not used because of the problems.
 
     Raises:
         DataError: on_error is "raise" and a fatal problem was found.
@@ -116,52 +159,13 @@ def settle(findings: Findings, on_error: OnError, title: str, left_out: int) -> 
     if findings.fatal and on_error == "raise":
         raise DataError(
             f"{title}: the data set has problems:\n{findings.message()}\n"
-            'Correct the files, or pass on_error="skip" to leave out the pictures concerned '
-            "(boxes that reach outside are clipped)."
+            'Correct the files, or pass on_error="skip" (data.on_error=skip on the command line) '
+            "to leave out the images concerned (boxes that reach outside are clipped)."
         )
-    tail = f"\n  {left_out} pictures are left out." if left_out else ""
+    tail = f"\n  {left_out} images are left out." if left_out else ""
     _warn(f"{title}: the data set has peculiarities:\n{findings.message()}{tail}")
 
 
 @rank_zero_only
 def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=3)
-
-
-def image_sizes(
-    paths: Sequence[Path], decode: bool = True, title: str = "checking images"
-) -> list[tuple[int, int] | str]:
-    """Read every picture in a few threads.
-
-    Args:
-        paths: picture files.
-        decode: read to the last pixel, which finds files cut short; False reads headers only.
-        title: of the progress bar shown for many pictures.
-
-    Returns:
-        for each file (height, width), or the message of what is wrong with it.
-    """
-    check = _decoded_size if decode else _header_size
-    threads = min(8, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
-        results: Iterable[tuple[int, int] | str] = pool.map(check, paths)
-        if len(paths) >= _PROGRESS_FROM:
-            results = track(results, description=title, total=len(paths), transient=True)
-        return list(results)
-
-
-def _decoded_size(path: Path) -> tuple[int, int] | str:
-    try:
-        height, width = read_image(path).shape[:2]
-    except ImageError as error:
-        return str(error)
-    return height, width
-
-
-def _header_size(path: Path) -> tuple[int, int] | str:
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5-8 lie on their side
-            return image.size if turned else (image.height, image.width)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"{path}: {error}"

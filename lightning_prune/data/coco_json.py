@@ -5,36 +5,38 @@ from functools import cached_property
 from pathlib import Path
 
 from lightning_prune.data.augment import Augmentation
-from lightning_prune.data.checks import DataError, Findings, OnError, Problem, image_sizes, settle
-from lightning_prune.data.coco_annotations import CocoFile, coco_records, read_coco
+from lightning_prune.data.checks import DataError, Findings, OnError
+from lightning_prune.data.coco_annotations import coco_records
+from lightning_prune.data.coco_file import ADVICE, CocoFile, read_coco
 from lightning_prune.data.dataset import ImageSource
 from lightning_prune.data.detection_data import DetectionDataModule
-from lightning_prune.data.records import ImageFiles
+from lightning_prune.data.records import ImageRecord
+from lightning_prune.data.usable_images import usable_images
 
 
 class CocoJsonDataModule(DetectionDataModule):
-    """Pictures with COCO annotations (`bbox` = x, y, width, height in pixels).
+    """Images with COCO annotations (`bbox` = x, y, width, height in pixels).
 
-    Classes are the categories of the training file, sorted by id and numbered from 0. Crowd regions
-    are left out. Pictures and annotations are checked before the first epoch as in
-    `YoloFolderDataModule`.
+    Classes are the categories of the training file, sorted by id and numbered from 0; those of
+    other files are matched by name. Crowd regions and boxes without area are left out. Images and
+    annotations are checked before the first epoch as in `YoloFolderDataModule`.
 
     Args:
         root: folder the other paths are relative to.
         train_annotations: training annotation file.
         val_annotations: validation annotation file.
         test_annotations: test annotation file, or None: the validation split is tested.
-        train_images: folder of the training pictures.
-        val_images: folder of the validation pictures.
-        test_images: folder of the test pictures; None = that of the validation pictures.
-        image_size: side of the square pictures, in pixels; a multiple of 32.
-        batch_size: pictures per batch and process.
+        train_images: folder of the training images.
+        val_images: folder of the validation images.
+        test_images: folder of the test images; None = that of the validation images.
+        image_size: side of the square images, in pixels; a multiple of 32.
+        batch_size: images per batch and process.
         num_workers: worker processes per loader.
         seed: of the order and the augmentation.
-        mosaic: probability of a mosaic of four pictures, 0-1.
+        mosaic: probability of a mosaic of four images, 0-1.
         close_mosaic: number of last epochs without mosaic.
         degrees: rotation, +- degrees.
-        translate: displacement, +- fraction of the picture.
+        translate: displacement, +- fraction of the image.
         scale: magnification, 1 +- this.
         shear: shear, +- degrees.
         hsv_h: shift of the hue, +- fraction of the colour circle.
@@ -42,9 +44,9 @@ class CocoJsonDataModule(DetectionDataModule):
         hsv_v: factor on the brightness, 1 +- this.
         fliplr: probability of a left-right flip.
         flipud: probability of an upside-down flip.
-        cache_images: hold every resized picture in memory.
-        on_error: "raise" stops at damaged pictures and wrong annotations, "skip" leaves those out.
-        decode_check: decode every picture beforehand; False reads headers only.
+        cache_images: hold every resized image in memory.
+        on_error: "raise" stops at damaged images and wrong annotations, "skip" leaves those out.
+        decode_check: decode every image beforehand; False reads headers only.
 
     Raises:
         DataError: the data set is not there.
@@ -103,10 +105,10 @@ class CocoJsonDataModule(DetectionDataModule):
     def _train_file(self) -> CocoFile:
         return read_coco(self.root / self._files["train"])
 
-    @property
+    @cached_property
     def names(self) -> list[str]:
-        """Category names, sorted by category id."""
-        return list(self._train_file.categories.values())
+        """Category names of the training file, sorted by category id."""
+        return self._train_file.names
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -114,36 +116,23 @@ class CocoJsonDataModule(DetectionDataModule):
         return tuple(self._files)
 
     def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:
-        """Read and check the pictures and annotations of some splits.
+        """Read and check the images and annotations of some splits.
 
         Raises:
             DataError: nothing to train on, or problems and on_error is "raise".
         """
-        class_of = {category: index for index, category in enumerate(self._train_file.categories)}
-        findings, left_out = Findings(), 0
-        sources: dict[str, ImageSource] = {}
+        names = self.names
+        findings = Findings(ADVICE)
+        records: dict[str, list[ImageRecord]] = {}
+        sizes: dict[str, dict[Path, tuple[int, int]]] = {}
+        unusable: dict[str, set[Path]] = {}
         for split in splits:
             path = self.root / self._files[split]
             file = self._train_file if split == "train" else read_coco(path)
-            records, sizes, unusable = coco_records(
-                file, self.root / self._folders[split], class_of, findings
+            records[split], sizes[split], unusable[split] = coco_records(
+                file, self.root / self._folders[split], self.root, names, findings
             )
-            paths = [record.path for record in records]
-            found = image_sizes(paths, self.decode_check, f"checking {split} images")
-            for image, size in zip(paths, found, strict=True):
-                if isinstance(size, str):
-                    findings.add(Problem.CORRUPT_IMAGE, size)
-                elif size != sizes[image]:
-                    findings.add(
-                        Problem.SIZE_DIFFERS, f"{image}: {size}, annotated {sizes[image]} (h, w)"
-                    )
-                else:
-                    continue
-                unusable.add(image)
-            left_out += len(unusable)
-            sources[split] = ImageFiles([each for each in records if each.path not in unusable])
-        settle(findings, self.on_error, str(self.root), left_out)
-        for split, source in sources.items():
-            if not len(source):
-                raise DataError(f"{self.root}: no usable picture is left in `{split}`")
-        return sources
+        self.__dict__.pop("_train_file", None)  # hundreds of megabytes; `names` stay
+        return usable_images(
+            records, unusable, findings, str(self.root), self.on_error, self.decode_check, sizes
+        )

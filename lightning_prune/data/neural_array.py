@@ -1,7 +1,9 @@
 """An array inside an .npz or HDF5 file that is read where it is needed."""
 
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,21 @@ import numpy as np
 
 HDF5 = (".h5", ".hdf5")
 SUFFIXES = (".npz", *HDF5)
+UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    SyntaxError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What files that are damaged, or of another kind, end in."""
 
 
 class FileArray:

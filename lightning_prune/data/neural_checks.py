@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.data.neural_array import UNREADABLE, FileArray
+from lightning_prune.data.neural_errors import wrong
+from lightning_prune.data.neural_plain import plain_session
 from lightning_prune.data.neural_session import NeuralSession
 
 _BLOCK = 2**24  # bytes of a movie that are looked at together
@@ -14,15 +16,19 @@ def check_session(session: NeuralSession) -> NeuralSession:
     """Refuse a session that cannot be trained on.
 
     Args:
-        session: what was recorded; `valid` may have the shape (T,).
+        session: what was recorded; `valid` may have the shape (T,) and be 0 and 1 in uint8,
+            `spikes` may be bool, vectors may be columns or rows, numbers may have any byte order.
 
     Returns:
-        the same with `valid` of shape (T, N).
+        the same with `valid` of shape (T, N), arrays of this machine's byte order, and the range of
+        a floating-point movie.
 
     Raises:
         DataError: names the session, the array, what was found and what is wanted.
     """
-    frames = _check_stimulus(session)
+    session = plain_session(session)
+    _check_time_axis(session)
+    frames, movie_range = _check_stimulus(session)
     rows, cells = _shape(session, "spikes", session.spikes, 2)
     if cells == 0:
         raise wrong(session.name, "spikes", "holds no cell", "(T, N) with N at least 1")
@@ -38,7 +44,7 @@ def check_session(session: NeuralSession) -> NeuralSession:
     rows, _ = _shape(session, "behavior", session.behavior, 2)
     _same_length(session, frames, rows, "behavior")
     _check_kind(session, "behavior", session.behavior, "uif", "numbers")
-    bad = np.flatnonzero(~np.isfinite(session.behavior).all(axis=1) & valid.any(axis=1))
+    bad = np.flatnonzero(~_finite(session.behavior).all(axis=1) & valid.any(axis=1))
     if len(bad):
         found = f"is NaN or infinite in {len(bad)} valid frames, first in frame {bad[0]}"
         raise wrong(session.name, "behavior", found, "finite numbers, or valid False there")
@@ -50,34 +56,60 @@ def check_session(session: NeuralSession) -> NeuralSession:
     if not 0 < session.frame_rate < np.inf:
         found = f"is {session.frame_rate}"
         raise wrong(session.name, "frame_rate", found, "a number above 0, in Hz")
-    return replace(session, valid=valid)
+    return replace(session, valid=valid, movie_range=movie_range)
 
 
-def wrong(place: str, array: str, found: str, wanted: str) -> DataError:
-    """Make the error of one array.
-
-    >>> print(wrong("a.npz", "trial", "has shape (3, 1)", "(T,) integers"))
-    a.npz: the array `trial` has shape (3, 1); wanted: (T,) integers
-    """
-    return DataError(f"{place}: the array `{array}` {found}; wanted: {wanted}")
-
-
-def _check_stimulus(session: NeuralSession) -> int:
+def _check_stimulus(session: NeuralSession) -> tuple[int, tuple[float, float] | None]:
     stimulus = session.stimulus
     frames, *sides = _shape(session, "stimulus", stimulus, 3)
     if not all(sides) or not frames:
         raise wrong(session.name, "stimulus", _of_shape(stimulus), "(T, H, W), none of them 0")
-    if stimulus.dtype == np.uint8:
-        return frames
-    _check_kind(session, "stimulus", stimulus, "f", "uint8 or floating point")
+    grey = stimulus.dtype == np.uint8
+    if not grey:
+        wanted = "uint8 or floating point (whole grey values 0 to 255 belong in uint8)"
+        _check_kind(session, "stimulus", stimulus, "f", wanted)
+    if grey and not (isinstance(stimulus, FileArray) and stimulus.in_memory() is None):
+        return frames, None
+    # of HDF5 files every block is read: a damaged one, or a filter that is missing, is known now
     step = max(1, _BLOCK // (stimulus.dtype.itemsize * sides[0] * sides[1]))
+    low, high = np.inf, -np.inf
     for start in range(0, frames, step):
-        block = stimulus[start : start + step]
-        bad = np.flatnonzero(~np.isfinite(block).all(axis=(1, 2)))
+        try:
+            block = stimulus[start : start + step]
+        except UNREADABLE as error:
+            found = f"cannot be read from frame {start} on: {error}"
+            raise wrong(session.name, "stimulus", found, "(T, H, W), whole") from error
+        if grey:
+            continue
+        bad = np.flatnonzero(~_finite(block).all(axis=(1, 2)))
         if len(bad):
             found = f"is NaN or infinite, first in frame {start + bad[0]}"
             raise wrong(session.name, "stimulus", found, "finite grey values in every frame")
-    return frames
+        low, high = min(low, float(block.min())), max(high, float(block.max()))
+    return frames, None if grey else (low, high)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    # as the network gets them: 1e300 is finite in 64 bits only
+    with np.errstate(over="ignore"):
+        finite: np.ndarray = np.isfinite(values.astype(np.float32))
+    return finite
+
+
+def _check_time_axis(session: NeuralSession) -> None:
+    """Refuse arrays whose time is not the first axis, by the length of `trial`."""
+    frames = int(np.asarray(session.trial).size)
+    wanted = {"stimulus": "(T, H, W)", "spikes": "(T, N)", "behavior": "(T, D)",
+              "valid": "(T,) or (T, N)", "rate": "(T, N)"}  # fmt: skip
+    for name, form in wanted.items():
+        shape = tuple(getattr(getattr(session, name), "shape", ()))
+        if len(shape) > 1 and shape[0] != frames and frames in shape[1:]:
+            found = f"has shape {shape}, its time axis is not the first"
+            raise wrong(
+                session.name, name, found,
+                f"{form} with T = {frames}, as `trial` says (MATLAB and other column-major "
+                "programs write axes in reverse: transpose it)",
+            )  # fmt: skip
 
 
 def _check_valid(session: NeuralSession, frames: int, cells: int) -> np.ndarray:
@@ -94,7 +126,7 @@ def _check_valid(session: NeuralSession, frames: int, cells: int) -> np.ndarray:
 
 def _check_counts(session: NeuralSession, name: str, values: np.ndarray, valid: np.ndarray) -> None:
     usable = np.where(valid, values, 0)
-    for bad, what in [(~np.isfinite(usable), "NaN or infinite"), (usable < 0, "negative")]:
+    for bad, what in [(~_finite(usable), "NaN or infinite"), (usable < 0, "negative")]:
         if bad.any():
             frame, cell = np.argwhere(bad)[0]
             found = f"is {what} at {int(bad.sum())} valid places, first frame {frame}, cell {cell}"

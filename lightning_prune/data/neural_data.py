@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from lightning_prune.data.checks import SHOWN, DataError
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.neural_collate import collate_windows
+from lightning_prune.data.neural_movie import MovieScale, movie_dtype, movie_scale
 from lightning_prune.data.neural_session import NeuralSession
 from lightning_prune.data.neural_split import Split, split_windows
 from lightning_prune.data.neural_windows import NeuralBatch, NeuralWindows
@@ -108,6 +109,13 @@ class NeuralDataModule(ResumableDataModule):
             sessions = self._without_silent(sessions, spiking)
         return sessions, splits
 
+    @cached_property
+    def _movie_scale(self) -> MovieScale:
+        scale, said = movie_scale(self.sessions)
+        if said is not None:
+            rank_zero_warn(said)
+        return scale
+
     @property
     def sessions(self) -> list[NeuralSession]:
         """The recordings, without the silent cells that were dropped."""
@@ -187,7 +195,7 @@ class NeuralDataModule(ResumableDataModule):
             turns = np.concatenate(ends, axis=1)
             self._datasets[split] = NeuralWindows(
                 sessions, self.frames, index, turns[0], self._label_set(),
-                turns if split == "train" and len(turns) > 1 else None,
+                turns if split == "train" and len(turns) > 1 else None, self._movie_scale,
             )  # fmt: skip
         return self._datasets[split]
 
@@ -206,11 +214,11 @@ class NeuralDataModule(ResumableDataModule):
             if session.rate is None:
                 return None
             rows = windows.end[windows.session == index]
-            rate, spikes, valid = (
-                torch.from_numpy(each[rows])
-                for each in (session.rate, session.spikes, session.valid)
+            rate, spikes = (
+                torch.from_numpy(each[rows].astype(np.float64))
+                for each in (session.rate, session.spikes)
             )
-            result.append(bits_per_spike(rate, spikes, valid))
+            result.append(bits_per_spike(rate, spikes, torch.from_numpy(session.valid[rows])))
         return result
 
     def attainable_bits_per_spike(self, split: str = "test") -> float | None:
@@ -291,6 +299,13 @@ def _listed(indices: np.ndarray) -> str:
     return ", ".join(map(str, indices[:SHOWN])) + more
 
 
+def _movie_types(first: NeuralSession, other: NeuralSession) -> tuple[np.dtype, np.dtype]:
+    # floating-point types go together, whatever their size and byte order
+    types = [session.stimulus.dtype for session in (first, other)]
+    alike = movie_dtype(first) == movie_dtype(other)
+    return (types[0], types[0]) if alike else (types[0], types[1])
+
+
 def _check_agreement(sessions: list[NeuralSession]) -> None:
     """Refuse sessions that cannot share a core.
 
@@ -303,7 +318,7 @@ def _check_agreement(sessions: list[NeuralSession]) -> None:
     for session in sessions[1:]:
         facts: list[tuple[str, Any, Any]] = [
             ("frame size of `stimulus`", first.stimulus.shape[1:], session.stimulus.shape[1:]),
-            ("type of `stimulus`", first.stimulus.dtype, session.stimulus.dtype),
+            ("type of `stimulus`", *_movie_types(first, session)),
             ("columns of `behavior`", first.behavior.shape[1], session.behavior.shape[1]),
             ("`frame_rate`", first.frame_rate, session.frame_rate),
         ]

@@ -25,6 +25,8 @@ class NeuralSession:
         rate: (T, N) true expected counts per frame, or None.
         repeat: (T,) integers, the same number where the same stimulus was shown again, -1
             elsewhere; or None.
+        movie_range: smallest and largest value of a floating-point `stimulus`, as a check found
+            them; None: not known, or uint8.
     """
 
     name: str
@@ -38,6 +40,7 @@ class NeuralSession:
     label_names: dict[str, list[str]] = field(default_factory=dict)
     rate: np.ndarray | None = None
     repeat: np.ndarray | None = None
+    movie_range: tuple[float, float] | None = None
 
     @property
     def cells(self) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lightning_prune.data.neural_array import FileArray
+from lightning_prune.data.neural_movie import AS_IT_IS, GREY, MovieScale, movie_dtype
 from lightning_prune.data.neural_session import NeuralSession
 
 NeuralBatch = tuple[dict[str, Tensor], dict[str, Tensor]]
@@ -36,12 +37,12 @@ class NeuralWindows(Dataset[NeuralBatch]):
     """Windows of several sessions with different cells.
 
     A sample is `(inputs, targets)`. Inputs: `stimulus` (1, F, H, W) float32, for uint8 movies
-    (x - 127) / 255; `behavior` (D,) float32 at the last frame; `session` int64. Targets, at the
-    last frame: `spikes` (N,) float32 and `valid` (N,) bool, N the largest number of cells of any
-    session, beyond a session's own cells 0 and False; where any session has them `rate` (N,)
-    float32 (NaN where absent), `label` int64 and `repeat` int64 (-1 where absent; the numbers of
-    one session have nothing to do with those of another). Counts that are not valid are given
-    as 0.
+    (x - 127) / 255, for others as `scale` says; `behavior` (D,) float32 at the last frame;
+    `session` int64. Targets, at the last frame: `spikes` (N,) float32 and `valid` (N,) bool, N the
+    largest number of cells of any session, beyond a session's own cells 0 and False; where any
+    session has them `rate` (N,) float32 (NaN where absent), `label` int64 and `repeat` int64 (-1
+    where absent; the numbers of one session have nothing to do with those of another). Counts that
+    are not valid are given as 0.
 
     A batch is fetched whole, with one gather a session (`__getitems__`): its samples need no
     collation.
@@ -54,6 +55,7 @@ class NeuralWindows(Dataset[NeuralBatch]):
         labels: the label set that `label` is taken from, or None: no label.
         turns: (P, M) int64, the last frames in the epochs 0 to P - 1, then from the first row
             again; None: `end` in all of them. Only keys with an epoch take turns.
+        scale: of floating-point movies, as `movie_scale` gives it.
     """
 
     sessions: Sequence[NeuralSession]
@@ -62,6 +64,7 @@ class NeuralWindows(Dataset[NeuralBatch]):
     end: np.ndarray
     labels: str | None = None
     turns: np.ndarray | None = None
+    scale: MovieScale = AS_IT_IS
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -91,7 +94,7 @@ class NeuralWindows(Dataset[NeuralBatch]):
         session, end = self.session[rows], self._ends(keys, rows)
         first = self.sessions[0]
         count, cells = len(rows), max(each.cells for each in self.sessions)
-        stimulus = np.empty((count, self.frames, *first.stimulus.shape[1:]), first.stimulus.dtype)
+        stimulus = np.empty((count, self.frames, *first.stimulus.shape[1:]), movie_dtype(first))
         behavior = np.empty((count, first.behavior.shape[1]), np.float32)
         spikes, valid = np.zeros((count, cells), np.float32), np.zeros((count, cells), bool)
         rate = np.full((count, cells), np.nan, np.float32)
@@ -118,7 +121,7 @@ class NeuralWindows(Dataset[NeuralBatch]):
         if any(each.repeat is not None for each in self.sessions):
             targets["repeat"] = torch.from_numpy(repeat)
         return {
-            "stimulus": _scaled(torch.from_numpy(stimulus)).unsqueeze(1),
+            "stimulus": _scaled(torch.from_numpy(stimulus), self.scale).unsqueeze(1),
             "behavior": torch.from_numpy(behavior),
             "session": torch.from_numpy(session),
         }, targets
@@ -140,7 +143,6 @@ def _movies(stimulus: np.ndarray | FileArray, last: np.ndarray, frames: int) -> 
     return np.stack([stimulus[end + 1 - frames : end + 1] for end in last])
 
 
-def _scaled(movies: Tensor) -> Tensor:
-    if movies.dtype == torch.uint8:
-        return movies.float().sub_(127.0).div_(255.0)
-    return movies.float()
+def _scaled(movies: Tensor, scale: MovieScale) -> Tensor:
+    offset, divisor = GREY if movies.dtype == torch.uint8 else scale
+    return movies.float().sub_(offset).div_(divisor)

@@ -1,34 +1,40 @@
-"""Data sets in Ultralytics' layout: data.yaml, folders of pictures, folders of label files."""
+"""Data sets in Ultralytics' layout: data.yaml, folders of images, folders of label files."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
+from lightning.pytorch.utilities import rank_zero_warn
+
 from lightning_prune.data.augment import Augmentation
-from lightning_prune.data.checks import DataError, Findings, OnError, Problem, image_sizes, settle
+from lightning_prune.data.checks import Findings, OnError
 from lightning_prune.data.dataset import ImageSource
 from lightning_prune.data.detection_data import DetectionDataModule
-from lightning_prune.data.records import ImageFiles
-from lightning_prune.data.yolo_labels import list_images, read_layout, read_records
+from lightning_prune.data.records import ImageRecord
+from lightning_prune.data.usable_images import usable_images
+from lightning_prune.data.yolo_images import list_images
+from lightning_prune.data.yolo_labels import read_records
+from lightning_prune.data.yolo_layout import read_layout
 
 
 class YoloFolderDataModule(DetectionDataModule):
-    """Pictures and labels in folders, described by a data.yaml.
+    """Images and labels in folders, described by a data.yaml.
 
-    `train`, `val` and optionally `test` are folders, lists of folders or .txt lists of pictures;
-    labels lie in the folder `labels` beside `images`, one line `class cx cy w h` an object.
-    Before the first epoch every picture is decoded and every label read; what is wrong is reported
-    once, with names. Every process of a distributed run checks for itself.
+    `train`, `val` and optionally `test` are folders, lists of folders or .txt lists of images;
+    labels are in the folder `labels` beside `images`, one line `class cx cy w h` an object. Of
+    polygons the bounding box is taken, of poses (`kpt_shape`) the box; docs/data.md has the rest.
+    Before the first epoch every image is decoded and every label read; what is wrong or left out
+    is reported once, with names. Every process of a distributed run checks for itself.
 
     Args:
         root: folder of the data set, or its yaml file.
-        image_size: side of the square pictures, in pixels; a multiple of 32.
-        batch_size: pictures per batch and process.
+        image_size: side of the square images, in pixels; a multiple of 32.
+        batch_size: images per batch and process.
         num_workers: worker processes per loader.
         seed: of the order and the augmentation.
-        mosaic: probability of a mosaic of four pictures, 0-1.
+        mosaic: probability of a mosaic of four images, 0-1.
         close_mosaic: number of last epochs without mosaic.
         degrees: rotation, +- degrees.
-        translate: displacement, +- fraction of the picture.
+        translate: displacement, +- fraction of the image.
         scale: magnification, 1 +- this.
         shear: shear, +- degrees.
         hsv_h: shift of the hue, +- fraction of the colour circle.
@@ -36,9 +42,9 @@ class YoloFolderDataModule(DetectionDataModule):
         hsv_v: factor on the brightness, 1 +- this.
         fliplr: probability of a left-right flip.
         flipud: probability of an upside-down flip.
-        cache_images: hold every resized picture in memory.
-        on_error: "raise" stops at damaged pictures and wrong labels, "skip" leaves those out.
-        decode_check: decode every picture beforehand; False reads headers only, which is faster
+        cache_images: hold every resized image in memory.
+        on_error: "raise" stops at damaged images and wrong labels, "skip" leaves those out.
+        decode_check: decode every image beforehand; False reads headers only, which is faster
             and misses files that are cut short.
 
     Raises:
@@ -79,6 +85,8 @@ class YoloFolderDataModule(DetectionDataModule):
         self.on_error = on_error
         self.decode_check = decode_check
         self.layout = read_layout(root)
+        if self.layout.note is not None:
+            rank_zero_warn(self.layout.note)
 
     @property
     def names(self) -> list[str]:
@@ -91,27 +99,19 @@ class YoloFolderDataModule(DetectionDataModule):
         return tuple(self.layout.entries)
 
     def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:
-        """Read and check the pictures and labels of some splits.
+        """Read and check the images and labels of some splits.
 
         Raises:
             DataError: nothing to train on, or problems and on_error is "raise".
         """
-        findings, left_out = Findings(), 0
-        sources: dict[str, ImageSource] = {}
+        findings = Findings()
+        records: dict[str, list[ImageRecord]] = {}
+        unusable: dict[str, set[Path]] = {}
         for split in splits:
-            images = list_images(self.layout, split)
-            own = Findings()
-            records, unusable = read_records(images, self.num_classes, own)
-            sizes = image_sizes(images, self.decode_check, f"checking {split} images")
-            for image, size in zip(images, sizes, strict=True):
-                if isinstance(size, str):
-                    own.add(Problem.CORRUPT_IMAGE, size)
-                    unusable.add(image)
-            findings.merge(own)
-            left_out += len(unusable)
-            sources[split] = ImageFiles([each for each in records if each.path not in unusable])
-        settle(findings, self.on_error, str(self.layout.file), left_out)
-        for split, source in sources.items():
-            if not len(source):
-                raise DataError(f"{self.layout.file}: no usable picture is left in `{split}`")
-        return sources
+            images = list_images(self.layout, split, findings)
+            records[split], unusable[split] = read_records(
+                images, self.num_classes, findings, self.layout.key_points
+            )
+        return usable_images(
+            records, unusable, findings, str(self.layout.file), self.on_error, self.decode_check
+        )

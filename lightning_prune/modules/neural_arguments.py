@@ -74,6 +74,30 @@ def read_sections(given: Mapping[str, Mapping[str, Any] | None]) -> dict[str, An
     return {name: read(given[name] or {}, name) for name, read in SECTIONS.items()}
 
 
+def with_behavior(modulator: Mapping[str, Any] | None, behavior_dim: int | None) -> dict[str, Any]:
+    """Put the width of the behaviour into the settings of the modulator.
+
+    Args:
+        modulator: Settings by name; a width in it that is None counts as absent.
+        behavior_dim: The width, or None: what the settings say.
+
+    Raises:
+        ValueError: the settings say another width.
+    """
+    settings = dict(modulator or {})
+    own = settings.get("behavior_dim")
+    if own is None:
+        settings.pop("behavior_dim", None)
+    if behavior_dim is None:
+        return settings
+    if own not in (None, behavior_dim):
+        raise ValueError(
+            f"behavior_dim={behavior_dim} and modulator.behavior_dim={own} are two widths: leave "
+            "one out (behavior_dim is taken from the data)"
+        )
+    return {**settings, "behavior_dim": behavior_dim}
+
+
 def plain(options: Any) -> Any:
     """Return options as dicts, lists and numbers, as a checkpoint holds them."""
     return _plain(asdict(options))

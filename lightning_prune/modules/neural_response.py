@@ -15,7 +15,7 @@ from lightning_prune.metrics.bits_per_spike import BitsPerSpike
 from lightning_prune.metrics.normalized_correlation import NormalizedCorrelation
 from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
 from lightning_prune.modules.module_state import read_module_state
-from lightning_prune.modules.neural_arguments import check, plain, read_sections
+from lightning_prune.modules.neural_arguments import check, plain, read_sections, with_behavior
 from lightning_prune.modules.neural_results import say_paired, write_cells
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import track_architecture
@@ -44,6 +44,7 @@ class NeuralResponseModule(ScheduledModule):
             not, or its state dict (``.safetensors`` too). Not kept as a hyper-parameter.
         frames: T, frames of a window; None: 25.
         frame_shape: Height and width of a frame in pixels; None: [51, 51].
+        behavior_dim: Numbers that describe the behaviour; None: what ``modulator`` says.
         frontend: Settings of ``FrontendOptions`` by name; None: the defaults.
         convnet: Settings of ``ConvNetOptions``.
         modulator: Settings of ``ModulatorOptions``.
@@ -79,6 +80,7 @@ class NeuralResponseModule(ScheduledModule):
         weights: str | None = None,
         frames: int | None = None,
         frame_shape: list[int] | None = None,
+        behavior_dim: int | None = None,
         frontend: dict[str, Any] | None = None,
         convnet: dict[str, Any] | None = None,
         modulator: dict[str, Any] | None = None,
@@ -97,11 +99,13 @@ class NeuralResponseModule(ScheduledModule):
         given = {
             "frontend": frontend, "convnet": convnet, "modulator": modulator, "readout": readout,
         }  # fmt: skip
+        given["modulator"] = with_behavior(modulator, behavior_dim)
         options = read_sections(given)
         # All settings, so that a checkpoint does not depend on the defaults of a later version.
         frontend, convnet, modulator, readout = (plain(part) for part in options.values())
         frames = 25 if frames is None else frames
         frame_shape = [51, 51] if frame_shape is None else [*frame_shape]
+        behavior_dim = options["modulator"].behavior_dim
         self.save_hyperparameters(ignore=["weights"])
         check(self.hparams)
         counts = [int(count) for count in self.hparams["cells"]]
@@ -110,7 +114,7 @@ class NeuralResponseModule(ScheduledModule):
         self.test_ccnorm = NormalizedCorrelation(counts)
         self.example_input_array = {
             "stimulus": torch.zeros(1, 1, frames, *frame_shape),
-            "behavior": torch.zeros(1, options["modulator"].behavior_dim),
+            "behavior": torch.zeros(1, behavior_dim),
         }
         track_architecture(self)
         self.pretrained = weights is not None
@@ -153,17 +157,18 @@ class NeuralResponseModule(ScheduledModule):
             "cells": self.hparams["cells"],
             "frames": self.hparams["frames"],
             "frame_shape": self.hparams["frame_shape"],
-            "behavior_dim": self.hparams["modulator"]["behavior_dim"],
+            "behavior_dim": self.hparams["behavior_dim"],
         }
         for name, value in own.items():
             found = getattr(data, name, None)
             found = list(found) if isinstance(found, tuple | list) else found
             expected = list(value) if isinstance(value, tuple | list) else value
             if found is not None and found != expected:
-                key = f"modulator.{name}" if name == "behavior_dim" else name
+                shown = str(found).replace(" ", "")
                 raise ValueError(
-                    f"the data have {name}={found}, the network was built with {expected}: pass "
-                    f"{key}={found}"
+                    f"the data have {name}={shown}, the network was built with {expected}: pass "
+                    f"model.{name}={shown} on the command line (null takes it from the data), "
+                    f"{name}={found} in Python"
                 )
         counts = getattr(data, "mean_counts", None) if stage == "fit" else None
         if counts is not None:

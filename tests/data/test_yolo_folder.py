@@ -110,8 +110,8 @@ def test_all_damage_in_one_message(folder: Path) -> None:
 def test_nothing_left_after_skipping(folder: Path) -> None:
     (folder / "labels" / "val" / "000.txt").write_text("9 0.5 0.5 0.1 0.1")
     with (
-        pytest.warns(UserWarning, match="1 pictures are left out"),
-        pytest.raises(DataError, match="no usable picture is left in `val`"),
+        pytest.warns(UserWarning, match="1 images are left out"),
+        pytest.raises(DataError, match="no usable image is left in `val`"),
     ):
         make(folder, on_error="skip").setup("fit")
 

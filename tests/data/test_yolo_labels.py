@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from lightning_prune.data.checks import DataError, Findings, Problem
-from lightning_prune.data.yolo_labels import label_path, list_images, read_layout, read_records
+from lightning_prune.data.yolo_images import list_images
+from lightning_prune.data.yolo_labels import label_path, read_records
+from lightning_prune.data.yolo_layout import read_layout
 from tests.data.folders import write_image, write_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.2"
@@ -47,7 +49,7 @@ def test_names(folder: Path, names: str, expected: list[str]) -> None:
         ("train: a\nval: b\nnames: {1: a, 2: b}", r"keys of `names` are \[1, 2\]"),
         ("train: a\nval: b\nnames: [a]\npath: nowhere", "`path: nowhere` does not exist"),
         ("just text", "holds no keys"),
-        ("a: [", "is not YAML"),
+        ("a: [", "no YAML: line 1: "),
     ],
 )
 def test_yaml_problems(folder: Path, content: str, message: str) -> None:
@@ -104,7 +106,7 @@ def test_empty_and_absent_splits(folder: Path) -> None:
     (folder / "images" / "empty").mkdir()
     (folder / "data.yaml").write_text("train: images/empty\nval: images/gone\nnc: 1")
     layout = read_layout(folder)
-    with pytest.raises(DataError, match="the split `train` is empty: no picture in images/empty"):
+    with pytest.raises(DataError, match="the split `train` is empty: no image in images/empty"):
         list_images(layout, "train")
     with pytest.raises(DataError, match="`val: images/gone` does not exist"):
         list_images(layout, "val")
@@ -166,8 +168,10 @@ def test_binary_label_file(tmp_path: Path) -> None:
     root = write_yolo(tmp_path / "set", {"train": [GOOD], "val": [GOOD]})
     (root / "labels" / "train" / "000.txt").write_bytes(b"\xff\xd8\xff\xe0")
     findings = Findings()
-    read_records(list_images(read_layout(root), "train"), 2, findings)
-    assert findings.count(Problem.MALFORMED) == 1
+    _, unusable = read_records(list_images(read_layout(root), "train"), 2, findings)
+    assert findings.count(Problem.UNREADABLE_LABELS) == 1
+    assert "a JPEG image, not annotations" in findings.message()
+    assert len(unusable) == 1
 
 
 def test_label_folder_missing(folder: Path) -> None:
@@ -180,5 +184,5 @@ def test_label_folder_missing(folder: Path) -> None:
 def test_no_label_file_at_all(folder: Path) -> None:
     (folder / "labels" / "val" / "000.txt").unlink()
     layout = read_layout(folder)
-    with pytest.raises(DataError, match="no label file for any of 1 pictures"):
+    with pytest.raises(DataError, match="no label file for any of 1 images"):
         read_records(list_images(layout, "val"), 2, Findings())

@@ -143,12 +143,15 @@ def test_all_settings_are_kept_as_plain_values():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cells": [4]}, r"the data have cells=\[4, 2\], .* pass cells=\[4, 2\]"),
+        (
+            {"cells": [4]},
+            r"the data have cells=\[4,2\], .* pass model.cells=\[4,2\] .*, cells=\[4, 2\] in",
+        ),
         ({"frames": 20}, "frames=25"),
-        ({"frame_shape": [15, 17]}, r"pass frame_shape=\[15, 15\]"),
+        ({"frame_shape": [15, 17]}, r"pass model.frame_shape=\[15,15\] on the command line"),
         (
             {"modulator": {**SMALL["modulator"], "behavior_dim": 5}},
-            "pass modulator.behavior_dim=42",
+            "pass model.behavior_dim=42 on the command line",
         ),
     ],
 )
