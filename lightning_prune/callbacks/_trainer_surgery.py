@@ -8,7 +8,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import (
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerConfig
@@ -46,6 +50,20 @@ def refuse_strategy(trainer: pl.Trainer) -> None:
         raise ValueError(
             f"{type(strategy).__name__} shards or wraps parameters in a way that channels cannot "
             "be cut from: use strategy='ddp' or a single device"
+        )
+
+
+def refuse_callbacks(trainer: pl.Trainer) -> None:
+    """Refuse Lightning's own pruning beside the stages.
+
+    Raises:
+        ValueError: there is such a callback.
+    """
+    if any(isinstance(callback, ModelPruning) for callback in callbacks_of(trainer)):
+        raise ValueError(
+            "ModelPruning puts masks of its own on the weights (weight_orig, weight_mask), and no "
+            "channel can be cut from such a layer: leave it out, or use it in a run of its own "
+            "after this one"
         )
 
 

@@ -108,6 +108,27 @@ class OptimizerResetter(PruningStage):
             done = trainer.global_step - self._restart.get("step", trainer.global_step)
             self._install(trainer, self._restart, max(0, done))
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Name what a resume has frozen again: Lightning thaws it at its own epoch only."""
+        thawing = [c for c in callbacks_of(trainer) if isinstance(c, BaseFinetuning)]
+        held = {
+            id(p)
+            for optimizer in trainer.optimizers
+            for group in optimizer.param_groups
+            for p in group["params"]
+        }
+        frozen = [
+            n for n, p in pl_module.named_parameters() if id(p) in held and not p.requires_grad
+        ]
+        if trainer.global_step and thawing and frozen:
+            name = type(thawing[0]).__name__
+            rank_zero_warn(
+                f"the optimizers hold {len(frozen)} parameters that are frozen ({frozen[0]}, ...) "
+                f"and do not train: {name} freezes at every start, a resumed one too, and thaws at "
+                f"its own epoch only. Call {name}.make_trainable on the thawed module in an "
+                "on_fit_start of your own"
+            )
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restart the learning rate at the first mask, where that is wanted."""
         waiting = self.restart_at == "mask" and self._restart is None and not self._refused

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 from torch.profiler import record_function
-from torch.utils import parametrizations
+from torch.nn.utils import parametrizations
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_prune.surgery.copy_module import copy_module
