@@ -4,8 +4,8 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.profiler import record_function
 from torch.nn.utils import parametrizations
+from torch.profiler import record_function
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_prune.surgery.copy_module import copy_module
