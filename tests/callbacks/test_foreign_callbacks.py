@@ -1,5 +1,6 @@
 """The stages beside other callbacks, optimizers, schedules and profilers: all train on, cut."""
 
+import itertools
 import warnings
 
 import lightning.pytorch as pl
@@ -227,7 +228,7 @@ def test_a_group_that_joins_later_follows_the_restart(epoch, tmp_path):
     _, witness = run(tmp_path, HeadLater(), [AddGroup(epoch)], resetter=resetter)
     last = [row for row in witness.rates if len(row) == 2][-3:]
     assert len(last) == 3
-    for (first, second), (first_next, second_next) in zip(last, last[1:], strict=False):
+    for (first, second), (first_next, second_next) in itertools.pairwise(last):
         assert second / first == pytest.approx(second_next / first_next)
 
 
