@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from lightning_prune.graph.outputs import layer_outputs as layer_outputs
     from lightning_prune.loading import load_pruned as load_pruned
     from lightning_prune.loop.pruning import Pruning as Pruning
+    from lightning_prune.models.yolov8.csp_reset import CSP_Reset as CSP_Reset
     from lightning_prune.models.yolov8.network import YOLOv8 as YOLOv8
     from lightning_prune.models.yolov8.weights import read_weights as read_weights
-    from lightning_prune.models.yolov8.csp_reset import CSP_Reset as CSP_Reset
     from lightning_prune.modules.detection import DetectionModule as DetectionModule
     from lightning_prune.modules.neural_response import NeuralResponseModule as NeuralResponseModule
     from lightning_prune.observe.usage import ChannelUsage as ChannelUsage
@@ -77,10 +77,10 @@ if TYPE_CHECKING:
     from lightning_prune.surgery.load_pruned_state_dict import (
         load_pruned_state_dict as load_pruned_state_dict,
     )
-    from lightning_prune.surgery.mask import ChannelMask as ChannelMask
     from lightning_prune.surgery.load_state_dict_pruned import (
         load_state_dict_pruned as load_state_dict_pruned,
     )
+    from lightning_prune.surgery.mask import ChannelMask as ChannelMask
     from lightning_prune.surgery.reinitialize import reset_channels as reset_channels
     from lightning_prune.testing import check_prunable as check_prunable
 
