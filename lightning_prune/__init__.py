@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lightning_prune.graph.outputs import layer_outputs as layer_outputs
     from lightning_prune.loading import load_pruned as load_pruned
     from lightning_prune.loop.pruning import Pruning as Pruning
+    from lightning_prune.models.yolov8.csp_reset import CSP_Reset as CSP_Reset
     from lightning_prune.models.yolov8.network import YOLOv8 as YOLOv8
     from lightning_prune.models.yolov8.weights import read_weights as read_weights
     from lightning_prune.modules.detection import DetectionModule as DetectionModule
@@ -76,6 +77,9 @@ if TYPE_CHECKING:
     from lightning_prune.surgery.load_pruned_state_dict import (
         load_pruned_state_dict as load_pruned_state_dict,
     )
+    from lightning_prune.surgery.load_state_dict_pruned import (
+        load_state_dict_pruned as load_state_dict_pruned,
+    )
     from lightning_prune.surgery.mask import ChannelMask as ChannelMask
     from lightning_prune.surgery.reinitialize import reset_channels as reset_channels
     from lightning_prune.testing import check_prunable as check_prunable
@@ -87,6 +91,7 @@ _HOMES = {
     "BNScale": "pruners.bn_scale",
     "BNScalePenalty": "pruners.bn_scale_penalty",
     "ChannelMask": "surgery.mask",
+    "CSP_Reset": "models.yolov8.csp_reset",
     "ChannelMasker": "callbacks.channel_masker",
     "ChannelRegularizer": "callbacks.channel_regularizer",
     "ChannelResetter": "callbacks.channel_resetter",
@@ -137,6 +142,7 @@ _HOMES = {
     "read_checkpoint": "files.read_checkpoint",
     "read_image": "data.images",
     "read_weights": "models.yolov8.weights",
+    "load_state_dict_pruned": "surgery.load_state_dict_pruned",
     "reset_channels": "surgery.reinitialize",
     "select_channels": "functional.selection",
     "track_architecture": "surgery.architecture",

@@ -146,7 +146,7 @@ def test_functional_works_without_lightning_and_hydra():
 @pytest.mark.parametrize("name", sorted(set(lightning_prune.__all__) - {"__version__"}))
 def test_public_name_resolves(name: str):
     value = getattr(lightning_prune, name)
-    assert value.__name__ == name
+    assert value.__name__ == {"CSP_Reset": "CSPReset"}.get(name, name)  # the guide's name of it
     assert value.__doc__
 
 

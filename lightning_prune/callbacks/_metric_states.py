@@ -78,7 +78,9 @@ def _attributes(metric: Metric) -> dict[str, Any]:
     if not isinstance(metric, WrapperMetric):
         return {}
     own = {k: v for k, v in vars(metric).items() if isinstance(v, _PLAIN)}
-    return {k: _copy(v) for k, v in own.items() if k not in vars(_BARE) and k not in metric._defaults}
+    return {
+        k: _copy(v) for k, v in own.items() if k not in vars(_BARE) and k not in metric._defaults
+    }
 
 
 def _copy(value: Any, device: torch.device | None = None) -> Any:

@@ -8,14 +8,18 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.callbacks import (
+    ModelPruning,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
+from lightning_prune.callbacks._restarted_schedule import RestartedSchedule
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import PrunedChannels, cut_channels
@@ -46,6 +50,20 @@ def refuse_strategy(trainer: pl.Trainer) -> None:
         raise ValueError(
             f"{type(strategy).__name__} shards or wraps parameters in a way that channels cannot "
             "be cut from: use strategy='ddp' or a single device"
+        )
+
+
+def refuse_callbacks(trainer: pl.Trainer) -> None:
+    """Refuse Lightning's own pruning beside the stages.
+
+    Raises:
+        ValueError: there is such a callback.
+    """
+    if any(isinstance(callback, ModelPruning) for callback in callbacks_of(trainer)):
+        raise ValueError(
+            "ModelPruning puts masks of its own on the weights (weight_orig, weight_mask), and no "
+            "channel can be cut from such a layer: leave it out, or use it in a run of its own "
+            "after this one"
         )
 
 
@@ -276,7 +294,10 @@ def steps_per_epoch(trainer: pl.Trainer) -> float:
 
 
 def restart_schedules(
-    trainer: pl.Trainer, base_lrs: Sequence[Sequence[float]], factor: Callable[[int], float]
+    trainer: pl.Trainer,
+    base_lrs: Sequence[Sequence[float]],
+    factor: Callable[[int], float],
+    done: int = 0,
 ) -> None:
     """Replace all schedulers by ``lr = base_lr * factor(step)``, counted from now on.
 
@@ -284,24 +305,16 @@ def restart_schedules(
         trainer: The running trainer.
         base_lrs: Learning rate of each group of each optimizer that a factor of 1 stands for.
         factor: Factor at the n-th optimizer step from now.
+        done: Optimizer steps since the restart, where it was in an earlier fit.
     """
-    configs = []
-    for optimizer, rates in zip(trainer.optimizers, base_lrs, strict=True):
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = group["initial_lr"] = rate
-        configs.append(LRSchedulerConfig(_lambda_schedule(optimizer, factor), interval="step"))
-    trainer.strategy.lr_scheduler_configs = configs
-
-
-def _lambda_schedule(optimizer: Optimizer, factor: Callable[[int], float]) -> LambdaLR:
-    return LambdaLR(optimizer, factor)
-
-
-def initial_rates(optimizers: Sequence[Optimizer]) -> list[list[float]]:
-    """Return the learning rates that each optimizer's groups started with."""
-    return [
-        [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
-        for optimizer in optimizers
+    schedules = [
+        RestartedSchedule(optimizer, factor, rates)
+        for optimizer, rates in zip(trainer.optimizers, base_lrs, strict=True)
+    ]
+    for schedule in schedules:
+        schedule.go_to(done)
+    trainer.strategy.lr_scheduler_configs = [
+        LRSchedulerConfig(schedule, interval="step") for schedule in schedules
     ]
 
 

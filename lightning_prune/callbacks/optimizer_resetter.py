@@ -5,12 +5,14 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks._restarted_schedule import initial_rates
 from lightning_prune.callbacks._trainer_faults import trains
 from lightning_prune.callbacks._trainer_surgery import (
+    callbacks_of,
     clear_optimizers,
-    initial_rates,
     maskers,
     rebuild_optimizers,
     remaining_steps,
@@ -34,16 +36,20 @@ class OptimizerResetter(PruningStage):
     Args:
         clear_statistics: Forget momentum and second moments.
         rebuild: Call ``configure_optimizers`` anew instead (its own schedule starts again too).
-        restart_lr: Replace the schedules by a warm-up and a decay over the remaining steps.
+        restart_lr: Replace the schedules by a warm-up and a decay over the remaining steps. A
+            parameter group that joins later (``BackboneFinetuning``) starts at the rate that it is
+            given and changes in proportion.
         restart_at: ``cut``, or ``mask``: already when the first channels are masked, so that the
             epochs between two steps of masking recover too; once either way.
-        lr_scale: Peak learning rate as a multiple of the one the run started with.
+        lr_scale: Peak learning rate as a multiple of the one the run started with (of a one-cycle
+            schedule: its peak).
         warmup_epochs: Length of the warm-up in epochs, at most a third of the recovery.
         final_lr: Learning rate at the end as a fraction of the peak.
         decay: ``cosine``, ``linear`` or ``constant``.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range; before training: ``rebuild`` beside a callback that
+            adds parameter groups.
     """
 
     def __init__(
@@ -79,6 +85,17 @@ class OptimizerResetter(PruningStage):
         self._refused = False
         self._acted = False
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse what would lose parameter groups."""
+        super().setup(trainer, pl_module, stage)
+        thawing = [c for c in callbacks_of(trainer) if isinstance(c, BaseFinetuning)]
+        if stage == "fit" and self.rebuild and thawing:
+            raise ValueError(
+                f"OptimizerResetter(rebuild=True) loses the parameter groups that "
+                f"{type(thawing[0]).__name__} adds: set rebuild=False (clear_statistics=True "
+                "forgets what the optimizer remembers as well)"
+            )
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Put a resumed run's schedule in place before Lightning restores its position."""
         if not (self.clear_statistics or self.rebuild or self.restart_lr):
@@ -87,7 +104,30 @@ class OptimizerResetter(PruningStage):
                 "false; set one of them or leave the callback out"
             )
         if self._restart is not None:
-            self._install(trainer, self._restart)
+            # Where a file is resumed, Lightning restores the position afterwards.
+            done = trainer.global_step - self._restart.get("step", trainer.global_step)
+            self._install(trainer, self._restart, max(0, done))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Name what a resume has frozen again: Lightning thaws it at its own epoch only."""
+        thawing = [c for c in callbacks_of(trainer) if isinstance(c, BaseFinetuning)]
+        held = {
+            id(p)
+            for optimizer in trainer.optimizers
+            for group in optimizer.param_groups
+            for p in group["params"]
+        }
+        frozen = [
+            n for n, p in pl_module.named_parameters() if id(p) in held and not p.requires_grad
+        ]
+        if trainer.global_step and thawing and frozen:
+            name = type(thawing[0]).__name__
+            rank_zero_warn(
+                f"the optimizers hold {len(frozen)} parameters that are frozen ({frozen[0]}, ...) "
+                f"and do not train: {name} freezes at every start, a resumed one too, and thaws at "
+                f"its own epoch only. Call {name}.make_trainable on the thawed module in an "
+                "on_fit_start of your own"
+            )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restart the learning rate at the first mask, where that is wanted."""
@@ -138,10 +178,11 @@ class OptimizerResetter(PruningStage):
             "rates": [[rate * self.lr_scale for rate in group] for group in rates],
             "warmup": min(warmup, remaining // 3),
             "total": remaining,
+            "step": trainer.global_step,
         }
         self._install(trainer, self._restart)
 
-    def _install(self, trainer: pl.Trainer, restart: dict[str, Any]) -> None:
+    def _install(self, trainer: pl.Trainer, restart: dict[str, Any], done: int = 0) -> None:
         factor = partial(
             learning_rate_factor,
             total=restart["total"],
@@ -149,7 +190,7 @@ class OptimizerResetter(PruningStage):
             final=self.final_lr,
             schedule=self.decay,
         )
-        restart_schedules(trainer, restart["rates"], factor)
+        restart_schedules(trainer, restart["rates"], factor, done)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the schedule that was restarted, if one was, and whether a cut was met."""

@@ -1,6 +1,5 @@
 """The physical prune stage: cuts exactly what the maskers hold at zero."""
 
-import copy
 import dataclasses
 import functools
 import math
@@ -34,6 +33,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import noise_like
+from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.masked_outputs import CutDifference, MaskedOutputs
 
@@ -154,7 +154,7 @@ class PhysicalPruner(PruningStage):
         self._assert_zero(pl_module, groups, plan)
         with forward_context(trainer):
             before = MaskedOutputs(pl_module, example, groups, plan) if self.verify else None
-        masked = copy.deepcopy(pl_module)
+        masked = copy_module(pl_module)
         pruned = dataclasses.replace(
             cut_everywhere(trainer, pl_module, groups, plan), masked=masked
         )

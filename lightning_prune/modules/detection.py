@@ -66,6 +66,7 @@ class DetectionModule(ScheduledModule):
             their channels and can reset them.
         topk: Fraction of the places that each output channel of these blocks keeps, in (0, 1];
             None: all.
+        threshold: Mean magnitude above which such a channel counts as used, at least 0.
         in_channels: Channels of an image, such as 1 for grey ones; None takes them from
             ``weights``, or 3. Weights of 3 and of 1 channel are turned into each other: they
             compute the same on grey images.
@@ -105,6 +106,7 @@ class DetectionModule(ScheduledModule):
         object_confidence: float = 0.25,
         reset_blocks: bool = False,
         topk: float | None = None,
+        threshold: float = 1e-6,
         in_channels: int | None = None,
         architecture: dict[str, Any] | None = None,
     ):
@@ -116,8 +118,9 @@ class DetectionModule(ScheduledModule):
         )
         self.save_hyperparameters(ignore=["weights"])
         check(self.hparams)
+        of_blocks = {"topk": topk, "threshold": threshold}
         self.network = (
-            YOLOv8Reset(size, num_classes, in_channels, topk=topk, architecture=architecture)
+            YOLOv8Reset(size, num_classes, in_channels, **of_blocks, architecture=architecture)
             if reset_blocks
             else YOLOv8(size, num_classes, in_channels, architecture=architecture)
         )

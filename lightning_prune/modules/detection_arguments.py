@@ -127,6 +127,7 @@ _RANGES: Ranges = {
     "confidence": (0, 1, False, "a probability in [0, 1)"),
     "nms_iou": (0, 1, True, "an IoU in [0, 1]"),
     "object_confidence": (0, 1, False, "a probability in [0, 1)"),
+    "threshold": (0, math.inf, False, "a mean magnitude of at least 0"),
     "num_classes": (1, 100_000, True, "an integer from 1 to 100000"),
     "max_detections": (1, 10**9, True, "an integer from 1 to 1000000000"),
     "in_channels": (1, 4096, True, "an integer from 1 to 4096"),
@@ -138,6 +139,10 @@ _CHOICES = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("linear", "cosine", "one_cycle"),
 }
+
+
+THRESHOLD = 1e-6
+"""Mean magnitude above which a channel of a ``CSPReset`` block counts as used, by default."""
 
 
 def check(hparams: Mapping[str, Any]) -> None:
@@ -158,6 +163,10 @@ def check(hparams: Mapping[str, Any]) -> None:
         raise ValueError(f"topk={topk!r}: pass the fraction of places that stay, in (0, 1]")
     if topk is not None and not reset_blocks:
         raise ValueError(f"topk={topk} needs reset_blocks=true: other blocks know no top-k")
+    if hparams["threshold"] != THRESHOLD and not reset_blocks:
+        raise ValueError(
+            f"threshold={hparams['threshold']} needs reset_blocks=true: other blocks count nothing"
+        )
     names = hparams["names"]
     if names is not None and len(names) != hparams["num_classes"]:
         raise ValueError(

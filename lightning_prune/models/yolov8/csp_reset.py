@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from lightning_prune.functional.top_k import keep_strongest
 from lightning_prune.models.yolov8.blocks import CSP
 from lightning_prune.observe.usage_counter import UsageCounter
+from lightning_prune.observe.used_channels import UsedChannels, set_used
 from lightning_prune.surgery.cut import Replacement
 from lightning_prune.surgery.reinitialize import (
     ResetType,
@@ -24,6 +25,9 @@ from lightning_prune.surgery.reinitialize import (
 ORIGINALS = "originals."
 """Where the original rows lie in the state dict of a block."""
 
+COUNTS = ("channel_usage_count", "channel_usage_forwards")
+"""Where the counts lie in the state dict of a block: of each channel, and of all passes."""
+
 
 class CSPReset(CSP):
     """A CSP block whose output channels are counted in training, and can start anew.
@@ -33,7 +37,8 @@ class CSPReset(CSP):
 
     The original rows are those that the block was made with, or those of an ordinary ``CSP`` whose
     weights are loaded. They stay on the CPU, are part of the state dict (``originals.*``: as large
-    as the last convolution) and follow cuts of channels.
+    as the last convolution) and follow cuts of channels. So do the counts
+    (``channel_usage_count``): a checkpoint continues with them.
 
     Args:
         in_ch: Channels read.
@@ -46,6 +51,7 @@ class CSPReset(CSP):
 
     Attributes:
         track_channels: Whether training passes are counted.
+        threshold: As given; it may be changed between two passes.
 
     Raises:
         ValueError: an argument is out of range.
@@ -71,11 +77,9 @@ class CSPReset(CSP):
         super().__init__(in_ch, out_ch, n, add)
         if topk is not None and not 0 < topk <= 1:
             raise ValueError(f"topk={topk}: pass the fraction of places that stay, in (0, 1]")
-        if not threshold >= 0:
-            raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
         self.topk = topk
         self.track_channels = True
-        self._usage = UsageCounter(out_ch, threshold)
+        self._usage = UsageCounter(out_ch, _checked(threshold))
         self._originals = original_values(self.conv3.conv, self.conv3.norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,14 +94,34 @@ class CSPReset(CSP):
     # --- usage ------------------------------------------------------------------------------
 
     @property
+    def threshold(self) -> float:
+        """Mean magnitude above which a channel is used, for the passes to come."""
+        return self._usage.threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self._usage.threshold = _checked(value)
+
+    @property
     def channel_usage_count(self) -> Tensor:
         """Passes in which each channel was used, (C,) int64; zero it to forget them."""
         return self._usage.counts
 
+    @channel_usage_count.setter
+    def channel_usage_count(self, value: Tensor) -> None:
+        self._usage.counts.copy_(value)
+
     @property
     def used_channels(self) -> set[int]:
-        """Channels that were used at least once; clearing the set clears the counts."""
-        return _UsedChannels(self._usage)
+        """Channels that were used at least once, as a set of now; changing it changes the counts.
+
+        What is taken out counts as never used, what is added as used in one pass.
+        """
+        return UsedChannels(self._usage)
+
+    @used_channels.setter
+    def used_channels(self, value: Iterable[int]) -> None:
+        set_used(self._usage, value)
 
     def get_channel_usage_stats(self) -> dict[str, Any]:
         """Return total_channels, used_channels, usage_ratio, used_channel_indices, usage_count."""
@@ -179,6 +203,9 @@ class CSPReset(CSP):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         for name, value in self._originals.items():
             destination[prefix + ORIGINALS + name] = value
+        counts = (self._usage.counts, torch.tensor(self._usage.forwards))
+        for name, value in zip(COUNTS, counts, strict=True):
+            destination[prefix + name] = value.detach().clone()
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *arguments: Any
@@ -200,6 +227,10 @@ class CSPReset(CSP):
         width = len(self._originals["weight"])
         if width != self._usage.channels:  # the file is of another width than this block was
             self._usage = UsageCounter(width, self._usage.threshold)
+        counts, forwards = (state_dict.pop(prefix + name, None) for name in COUNTS)
+        if counts is not None and len(counts) == width:  # weights from elsewhere have none
+            self._usage.counts = counts.detach().to(self._usage.counts.device, copy=True)
+            self._usage.forwards = int(counts.max()) if forwards is None else int(forwards)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
@@ -207,22 +238,10 @@ CSP_Reset = CSPReset
 """The name of the guide."""
 
 
-class _UsedChannels(set[int]):
-    """The used channels as a set; clearing it clears the counts that it was made from."""
-
-    def __init__(self, usage: UsageCounter) -> None:
-        super().__init__(torch.nonzero(usage.counts > 0).flatten().tolist())
-        self._usage = usage
-
-    def clear(self) -> None:
-        super().clear()
-        self._usage.clear()
-
-    def copy(self) -> set[int]:
-        return set(self)
-
-    def __reduce__(self) -> tuple[type[set[int]], tuple[list[int]]]:
-        return set, (list(self),)  # copies and pickles are sets like any other
+def _checked(threshold: float) -> float:
+    if not threshold >= 0:
+        raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
+    return threshold
 
 
 def _warn(message: str) -> None:

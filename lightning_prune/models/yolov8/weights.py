@@ -13,7 +13,7 @@ from lightning_prune.graph.names import plain_name
 from lightning_prune.models.yolov8.architecture import RECORD as ARCHITECTURE
 from lightning_prune.models.yolov8.architecture import Architecture, read_architecture_record
 from lightning_prune.models.yolov8.conversion import convert_ultralytics, strip_wrappers
-from lightning_prune.models.yolov8.csp_reset import ORIGINALS
+from lightning_prune.models.yolov8.csp_reset import COUNTS, ORIGINALS
 from lightning_prune.models.yolov8.infer_architecture import CLASSES, FIRST, infer_from_shapes
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.models.yolov8.other_models import refuse_other_names
@@ -92,7 +92,11 @@ def _interpret(source: Source) -> PretrainedWeights:
     state, record, said = _own_names(tensors)
     said = source.architecture if said is None else said
     # What resets go back to is not taken over: a run starts from the weights that it is given.
-    state = {name: value for name, value in state.items() if f".{ORIGINALS}" not in name}
+    state = {
+        name: value
+        for name, value in state.items()
+        if f".{ORIGINALS}" not in name and not name.endswith(COUNTS)
+    }
     dense = {} if record is None else (read_record({RECORD: record}) or {})["dense"]
     shapes = {name: tuple(dense.get(PREFIX + name, value.shape)) for name, value in state.items()}
     _check_cut(state, shapes)

@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.models.yolov8.blocks import CSP
-from lightning_prune.models.yolov8.csp_reset import ORIGINALS, CSP_Reset, CSPReset
+from lightning_prune.models.yolov8.csp_reset import COUNTS, ORIGINALS, CSP_Reset, CSPReset
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.surgery.cut import cut_channels
@@ -178,6 +178,83 @@ def test_used_channels_is_a_set():
     assert block.get_channel_usage_stats()["usage_ratio"] == 0.0
 
 
+CHANGES = {
+    "discard": (lambda used: used.discard(0), set(LIVING) - {0}),
+    "remove": (lambda used: used.remove(0), set(LIVING) - {0}),
+    "pop": (lambda used: LIVING.index(used.pop()), None),
+    "add": (lambda used: used.add(1), {*LIVING, 1}),
+    "update": (lambda used: used.update([1, 4], {0}), {*LIVING, 1, 4}),
+    "difference_update": (lambda used: used.difference_update([0, 1]), set(LIVING) - {0}),
+    "intersection_update": (lambda used: used.intersection_update([0, 1, 2]), {0, 2}),
+    "symmetric": (lambda used: used.symmetric_difference_update([0, 1]), {*LIVING, 1} - {0}),
+    "or": (lambda used: used.__ior__({1}), {*LIVING, 1}),
+    "minus": (lambda used: used.__isub__({0}), set(LIVING) - {0}),
+    "and": (lambda used: used.__iand__({0, 1}), {0}),
+    "xor": (lambda used: used.__ixor__({0, 1}), {*LIVING, 1} - {0}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_changes_the_used_channels_changes_the_counts(name):
+    block = trained()
+    before = block.channel_usage_count.clone()
+    change, expected = CHANGES[name]
+    used = block.used_channels
+    change(used)
+    assert block.used_channels == used == (expected or used)
+    assert len(used) == (9 if expected is None else len(expected))
+    stats = block.get_channel_usage_stats()
+    assert stats["used_channel_indices"] == sorted(used)
+    for channel, count in enumerate(block.channel_usage_count.tolist()):
+        was = int(before[channel])
+        assert count == (max(was, 1) if channel in used else 0)
+
+
+def test_used_channels_and_counts_can_be_assigned():
+    block = trained()
+    block.used_channels = {0, 1}
+    assert block.channel_usage_count.nonzero().flatten().tolist() == [0, 1]
+    block.used_channels = set()
+    assert not block.channel_usage_count.any()
+    block.channel_usage_count = torch.arange(12)
+    assert block.used_channels == set(range(1, 12))
+    with pytest.raises(ValueError, match=r"channel 99 is outside 0\.\."):
+        block.used_channels = {99}
+
+
+def test_the_threshold_of_a_live_block_counts_from_the_next_pass():
+    torch.manual_seed(0)
+    block = CSPReset(8, 12)
+    x = torch.randn(4, 8, 6, 6)
+    means = block(x).detach().abs().mean((0, 2, 3))
+    assert block.threshold == 1e-6
+    fifth, sixth = means.sort().values[4:6].tolist()
+    block.threshold = (fifth + sixth) / 2
+    block.used_channels.clear()
+    block(x)
+    assert block.used_channels == set((means >= sixth).nonzero().flatten().tolist())
+    with pytest.raises(ValueError, match="pass a mean magnitude of at least 0"):
+        block.threshold = -1.0
+
+
+def test_counts_go_on_from_a_checkpoint():
+    block = trained()
+    block(torch.randn(2, 8, 6, 6))
+    state = {name: value.clone() for name, value in block.state_dict().items()}
+    twin = trained(passes=0)
+    twin.load_state_dict(state)
+    assert twin.channel_usage_count.tolist() == block.channel_usage_count.tolist()
+    assert twin.used_channels == block.used_channels
+    for one in (block, twin):
+        one(torch.randn(2, 8, 6, 6))
+    assert twin.channel_usage_count.tolist() == block.channel_usage_count.tolist()
+    assert twin._usage.forwards == block._usage.forwards
+    # Files of earlier versions, and those of a CSP, have no counts: what is known stays.
+    known = twin.channel_usage_count.tolist()
+    twin.load_state_dict({n: v for n, v in state.items() if "usage" not in n})
+    assert twin.channel_usage_count.tolist() == known
+
+
 def test_only_training_passes_with_tracking_count():
     block = trained(passes=0)
     x = torch.randn(2, 8, 6, 6)
@@ -196,7 +273,7 @@ def test_tracking_changes_neither_output_nor_gradient():
     x = torch.randn(2, 8, 6, 6)
     block, plain = CSPReset(8, 12, 2), CSP(8, 12, 2)
     plain.load_state_dict(
-        {key: value for key, value in block.state_dict().items() if ORIGINALS not in key}
+        {k: v for k, v in block.state_dict().items() if ORIGINALS not in k and k not in COUNTS}
     )
     ours, theirs = block(x), plain(x)
     assert torch.equal(ours, theirs)
@@ -431,7 +508,11 @@ def test_built_without_values_and_filled_later():
     source = trained()
     with torch.device("meta"):
         block = CSPReset(8, 12)
-    plain = {key: value for key, value in source.state_dict().items() if ORIGINALS not in key}
+    plain = {
+        key: value
+        for key, value in source.state_dict().items()
+        if ORIGINALS not in key and key not in COUNTS
+    }
     block.to_empty(device="cpu").load_state_dict(plain)
     block(torch.randn(2, 8, 6, 6))
     assert sorted(block.used_channels) == LIVING
@@ -506,7 +587,7 @@ def test_a_cut_model_loads_into_a_dense_one_and_back():
     other.load_state_dict(narrow)
     for key, value in other.state_dict().items():
         assert torch.equal(value, narrow[key]), key
-    assert not other.one.channel_usage_count.any()
+    assert other.one.channel_usage_count.tolist() == [1, 1, 1]  # the counts go with the file
     assert len(other.one.channel_usage_count) == 3
     other(torch.randn(2, 3, 6, 6))
     other.one.reset_all_channels("original")

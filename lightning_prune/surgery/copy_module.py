@@ -1,0 +1,73 @@
+"""A copy of a module for comparisons, whatever hangs on the module besides its weights."""
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+
+_OWN = ("_parameters", "_buffers", "_modules")
+
+
+def copy_module(module: nn.Module) -> nn.Module:
+    """Return a deep copy of a module, also where something on it cannot be copied.
+
+    Hooks that cannot be copied (a profiler's hold records of the running pass) do nothing in the
+    copy; tensors that carry a graph are copied without it; any other attribute that cannot be
+    copied (a lock, an open file, a connection) is shared.
+
+    Args:
+        module: Any module; it stays as it is.
+
+    >>> net = nn.Sequential(nn.Linear(2, 1))
+    >>> net.last = net[0].weight * 2  # carries a graph: copy.deepcopy refuses it
+    >>> twin = copy_module(net)
+    >>> twin.last.equal(net.last), twin[0].weight is net[0].weight
+    (True, False)
+    """
+    try:
+        return copy.deepcopy(module)
+    except Exception:  # whatever __deepcopy__ and __reduce_ex__ of foreign classes raise
+        return copy.deepcopy(module, _Proxies(module).memo)
+
+
+class _Proxies:
+    """What takes the place of the things on a module that cannot be copied."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.memo: dict[int, Any] = {}
+        # Trials end at the module's own parts: those are copied together, afterwards.
+        self._known: dict[int, Any] = {id(part): part for part in module.modules()}
+        for part in module.modules():
+            # Not vars: a LightningModule leaves its Trainer out of its state.
+            for name, value in part.__getstate__().items():
+                if name.endswith("_hooks") and isinstance(value, dict):
+                    for hook in value.values():
+                        if not self._copies(hook):
+                            self.memo[id(hook)] = _no_hook
+                elif name not in _OWN:
+                    self._add(value)
+
+    def _copies(self, value: Any) -> bool:
+        try:
+            copy.deepcopy(value, dict(self._known))
+        except Exception:
+            return False
+        return True
+
+    def _add(self, value: Any) -> None:
+        if self._copies(value):
+            return
+        if isinstance(value, Tensor):
+            self.memo[id(value)] = value.detach().clone()
+        elif isinstance(value, dict):
+            for part in [*value, *value.values()]:
+                self._add(part)
+        elif isinstance(value, list | tuple | set):
+            for part in value:
+                self._add(part)
+        else:
+            self.memo[id(value)] = value
+
+
+def _no_hook(*_: Any, **__: Any) -> None:
+    """Stand for a hook that cannot be copied: change nothing."""
