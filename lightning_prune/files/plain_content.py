@@ -216,4 +216,3 @@ _CHANGES: list[tuple[Any, bool, Callable[[Any], Any]]] = [
     ((dict, Mapping), False, dict),
     (types.SimpleNamespace, False, lambda value: dict(vars(value))),
 ]
-
