@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.processes import is_alive
 from lightning_prune.cli.read_json import read_json
 from lightning_prune.cli.resume import NEVER, quote
 from lightning_prune.report.files import write_json
@@ -147,24 +148,9 @@ def _running(folder: Path, sweep: str) -> int | None:
                 "there any more",
                 flush=True,
             )
-        elif process != os.getpid() and _is_alive(process):
+        elif process != os.getpid() and is_alive(process):
             return process
     return None
-
-
-def _is_alive(process: int) -> bool:
-    if process <= 0 or os.name == "nt":  # there 0 is a signal
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
-    try:  # one that has ended and that nobody has asked for its end
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return True
 
 
 def _say(state: SweepState, folder: Path) -> None:
