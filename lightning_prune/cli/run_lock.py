@@ -26,6 +26,8 @@ if sys.platform != "win32":
 LOCK = "run.lock"
 _BEAT = 20.0
 """Seconds between two signs of life; a lock without any for three of them is abandoned."""
+_OWN: set[Path] = set()
+"""The locks that this process holds: closing a second file of one would give it up."""
 _HELD = {errno.EACCES, errno.EAGAIN}
 
 
@@ -75,15 +77,24 @@ def run_lock(folder: str | Path) -> Iterator[None]:
     Raises:
         ConfigError: another process works in the folder.
     """
-    if rank_zero_only.rank != 0 or _node() != 0:
+    path = Path(folder).resolve() / LOCK
+    if rank_zero_only.rank != 0 or _node() != 0 or path in _OWN:
         yield
         return
-    lock = _Lock(Path(folder) / LOCK)
+    lock = _Lock(path)
     lock.acquire()
+    _OWN.add(path)
     try:
         yield
     finally:
+        _OWN.discard(path)
         lock.release()
+
+
+def working_owner(folder: str | Path) -> Owner | None:
+    """Return the other process that works in a folder, or None."""
+    lock = _Lock(Path(folder).resolve() / LOCK)
+    return None if lock.path in _OWN else lock.working()
 
 
 class _Lock:
@@ -117,12 +128,25 @@ class _Lock:
         self._file.close()
         self._file = None
 
+    def working(self) -> Owner | None:
+        try:
+            with self.path.open("r+b") as file:
+                former, works = self._look(file)
+        except OSError:  # there is none
+            return None
+        return (former or Owner("an unknown host", 0, 0.0, "")) if works else None
+
+    def _look(self, file: BufferedRandom) -> tuple[Owner | None, bool]:
+        """Return the owner named in a file, and whether it works; if not, the lock is ours."""
+        free = _lock(file)
+        former = Owner.read(file.read(4096).decode(errors="replace"))
+        return former, free is False or (former is not None and self._works(former, free))
+
     def _open(self) -> None:
         while True:
             file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-            free = _lock(file)
-            former = Owner.read(file.read(4096).decode(errors="replace"))
-            if free is False or (former is not None and self._works(former, free)):
+            former, works = self._look(file)
+            if works:
                 file.close()
                 raise ConfigError(self._refusal(former))
             if self._is_same(file):

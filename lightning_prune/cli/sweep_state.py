@@ -14,6 +14,7 @@ from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.processes import is_alive
 from lightning_prune.cli.read_json import read_json
 from lightning_prune.cli.resume import NEVER, quote
+from lightning_prune.cli.run_lock import working_owner
 from lightning_prune.report.files import write_json
 
 STATE = "sweep_state.json"
@@ -136,7 +137,10 @@ def _move(config: DictConfig, folder: Path) -> None:
 
 
 def _running(folder: Path, sweep: str) -> int | None:
-    """Return a process on this machine that still runs a job of the sweep, if there is one."""
+    """Return the process of the sweep, or one on this machine that still runs a job of it."""
+    owner = working_owner(folder)
+    if owner is not None:
+        return owner.process
     for path in folder.rglob("job.json"):
         job = read_json(path) or {}
         if job.get("sweep") != sweep or job.get("status") != "unfinished":

@@ -6,6 +6,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,15 @@ from lightning_prune.cli.composition import check_overrides, composition_message
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.read_json import read_json
-from lightning_prune.cli.resume import NEVER, finished_result, resume_arguments, resume_command
+from lightning_prune.cli.resume import (
+    NEVER,
+    finished_result,
+    resume_arguments,
+    resume_command,
+    resumed_folder,
+)
 from lightning_prune.cli.run_command import RunCommand
+from lightning_prune.cli.run_lock import run_lock
 from lightning_prune.cli.run_result import RESULT, write_result
 from lightning_prune.cli.run_start import RunStart, find_start, say_changes, take_up
 from lightning_prune.cli.sweep_callback import JOB, SweepCallback
@@ -64,7 +72,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         arguments = resume_arguments(with_plus(arguments))
         sys.argv = [sys.argv[0], *arguments]
-        command(_task)()
+        folder = resumed_folder(arguments)
+        # Before Hydra writes into it.
+        with nullcontext() if folder is None else run_lock(folder):
+            command(_task)()
     except SystemExit as end:
         # Lightning ends with 1 after a second Ctrl-C.
         if isinstance(end.__context__, KeyboardInterrupt):
@@ -102,9 +113,15 @@ def run(cfg: DictConfig, goes_on: bool = False) -> float | None:
         not log it.
 
     Raises:
-        ConfigError: before training, if a key, type or range is wrong.
+        ConfigError: before training, if a key, type or range is wrong, or another process works in
+            the folder.
     """
     check_config(cfg)
+    with run_lock(cfg.output_dir):
+        return _run(cfg, goes_on)
+
+
+def _run(cfg: DictConfig, goes_on: bool) -> float | None:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data, "data")
     fill_from_data(cfg, data)
@@ -190,9 +207,11 @@ def _task(cfg: DictConfig) -> float | None:
     warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated")
     groups = GlobalHydra.instance().config_loader().list_groups("")
     check_overrides(_overrides(), groups)
-    RunCommand.current().keep(Path(HydraConfig.get().runtime.output_dir))
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        return _run_job(cfg) if HydraConfig.get().mode == RunMode.MULTIRUN else run(cfg)
+        with run_lock(folder):
+            RunCommand.current().keep(folder)
+            return _run_job(cfg) if HydraConfig.get().mode == RunMode.MULTIRUN else run(cfg)
     except SIGTERMException as end:
         # Within a test Lightning gives no code, and a process that was stopped would end with 0.
         end.code = end.code or 128 + signal.SIGTERM

@@ -38,7 +38,7 @@ class Options:
     folder: Path
 
 
-Pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024 - as users write it
+Pair = collections.namedtuple("Pair", "a b")
 DATE = datetime.datetime(2026, 1, 2, 3, 4)
 
 STORED: dict[str, tuple[Any, Any]] = {
