@@ -24,7 +24,9 @@ def metric_states(trainer: pl.Trainer, without: Collection[int]) -> dict[str, di
     """
     found = {}
     for name, metric in _metrics(trainer):
-        if not metric._update_count or id(metric) in without:
+        # Wrappers count their updates otherwise, if at all.
+        used = metric._update_count or isinstance(metric, WrapperMetric)
+        if not used or id(metric) in without:
             continue
         states = {key: _copy(value) for key, value in metric.metric_state.items()}
         entry = {"updates": metric._update_count, "states": states}
@@ -51,7 +53,7 @@ def restore_metric_states(trainer: pl.Trainer, states: dict[str, dict[str, Any]]
 def _metrics(trainer: pl.Trainer) -> Iterator[tuple[str, Metric]]:
     """Yield the metrics that are modules, and those that module and callbacks keep otherwise."""
     module = trainer.lightning_module
-    for name, part in module.named_modules():
+    for part in module.modules():
         if isinstance(part, MetricCollection):
             # Members of a compute group leave their states to the first of them.
             part.items(keep_base=True, copy_state=False)

@@ -1,6 +1,5 @@
 """What exact resuming needs of Lightning's private parts, and nothing else."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +13,7 @@ from lightning.pytorch.trainer.connectors.logger_connector.result import (
     _ResultMetric,
     _Sync,
 )
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_prune.callbacks._metric_states import metric_states
@@ -275,6 +275,33 @@ def open_metrics(trainer: pl.Trainer) -> dict[str, dict[str, Any]]:
     ending += [loop._results] if over and not repeats_epoch_end(trainer) else []
     logged = {id(r.value) for results in ending for r in results.values() if not r.is_tensor}
     return metric_states(trainer, logged)
+
+
+def open_gradients(trainer: pl.Trainer) -> dict[str, Tensor] | None:
+    """Return the gradients that wait for further batches (``accumulate_grad_batches``), if any.
+
+    Of several processes each has its own, as large as the model: those are not kept.
+    """
+    if not (_automatic(trainer) and trainer.fit_loop._should_accumulate()):
+        return None
+    if trainer.world_size > 1:
+        return {}
+    parameters = trainer.lightning_module.named_parameters()
+    return {name: p.grad.detach().clone() for name, p in parameters if p.grad is not None}
+
+
+def restore_gradients(trainer: pl.Trainer, gradients: dict[str, Tensor] | None) -> None:
+    """Put back what ``open_gradients`` returned."""
+    if gradients is None:
+        return
+    if not gradients:
+        rank_zero_warn(
+            "the checkpoint was written between batches of one optimizer step "
+            "(accumulate_grad_batches): the gradients of those before it are missing in this step"
+        )
+    for name, parameter in trainer.lightning_module.named_parameters():
+        if name in gradients:
+            parameter.grad = gradients[name].to(parameter)
 
 
 def known_metrics(trainer: pl.Trainer) -> dict[str, Tensor]:

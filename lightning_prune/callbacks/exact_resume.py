@@ -19,11 +19,13 @@ from lightning_prune.callbacks._trainer_resume import (
     leave_epoch,
     loader_states,
     moment,
+    open_gradients,
     open_metrics,
     pending_plateaus,
     pending_row,
     repeat_saves,
     restart_loaders,
+    restore_gradients,
     resume_is_over,
     running_means,
     step_plateaus,
@@ -43,8 +45,12 @@ class ExactResume(Callback):
       (dropout, random data);
     - the place of the training loaders, also where the optimizer's schedule asked for the number of
       steps before the place was known;
-    - the means that ``self.log`` and torchmetrics have gathered in an epoch so far, and the latest
-      values that callbacks monitor;
+    - the means that ``self.log`` and torchmetrics have gathered in an epoch so far, logged or not,
+      in the module or in callbacks, and the latest values that callbacks monitor;
+    - a validation within the epoch that is due right behind the checkpoint, and gradients that
+      wait for further batches (on one device);
+    - the files of ``ModelCheckpoint`` callbacks and their scores where the folder of the run was
+      moved or copied;
     - the steps of plateau schedulers, and the files of further ``ModelCheckpoint`` callbacks, that
       come right after the checkpoint;
     - the place in the files of loggers that have ``state_dict`` and ``load_state_dict``, such as
@@ -83,6 +89,7 @@ class ExactResume(Callback):
             "random": random_states(pl_module.device),
             "means": self._means | running_means(trainer),
             "metrics": open_metrics(trainer),
+            "gradients": open_gradients(trainer),
         }
         row = pending_row(trainer)
         hook = "on_train_epoch_end" if moment(trainer) == "epoch end" else None
@@ -127,6 +134,7 @@ class ExactResume(Callback):
         if own is not None:
             self._means = dict(own["means"])
             restore_metric_states(trainer, own["metrics"])
+            restore_gradients(trainer, own.get("gradients"))
             restore_random_states(own["random"], pl_module.device)
         if loaders is not None:  # their place needs nothing of this callback's
             restart_loaders(trainer, loaders)

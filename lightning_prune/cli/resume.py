@@ -55,6 +55,13 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     return [*_options(folder, arguments), *words, *place]
 
 
+def resumed_folder(arguments: Sequence[str]) -> Path | None:
+    """Return the folder that a command line of ``resume_arguments`` goes on in, if any."""
+    values = [word.partition("=")[2] for word in arguments if _key(word) == "resume"]
+    value = values[-1].strip("'\"").replace("\\'", "'") if values else NEVER
+    return None if value in (NEVER, "null", "") else Path(value)
+
+
 def resume_command(folder: Path) -> str:
     """Return what to type to go on with the run in a folder."""
     program = "-m lightning_prune train" if "__main__" in sys.argv[0] else shlex.quote(sys.argv[0])

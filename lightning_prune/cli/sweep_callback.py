@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.read_json import read_json
+from lightning_prune.cli.run_lock import run_lock
 from lightning_prune.cli.run_result import RESULT
 from lightning_prune.cli.run_start import set_aside
 from lightning_prune.cli.sweep_state import SweepState, find_sweep, plain_words
@@ -44,6 +46,8 @@ class SweepCallback(Callback):
     """
 
     _open: ClassVar["SweepCallback | None"] = None
+    # Of the class: launchers send callbacks to other processes.
+    _locks: ClassVar[ExitStack] = ExitStack()
 
     def __init__(self) -> None:
         self._sweep = ""
@@ -59,11 +63,12 @@ class SweepCallback(Callback):
         """
         try:
             found = find_sweep(config)
+            self._folder = Path(config.hydra.sweep.dir).absolute()
+            SweepCallback._locks.enter_context(run_lock(self._folder))
         except ConfigError as error:  # Hydra would make a warning of it
             print(error, file=sys.stderr)
             raise SystemExit(2) from error
         self._sweep = uuid.uuid4().hex if found is None else found.sweep
-        self._folder = Path(config.hydra.sweep.dir).absolute()
         SweepState.of(config, self._sweep).write(self._folder)
         SweepCallback._open = self
 
@@ -149,6 +154,7 @@ class SweepCallback(Callback):
 
     def _finish(self) -> list[dict[str, Any]]:
         SweepCallback._open = None
+        SweepCallback._locks.close()
         found = [json.loads(path.read_text()) for path in sorted(self._folder.rglob(JOB))]
         jobs = [job for job in found if job["sweep"] == self._sweep]
         if jobs:

@@ -11,8 +11,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.processes import is_alive
 from lightning_prune.cli.read_json import read_json
 from lightning_prune.cli.resume import NEVER, quote
+from lightning_prune.cli.run_lock import working_owner
 from lightning_prune.report.files import write_json
 
 STATE = "sweep_state.json"
@@ -135,7 +137,10 @@ def _move(config: DictConfig, folder: Path) -> None:
 
 
 def _running(folder: Path, sweep: str) -> int | None:
-    """Return a process on this machine that still runs a job of the sweep, if there is one."""
+    """Return the process of the sweep, or one on this machine that still runs a job of it."""
+    owner = working_owner(folder)
+    if owner is not None:
+        return owner.process
     for path in folder.rglob("job.json"):
         job = read_json(path) or {}
         if job.get("sweep") != sweep or job.get("status") != "unfinished":
@@ -147,24 +152,9 @@ def _running(folder: Path, sweep: str) -> int | None:
                 "there any more",
                 flush=True,
             )
-        elif process != os.getpid() and _is_alive(process):
+        elif process != os.getpid() and is_alive(process):
             return process
     return None
-
-
-def _is_alive(process: int) -> bool:
-    if process <= 0 or os.name == "nt":  # there 0 is a signal
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
-    try:  # one that has ended and that nobody has asked for its end
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return True
 
 
 def _say(state: SweepState, folder: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def run(cfg: DictConfig, goes_on: bool = False) -> Value:
         values, in that order. None where the run did not log it.
 
     Raises:
-        ConfigError: before training, if a key, type or range is wrong.
+        ConfigError: before training, if a key, type or range is wrong, or another process works in
+            the folder.
     """
     from lightning_prune.cli.training import run_config
 
@@ -81,7 +83,8 @@ def _compose_and_run(arguments: list[str]) -> None:
             arguments = resume_arguments(arguments)
         arguments = understood(arguments)
         sys.argv = [sys.argv[0], *arguments]
-        command(_task)()
+        with _resumed_lock(arguments):
+            command(_task)()
     except SystemExit as end:
         # Lightning ends with 1 after a second Ctrl-C.
         if isinstance(end.__context__, KeyboardInterrupt):
@@ -99,11 +102,23 @@ def _compose_and_run(arguments: list[str]) -> None:
         _close_sweep()
 
 
+def _resumed_lock(arguments: Sequence[str]) -> AbstractContextManager[Any]:
+    """Hold the folder that is resumed, before Hydra writes into it."""
+    if not any(word.startswith("resume=") for word in arguments):
+        return nullcontext()
+    from lightning_prune.cli.resume import resumed_folder
+    from lightning_prune.cli.run_lock import run_lock
+
+    folder = resumed_folder(arguments)
+    return nullcontext() if folder is None else run_lock(folder)
+
+
 def _task(cfg: DictConfig) -> Value:
     # Here and not above: what trains takes seconds to import, and --help needs none of it.
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from lightning_prune.cli.run_command import RunCommand
+    from lightning_prune.cli.run_lock import run_lock
     from lightning_prune.cli.terminal import log_file, open_terminal
 
     # Lightning 2.6 asks torch's tree in an old way; a user can do nothing about it. Here and not
@@ -113,10 +128,12 @@ def _task(cfg: DictConfig) -> Value:
         try:
             groups = GlobalHydra.instance().config_loader().list_groups("")
             check_overrides(given_overrides(), groups)
-            RunCommand.current().keep(Path(HydraConfig.get().runtime.output_dir))
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
-                return _run_job(cfg)
-            return run(cfg)
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            with run_lock(folder):
+                RunCommand.current().keep(folder)
+                if HydraConfig.get().mode == RunMode.MULTIRUN:
+                    return _run_job(cfg)
+                return run(cfg)
         except SIGTERMException as end:
             # Within a test Lightning gives no code, and a process that was stopped would end with
             # 0.

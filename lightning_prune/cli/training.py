@@ -22,6 +22,7 @@ from lightning_prune.cli.given import was_given
 from lightning_prune.cli.objectives import MACS, check_objectives, objective_values, returned
 from lightning_prune.cli.read_json import read_json
 from lightning_prune.cli.resume import NEVER
+from lightning_prune.cli.run_lock import run_lock
 from lightning_prune.cli.run_plan import RunPlan
 from lightning_prune.cli.run_result import RESULT, write_result
 from lightning_prune.cli.run_start import RunStart, find_start, say_changes, take_up
@@ -50,11 +51,17 @@ def run_config(cfg: DictConfig, goes_on: bool = False) -> Value:
         values, in that order. None where the run did not log it.
 
     Raises:
-        ConfigError: before training, if a key, type or range is wrong.
+        ConfigError: before training, if a key, type or range is wrong, or another process works in
+            the folder.
     """
     _find_checkpoint(cfg)
     check_config(cfg)
     _check_folder(cfg.output_dir)
+    with run_lock(cfg.output_dir):
+        return _run(cfg, goes_on)
+
+
+def _run(cfg: DictConfig, goes_on: bool) -> Value:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data, "data")
     fill_from_data(cfg, data)

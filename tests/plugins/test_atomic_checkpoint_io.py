@@ -1,3 +1,4 @@
+import datetime
 import errno
 import os
 import shutil
@@ -7,10 +8,12 @@ import sys
 from pathlib import Path
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
+from torch import nn
 
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.newest_checkpoint import newest_checkpoint
@@ -233,7 +236,7 @@ def test_plain_data_only(io, tmp_path):
         io.load_checkpoint(tmp_path / "a.ckpt", weights_only=allowed)
     with pytest.raises(ValueError, match="would execute what is pickled"):
         io.load_checkpoint(tmp_path / "a.ckpt", weights_only=False)
-    io.save_checkpoint(content(1.0) | {"object": Path("x")}, tmp_path / "b.ckpt")
+    torch.save(content(1.0) | {"object": Path("x")}, tmp_path / "b.ckpt")
     with pytest.raises(CheckpointError, match=r"pickled objects \(pathlib"):
         io.load_checkpoint(tmp_path / "b.ckpt")
 
@@ -427,3 +430,45 @@ def test_no_second_copy_of_the_model_is_made(io, tmp_path):
         io.save_checkpoint(content(1.0) | {"state_dict": many}, tmp_path / "a.ckpt")
     assert max(pieces) < 10_000
     assert sum(pieces) > 80_000
+
+
+def test_values_are_stored_plainly_and_read_back(io, tmp_path):
+    given = {"lr": np.float64(0.5), "path": Path("a/b"), "sizes": [np.int64(3)]}
+    io.save_checkpoint(content(1.0) | {"hyper_parameters": given}, tmp_path / "a.ckpt")
+    read = io.load_checkpoint(tmp_path / "a.ckpt")["hyper_parameters"]
+    assert read == {"lr": 0.5, "path": "a/b", "sizes": [3]}
+    assert [type(value) for value in (*read.values(), *read["sizes"])] == [float, str, list, int]
+
+
+def test_a_value_that_changes_its_kind_is_said_once(io, tmp_path):
+    given = content(1.0) | {"hyper_parameters": {"until": datetime.date(2026, 1, 2)}}
+    with pytest.warns(UserWarning, match=r"hyper_parameters\.until \(date -> str\)"):
+        io.save_checkpoint(given, tmp_path / "a.ckpt")
+    io.save_checkpoint(given, tmp_path / "b.ckpt")
+    assert io.load_checkpoint(tmp_path / "b.ckpt")["hyper_parameters"] == {"until": "2026-01-02"}
+
+
+def test_the_first_save_refuses_what_is_not_plain_and_loses_nothing_else(io, tmp_path):
+    given = content(1.0) | {"hyper_parameters": {"loss": nn.MSELoss(), "lr": 0.1}}
+    with pytest.raises(ValueError, match=r"hyper_parameters\.loss \(MSELoss\).*ignore=\['loss'\]"):
+        io.save_checkpoint(given, tmp_path / "a.ckpt")
+    read = io.load_checkpoint(tmp_path / "a.ckpt")
+    assert read["hyper_parameters"] == {"lr": 0.1}
+    assert torch.equal(read["state_dict"]["weight"], given["state_dict"]["weight"])
+
+
+def test_later_saves_go_on_without_it_and_say_so_once(io, tmp_path):
+    io.save_checkpoint(content(1.0), tmp_path / "a.ckpt")
+    given = content(2.0) | {"callbacks": {"Mine": {"seen": [1, print]}}}
+    with pytest.warns(UserWarning, match=r"callbacks\.Mine\.seen\[1\] \(builtin_function"):
+        io.save_checkpoint(given, tmp_path / "a.ckpt")
+    io.save_checkpoint(given, tmp_path / "a.ckpt")
+    assert io.load_checkpoint(tmp_path / "a.ckpt")["callbacks"] == {"Mine": {"seen": [1]}}
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_a_tensor_that_cannot_be_read_is_named_at_the_first_save(io, tmp_path):
+    scale = torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)
+    given = {"state_dict": {"weight": torch.ones(1), "scale": scale}}
+    with pytest.raises(ValueError, match=r"state_dict\.scale"):
+        io.save_checkpoint(given, tmp_path / "a.ckpt")
