@@ -18,6 +18,7 @@ from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
 from lightning_prune.export.onnx_model import check_onnx_installed
 from lightning_prune.loading import load_pruned
+from lightning_prune.models.yolov8.network import LARGEST_STRIDE
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.modules.ultralytics_metadata import ultralytics_metadata
 
@@ -35,15 +36,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         module = load_module(checkpoint, args.module_class)
         example = example_of(module, args.input_shape, args.image_size)
         detector = isinstance(module, DetectionModule)
-        names, metadata = None, {}
+        names, metadata, step = None, {}, None
         if isinstance(module, DetectionModule):
-            height, width = example.shape[-2:]
+            channels, height, width = example.shape[-3:]
             names = ("images",)
-            metadata = ultralytics_metadata(module, (height, width), args.batch, args.half)
+            step = LARGEST_STRIDE if args.batch is None else None
+            metadata = ultralytics_metadata(
+                module, (height, width), args.batch, args.half, channels
+            )
         output = args.output or checkpoint.with_suffix(".onnx")
         difference = export_onnx(
             module, output, example, names, args.batch, args.half, args.opset, metadata,
-            args.tolerance,
+            args.tolerance, step,
         )  # fmt: skip
     except (ConfigError, ModuleNotFoundError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -142,7 +146,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lightning_prune export",
         description="Write a checkpoint, cut or dense, as ONNX, compared with the checkpoint on "
-        "seeded noise before it is written. Any batch size; other sizes are fixed.",
+        "seeded noise before it is written. It takes any number of samples; a detector's takes "
+        "images of any height and width in multiples of 32 too, other sizes are fixed.",
     )
     add = parser.add_argument
     add(
@@ -163,7 +168,11 @@ def _parser() -> argparse.ArgumentParser:
         "--input-shape", type=int, nargs="+", metavar="SIZE",
         help="shape of one sample; default: the module's example_input_array",
     )  # fmt: skip
-    add("--batch", type=int, help="a fixed batch size; default: any")
+    add(
+        "--batch", type=int,
+        help="a fixed batch size, and fixed height and width, which OpenCV 4 and compilers for "
+        "embedded devices want; default: any",
+    )  # fmt: skip
     add("--half", action="store_true", help="weights and images in 16 bits")
     add("--opset", type=int, help="ONNX operator set, at least 18; default: the exporter's")
     add(
