@@ -56,9 +56,7 @@ def export_onnx(
     allowed = tolerance if tolerance is not None else (0.1 if half else 1e-3)
     if not allowed >= 0:
         raise ValueError(f"tolerance={tolerance}: pass a fraction of at least 0")
-    content = onnx_model(
-        model, example_input, input_names, batch, half, opset, metadata, size_step
-    )
+    content = onnx_model(model, example_input, input_names, batch, half, opset, metadata, size_step)
     sizes = (1, 3) if batch is None else (batch,)
     differences = [onnx_difference(content, model, example_input, sizes)]
     if size_step is not None:

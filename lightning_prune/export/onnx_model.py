@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from lightning_prune.export.batches import with_batch
+from lightning_prune.export.batches import with_batch, with_sides
 from lightning_prune.export.check_exportable import check_exportable
 from lightning_prune.export.flat import Flat, output_names
 from lightning_prune.graph.trace import untouched
@@ -73,7 +73,11 @@ def onnx_model(
         raise ValueError(f"opset={opset}: pass {_EARLIEST_OPSET} to {latest}, or leave it out")
     if batch is not None and batch < 1:
         raise ValueError(f"batch={batch}: pass at least 1 sample, or leave it out for any number")
-    flat = _flat(model, with_batch(example_input, batch or 2), half)
+    example_input = with_batch(example_input, batch or 2)
+    if size_step is not None:
+        # A size of one step would be taken for a constant.
+        example_input = with_sides(example_input, 2 * size_step, 3 * size_step)
+    flat = _flat(model, example_input, half)
     tensors = flat.tensors
     names = input_names or tuple(f"input{i}" for i in range(len(tensors)))
     if len(names) != len(tensors):
@@ -99,7 +103,7 @@ def onnx_model(
 def _output(flat: Flat) -> Any:
     try:
         return flat.output(*flat.tensors)
-    except (RuntimeError, IndexError) as error:
+    except (RuntimeError, IndexError, TypeError) as error:
         raise ValueError(
             f"the network fails on inputs {[tuple(tensor.shape) for tensor in flat.tensors]}: "
             f"{_reason(error)}; check the shape, and give a batch size if the network takes only "
@@ -107,9 +111,7 @@ def _output(flat: Flat) -> Any:
         ) from error
 
 
-def _free_sizes(
-    tensors: tuple[Tensor, ...], batch: bool, step: int | None
-) -> tuple[Any] | None:
+def _free_sizes(tensors: tuple[Tensor, ...], batch: bool, step: int | None) -> tuple[Any] | None:
     """Say which sizes of the inputs are free, as ``torch.export`` wants it."""
     sizes: dict[int, Any] = {0: torch.export.Dim("batch")} if batch else {}
     if step is not None:
@@ -180,7 +182,7 @@ def _convert(
                 input_names=list(names), output_names=list(outputs), opset_version=opset,
             )  # fmt: skip
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        advice = "" if shapes is None else "; a network of one batch size only needs a fixed batch"
+        advice = "" if shapes is None else "; it may need a fixed batch and size"
         raise ValueError(
             f"torch.onnx cannot convert the network: {_reason(error)}{advice}"
         ) from error
