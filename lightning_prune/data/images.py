@@ -109,7 +109,7 @@ def read_image(path: str | Path, upright: bool = True) -> np.ndarray:
     with open_image(path) as opened:
         opened.load()
         turn = _TURNS.get(orientation(opened)) if upright else None
-        return _to_rgb(opened if turn is None else opened.transpose(turn))
+        return to_rgb(opened if turn is None else opened.transpose(turn))
 
 
 @contextmanager
@@ -141,7 +141,12 @@ def orientation(image: Image.Image) -> int:
     return found if found in _TURNS else 1
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an opened image as RGB, as ``read_image`` does.
+
+    Raises:
+        ValueError: their values have no agreed range.
+    """
     if image.mode.startswith("I"):
         grey = (sixteen_bits(image) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
