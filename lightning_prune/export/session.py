@@ -12,9 +12,15 @@ def open_session(model: bytes | Path, device: str = "cpu") -> Any:
     """Open an ONNX model on the CPU, or on a GPU where this installation can.
 
     Raises:
+        ModuleNotFoundError: ONNX Runtime is not installed.
         ValueError: ONNX Runtime cannot read or run the model, or not on the device.
     """
-    import onnxruntime
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "ONNX files need onnxruntime: pip install 'lightning-prune[onnx]'"
+        ) from error
 
     kind, _, index = device.partition(":")
     providers: list[Any] = ["CPUExecutionProvider"]

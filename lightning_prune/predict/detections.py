@@ -15,7 +15,7 @@ from lightning_prune.data.images import read_image
 from lightning_prune.files import write_bytes
 from lightning_prune.report.draw_boxes import draw_boxes
 
-_FORMATS = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
+DRAWN_SUFFIXES = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +124,12 @@ class Detections:
             write_bytes(path, self.to_json().encode())
         elif suffix == ".txt":
             write_bytes(path, self.to_yolo().encode())
-        elif suffix in _FORMATS:
+        elif suffix in DRAWN_SUFFIXES:
             content = io.BytesIO()
-            options = {"quality": 92} if _FORMATS[suffix] in ("JPEG", "WEBP") else {}
-            self.draw().save(content, _FORMATS[suffix], **options)
+            options = {"quality": 92} if DRAWN_SUFFIXES[suffix] in ("JPEG", "WEBP") else {}
+            self.draw().save(content, DRAWN_SUFFIXES[suffix], **options)
             write_bytes(path, content.getvalue())
         else:
-            known = ", ".join(sorted({*_FORMATS, ".json", ".txt"}))
+            known = ", ".join(sorted({*DRAWN_SUFFIXES, ".json", ".txt"}))
             raise ValueError(f"{path}: pass a file that ends in {known}")
         return path
