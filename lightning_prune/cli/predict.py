@@ -15,16 +15,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     # Behind the parser: help needs no PyTorch.
     from lightning_prune.cli.prediction_run import PredictionRun
+    from lightning_prune.cli.terminal import open_terminal
 
     try:
         run = PredictionRun(args)
-        run.go()
+        with open_terminal():
+            run.go()
     except (ModuleNotFoundError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: what was done until now is written", file=sys.stderr)
-        sys.exit(130)
     if not run.worked:
         sys.exit(2)
 

@@ -1,19 +1,21 @@
 """What `python -m lightning_prune predict` does."""
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.export import load_module
-from lightning_prune.cli.prediction_lines import PredictionLines
+from lightning_prune.cli.terminal import shows_bars
 from lightning_prune.data.images import ImageError, read_image
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.predict.detect_images import Times, detect_images, in_batches
@@ -28,6 +30,7 @@ from lightning_prune.predict.sources import Source, find_sources
 from lightning_prune.predict.video import VideoError, check_video_installed, open_video
 
 _SHOWN = 5
+Item = TypeVar("Item")
 
 
 class PredictionRun:
@@ -82,8 +85,7 @@ class PredictionRun:
         try:
             with self.detector.running():
                 if images:
-                    with PredictionLines(len(images)) as lines:
-                        self._images(images, lines)
+                    self._images(images)
                 for video in videos:
                     self._video(video)
         finally:
@@ -105,16 +107,16 @@ class PredictionRun:
         text.append("nothing is written: --save does" if where is None else f"written to {where}")
         return "\n".join(text)
 
-    def _images(self, sources: list[Source], lines: PredictionLines) -> None:
+    def _images(self, sources: list[Source]) -> None:
         read: list[tuple[int, Source]] = []
         total, width = len(sources), len(str(len(sources)))
 
         def arrays() -> Iterator[np.ndarray]:
-            for number, source in enumerate(sources, start=1):
+            for number, source in enumerate(_bar(sources, total, " images"), start=1):
                 try:
                     array = read_image(source.path)
                 except ImageError as error:
-                    self._fail(source, error, lines)
+                    self._fail(source, error)
                     continue
                 read.append((number, source))
                 yield array
@@ -127,21 +129,19 @@ class PredictionRun:
                 # Drawn on what is in memory: the file is not read a second time.
                 self._note(replace(detections, image=array), source)
                 where = f"{source.path} {array.shape[1]}x{array.shape[0]}"
-                lines.say(f"{number:>{width}}/{total} {where}: {detections.summary()}")
-                lines.step()
+                print(f"{number:>{width}}/{total} {where}: {detections.summary()}", flush=True)
 
     def _video(self, source: Source) -> None:
         frames: list[dict[str, Any]] = []
         rate = 0.0
         with ExitStack() as stack:
-            lines = None
             try:
                 video = open_video(source.path)
                 rate = video.rate
-                lines = stack.enter_context(PredictionLines(video.count or None, "frames"))
                 target = None if self.results is None else self.results.video_path(source.name)
                 writer = None if target is None else stack.enter_context(video.writer(target))
-                for batch in in_batches(video.frames(), self.batch):
+                arrays = _bar(video.frames(), video.count or None, " frames")
+                for batch in in_batches(arrays, self.batch):
                     found = detect_images(self.detector, batch, self.options, self.size, self.times)
                     for array, one in zip(batch, found, strict=True):
                         seen = make_detections(one, array, None, self.detector.names)
@@ -149,11 +149,10 @@ class PredictionRun:
                         frames.append(_frame(seen, len(frames), rate))
                         if writer is not None:
                             writer.write(np.asarray(seen.draw()))
-                        lines.step()
                 if not frames:
                     raise VideoError(f"{source.path}: no frame can be read")
             except VideoError as error:
-                self._fail(source, error, lines or PredictionLines(None))
+                self._fail(source, error)
         if frames:
             if self.results is not None:
                 self.results.add_video(source.path, rate, frames)
@@ -165,12 +164,11 @@ class PredictionRun:
         if self.results is not None:
             self.results.add_image(detections, source.name)
 
-    def _fail(self, source: Source, error: ValueError, lines: PredictionLines) -> None:
+    def _fail(self, source: Source, error: ValueError) -> None:
         self.failed.append(str(source.path))
         if self.results is not None:
             self.results.add_failure(source.path, str(error))
-        lines.say(f"left out: {error}", problem=True)
-        lines.step()
+        print(f"left out: {error}", file=sys.stderr, flush=True)
 
     def _facts(self) -> dict[str, Any]:
         options = self.options
@@ -184,6 +182,12 @@ class PredictionRun:
             "multi_label": options.multi_label,
             "classes": None if options.classes is None else sorted(options.classes),
         }
+
+
+def _bar(items: Iterable[Item], total: int | None, unit: str) -> Iterable[Item]:
+    """Show on a terminal how far it has come."""
+    bar: Iterable[Item] = tqdm(items, None, total, False, unit=unit, disable=not shows_bars())
+    return bar
 
 
 def _frame(detections: Detections, index: int, rate: float) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from lightning_prune.data.images import read_image, to_rgb
@@ -29,7 +29,10 @@ def as_rgb(image: Any) -> np.ndarray:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return to_rgb(ImageOps.exif_transpose(image))
+        try:
+            return to_rgb(image)
+        except (OSError, SyntaxError) as error:  # PIL reads a file when it is asked for pixels
+            raise ValueError(f"a PIL image that cannot be read: {error}") from error
     if isinstance(image, Tensor):
         return _of_tensor(image)
     if isinstance(image, np.ndarray):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning_prune.data.images import IMAGE_SUFFIXES
+from lightning_prune.data.images import image_suffixes
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ts"}
@@ -48,7 +48,7 @@ def find_sources(words: Sequence[str]) -> tuple[list[Source], int]:
             base = path if path.is_dir() else path.parent
             for file in _files(path):
                 suffix = file.suffix.lower()
-                known = suffix in IMAGE_SUFFIXES or suffix in VIDEO_SUFFIXES
+                known = suffix in image_suffixes() or suffix in VIDEO_SUFFIXES
                 if not known and (path.is_dir() or _is_pattern(word)):
                     others += 1
                     continue
@@ -58,7 +58,7 @@ def find_sources(words: Sequence[str]) -> tuple[list[Source], int]:
         raise ValueError(
             f"no image or video in {', '.join(words)}"
             + (f" ({others} other files)" if others else "")
-            + f": known are {' '.join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))}"
+            + f": known are {' '.join(sorted(image_suffixes() | VIDEO_SUFFIXES))}"
         )
     return list(found.values()), others
 
@@ -69,7 +69,7 @@ def find_images(folder: Path) -> list[Path]:
     Raises:
         ValueError: there is none.
     """
-    images = [file for file in _files(folder) if file.suffix.lower() in IMAGE_SUFFIXES]
+    images = [file for file in _files(folder) if file.suffix.lower() in image_suffixes()]
     if not images:
         raise ValueError(f"no image in {folder}")
     return images
