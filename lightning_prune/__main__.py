@@ -13,6 +13,10 @@ COMMANDS = {
     ),
     "export": ("lightning_prune.cli.export", "write a checkpoint as a checked ONNX file"),
     "layers": ("lightning_prune.cli.layers", "list what of a network can be pruned, in groups"),
+    "predict": (
+        "lightning_prune.cli.predict",
+        "detect objects on images and videos, and draw them",
+    ),
     "train": ("lightning_prune.cli.train", "train, prune and test a model from a Hydra config"),
 }
 

@@ -35,9 +35,11 @@ ROOMS = {
     "models": FLOOR_2,
     "metrics": FLOOR_0,
     "data": FLOOR_0,
-    "modules": FLOOR_2 | {"models", "metrics"},
+    "predict": FLOOR_4 | {"data", "export", "models"},
+    "modules": FLOOR_2 | {"models", "metrics", "predict"},
     "cli": FLOOR_4
-    | {"callbacks", "plugins", "loading", "export", "models", "metrics", "modules", "data"},
+    | {"callbacks", "plugins", "loading", "export", "models", "metrics", "modules", "data"}
+    | {"predict"},
     "conf": set(),
     "__main__": {"cli"},
     "__init__": set(

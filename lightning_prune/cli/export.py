@@ -18,6 +18,7 @@ from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
 from lightning_prune.export.onnx_model import check_onnx_installed
 from lightning_prune.loading import load_pruned
+from lightning_prune.models.yolov8.network import LARGEST_STRIDE
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.modules.ultralytics_metadata import ultralytics_metadata
 
@@ -34,16 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         checkpoint = checkpoint_argument(args.checkpoint)
         module = load_module(checkpoint, args.module_class)
         example = example_of(module, args.input_shape, args.image_size)
-        detector = isinstance(module, DetectionModule)
-        names, metadata = None, {}
+        takes, options = "", {"batch": args.batch}
         if isinstance(module, DetectionModule):
-            height, width = example.shape[-2:]
-            names = ("images",)
-            metadata = ultralytics_metadata(module, (height, width), args.batch, args.half)
+            takes, options = _as_ultralytics(module, example, args.batch, args.half)
         output = args.output or checkpoint.with_suffix(".onnx")
         difference = export_onnx(
-            module, output, example, names, args.batch, args.half, args.opset, metadata,
-            args.tolerance,
+            module, output, example, half=args.half, opset=args.opset, tolerance=args.tolerance,
+            **options,
         )  # fmt: skip
     except (ConfigError, ModuleNotFoundError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -51,9 +49,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     except AssertionError as error:
         print(f"{error} ({output}); --tolerance allows more", file=sys.stderr)
         sys.exit(1)
-    what = "detector in Ultralytics' layout" if detector else type(module).__name__
+    what = takes or type(module).__name__
     size = output.stat().st_size / 1e6
     print(f"{output}: {what}, {size:.1f} MB; ONNX Runtime differs by {difference:.1e}")
+
+
+def _as_ultralytics(
+    module: DetectionModule, example: Tensor, batch: int | None, half: bool
+) -> tuple[str, dict[str, Any]]:
+    """Return what to say of a detector's file, and the arguments that make it one for their tools.
+
+    These letterbox to rectangles where a file's batch is free: then all sizes must be.
+    """
+    channels, height, width = example.shape[-3:]
+    if height % LARGEST_STRIDE or width % LARGEST_STRIDE:
+        raise ConfigError(
+            f"--image-size {height} {width}: both must be multiples of {LARGEST_STRIDE}"
+        )
+    # Top-k blocks keep a number of places, not a fraction of them, once they are a fixed graph.
+    batch = 1 if batch is None and module.hparams["topk"] is not None else batch
+    what = f"takes {batch or 'any number of'} images of "
+    what += f"{height} x {width}" if batch else f"any size in steps of {LARGEST_STRIDE}"
+    return f"detector in Ultralytics' layout, {what}", {
+        "batch": batch,
+        "input_names": ("images",),
+        "metadata": ultralytics_metadata(module, (height, width), batch, half, channels),
+        "size_step": None if batch else LARGEST_STRIDE,
+    }
 
 
 def load_module(path: Path, module_class: str | None = None) -> L.LightningModule:
@@ -142,7 +164,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lightning_prune export",
         description="Write a checkpoint, cut or dense, as ONNX, compared with the checkpoint on "
-        "seeded noise before it is written. Any batch size; other sizes are fixed.",
+        "seeded noise before it is written. It takes any number of samples; a detector's takes "
+        "images of any height and width in multiples of 32 too, other sizes are fixed.",
     )
     add = parser.add_argument
     add(
@@ -163,7 +186,11 @@ def _parser() -> argparse.ArgumentParser:
         "--input-shape", type=int, nargs="+", metavar="SIZE",
         help="shape of one sample; default: the module's example_input_array",
     )  # fmt: skip
-    add("--batch", type=int, help="a fixed batch size; default: any")
+    add(
+        "--batch", type=int,
+        help="a fixed batch size, and fixed height and width, which OpenCV 4 and compilers for "
+        "embedded devices want; default: any",
+    )  # fmt: skip
     add("--half", action="store_true", help="weights and images in 16 bits")
     add("--opset", type=int, help="ONNX operator set, at least 18; default: the exporter's")
     add(

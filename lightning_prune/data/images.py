@@ -107,9 +107,7 @@ def read_image(path: str | Path, upright: bool = True) -> np.ndarray:
         ImageError: the file is absent, not an image, cut short or damaged.
     """
     with open_image(path) as opened:
-        opened.load()
-        turn = _TURNS.get(orientation(opened)) if upright else None
-        return _to_rgb(opened if turn is None else opened.transpose(turn))
+        return to_rgb(opened, upright)
 
 
 @contextmanager
@@ -141,7 +139,16 @@ def orientation(image: Image.Image) -> int:
     return found if found in _TURNS else 1
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image, upright: bool = True) -> np.ndarray:
+    """Give the pixels of an opened image as RGB, as `read_image` does.
+
+    Raises:
+        ValueError: their values have no agreed range; other errors of a damaged file pass.
+    """
+    image.load()
+    turn = _TURNS.get(orientation(image)) if upright else None
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I"):
         grey = (sixteen_bits(image) >> 8).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Example inputs of other batch sizes."""
+"""Example inputs of other sizes."""
 
 from typing import Any
 
@@ -33,3 +33,18 @@ def with_batch(example_input: Any, size: int) -> Any:
         return value[:1].repeat(size, *[1] * (value.ndim - 1))
 
     return tree_map(repeat, example_input)
+
+
+def with_sides(example_input: Any, height: int, width: int) -> Any:
+    """Return zeros for every image (B, C, H, W) of an example input, of another height and width.
+
+    >>> import torch
+    >>> with_sides(torch.zeros(1, 3, 64, 64), 32, 96).shape
+    torch.Size([1, 3, 32, 96])
+    """
+
+    def resize(value: Any) -> Any:
+        image = isinstance(value, Tensor) and value.ndim == 4
+        return value.new_zeros(*value.shape[:2], height, width) if image else value
+
+    return tree_map(resize, example_input)

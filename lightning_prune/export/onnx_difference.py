@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lightning_prune.export.batches import with_batch
+from lightning_prune.export.session import open_session, run_session
 from lightning_prune.surgery.compare import eval_outputs, noise_like
 
 _FLOOR = 1e-3
@@ -40,11 +41,10 @@ def onnx_difference(
         The fraction; NaN or infinity where the outputs cannot be compared.
 
     Raises:
-        ValueError: the model has other numbers of inputs or outputs than the network.
+        ValueError: ONNX Runtime cannot run the model, or it has other numbers of inputs or outputs
+            than the network.
     """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = open_session(content)
     inputs = session.get_inputs()
     worst = 0.0
     for offset, size in enumerate(batch_sizes):
@@ -59,7 +59,7 @@ def onnx_difference(
             node.name: (tensor.half() if node.type == "tensor(float16)" else tensor).numpy()
             for node, tensor in zip(inputs, tensors, strict=True)
         }
-        found = [torch.from_numpy(array).float() for array in session.run(None, feed)]
+        found = [torch.from_numpy(array).float() for array in run_session(session, feed)]
         expected = eval_outputs(model, batch)
         if len(found) != len(expected):
             raise ValueError(

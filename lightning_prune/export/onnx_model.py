@@ -8,31 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
+from torch.utils._pytree import tree_map
 
-from lightning_prune.export.batches import with_batch
-from lightning_prune.graph.trace import call, untouched
+from lightning_prune.export.batches import with_batch, with_sides
+from lightning_prune.export.check_exportable import check_exportable
+from lightning_prune.export.flat import Flat, output_names
+from lightning_prune.graph.trace import untouched
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 # The exporter writes no earlier one by itself, and converting to 17 gave an invalid model.
 _EARLIEST_OPSET = 18
-
-
-class _Flat(nn.Module):
-    """A network that takes and returns plain tensors, in the order of their leaves."""
-
-    def __init__(self, model: nn.Module, example_input: Any):
-        super().__init__()
-        self.model = model
-        self.leaves, self.spec = tree_flatten(example_input)
-        self.places = [i for i, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor)]
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        leaves = list(self.leaves)
-        for place, tensor in zip(self.places, tensors, strict=True):
-            leaves[place] = tensor
-        outputs = tree_leaves(call(self.model, tree_unflatten(leaves, self.spec)))
-        return tuple(output for output in outputs if isinstance(output, Tensor))
 
 
 def check_onnx_installed() -> None:
@@ -56,24 +41,31 @@ def onnx_model(
     half: bool = False,
     opset: int | None = None,
     metadata: Mapping[str, str] | None = None,
+    size_step: int | None = None,
 ) -> bytes:
-    """Convert a network in eval mode; outputs are named output0, output1, ... in forward order.
+    """Convert a network in eval mode; its outputs keep their order.
+
+    Outputs are named by their keys and fields (``logits``, ``maps.0``) where the network returns
+    dicts, dataclasses or named tuples, else output0, output1, ...
 
     Args:
-        model: The network, on the CPU; it is left as it was.
+        model: The network, on the CPU, in float32; it is left as it was.
         example_input: A tensor (B, ...), or a tuple or dict of arguments; shapes matter, values
-            do not. All sizes but the first of each tensor are fixed.
+            do not, but those of integers. All sizes but the first of each tensor are fixed.
         input_names: One name per input tensor; None: input0, input1, ...
         batch: Number of samples the file takes at once; None: any number.
         half: Weights, and inputs that are floating point, in 16 bits.
         opset: Version of the ONNX operators, at least 18; None: the exporter's own.
         metadata: Properties to store in the file.
+        size_step: Height and width of images (B, C, H, W) are free too, multiples of this;
+            None: fixed.
 
     Raises:
         ModuleNotFoundError: the ``onnx`` extra is not installed.
         ValueError: the network cannot be converted, or an argument is out of range.
     """
     check_onnx_installed()
+    check_exportable(model, example_input)
     import onnx
 
     latest = onnx.defs.onnx_opset_version()
@@ -81,45 +73,84 @@ def onnx_model(
         raise ValueError(f"opset={opset}: pass {_EARLIEST_OPSET} to {latest}, or leave it out")
     if batch is not None and batch < 1:
         raise ValueError(f"batch={batch}: pass at least 1 sample, or leave it out for any number")
-    flat, tensors = _flat(model, with_batch(example_input, batch or 2), half)
+    example_input = with_batch(example_input, batch or 2)
+    if size_step is not None:
+        # A size of one step would be taken for a constant.
+        example_input = with_sides(example_input, 2 * size_step, 3 * size_step)
+    flat = _flat(model, example_input, half)
+    tensors = flat.tensors
     names = input_names or tuple(f"input{i}" for i in range(len(tensors)))
     if len(names) != len(tensors):
         raise ValueError(f"{len(names)} input names for {len(tensors)} tensors: pass one for each")
     with untouched(flat), torch.no_grad():
         flat.eval()
-        outputs = tuple(f"output{i}" for i in range(_count_outputs(flat, tensors)))
-        shapes = None if batch else (tuple({0: torch.export.Dim("batch")} for _ in tensors),)
+        outputs = output_names(_output(flat), names)
+        shapes = _free_sizes(tensors, batch is None, size_step)
         proto = _convert(flat, tensors, names, outputs, shapes, opset)
     if batch is None:
         _check_any_batch(proto)
     _strip(proto)
+    _rename_sizes(proto)
     onnx.helper.set_model_props(proto, dict(metadata or {}))
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ValueError(f"the converted network is no valid ONNX: {_reason(error)}") from error
     content: bytes = proto.SerializeToString()
     return content
 
 
-def _count_outputs(flat: nn.Module, tensors: tuple[Tensor, ...]) -> int:
+def _output(flat: Flat) -> Any:
     try:
-        return len(flat(*tensors))
-    except RuntimeError as error:
+        return flat.output(*flat.tensors)
+    except (RuntimeError, IndexError, TypeError) as error:
         raise ValueError(
-            f"the network fails on inputs {[tuple(tensor.shape) for tensor in tensors]}: "
-            f"{str(error).splitlines()[0]}; check the shape, and give a batch size if the network "
-            "takes only one"
+            f"the network fails on inputs {[tuple(tensor.shape) for tensor in flat.tensors]}: "
+            f"{_reason(error)}; check the shape, and give a batch size if the network takes only "
+            "one"
         ) from error
 
 
-def _flat(model: nn.Module, example_input: Any, half: bool) -> tuple[_Flat, tuple[Tensor, ...]]:
-    leaves, spec = tree_flatten(example_input)
-    if half:
-        model = copy.deepcopy(model).half()
-        leaves = [
-            leaf.half() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
-            for leaf in leaves
-        ]
-    flat = _Flat(model, tree_unflatten(leaves, spec))
-    return flat, tuple(leaves[place] for place in flat.places)
+def _free_sizes(tensors: tuple[Tensor, ...], batch: bool, step: int | None) -> tuple[Any] | None:
+    """Say which sizes of the inputs are free, as ``torch.export`` wants it."""
+    sizes: dict[int, Any] = {0: torch.export.Dim("batch")} if batch else {}
+    if step is not None:
+        if any(tensor.ndim != 4 for tensor in tensors):
+            raise ValueError(f"size_step={step} is for images (B, C, H, W) only: leave it out")
+        sizes |= {2: step * torch.export.Dim("rows"), 3: step * torch.export.Dim("columns")}
+    # In one tuple: the network takes them as *tensors.
+    return (tuple(dict(sizes) for _ in tensors),) if sizes else None
+
+
+def _rename_sizes(proto: Any) -> None:
+    """Give free sizes a name each, instead of formulas."""
+    for value in proto.graph.input:
+        sizes = value.type.tensor_type.shape.dim
+        for place, name in ((2, "height"), (3, "width")):
+            if len(sizes) == 4 and sizes[place].dim_param:
+                sizes[place].dim_param = name
+    for value in proto.graph.output:
+        for place, size in enumerate(value.type.tensor_type.shape.dim):
+            if size.dim_param and not size.dim_param.isidentifier():
+                size.dim_param = f"{value.name}_size{place}"
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the error that was the cause of all others."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line), type(error).__name__)
+
+
+def _flat(model: nn.Module, example_input: Any, half: bool) -> Flat:
+    if not half:
+        return Flat(model, example_input)
+
+    def halved(leaf: Any) -> Any:
+        return leaf.half() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+    return Flat(copy.deepcopy(model).half(), tree_map(halved, example_input))
 
 
 def _check_any_batch(proto: Any) -> None:
@@ -151,13 +182,9 @@ def _convert(
                 input_names=list(names), output_names=list(outputs), opset_version=opset,
             )  # fmt: skip
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = next((line for line in str(cause).splitlines() if line.strip()), "no reason given")
-        advice = "" if shapes is None else "; a network of one batch size only needs a fixed batch"
+        advice = "" if shapes is None else "; it may need a fixed batch and size"
         raise ValueError(
-            f"torch.onnx cannot convert the network: {reason.strip()}{advice}"
+            f"torch.onnx cannot convert the network: {_reason(error)}{advice}"
         ) from error
     assert program is not None
     return program.model_proto

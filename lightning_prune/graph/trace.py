@@ -12,9 +12,9 @@ import numpy as np
 import torch
 import torch_pruning as tp
 from torch import nn
-from torch.utils._pytree import tree_leaves
 from torch_pruning import ops
 
+from lightning_prune.functional.named_tensors import named_tensors, unknown_types
 from lightning_prune.graph.custom_layer import CustomLayer, custom_layers
 from lightning_prune.graph.expand import expand_group
 from lightning_prune.graph.group import ChannelGroups, Group, Member
@@ -118,11 +118,12 @@ def _terminal_outputs(
 
     handles = [m.register_forward_hook(tap) for m in model.modules() if is_producer(m)]
     try:
-        leaves = tree_leaves(forward(model, example_input))
+        output = forward(model, example_input)
     finally:
         for handle in handles:
             handle.remove()
-    stack = [leaf.grad_fn for leaf in leaves if isinstance(leaf, torch.Tensor)]
+    tensors = named_tensors(output).values()
+    stack = [tensor.grad_fn for tensor in tensors]
     seen: set[Any] = set()
     terminal = []
     while stack:
@@ -134,6 +135,12 @@ def _terminal_outputs(
             terminal.append(tapped[node])
         else:
             stack.extend(source for source, _ in node.next_functions)
+    if not terminal and not tensors:
+        kinds = ", ".join(unknown_types(output)) or type(output).__name__
+        raise ValueError(
+            f"no tensor is found in its output, of type {kinds}: let forward return tensors, "
+            "lists, dicts, dataclasses or named tuples of them"
+        )
     if not terminal:
         raise ValueError("its output does not depend on any layer in a differentiable way")
     return terminal

@@ -1,9 +1,9 @@
 """YOLOv8 as a LightningModule: training, mAP, and the objects that pruning looks at."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from lightning_prune.modules.detection_arguments import (
 )
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import RECORD, track_architecture
+
+if TYPE_CHECKING:
+    from lightning_prune.predict.detections import Detections
 
 Batch = tuple[Tensor, Mapping[str, Tensor]]
 
@@ -231,6 +234,43 @@ class DetectionModule(ScheduledModule):
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> list[Tensor]:
         """Return the detections of each image of a batch, as ``detect`` does."""
         return self.detect(batch if isinstance(batch, Tensor) else batch[0])
+
+    def predict_images(
+        self,
+        images: Any,
+        confidence: float | None = None,
+        iou: float | None = None,
+        max_detections: int | None = None,
+        classes: Sequence[str | int] | None = None,
+        image_size: int | None = None,
+        batch_size: int = 8,
+        multi_label: bool = False,
+    ) -> "list[Detections]":
+        """Return the detections on each image, boxes in pixels of the original image.
+
+        Images are letterboxed as in validation; the module is left as it was.
+
+        Args:
+            images: One image or many: paths, folders, PIL images, RGB arrays (H, W, 3) uint8, or
+                tensors (3, H, W), uint8 or in [0, 1].
+            confidence: Detections must be above it; None: ``object_confidence``.
+            iou: Largest overlap of two boxes of a class; None: ``nms_iou``.
+            max_detections: Largest number per image; None: that of the module.
+            classes: Names or numbers of the classes that are wanted; None: all.
+            image_size: Side of the square that the network sees; None: that of the module.
+            batch_size: Number of images that the network sees at once.
+            multi_label: Whether a box may have several classes, as in validation.
+
+        Raises:
+            ValueError: an argument is out of range, an image of another kind, or (``ImageError``)
+                a file cannot be read.
+        """
+        from lightning_prune.predict.predict_images import predict_with_module
+
+        return predict_with_module(
+            self, images, confidence, iou, max_detections, classes, image_size, batch_size,
+            multi_label,
+        )  # fmt: skip
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation metric."""

@@ -9,14 +9,17 @@ def ultralytics_metadata(
     image_size: tuple[int, int],
     batch: int | None = None,
     half: bool = False,
+    channels: int = 3,
 ) -> dict[str, str]:
     """Return the properties that Ultralytics reads from a model file, keys and values as text.
 
     Args:
         module: The detector.
         image_size: Height and width of its images in pixels.
-        batch: Number of images the file takes at once; None: any.
+        batch: Number of images the file takes at once, all of that size; None: any number, of
+            any size that the strides divide.
         half: Whether the file takes images in 16 bits.
+        channels: Of an image.
 
     >>> found = ultralytics_metadata(DetectionModule(2, names=["cat", "dog"]), (320, 320))
     >>> found["task"], found["names"], found["imgsz"]
@@ -24,8 +27,7 @@ def ultralytics_metadata(
     """
     classes = module.hparams["num_classes"]
     names = module.hparams["names"] or [f"class{index}" for index in range(classes)]
-    # Its own `dynamic` means images of any size; ours are of one size, in any number.
-    arguments = {"batch": batch or 1, "half": half, "dynamic": False, "nms": False}
+    arguments = {"batch": batch or 1, "half": half, "dynamic": batch is None, "nms": False}
     return {
         "description": f"YOLOv8{module.hparams['size']} exported by lightning_prune",
         "task": "detect",
@@ -33,7 +35,7 @@ def ultralytics_metadata(
         "batch": str(batch or 1),
         "imgsz": str(list(image_size)),
         "names": str(dict(enumerate(names))),
-        "channels": "3",
+        "channels": str(channels),
         "args": str(arguments),
         "end2end": "False",
     }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lightning_prune.functional.named_tensors import named_tensors
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.trace import call, untouched
 
@@ -83,8 +84,8 @@ def eval_outputs(model: nn.Module, example: Any, without: Collection[str] = ()) 
     """
     with untouched(model), torch.no_grad(), _full_precision(example), _bypassed(model, without):
         model.eval()
-        leaves = tree_leaves(call(model, example))
-    return [leaf.clone() for leaf in leaves if isinstance(leaf, Tensor)]
+        tensors = named_tensors(call(model, example)).values()
+    return [tensor.clone() for tensor in tensors]
 
 
 def largest_difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:

@@ -72,19 +72,24 @@ def test_cut_detector(
     checkpoint = save(detector, tmp_path / "last.ckpt")
     main([str(checkpoint), "--format", "onnx"])
     path = tmp_path / "last.onnx"
-    assert f"{path}: detector in Ultralytics' layout" in capsys.readouterr().out
+    assert (
+        f"{path}: detector in Ultralytics' layout, takes any number of images of any size in steps "
+        "of 32, "
+    ) in capsys.readouterr().out
     session = onnxruntime.InferenceSession(path)
     (images,), (output,) = session.get_inputs(), session.get_outputs()
-    assert (images.name, images.shape) == ("images", ["batch", 3, 64, 64])
-    assert (output.name, output.shape) == ("output0", ["batch", 6, 84])
-    batch = noise_like(torch.zeros(2, 3, 64, 64), seed=7)
-    (found,) = session.run(None, {"images": batch.numpy()})
-    (expected,) = eval_outputs(detector, batch)
-    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-3, rtol=1e-4)
+    assert (images.name, images.shape) == ("images", ["batch", 3, "height", "width"])
+    assert (output.name, output.shape) == ("output0", ["batch", 6, "output0_size2"])
+    for shape in ((2, 3, 64, 64), (1, 3, 32, 32), (5, 3, 96, 32), (1, 3, 64, 160)):
+        batch = noise_like(torch.zeros(shape), seed=7)
+        (found,) = session.run(None, {"images": batch.numpy()})
+        (expected,) = eval_outputs(detector, batch)
+        torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-3, rtol=1e-4)
     properties = session.get_modelmeta().custom_metadata_map
     assert properties["names"] == str({0: "red cell", 1: "it's white"})
     assert (properties["task"], properties["stride"]) == ("detect", "32")
     assert (properties["imgsz"], properties["batch"]) == ("[64, 64]", "1")
+    assert (properties["channels"], "'dynamic': True" in properties["args"]) == ("3", True)
 
 
 def test_other_size_fixed_batch_and_half(detector: DetectionModule, tmp_path: Path):
@@ -108,7 +113,15 @@ def test_other_size_fixed_batch_and_half(detector: DetectionModule, tmp_path: Pa
     assert (images.shape, images.type) == ([2, 3, 32, 64], "tensor(float16)")
     properties = session.get_modelmeta().custom_metadata_map
     assert (properties["imgsz"], properties["batch"]) == ("[32, 64]", "2")
-    assert "'half': True" in properties["args"]
+    assert "'half': True, 'dynamic': False" in properties["args"]
+
+
+def test_top_k_blocks_are_of_one_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    module = DetectionModule(1, image_size=32, reset_blocks=True, topk=0.5)
+    main([str(save(module, tmp_path / "topk.ckpt"))])
+    assert "takes 1 images of 32 x 32, " in capsys.readouterr().out
+    (images,) = onnxruntime.InferenceSession(tmp_path / "topk.onnx").get_inputs()
+    assert images.shape == [1, 3, 32, 32]
 
 
 def test_class_from_the_run_or_by_name(
@@ -144,6 +157,7 @@ def test_class_from_the_run_or_by_name(
         (["own.ckpt", "--class", "torch.nn.Linear"], "torch.nn.Linear is no LightningModule"),
         (["own.ckpt", "--class", "OWN"], "Own has no example_input_array: pass the shape"),
         (["own.ckpt", "--class", "OWN", "--input-shape", "3", "--image-size", "8"], "--image-size"),
+        (["detector.ckpt", "--image-size", "64", "100"], "--image-size 64 100: both must be mult"),
         (["torn.ckpt", "--class", "OWN"], "(?s)cannot be loaded as .*Own.*the right Lightning"),
     ],
 )
@@ -157,6 +171,7 @@ def test_refusals(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, __name__, sys.modules[Own.__module__])
     save(Own(), Path("own.ckpt"))
+    save(DetectionModule(1, image_size=64), Path("detector.ckpt"))
     Path("torn.ckpt").write_bytes(Path("own.ckpt").read_bytes()[:500])
     with pytest.raises(SystemExit, match="2"):
         main([word.replace("OWN", f"{__name__}.Own") for word in words])

@@ -25,7 +25,7 @@ def test_inputs_and_outputs_in_forward_order_for_any_batch():
     assert model.training
     assert model.dropout.training
     assert [node.name for node in runtime.get_inputs()] == ["input0", "input1"]
-    assert [node.name for node in runtime.get_outputs()] == ["output0", "output1"]
+    assert [node.name for node in runtime.get_outputs()] == ["maps", "logits"]
     assert [node.shape[1:] for node in runtime.get_outputs()] == [[8, 6, 5], [4]]
     image, extra = torch.randn(5, 3, 6, 5), torch.randn(5, 2)
     maps, logits = runtime.run(None, {"input0": image.numpy(), "input1": extra.numpy()})
