@@ -16,10 +16,12 @@ from torch.utils._pytree import tree_leaves
 from torch_pruning import ops
 
 from lightning_prune.graph.custom_layer import CustomLayer, custom_layers
+from lightning_prune.graph.dependents import BoundedGraph, Dependent, dependents
 from lightning_prune.graph.expand import expand_group
 from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.layers import (
     Role,
+    channel_dims,
     is_producer,
     why_unprunable,
     width_of,
@@ -27,6 +29,7 @@ from lightning_prune.graph.layers import (
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.spatial_mappings import undo_spatial_mappings
 from lightning_prune.graph.standing_in import standing_in
+from lightning_prune.graph.traceable import check_traceable
 
 # The forward pass itself has succeeded when these are caught: they come from the tracing.
 _TRACING_ERRORS = (
@@ -40,6 +43,10 @@ _TRACING_ERRORS = (
 )
 _FIXED_SIZES = (ops.OPTYPE.SPLIT, ops.OPTYPE.SLICE, ops.OPTYPE.UNBIND)
 _REACHES_OUTPUT = "its channels reach the output of the model"
+_NO_INFLUENCE = "the output of the model does not depend on it"
+_NOT_CALLED = (
+    "the forward pass does not call it: its owner takes its weight, or it is not in use in eval mode"
+)
 
 
 def call(model: nn.Module, example_input: Any) -> Any:
@@ -91,7 +98,8 @@ def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
     handles = [
         module.register_forward_hook(lambda *_, name=name: order.setdefault(plain_name(name)))
         for name, module in model.named_modules()
-        if not any(True for _ in module.children())
+        # A layer whose weight is computed has children.
+        if is_producer(module) or not any(True for _ in module.children())
     ]
     try:
         run()
@@ -148,7 +156,7 @@ def _dependency_graph(
             parameter.requires_grad_(True)
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = tp.DependencyGraph().build_dependency(
+        graph = BoundedGraph().build_dependency(
             model,
             example_input,
             forward_fn=lambda net, example: _terminal_outputs(net, example, forward),
@@ -178,6 +186,8 @@ def _role(graph: tp.DependencyGraph, dep: Any) -> Role | None:
     module = dep.target.module
     if isinstance(module, nn.Parameter):
         return "carrier"
+    if isinstance(module, nn.PReLU) and module.weight.numel() == 1:
+        return None  # one slope for all channels
     if not any(True for _ in module.parameters(recurse=False)) and not any(
         True for _ in module.buffers(recurse=False)
     ):
@@ -187,37 +197,50 @@ def _role(graph: tp.DependencyGraph, dep: Any) -> Role | None:
     return "consumer" if graph.is_in_channel_pruning_fn(dep.handler) else "producer"
 
 
+def _places(layer: nn.Module, role: Role) -> int:
+    """Return how many positions a layer has for the channels of a group."""
+    sizes = [getattr(layer, name).shape[dim] for name, dim in channel_dims(layer, role)]
+    return max(sizes, default=1 << 62)
+
+
 def _read_group(
     graph: tp.DependencyGraph, root: nn.Module, names: dict[Any, str]
 ) -> tuple[list[Member], list[str]]:
     """Return the members of the group of a root, and the reasons against pruning it."""
     channels = width_of(root)
-    prune = graph.get_pruner_of_module(root).prune_out_channels
-    raw = graph.get_pruning_group(root, prune, list(range(channels)))
     members: list[Member] = []
     reasons: list[str] = []
-    for item in raw.items:
-        dep, index, channel = item.dep, item.idxs, item.root_idxs
-        module, role = dep.target.module, _role(graph, dep)
-        if _reaches_output(dep.target) and role != "consumer":
+    for item in dependents(graph, root, channels):
+        role = _role(graph, item.dep)
+        if _reaches_output(item.dep.target) and role != "consumer":
             reasons.append(_REACHES_OUTPUT)
-        if dep.target.type in _FIXED_SIZES:
+        if item.dep.target.type in _FIXED_SIZES:
             reasons.insert(0, "its channels are split by chunk, split or a slice of a fixed size")
         if role is None:
             continue
-        name = names.get(module, "a bare parameter")
-        if isinstance(module, nn.Parameter):
-            reasons.append(f"{name} of shape {tuple(module.shape)} belongs to no known layer")
-            continue
-        against = why_unprunable(module, role)
-        if against is not None:
-            reasons.append(f"{name}: {against}")
-            continue
-        if role != "consumer" and sorted(channel) != list(range(channels)):
-            reasons.append(f"{name} does not have the {channels} channels of its group")
-            continue
-        members.append(Member(name, role, torch.tensor(index), torch.tensor(channel)))
+        found = _member(item, role, channels, names.get(item.dep.target.module, ""))
+        if isinstance(found, str):
+            reasons.append(found)
+        elif found is not None:
+            members.append(found)
     return members, reasons
+
+
+def _member(item: Dependent, role: Role, channels: int, name: str) -> Member | str | None:
+    """Return a layer's part of a group, the reason against it, or None where it has none."""
+    module, name = item.dep.target.module, name or "a bare parameter"
+    if isinstance(module, nn.Parameter):
+        return f"{name} of shape {tuple(module.shape)} belongs to no known layer"
+    against = why_unprunable(module, role)
+    if against is not None:
+        return f"{name}: {against}"
+    if role != "consumer" and channels > 1 and _places(module, role) == 1:
+        return None  # one channel that is spread over all: it has nothing to cut
+    if role != "consumer" and item.channel.unique().tolist() != list(range(channels)):
+        return f"{name} does not have the {channels} channels of its group"
+    if int(item.index.max()) >= (places := _places(module, role)):
+        return f"{name} has {places} channels where its group would have more"
+    return Member(name, role, item.index, item.channel)
 
 
 def _merge(members: list[Member], order: dict[str, int]) -> tuple[Member, ...]:
@@ -264,6 +287,7 @@ def trace_groups(
 ) -> ChannelGroups:
     """Trace a model and return its groups; see ``build_groups``."""
     run = forward or call
+    check_traceable(model)
     tied = tied_layers(model)
     custom = custom_layers(model)
     with untouched(model):
@@ -313,9 +337,12 @@ def _collect(
         if name in seen or not is_producer(layer):
             continue
         if layer not in graph.module2node:
-            refused[name] = "the output of the model does not depend on it"
+            refused[name] = why_unprunable(layer, "producer") or _NO_INFLUENCE
             continue
-        members, reasons = _read_group(graph, layer, names)
+        try:
+            members, reasons = _read_group(graph, layer, names)
+        except _TRACING_ERRORS as error:
+            members, reasons = [], [f"its channels cannot be followed: {error or repr(error)}"]
         seen.update(member.layer for member in members if member.role == "producer")
         seen.add(name)
         group, against = expand_group(Group(name, width_of(layer), tuple(members)), blocks)
@@ -323,13 +350,20 @@ def _collect(
         group = _ordered(group, position)
         reasons += [tied[m.layer] for m in group.members if m.layer in tied]
         reasons += [text for text in [_unclear(group)] if text]
-        makers = group.producers or (name,)
         if reasons:
-            refused.update(dict.fromkeys(makers, reasons[0]))
+            refused.update(dict.fromkeys((name, *group.producers), reasons[0]))
         elif not group.layers("consumer"):
             refused[name] = "nothing reads its channels"
         else:
             groups[group.name] = group
+    made = {layer for group in groups.values() for layer in group.producers} | refused.keys()
+    for name, layer in modules.items():
+        # Every layer that makes channels is in a group, or somebody is told why it is not.
+        custom = any(f"{name}.".startswith(f"{block}.") for block in blocks)
+        if is_producer(layer) and name not in made and not custom:
+            refused[name] = why_unprunable(layer, "producer") or (
+                "it belongs to a layer that is refused" if name in order else _NOT_CALLED
+            )
     return ChannelGroups(groups, refused, order)
 
 
