@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from lightning_prune.functional.objects import ObjectSamples as ObjectSamples
     from lightning_prune.functional.selection import ChannelSelection as ChannelSelection
     from lightning_prune.functional.selection import select_channels as select_channels
-    from lightning_prune.graph.groups import build_groups as build_groups
     from lightning_prune.graph.macs import count_macs as count_macs
     from lightning_prune.graph.outputs import layer_outputs as layer_outputs
     from lightning_prune.loading import load_pruned as load_pruned
@@ -55,6 +54,7 @@ if TYPE_CHECKING:
     from lightning_prune.pruners.fast_widths import FastWidths as FastWidths
     from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty as GroupNormPenalty
     from lightning_prune.surgery.architecture import track_architecture as track_architecture
+    from lightning_prune.surgery.build_groups import build_groups as build_groups
     from lightning_prune.surgery.cut import cut_channels as cut_channels
     from lightning_prune.surgery.load_pruned_state_dict import (
         load_pruned_state_dict as load_pruned_state_dict,
@@ -94,7 +94,7 @@ _HOMES = {
     "SliceRegularizer": "callbacks.slice_regularizer",
     "StopOnSignal": "callbacks.stop_on_signal",
     "YoloFolderDataModule": "data.yolo_folder",
-    "build_groups": "graph.groups",
+    "build_groups": "surgery.build_groups",
     "check_prunable": "testing",
     "count_macs": "graph.macs",
     "cut_channels": "surgery.cut",

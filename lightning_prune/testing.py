@@ -1,6 +1,5 @@
 """The oracle that users can ask of their own model."""
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +7,14 @@ import torch
 from torch import nn
 
 from lightning_prune.functional.width import clip_width
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.masked_outputs import MaskedOutputs
+from lightning_prune.surgery.trial_copy import trial_copy
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def check_prunable(
     if not 0 < ratio < 1:
         raise ValueError(f"ratio={ratio} is outside (0, 1): pass the fraction to remove")
     generator = torch.Generator().manual_seed(seed)
-    net = copy.deepcopy(model)
+    net = trial_copy(model)
     example = noise_like(example_input, seed)
     groups = build_groups(net, example)
     keep, channels = {}, {}

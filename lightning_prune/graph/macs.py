@@ -136,6 +136,9 @@ class MacModel:
         modules = {plain_name(n): m for n, m in model.named_modules()}
         macs, values = _traced(model, example_input, forward)
         for group in groups.values():
+            if group.products and "" in macs:
+                inputs.setdefault("", []).append((group.name, group.products / group.channels))
+                fan_in[""] = 1
             for member in group.members:
                 layer = modules[member.layer]
                 if member.role == "consumer" and is_producer(layer):
@@ -156,7 +159,11 @@ class MacModel:
 
     def remaining(self, widths: Mapping[str, int]) -> int:
         """Return the MACs that remain when groups keep these many channels (others all)."""
-        total = 0.0
+        return round(sum(self.by_layer(widths).values()))
+
+    def by_layer(self, widths: Mapping[str, int]) -> dict[str, float]:
+        """Return the MACs of each layer when groups keep these many channels (others all)."""
+        found = {}
         for name, macs in self.layers.items():
             share = 1.0
             group = self.outputs.get(name)
@@ -169,8 +176,8 @@ class MacModel:
                     if source in widths
                 )
                 share *= 1 - lost / self.fan_in[name]
-            total += macs * share
-        return round(total)
+            found[name] = macs * share
+        return found
 
     def shares(self, names: Sequence[str]) -> dict[str, float]:
         """Return what a channel of each group costs in MACs, the costliest of these groups being 1.
