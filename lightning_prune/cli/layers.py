@@ -24,9 +24,9 @@ from lightning_prune.cli.export import load_module
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.cli.train import fill_from_data
 from lightning_prune.data.checks import DataError
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.pruners.layer_rule import select_groups
 from lightning_prune.report.layer_listing import layer_listing
+from lightning_prune.surgery.build_groups import build_groups
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -100,7 +100,9 @@ def dependents(graph: tp.DependencyGraph, root: nn.Module, channels: int) -> lis
                     "its channels are mapped to and fro by views, rolls, chunks or concatenations "
                     "without an end"
                 )
-    return [Dependent(deps[key], codes // channels, codes % channels) for key, codes in found.items()]
+    return [
+        Dependent(deps[key], codes // channels, codes % channels) for key, codes in found.items()
+    ]
 
 
 def _mapped(dep: Any, codes: Tensor, channels: int) -> Tensor:

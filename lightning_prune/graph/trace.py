@@ -44,9 +44,7 @@ _TRACING_ERRORS = (
 _FIXED_SIZES = (ops.OPTYPE.SPLIT, ops.OPTYPE.SLICE, ops.OPTYPE.UNBIND)
 _REACHES_OUTPUT = "its channels reach the output of the model"
 _NO_INFLUENCE = "the output of the model does not depend on it"
-_NOT_CALLED = (
-    "the forward pass does not call it: its owner takes its weight, or it is not in use in eval mode"
-)
+_NOT_CALLED = "the forward pass does not call it: its owner takes its weight, or it is not in use in eval mode"
 
 
 def call(model: nn.Module, example_input: Any) -> Any:
@@ -74,11 +72,19 @@ def _eager() -> Iterator[None]:
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
 
+    Plain tensors too, such as the weights that the older ``weight_norm`` computes in each pass.
+
     What ``torch.compile`` compiled runs eagerly meanwhile: compiled code does not call hooks.
     """
     python, numpy = random.getstate(), np.random.get_state()
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    plain = [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+    ]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices), _eager():
         try:
@@ -88,6 +94,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module.training = mode
             for parameter, wanted in wants:
                 parameter.requires_grad_(wanted)
+            for module, name, value in plain:
+                vars(module)[name] = value
             random.setstate(python)
             np.random.set_state(numpy)
 

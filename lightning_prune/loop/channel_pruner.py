@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs
 from lightning_prune.loop.cut_record import assert_cut, cut_record
@@ -21,6 +20,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.channel_regularization import ChannelRegularization
 from lightning_prune.pruners.layer_rule import select_groups
 from lightning_prune.pruners.ratio_selection import Ranking, RatioSelection
+from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.optimizer import assert_bound, rebind_optimizer
