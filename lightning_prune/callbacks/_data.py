@@ -113,7 +113,7 @@ def collection_batches(
             return
 
 
-def hascollection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+def has_collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
     """Tell whether the training split can be had without augmentation; warn where it cannot."""
     owners = (getattr(trainer, "datamodule", None), pl_module)
     if any(callable(getattr(owner, "collection_dataloader", None)) for owner in owners):

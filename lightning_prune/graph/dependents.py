@@ -21,7 +21,7 @@ class UnboundedError(RuntimeError):
     """The channels of a layer are mapped to and fro without an end."""
 
 
-class BoundedGraph(tp.DependencyGraph):
+class BoundedGraph(tp.DependencyGraph):  # type: ignore[misc]
     """torch-pruning's dependency graph, whose search for widths ends."""
 
     def __init__(self) -> None:
@@ -113,7 +113,8 @@ def _mapped(dep: Any, codes: Tensor, channels: int) -> Tensor:
             index, channel = _map(mapping, index, channel)
     if len(index) and (int(index.max()) >= MOST_POSITIONS or int(index.min()) < 0):
         raise UnboundedError("views or expansions count its channels without an end")
-    return torch.unique(index * channels + channel)
+    merged: Tensor = torch.unique(index * channels + channel)
+    return merged
 
 
 def _map(mapping: Any, index: Tensor, channel: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 
 def check_traceable(model: nn.Module) -> None:
@@ -26,7 +26,7 @@ def check_traceable(model: nn.Module) -> None:
     for name, module in model.named_modules():
         kind = type(module).__name__
         own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-        if any(isinstance(tensor, UninitializedTensorMixin) for tensor in own):
+        if any(is_lazy(tensor) for tensor in own):
             raise ValueError(
                 f"layer {name!r} ({kind}) has no weights yet: run one forward pass before pruning"
             )

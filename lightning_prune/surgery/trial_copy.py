@@ -1,6 +1,7 @@
 """A copy of a model to try surgery on: nothing of the original is touched."""
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ def _values(
         return near_one
     if isinstance(module, nn.Embedding) or tensor.shape[0] == 1:
         return normal
-    fan_in = tensor[0].numel()
+    fan_in: int = tensor[0].numel()
     if isinstance(module, _ConvNd) and module.transposed:
         fan_in = tensor[:, 0].numel()
-    return normal * (2 / max(1, fan_in)) ** 0.5
+    return normal * math.sqrt(2 / max(1, fan_in))

@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.isomorphic import isomorphic_sets
-from lightning_prune.graph.macs import MacModel, layer_macs
 from lightning_prune.graph.trace import call, untouched
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
@@ -21,6 +20,7 @@ from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.trial_copy import scramble, trial_copy
+from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
 
 Forward = Callable[[nn.Module, Any], Any]
 Tell = Callable[[str], None]
@@ -78,7 +78,10 @@ def try_groups(
         trial = _Trial(module, example, groups, forward or call, step, tell)
         good = trial.sift(trial.families(list(groups)))
         good = trial.agreeing(good)
-        products, good = trial.counted(good)
+        costs = TrialMacs(trial.dense, groups, trial.plan, trial.example, trial.forward)
+        products, miscounted = costs.match(good)
+        trial.refused |= miscounted
+        good = [name for name in good if name not in miscounted]
     accepted = {
         name: replace(groups[name], products=products.get(name, 0.0))
         for name in groups
@@ -153,10 +156,6 @@ class _Trial:
             channels[name] = group.channels
         return PruningPlan(keep, channels)
 
-    def _part(self, names: Sequence[str]) -> PruningPlan:
-        keep = {name: self.plan.keep[name] for name in names}
-        return PruningPlan(keep, {name: self.plan.channels[name] for name in names})
-
     def _training(self, step: Callable[[nn.Module], Any] | None) -> list[tuple[str, Any]]:
         """List what training does with a model; the example may be too small for batch norms."""
         twice = tree_map(
@@ -184,7 +183,7 @@ class _Trial:
 
     def fault(self, names: Sequence[str], dtype: torch.dtype | None = None) -> str | None:
         """Cut these groups on a copy; return what is wrong then, None where nothing is."""
-        net, plan, example = copy.deepcopy(self.dense), self._part(names), self.example
+        net, plan, example = copy.deepcopy(self.dense), plan_of(self.plan, names), self.example
         if dtype is not None:
             net = net.to(dtype)
             example = tree_map(
@@ -296,49 +295,6 @@ class _Trial:
             culprit = names.pop(bad - 1)
             self.refused[culprit] = f"together with other groups, {reason}"
         return names
-
-    def counted(self, names: list[str]) -> tuple[dict[str, float], list[str]]:
-        """Return which fraction of the products of activations each group costs, and the groups.
-
-        Those whose MACs come out otherwise than predicted are left out.
-        """
-        products: dict[str, float] = {}
-        while names:
-            groups = {n: replace(self.groups[n], products=products.get(n, 0.0)) for n in names}
-            macs = MacModel.of(self.dense, ChannelGroups(groups), self.example, self.forward)
-            counted = self._macs_of_cut(names)
-            predicted = macs.by_layer(self._part(names).widths())
-            wrong = [n for n in predicted if round(predicted[n]) != counted.get(n, 0)]
-            if not wrong:
-                break
-            if wrong == [""] and not products:
-                products = self._products(names, macs.layers[""])
-                continue
-            names = self._without_miscounted(names, macs, wrong[0])
-        return products, names
-
-    def _macs_of_cut(self, names: Sequence[str]) -> dict[str, int]:
-        net = copy.deepcopy(self.dense)
-        cut_channels(net, self.groups, self._part(names))
-        return layer_macs(net, self.example, self.forward)
-
-    def _products(self, names: Sequence[str], dense: int) -> dict[str, float]:
-        """Measure what fraction of the products of activations goes with each group."""
-        found = {}
-        for name in names:
-            lost = dense - self._macs_of_cut([name]).get("", 0)
-            removed = len(self.plan.removed(name)) / self.groups[name].channels
-            if lost:
-                found[name] = lost / dense / removed
-        return found
-
-    def _without_miscounted(self, names: list[str], macs: MacModel, layer: str) -> list[str]:
-        guilty = {macs.outputs.get(layer)} | {n for n, _ in macs.inputs.get(layer, ())}
-        guilty = {name for name in guilty if name in names} or {names[-1]}
-        for name in guilty:
-            where = f"layer {layer!r}" if layer else "the products of activations"
-            self.refused[name] = f"the MACs of {where} do not follow its width as predicted"
-        return [name for name in names if name not in guilty]
 
 
 def _varied(example: Any, net: nn.Module) -> Any | None:
