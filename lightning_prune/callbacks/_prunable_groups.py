@@ -12,9 +12,7 @@ from lightning_prune.callbacks._trainer_surgery import forward_context
 from lightning_prune.callbacks._trainer_trial import training_step_of
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.surgery.trial_cut import try_groups
-
-_NAMED = 3  # groups that a warning names
+from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 
 
 @dataclass(frozen=True)
@@ -61,17 +59,8 @@ def prunable_groups(
         with forward_context(trainer):
             groups, refused = try_groups(pl_module, example, traced, step=step, tell=rank_zero_info)
         if refused:
-            _warn(refused)
+            rank_zero_warn(what_is_left_out(refused))
     else:
         groups = known.groups
     _tried[pl_module] = _Tried(shapes, groups, has_data)
     return groups
-
-
-def _warn(refused: dict[str, str]) -> None:
-    some = "; ".join(f"{name}: {why}" for name, why in list(refused.items())[:_NAMED])
-    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
-    rank_zero_warn(
-        f"{len(refused)} groups of channels keep their width, because a trial cut of a copy "
-        f"failed: {some}{more}. `python -m lightning_prune layers` lists all of them"
-    )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import torch_pruning as tp
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from lightning_prune.graph.custom_layer import CustomLayer, custom_layers
 from lightning_prune.graph.dependents import BoundedGraph
@@ -114,6 +114,24 @@ def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
         for handle in handles:
             handle.remove()
     return tuple(order)
+
+
+def _checked_order(
+    model: nn.Module, example_input: Any, run: Callable[[nn.Module, Any], Any]
+) -> tuple[str, ...]:
+    """Return the order of the layers, or say what the forward pass failed on."""
+    try:
+        with torch.no_grad():
+            return forward_order(model, lambda: run(model, example_input))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a user's code raises
+        given = tree_map(lambda v: tuple(v.shape) if hasattr(v, "shape") else v, example_input)
+        raise ValueError(
+            f"the forward pass of {type(model).__name__} in eval mode fails on an example input "
+            f"{given} ({type(error).__name__}: {error}): pass one that it takes (a tensor, or a "
+            "tuple or dict of its arguments; a LightningModule's example_input_array)"
+        ) from error
 
 
 def _terminal_outputs(
@@ -222,8 +240,7 @@ def trace_groups(
     custom = custom_layers(model)
     with untouched(model):
         model.eval()
-        with torch.no_grad():
-            order = forward_order(model, lambda: run(model, example_input))
+        order = _checked_order(model, example_input, run)
         with standing_in(model, custom):
             names: dict[Any, str] = {m: plain_name(name) for name, m in model.named_modules()}
             names |= {parameter: name for name, parameter in model.named_parameters()}

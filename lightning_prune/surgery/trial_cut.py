@@ -27,6 +27,7 @@ Tell = Callable[[str], None]
 
 _TOLERANCE = 1e-4
 _MOST_TELLING = 160  # characters of a foreign error in a reason
+_NAMED = 3  # groups that a warning names
 _FEW = 4  # groups of one kind that are each tried before the rest is judged by them
 
 
@@ -93,6 +94,19 @@ def try_groups(
     return ChannelGroups(accepted, refused, groups.order), trial.refused
 
 
+def what_is_left_out(refused: dict[str, str]) -> str:
+    """Return the warning that tells of groups that a trial refused.
+
+    >>> what_is_left_out({"conv1": "its forward pass fails"})
+    '1 group of channels keeps its width, because a trial cut failed: conv1: its forward pass fails'
+    """
+    some = "; ".join(f"{name}: {why}" for name, why in list(refused.items())[:_NAMED])
+    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    many = f"{len(refused)} groups of channels keep their width"
+    one = "1 group of channels keeps its width"
+    return f"{one if len(refused) == 1 else many}, because a trial cut failed: {some}{more}"
+
+
 def trial_width(group: Group) -> int:
     """Return a width that hides nothing: near 60 %, and no divisor in common with the whole.
 
@@ -122,6 +136,7 @@ class _Trial:
     ) -> None:
         self.groups, self.forward, self.tell = groups, forward, tell
         self.refused: dict[str, str] = {}
+        self.halved = False
         self.example = noise_like(example)
         self.dense = self._scrambled(model)
         self.plan = self._plan()
@@ -261,8 +276,9 @@ class _Trial:
         if len(names) == 1:
             self.refused[names[0]] = reason
             return []
-        if self.tell is not None and not self.refused:
+        if self.tell is not None and not self.halved:
             self.tell(f"trying which of {len(names)} groups of channels cannot be cut")
+        self.halved = True
         if len(families) > 1:
             half = len(families) // 2
             return self.sift(families[:half]) + self.sift(families[half:])
@@ -284,7 +300,7 @@ class _Trial:
     def agreeing(self, names: list[str]) -> list[str]:
         """Leave out groups until the rest can be cut at once."""
         names = [name for name in self.groups if name in set(names)]
-        while self.refused and names and (reason := self.fault(names)) is not None:
+        while self.halved and names and (reason := self.fault(names)) is not None:
             good, bad = 0, len(names)  # the first `good` can be cut together, the first `bad` not
             while bad - good > 1:
                 middle = (good + bad) // 2
