@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from lightning_prune.functional.objects import ObjectSamples as ObjectSamples
     from lightning_prune.functional.selection import ChannelSelection as ChannelSelection
     from lightning_prune.functional.selection import select_channels as select_channels
-    from lightning_prune.graph.groups import build_groups as build_groups
     from lightning_prune.graph.macs import MacModel as MacModel
     from lightning_prune.graph.macs import count_macs as count_macs
     from lightning_prune.graph.outputs import layer_outputs as layer_outputs
@@ -73,6 +72,7 @@ if TYPE_CHECKING:
     from lightning_prune.pruners.separability import Separability as Separability
     from lightning_prune.pruners.taylor import Taylor as Taylor
     from lightning_prune.surgery.architecture import track_architecture as track_architecture
+    from lightning_prune.surgery.build_groups import build_groups as build_groups
     from lightning_prune.surgery.cut import cut_channels as cut_channels
     from lightning_prune.surgery.load_pruned_state_dict import (
         load_pruned_state_dict as load_pruned_state_dict,
@@ -131,7 +131,7 @@ _HOMES = {
     "Taylor": "pruners.taylor",
     "YOLOv8": "models.yolov8.network",
     "YoloFolderDataModule": "data.yolo_folder",
-    "build_groups": "graph.groups",
+    "build_groups": "surgery.build_groups",
     "check_prunable": "testing",
     "count_macs": "graph.macs",
     "cut_channels": "surgery.cut",

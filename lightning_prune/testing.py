@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from lightning_prune.functional.width import clip_width
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels

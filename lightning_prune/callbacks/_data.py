@@ -10,20 +10,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
+from lightning_prune.callbacks._inputs import model_inputs
 from lightning_prune.callbacks._trainer_surgery import on_device
 from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.graph.trace import call, untouched
 from lightning_prune.observe.classifier import classifier_objects, classifier_samples
 
 
-def inputs_of(batch: Any) -> Any:
-    """Return what a module's ``forward`` takes from a batch: the first of a tuple, or all."""
-    return batch[0] if isinstance(batch, tuple | list) else batch
-
-
 def forward_batch(model: Any, batch: Any) -> Any:
     """Run a module's forward pass on a batch; tuples and dicts of inputs are its arguments."""
-    return call(model, inputs_of(batch))
+    return call(model, model_inputs(model, batch))
 
 
 def samples_function(pl_module: pl.LightningModule) -> Callable[[Any, Any], ObjectSamples]:
@@ -54,12 +50,18 @@ def example_input(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any | N
             return None
         # A loader's iterator draws from the random state, which training must find as it was.
         with untouched(pl_module):
-            example = inputs_of(next(iter(collection_batches(trainer, pl_module, 1))))
+            batch = next(iter(collection_batches(trainer, pl_module, 1)))
+        example = model_inputs(pl_module, batch)
     moved = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(example))
     return tree_map(lambda v: v.detach().clone() if isinstance(v, Tensor) else v, moved)
 
 
-def _collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterable[Any]:
+def collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterable[Any]:
+    """Return the training split with evaluation transforms, or as it is.
+
+    Raises:
+        TypeError: the training data are no single DataLoader, and nothing else is defined.
+    """
     for owner in (getattr(trainer, "datamodule", None), pl_module):
         make = getattr(owner, "collection_dataloader", None)
         if callable(make):
@@ -103,7 +105,7 @@ def collection_batches(
     """
     seen = 0
     most = None if images is None else -(-images // trainer.world_size)
-    loader = _share_of_rank(trainer, _collection_loader(trainer, pl_module))
+    loader = _share_of_rank(trainer, collection_loader(trainer, pl_module))
     for batch in on_device(trainer, loader):
         yield batch
         seen += batch_length(batch)

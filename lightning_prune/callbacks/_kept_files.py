@@ -52,7 +52,8 @@ def followed(
     state["dirpath"] = str(new)
     state["best_k_models"] = {path: score for path, score in scores.items() if path in there}
     state |= {key: path if path in there else "" for key, path in paths.items()}
-    lost = [path for path in named if path not in there]
+    # The latest file is written again; it was no candidate for the best.
+    lost = [path for path in scores if path not in there and callback.monitor is not None]
     if lost:
         _rank(callback, state)
         more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lightning_prune.callbacks._arguments import check_fraction
 from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._prunable_groups import prunable_groups
 from lightning_prune.callbacks._trainer_surgery import maskers
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.channel_penalty import ChannelPenalty
@@ -111,7 +111,7 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
         if self._regularization is not None or (self._cut and self.end_epoch is None):
             return
         example = example_input(trainer, pl_module)
-        groups = build_groups(pl_module, example)
+        groups = prunable_groups(trainer, pl_module, example)
         names = select_groups(self.layers, pl_module, groups)
         macs = MacModel.of(pl_module, groups, example) if self.mac_reg else None
         regularization = ChannelRegularization(

@@ -11,6 +11,7 @@ from lightning_prune.callbacks._arguments import check_mac_target
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._gradients import check_gradients
 from lightning_prune.callbacks._observation import recalibrate
+from lightning_prune.callbacks._prunable_groups import prunable_groups
 from lightning_prune.callbacks._trainer_surgery import (
     callbacks_of,
     mask_averages,
@@ -19,7 +20,6 @@ from lightning_prune.callbacks._trainer_surgery import (
 )
 from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.criterion import Criterion
@@ -155,15 +155,28 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
             recalibrate(trainer, pl_module, self.recalibrate_images)
 
     def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._selection is not None or self._cut:
+        if self._cut:
             return
         check_gradients(self.criterion, pl_module)
         example = example_input(trainer, pl_module)
-        groups = build_groups(pl_module, example)
+        groups = prunable_groups(trainer, pl_module, example)
+        if self._selection is not None and self._selection.groups.keys() == groups.keys():
+            return
+        self._check_held(groups)
         names = select_groups(self.layers, pl_module, groups)
         macs = MacModel.of(pl_module, groups, example)
         self._selection = self._choose_among(trainer, pl_module, groups, names, macs)
         self._macs = macs
+
+    def _check_held(self, groups: ChannelGroups) -> None:
+        """Refuse masks, of a resumed run, on groups that cannot be cut."""
+        for name in self.plan.keep:
+            if name not in groups:
+                why = groups.refused.get(name, "the model has no such group")
+                raise ValueError(
+                    f"the resumed run masks group {name!r}, which cannot be cut ({why}): start "
+                    "from the dense model, or leave the layer out of `layers`"
+                )
 
     def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Hold the plan as it is now, in the model and its averages."""

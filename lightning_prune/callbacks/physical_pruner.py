@@ -150,7 +150,9 @@ class PhysicalPruner(PruningStage):
     def _cut(self, trainer: pl.Trainer, pl_module: pl.LightningModule, plan: PruningPlan) -> None:
         check_weights(trainer, pl_module)
         example = noise_like(example_input(trainer, pl_module))
-        groups = build_groups(pl_module, example)
+        # As they were tried and masked; a masker of another kind may not know them.
+        known = (getattr(masker, "groups", None) for masker in maskers(trainer))
+        groups = next((g for g in known if g is not None), None) or build_groups(pl_module, example)
         self._assert_zero(pl_module, groups, plan)
         with forward_context(trainer):
             before = MaskedOutputs(pl_module, example, groups, plan) if self.verify else None

@@ -18,7 +18,6 @@ from lightning_prune.cli.export import example_of, load_module
 from lightning_prune.cli.read_norms import read_norms
 from lightning_prune.cli.run_checkpoints import checkpoint_files, run_checkpoints
 from lightning_prune.cli.run_facts import RunFacts
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.pruners.layer_rule import select_groups
@@ -30,6 +29,7 @@ from lightning_prune.report.norm_figure import norm_figure
 from lightning_prune.report.norm_history import NormHistory
 from lightning_prune.report.norm_overview import norm_overview
 from lightning_prune.report.norm_table import print_comparison, print_norms
+from lightning_prune.surgery.build_groups import build_groups
 
 
 class Analysis(NamedTuple):

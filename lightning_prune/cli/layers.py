@@ -26,9 +26,9 @@ from lightning_prune.cli.layers_parser import layers_parser
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.cli.training import fill_from_data
 from lightning_prune.data.checks import DataError
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.pruners.layer_rule import select_groups
 from lightning_prune.report.layer_listing import layer_listing
+from lightning_prune.surgery.build_groups import build_groups
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,6 +13,20 @@ _HOW_TO_INSTALL = (
 )
 
 
+def check_installed() -> None:
+    """Check that the backend can be used.
+
+    Raises:
+        ImportError: scikit-learn-extra is missing, or was built for another numpy.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "distutils Version classes", DeprecationWarning)
+        try:
+            importlib.import_module("sklearn_extra.cluster")
+        except (ImportError, ValueError) as error:  # a numpy of another ABI raises ValueError
+            raise ImportError(f"{_HOW_TO_INSTALL} ({error})") from error
+
+
 def pam(diss: NDArray[np.float64], k: int, seed: int) -> NDArray[np.int64]:
     """Return the medoids that ``sklearn_extra.cluster.KMedoids(method="pam")`` finds.
 
@@ -21,12 +35,10 @@ def pam(diss: NDArray[np.float64], k: int, seed: int) -> NDArray[np.int64]:
     """
     if k == diss.shape[0]:  # PAM warns about a cluster for each point, and there is no choice
         return np.arange(k, dtype=np.int64)
+    check_installed()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "distutils Version classes", DeprecationWarning)
-        try:
-            cluster = importlib.import_module("sklearn_extra.cluster")
-        except (ImportError, ValueError) as error:  # a numpy of another ABI raises ValueError
-            raise ImportError(f"{_HOW_TO_INSTALL} ({error})") from error
+        cluster = importlib.import_module("sklearn_extra.cluster")
         model = cluster.KMedoids(
             n_clusters=k,
             metric="precomputed",

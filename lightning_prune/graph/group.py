@@ -49,6 +49,8 @@ class Group:
         step: A narrower width is a multiple of it (norm groups).
         mixed_by: Layers whose statistics change with the width, so that the cut model differs from
             the masked one.
+        products: Fraction of the MACs of products of activations (attention, graph convolution)
+            that goes with all of the channels; a trial cut measures it.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Group:
     bundle: int = 1
     step: int = 1
     mixed_by: tuple[str, ...] = ()
+    products: float = 0.0
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """Return the names of the layers with this role, in the order of the forward pass."""

@@ -111,7 +111,9 @@ def sync_sizes(layer: nn.Module) -> None:
 def why_unprunable(layer: nn.Module, role: Role) -> str | None:
     """Say why the channels of a layer cannot be cut, or None where they can."""
     kind = type(layer).__name__
-    if parametrize.is_parametrized(layer) or hasattr(layer, "weight_g"):
+    # weight_g, weight_orig: what torch.nn.utils' weight_norm, spectral_norm and prune leave.
+    computed = hasattr(layer, "weight_g") or hasattr(layer, "weight_orig")
+    if parametrize.is_parametrized(layer) or computed:
         return f"its weight is computed (parametrized {kind}): remove the parametrization first"
     if role == "carrier":
         if isinstance(layer, _BatchNorm | _InstanceNorm | nn.PReLU) or is_depthwise(layer):

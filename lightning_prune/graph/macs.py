@@ -1,6 +1,7 @@
 """Multiply-accumulate operations of a network, dense, masked or planned."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import channel_dims, is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import call, untouched
 
 Values = NDArray[np.float64]
+register_missing_formulas()
 
 
 def count_macs(
@@ -25,7 +28,8 @@ def count_macs(
 
     .. math:: MACs = FLOPs / 2
 
-    Convolutions and matrix products count; norms, activations and additions do not.
+    Convolutions and matrix products count, those of activations, attention and recurrent layers
+    too; norms, activations and additions do not.
 
     >>> count_macs(nn.Conv2d(3, 8, 3, padding=1), torch.zeros(1, 3, 10, 10))
     21600
@@ -45,6 +49,17 @@ def layer_macs(
     {'0': 96, '3': 160}
     """
     return _traced(model, example_input, forward)[0]
+
+
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Let nn.MultiheadAttention take the path it takes in training, which can be counted."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _traced(
@@ -84,7 +99,7 @@ def _traced(
                 module.register_forward_hook(after(plain)),
             ]
     try:
-        with untouched(model), torch.no_grad(), counter:
+        with untouched(model), torch.no_grad(), _unfused_attention(), counter:
             model.eval()
             # The counter asks for the gradient function of a view of a parameter: it has none.
             model.requires_grad_(False)
@@ -136,6 +151,9 @@ class MacModel:
         modules = {plain_name(n): m for n, m in model.named_modules()}
         macs, values = _traced(model, example_input, forward)
         for group in groups.values():
+            if group.products and "" in macs:
+                inputs.setdefault("", []).append((group.name, group.products / group.channels))
+                fan_in[""] = 1
             for member in group.members:
                 layer = modules[member.layer]
                 if member.role == "consumer" and is_producer(layer):
@@ -156,7 +174,11 @@ class MacModel:
 
     def remaining(self, widths: Mapping[str, int]) -> int:
         """Return the MACs that remain when groups keep these many channels (others all)."""
-        total = 0.0
+        return round(sum(self.by_layer(widths).values()))
+
+    def by_layer(self, widths: Mapping[str, int]) -> dict[str, float]:
+        """Return the MACs of each layer when groups keep these many channels (others all)."""
+        found = {}
         for name, macs in self.layers.items():
             share = 1.0
             group = self.outputs.get(name)
@@ -169,8 +191,8 @@ class MacModel:
                     if source in widths
                 )
                 share *= 1 - lost / self.fan_in[name]
-            total += macs * share
-        return round(total)
+            found[name] = macs * share
+        return found
 
     def shares(self, names: Sequence[str]) -> dict[str, float]:
         """Return what a channel of each group costs in MACs, the costliest of these groups being 1.

@@ -12,10 +12,11 @@ import numpy as np
 import torch
 import torch_pruning as tp
 from torch import nn
-from torch_pruning import ops
+from torch.utils._pytree import tree_map
 
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
 from lightning_prune.graph.custom_layer import CustomLayer, custom_layers
+from lightning_prune.graph.dependents import BoundedGraph
 from lightning_prune.graph.expand import expand_group
 from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.layers import (
@@ -25,8 +26,10 @@ from lightning_prune.graph.layers import (
     width_of,
 )
 from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.read_group import read_group
 from lightning_prune.graph.spatial_mappings import undo_spatial_mappings
 from lightning_prune.graph.standing_in import standing_in
+from lightning_prune.graph.traceable import check_traceable
 
 # The forward pass itself has succeeded when these are caught: they come from the tracing.
 _TRACING_ERRORS = (
@@ -38,8 +41,10 @@ _TRACING_ERRORS = (
     TypeError,
     ValueError,
 )
-_FIXED_SIZES = (ops.OPTYPE.SPLIT, ops.OPTYPE.SLICE, ops.OPTYPE.UNBIND)
-_REACHES_OUTPUT = "its channels reach the output of the model"
+_NO_INFLUENCE = "the output of the model does not depend on it"
+_NOT_CALLED = (
+    "the forward pass does not call it: another module takes its weight, or only training uses it"
+)
 
 
 def call(model: nn.Module, example_input: Any) -> Any:
@@ -67,11 +72,19 @@ def _eager() -> Iterator[None]:
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
 
+    Plain tensors too, such as the weights that the older ``weight_norm`` computes in each pass.
+
     What ``torch.compile`` compiled runs eagerly meanwhile: compiled code does not call hooks.
     """
     python, numpy = random.getstate(), np.random.get_state()
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    plain = [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+    ]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices), _eager():
         try:
@@ -81,6 +94,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module.training = mode
             for parameter, wanted in wants:
                 parameter.requires_grad_(wanted)
+            for module, name, value in plain:
+                vars(module)[name] = value
             random.setstate(python)
             np.random.set_state(numpy)
 
@@ -91,7 +106,8 @@ def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
     handles = [
         module.register_forward_hook(lambda *_, name=name: order.setdefault(plain_name(name)))
         for name, module in model.named_modules()
-        if not any(True for _ in module.children())
+        # A layer whose weight is computed has children.
+        if is_producer(module) or not any(True for _ in module.children())
     ]
     try:
         run()
@@ -99,6 +115,24 @@ def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
         for handle in handles:
             handle.remove()
     return tuple(order)
+
+
+def _checked_order(
+    model: nn.Module, example_input: Any, run: Callable[[nn.Module, Any], Any]
+) -> tuple[str, ...]:
+    """Return the order of the layers, or say what the forward pass failed on."""
+    try:
+        with torch.no_grad():
+            return forward_order(model, lambda: run(model, example_input))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a user's code raises
+        given = tree_map(lambda v: tuple(v.shape) if hasattr(v, "shape") else v, example_input)
+        raise ValueError(
+            f"the forward pass of {type(model).__name__} in eval mode fails on an example input "
+            f"{given} ({type(error).__name__}: {error}): pass one that it takes (a tensor, or a "
+            "tuple or dict of its arguments; a LightningModule's example_input_array)"
+        ) from error
 
 
 def _terminal_outputs(
@@ -155,7 +189,7 @@ def _dependency_graph(
             parameter.requires_grad_(True)
     with torch.enable_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = tp.DependencyGraph().build_dependency(
+        graph = BoundedGraph().build_dependency(
             model,
             example_input,
             forward_fn=lambda net, example: _terminal_outputs(net, example, forward),
@@ -163,68 +197,6 @@ def _dependency_graph(
         )
     undo_spatial_mappings(graph)
     return graph
-
-
-def _reaches_output(node: Any) -> bool:
-    """Follow channels from a node through everything that does not mix them."""
-    stack, seen = [node], set()
-    while stack:
-        current = stack.pop()
-        if id(current) in seen:
-            continue
-        seen.add(id(current))
-        if current is not node and is_producer(current.module):
-            continue
-        if current.type == ops.OPTYPE.OUTPUT or not current.outputs:
-            return True
-        stack.extend(current.outputs)
-    return False
-
-
-def _role(graph: tp.DependencyGraph, dep: Any) -> Role | None:
-    module = dep.target.module
-    if isinstance(module, nn.Parameter):
-        return "carrier"
-    if not any(True for _ in module.parameters(recurse=False)) and not any(
-        True for _ in module.buffers(recurse=False)
-    ):
-        return None
-    if not is_producer(module):
-        return "carrier"
-    return "consumer" if graph.is_in_channel_pruning_fn(dep.handler) else "producer"
-
-
-def _read_group(
-    graph: tp.DependencyGraph, root: nn.Module, names: dict[Any, str]
-) -> tuple[list[Member], list[str]]:
-    """Return the members of the group of a root, and the reasons against pruning it."""
-    channels = width_of(root)
-    prune = graph.get_pruner_of_module(root).prune_out_channels
-    raw = graph.get_pruning_group(root, prune, list(range(channels)))
-    members: list[Member] = []
-    reasons: list[str] = []
-    for item in raw.items:
-        dep, index, channel = item.dep, item.idxs, item.root_idxs
-        module, role = dep.target.module, _role(graph, dep)
-        if _reaches_output(dep.target) and role != "consumer":
-            reasons.append(_REACHES_OUTPUT)
-        if dep.target.type in _FIXED_SIZES:
-            reasons.insert(0, "its channels are split by chunk, split or a slice of a fixed size")
-        if role is None:
-            continue
-        name = names.get(module, "a bare parameter")
-        if isinstance(module, nn.Parameter):
-            reasons.append(f"{name} of shape {tuple(module.shape)} belongs to no known layer")
-            continue
-        against = why_unprunable(module, role)
-        if against is not None:
-            reasons.append(f"{name}: {against}")
-            continue
-        if role != "consumer" and sorted(channel) != list(range(channels)):
-            reasons.append(f"{name} does not have the {channels} channels of its group")
-            continue
-        members.append(Member(name, role, torch.tensor(index), torch.tensor(channel)))
-    return members, reasons
 
 
 def _merge(members: list[Member], order: dict[str, int]) -> tuple[Member, ...]:
@@ -271,12 +243,12 @@ def trace_groups(
 ) -> ChannelGroups:
     """Trace a model and return its groups; see ``build_groups``."""
     run = forward or call
+    check_traceable(model)
     tied = tied_layers(model)
     custom = custom_layers(model)
     with untouched(model):
         model.eval()
-        with torch.no_grad():
-            order = forward_order(model, lambda: run(model, example_input))
+        order = _checked_order(model, example_input, run)
         with standing_in(model, custom):
             names: dict[Any, str] = {m: plain_name(name) for name, m in model.named_modules()}
             names |= {parameter: name for name, parameter in model.named_parameters()}
@@ -320,9 +292,12 @@ def _collect(
         if name in seen or not is_producer(layer):
             continue
         if layer not in graph.module2node:
-            refused[name] = "the output of the model does not depend on it"
+            refused[name] = why_unprunable(layer, "producer") or _NO_INFLUENCE
             continue
-        members, reasons = _read_group(graph, layer, names)
+        try:
+            members, reasons = read_group(graph, layer, names)
+        except _TRACING_ERRORS as error:
+            members, reasons = [], [f"its channels cannot be followed: {error or repr(error)}"]
         seen.update(member.layer for member in members if member.role == "producer")
         seen.add(name)
         group, against = expand_group(Group(name, width_of(layer), tuple(members)), blocks)
@@ -330,13 +305,20 @@ def _collect(
         group = _ordered(group, position)
         reasons += [tied[m.layer] for m in group.members if m.layer in tied]
         reasons += [text for text in [_unclear(group)] if text]
-        makers = group.producers or (name,)
         if reasons:
-            refused.update(dict.fromkeys(makers, reasons[0]))
+            refused.update(dict.fromkeys((name, *group.producers), reasons[0]))
         elif not group.layers("consumer"):
             refused[name] = "nothing reads its channels"
         else:
             groups[group.name] = group
+    made = {layer for group in groups.values() for layer in group.producers} | refused.keys()
+    for name, layer in modules.items():
+        # Every layer that makes channels is in a group, or somebody is told why it is not.
+        custom = any(f"{name}.".startswith(f"{block}.") for block in blocks)
+        if is_producer(layer) and name not in made and not custom:
+            refused[name] = why_unprunable(layer, "producer") or (
+                "it belongs to a layer that is refused" if name in order else _NOT_CALLED
+            )
     return ChannelGroups(groups, refused, order)
 
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs
-from lightning_prune.loop.cut_record import assert_cut, cut_record
+from lightning_prune.loop.cut_record import assert_cut, cut_record, tells_widths
 from lightning_prune.loop.exact_cut import exact_cut
 from lightning_prune.loop.forward_pass import Forward, example_inputs
 from lightning_prune.loop.pruning_methods import criterion_of, penalty_of
@@ -24,6 +24,7 @@ from lightning_prune.pruners.ratio_selection import Ranking, RatioSelection
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.optimizer import assert_bound, rebind_optimizer
+from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 
 Tell = Callable[[str], None]
 
@@ -67,12 +68,22 @@ class ChannelPruner:
         self._regularization: ChannelRegularization | None = None
         self._selection: RatioSelection | None = None
         self._stale = StaleParameters()
+        if args is not None and args.reach_mac_target and not tells_widths(args.log_str):
+            warnings.warn(
+                "channel_sparsity_args.reach_mac_target is true, so that nothing is pruned, and "
+                f"log_str={args.log_str!r} does not say what was cut: is this model the cut one? "
+                "If it is dense, set reach_mac_target to false",
+                stacklevel=4,
+            )
         if args is not None and not self.done:
             self._prepare(args)
 
     def _prepare(self, args: ChannelSparsityArgs) -> None:
         model, example = self._model, self._example()
-        self.groups = build_groups(model, example, self._forward)
+        traced = trace_groups(model, example, self._forward)
+        self.groups, refused = try_groups(model, example, traced, self._forward)
+        if refused:
+            warnings.warn(what_is_left_out(refused), stacklevel=5)
         names = select_groups(args.layers or None, model, self.groups)
         macs = MacModel.of(model, self.groups, example, self._forward)
         ranking: Ranking = "global" if args.global_pruning else "local"

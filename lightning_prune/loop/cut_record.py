@@ -27,6 +27,18 @@ def cut_record(epoch: int, share: float, mac_target: float | None, plan: Pruning
     return f"epoch {epoch}: cut to {share:.1%} of the dense MACs{aim}; kept: {kept}"
 
 
+_KEPT = re.compile(r"(\S+) (\d+)/(\d+)")
+
+
+def tells_widths(record: str) -> bool:
+    """Tell whether a line says which widths were kept, as that of ``cut_record`` does.
+
+    >>> tells_widths("pruned to 60 %"), tells_widths("epoch 4: cut; kept: c1 2/3")
+    (False, True)
+    """
+    return _KEPT.search(record) is not None
+
+
 def assert_cut(model: nn.Module, record: str) -> None:
     """Check that a model has the widths that a record tells.
 
@@ -34,7 +46,7 @@ def assert_cut(model: nn.Module, record: str) -> None:
         RuntimeError: a layer has another.
     """
     modules = modules_by_name(model)
-    for name, width, wide in re.findall(r"(\S+) (\d+)/(\d+)", record):
+    for name, width, wide in _KEPT.findall(record):
         if name in modules and width_of(modules[name]) != int(width):
             raise RuntimeError(
                 f"this model was cut ({name} from {wide} to {width} channels, says log_str in "

@@ -7,6 +7,7 @@ from typing import get_args
 
 import torch
 
+from lightning_prune.functional._sklearn_extra import check_installed
 from lightning_prune.functional.clustering import ChannelClustering, cluster_channels
 from lightning_prune.functional.embedding import Embedding
 from lightning_prune.functional.kmedoids import Backend
@@ -57,6 +58,18 @@ class ChannelClusterer:
             raise ValueError(
                 f"perplexity={self.perplexity}: pass a positive number, for example 10"
             )
+
+    def check(self) -> None:
+        """Check before training that the backend is there.
+
+        Raises:
+            ValueError: it is not installed.
+        """
+        if self.backend == "sklearn_extra":
+            try:
+                check_installed()
+            except ImportError as error:
+                raise ValueError(f"clusterer.backend='sklearn_extra': {error}") from error
 
     def cluster(self, group: Group, moments: Mapping[str, ClassMoments]) -> ChannelClustering:
         """Return the clusters of a group's channels for every k, with the knee."""

@@ -16,6 +16,9 @@ from lightning_prune.pruners.group_norm import GroupNorm
 class MacAware(Criterion):
     """Rank groups by another criterion's importance and by the MACs of their root layers.
 
+    The MACs are compared with the least and the most among all layers that are pruned, roots and
+    those tied to them.
+
     Inside a group the ranking is that of the other criterion; between groups that are ranked
     together channels of layers that cost many MACs go sooner. See
     ``functional.importance.mac_aware`` for the formulas.
@@ -94,7 +97,14 @@ class MacAware(Criterion):
             float(values[held.mask(name)].max() if name in held.keep else values.max())
             for name, values in plain.items()
         )
-        bounds = min(costs.values()), max(costs.values())
+        # Over all layers that are pruned, those tied to a root too, as the reference has it.
+        listed = [
+            float(macs.layers[n])
+            for name in names
+            for n in groups[name].producers
+            if n in macs.layers
+        ]
+        bounds = min(listed), max(listed)
         return {
             name: mac_aware(
                 values, costs[name], bounds, largest, self.aggregation, self.alpha, self.beta

@@ -78,10 +78,12 @@ class SequentialSelection:
         """Check before training what can be known before training.
 
         Raises:
-            ValueError: the criterion cannot judge a group, or the MAC target is out of reach.
+            ValueError: the criterion cannot judge a group, the backend of the clusterer is not
+                installed, or the MAC target is out of reach.
         """
         for name in self.names:
             self.criterion.check(model, self.groups[name])
+        self.clusterer.check()
         if mac_target is None:
             return
         narrowest = macs.remaining({n: self._narrowest(self.groups[n]) for n in self.names})

@@ -1,7 +1,7 @@
 """Compares what a model gives before and after surgery."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,7 +72,12 @@ def _bypassed(model: nn.Module, names: Collection[str]) -> Iterator[None]:
             handle.remove()
 
 
-def eval_outputs(model: nn.Module, example: Any, without: Collection[str] = ()) -> list[Tensor]:
+def eval_outputs(
+    model: nn.Module,
+    example: Any,
+    without: Collection[str] = (),
+    forward: Callable[[nn.Module, Any], Any] = call,
+) -> list[Tensor]:
     """Return the tensors that a model gives in eval mode; the model is left as it was.
 
     Autocast and TF32 are off: their rounding depends on the widths of the layers.
@@ -81,10 +86,11 @@ def eval_outputs(model: nn.Module, example: Any, without: Collection[str] = ()) 
         model: The model.
         example: Its inputs.
         without: Names of layers that hand their input on instead of computing.
+        forward: How to call the model with them.
     """
     with untouched(model), torch.no_grad(), _full_precision(example), _bypassed(model, without):
         model.eval()
-        tensors = named_tensors(call(model, example)).values()
+        tensors = named_tensors(forward(model, example)).values()
     return [tensor.clone() for tensor in tensors]
 
 

@@ -1,0 +1,58 @@
+"""What of a batch a module's forward pass takes."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+
+def model_inputs(model: Any, batch: Any) -> Any:
+    """Return the inputs in a batch as ``call`` takes them: a tensor, a tuple or a dict.
+
+    Of a dict the entries that ``forward`` names; the whole dict, as one argument, where it names
+    none. Of a tuple or list the first, or as many as ``forward`` cannot do without (a module that
+    takes the labels too).
+
+    Args:
+        model: The module; its signature decides.
+        batch: What the loader gives.
+
+    >>> from torch import nn
+    >>> class Net(nn.Module):
+    ...     def forward(self, image, scale): ...
+    >>> model_inputs(Net(), {"image": 1, "scale": 2, "label": 3})
+    {'image': 1, 'scale': 2}
+    >>> model_inputs(Net(), [1, 2, 3]), model_inputs(nn.ReLU(), [1, 2])
+    ((1, 2), 1)
+    """
+    parameters = _parameters(model)
+    if isinstance(batch, Mapping):
+        named = {key: value for key, value in batch.items() if key in parameters}
+        if named:
+            return named
+        spreads = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        positional = any(p.kind is not p.VAR_KEYWORD for p in parameters.values())
+        return dict(batch) if spreads and not positional else (batch,)
+    if not isinstance(batch, tuple | list):
+        return batch
+    needed = [p for p in parameters.values() if p.kind in _POSITIONAL and p.default is p.empty]
+    if 1 < len(needed) <= len(batch) and not _fits(batch[0], len(needed)):
+        return tuple(batch[: len(needed)])
+    first = batch[0]
+    return model_inputs(model, first) if isinstance(first, Mapping) else first
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _parameters(model: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(model.forward).parameters
+    except (AttributeError, TypeError, ValueError):
+        return {}
+
+
+def _fits(inputs: Any, needed: int) -> bool:
+    """Tell whether a first entry is itself the arguments: (inputs, labels) of several inputs."""
+    return isinstance(inputs, Mapping) or (
+        isinstance(inputs, tuple | list) and len(inputs) >= needed
+    )

@@ -1,0 +1,66 @@
+"""The channel groups of the module in training, tried once for all stages of a fit."""
+
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import nn
+
+from lightning_prune.callbacks._trainer_surgery import forward_context
+from lightning_prune.callbacks._trainer_trial import training_step_of
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.trace import trace_groups
+from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """Groups of a module as wide as it was when they were tried."""
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    groups: ChannelGroups
+    with_step: bool
+
+
+_tried: WeakKeyDictionary[nn.Module, _Tried] = WeakKeyDictionary()
+
+
+def prunable_groups(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, example: Any
+) -> ChannelGroups:
+    """Return the groups that masks and a cut were tried on, before the first batch.
+
+    From ``on_train_start`` on, when there are data, one ``training_step`` of a cut copy is tried
+    as well: something that only the loss uses may take channels.
+
+    Args:
+        trainer: The running Trainer.
+        pl_module: Its module.
+        example: Its input.
+
+    Raises:
+        ValueError: the forward pass fails, or cannot be traced.
+
+    Warns:
+        UserWarning: groups that were traced cannot be cut; how many, and why.
+    """
+    shapes = tuple((name, tuple(p.shape)) for name, p in pl_module.named_parameters())
+    known = _tried.get(pl_module)
+    if known is not None and known.shapes != shapes:
+        known = None
+    has_data = trainer.train_dataloader is not None
+    if known is not None and (known.with_step or not has_data):
+        return known.groups
+    step = training_step_of(trainer, pl_module) if has_data else None
+    if known is None or step is not None:
+        traced = trace_groups(pl_module, example) if known is None else known.groups
+        with forward_context(trainer):
+            groups, refused = try_groups(pl_module, example, traced, step=step, tell=rank_zero_info)
+        if refused:
+            rank_zero_warn(what_is_left_out(refused))
+    else:
+        groups = known.groups
+    _tried[pl_module] = _Tried(shapes, groups, has_data)
+    return groups

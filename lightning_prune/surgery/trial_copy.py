@@ -1,0 +1,106 @@
+"""A copy of a model to try surgery on: nothing of the original is touched."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+from lightning_prune.graph.names import plain_name
+
+
+def trial_copy(model: nn.Module) -> nn.Module:
+    """Return a deep copy of a model, tied weights tied; what cannot be copied is shared.
+
+    Not copied are attributes such as locks, files and generators. Tensors that autograd computed
+    (the weights of the older ``weight_norm``) come as their values.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2))
+    >>> net.lock = __import__("threading").Lock()
+    >>> twin = trial_copy(net)
+    >>> twin[0].weight is net[0].weight, twin.lock is net.lock
+    (False, True)
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception:  # whatever objects of a user's raise
+        memo: dict[int, Any] = {}
+        for module in model.modules():
+            for name, value in vars(module).items():
+                if name not in ("_parameters", "_buffers", "_modules"):
+                    _keep_apart(value, memo)
+        return copy.deepcopy(model, memo)
+
+
+def _keep_apart(value: Any, memo: dict[int, Any]) -> None:
+    """Tell deepcopy what stands for a value that cannot be copied."""
+    if isinstance(value, Tensor):
+        if not value.is_leaf:
+            memo[id(value)] = value.detach().clone()
+        return
+    try:
+        copy.deepcopy(value, {**memo, **_modules_in(value)})
+    except Exception:
+        memo[id(value)] = value
+
+
+def _modules_in(value: Any) -> dict[int, Any]:
+    """Return the modules in a value, which deepcopy is to pass by here."""
+    items = value.values() if isinstance(value, dict) else value
+    found = items if isinstance(value, list | tuple | dict) else [value]
+    return {id(item): item for item in found if isinstance(item, nn.Module)}
+
+
+@torch.no_grad()
+def scramble(model: nn.Module, seed: int = 0, gentle: bool = False) -> None:
+    """Give a model weights that hide no fault: nothing zero, nothing trivial, attention not flat.
+
+    Branches that start at zero, layer scales of 1e-6, norms of ones and attention of small weights
+    would let a wrong cut pass. Weights of layers become normal with variance 2 / fan-in, vectors
+    uniform in [0.5, 1.5], biases and means small, variances positive.
+
+    Args:
+        model: The model, a copy; changed in place.
+        seed: Seed of the values.
+        gentle: Multiply what is there by values near 1 instead: where a network computes NaN or
+            infinity from others.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    seen: set[int] = set()
+    for module in model.modules():
+        tensors = [*module._parameters.items(), *module._buffers.items()]
+        for name, tensor in tensors:
+            if tensor is None or id(tensor) in seen or not tensor.is_floating_point():
+                continue
+            seen.add(id(tensor))
+            values = _values(module, plain_name(name), tensor, generator, gentle)
+            if values is not None:
+                tensor.copy_(values.to(tensor))
+
+
+def _values(
+    module: nn.Module, name: str, tensor: Tensor, generator: torch.Generator, gentle: bool
+) -> Tensor | None:
+    """Return the new values of a parameter or buffer, None where it stays."""
+    normal = torch.randn(tensor.shape, generator=generator)
+    near_one = torch.rand(tensor.shape, generator=generator) + 0.5
+    if name in module._buffers:
+        # Other buffers (tables of positions, masks, anchors) mean something.
+        if name == "running_var":
+            return near_one
+        return normal * 0.2 if name == "running_mean" else None
+    if gentle:
+        return tensor.float().cpu() * near_one + normal * 0.01
+    if "bias" in name and tensor.ndim <= 1:
+        return normal * 0.2
+    if tensor.ndim <= 1 or isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm):
+        return near_one
+    if isinstance(module, nn.Embedding) or tensor.shape[0] == 1:
+        return normal
+    fan_in: int = tensor[0].numel()
+    if isinstance(module, _ConvNd) and module.transposed:
+        fan_in = tensor[:, 0].numel()
+    return normal * math.sqrt(2 / max(1, fan_in))

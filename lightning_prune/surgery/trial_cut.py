@@ -1,0 +1,347 @@
+"""Masks and the cut tried on a copy, so that what cannot be cut is known before training."""
+
+import copy
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
+
+from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.isomorphic import isomorphic_sets
+from lightning_prune.graph.trace import call, untouched
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
+from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.layer_samples import LayerSamples
+from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.trial_copy import scramble, trial_copy
+from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
+
+Forward = Callable[[nn.Module, Any], Any]
+Tell = Callable[[str], None]
+
+_TOLERANCE = 1e-4
+_MOST_TELLING = 160  # characters of a foreign error in a reason
+_NAMED = 3  # groups that a warning names
+_FEW = 4  # groups of one kind that are each tried before the rest is judged by them
+
+
+def try_groups(
+    module: nn.Module,
+    example: Any,
+    groups: ChannelGroups,
+    forward: Forward | None = None,
+    step: Callable[[nn.Module], Any] | None = None,
+    tell: Tell | None = None,
+) -> tuple[ChannelGroups, dict[str, str]]:
+    """Mask and cut groups on a copy; say which can be cut, and why the others cannot.
+
+    The copy's weights are scrambled: zero-initialised branches and flat attention hide faults. A
+    group is accepted if the cut copy gives in eval mode what the masked one gives (1e-4), also in
+    every layer that is left whole, if its forward pass runs in training mode, and if its MACs are
+    those predicted. All groups are cut at once; only where that fails are they taken apart by
+    halves. Model, random states and hooks are left as they were.
+
+    Args:
+        module: The live model.
+        example: Its input: a tensor, or a tuple or dict of arguments.
+        groups: Its channel groups.
+        forward: How to call the model, ``forward(model, example)``; None: the plain call.
+        step: What training does with the model besides (``training_step`` on a batch), called with
+            a cut copy in training mode; left out where the copy as it is cannot do it.
+        tell: Told in a line what is tried, where it takes more than one pass.
+
+    Returns:
+        The groups that can be cut (the layers of the others in ``refused``), and the reason of
+        each group that cannot.
+
+    >>> class Flat(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 6, 1)
+    ...         self.c = nn.Linear(6 * 4, 2)
+    ...     def forward(self, x):
+    ...         return self.c(self.b(self.a(x)).view(-1, 6 * 4))
+    >>> from lightning_prune.graph.trace import trace_groups
+    >>> net, x = Flat(), torch.zeros(1, 3, 2, 2)
+    >>> accepted, refused = try_groups(net, x, trace_groups(net, x))
+    >>> list(accepted), list(refused)
+    (['a'], ['b'])
+    """
+    if not groups:
+        return groups, {}
+    with untouched(module):
+        trial = _Trial(module, example, groups, forward or call, step, tell)
+        good = trial.sift(trial.families(list(groups)))
+        good = trial.agreeing(good)
+        costs = TrialMacs(trial.dense, groups, trial.plan, trial.example, trial.forward)
+        products, miscounted = costs.match(good)
+        trial.refused |= miscounted
+        good = [name for name in good if name not in miscounted]
+    accepted = {
+        name: replace(groups[name], products=products.get(name, 0.0))
+        for name in groups
+        if name in good
+    }
+    refused = dict(groups.refused)
+    for name, reason in trial.refused.items():
+        refused.update(dict.fromkeys(groups[name].producers, reason))
+    return ChannelGroups(accepted, refused, groups.order), trial.refused
+
+
+def what_is_left_out(refused: dict[str, str]) -> str:
+    """Return the warning that tells of groups that a trial refused.
+
+    >>> what_is_left_out({"conv1": "its forward pass fails"})
+    '1 group of channels keeps its width, because a trial cut failed: conv1: its forward pass fails'
+    """
+    some = "; ".join(f"{name}: {why}" for name, why in list(refused.items())[:_NAMED])
+    more = f"; and {len(refused) - _NAMED} more" if len(refused) > _NAMED else ""
+    many = f"{len(refused)} groups of channels keep their width"
+    one = "1 group of channels keeps its width"
+    return f"{one if len(refused) == 1 else many}, because a trial cut failed: {some}{more}"
+
+
+def trial_width(group: Group) -> int:
+    """Return a width that hides nothing: near 60 %, and no divisor in common with the whole.
+
+    Half of the channels would pass where a view divides them by a number of heads.
+
+    >>> trial_width(Group("conv", 64, ())), trial_width(Group("norm", 64, (), step=8))
+    (37, 24)
+    """
+    steps = group.channels // group.step
+    wish = max(1, int(steps * 0.6))
+    while wish > 1 and (math.gcd(wish, steps) > 1 or (wish > 2 and wish % 2 == 0)):
+        wish -= 1
+    return wish * group.step
+
+
+class _Trial:
+    """A scrambled copy of a model, cut again and again in other places."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example: Any,
+        groups: ChannelGroups,
+        forward: Forward,
+        step: Callable[[nn.Module], Any] | None,
+        tell: Tell | None,
+    ) -> None:
+        self.groups, self.forward, self.tell = groups, forward, tell
+        self.refused: dict[str, str] = {}
+        self.halved = False
+        self.example = noise_like(example)
+        self.dense = self._scrambled(model)
+        self.plan = self._plan()
+        self.training = [run for run in self._training(step) if self._runs(run)]
+
+    def _scrambled(self, model: nn.Module) -> nn.Module:
+        """Return a copy with other weights of which the network still makes numbers."""
+        for gentle in (False, True):
+            dense = trial_copy(model).eval()
+            scramble(dense, gentle=gentle)
+            varied = _varied(self.example, dense)
+            for example in (self.example,) if varied is None else (varied, self.example):
+                if self._is_finite(dense, example):
+                    self.example = example
+                    return dense
+        return trial_copy(model).eval()
+
+    def _is_finite(self, net: nn.Module, example: Any) -> bool:
+        try:
+            outputs = eval_outputs(net, example, forward=self.forward)
+        except (IndexError, RuntimeError, ValueError):  # values that mean something
+            return False
+        return all(bool(o.isfinite().all()) for o in outputs if o.is_floating_point())
+
+    def _plan(self) -> PruningPlan:
+        """Choose the channels that stay, the same in every trial."""
+        keep, channels = {}, {}
+        for number, (name, group) in enumerate(self.groups.items()):
+            generator = torch.Generator().manual_seed(number)
+            order = torch.randperm(group.channels, generator=generator)
+            keep[name] = order[: trial_width(group)].sort()[0]
+            channels[name] = group.channels
+        return PruningPlan(keep, channels)
+
+    def _training(self, step: Callable[[nn.Module], Any] | None) -> list[tuple[str, Any]]:
+        """List what training does with a model; the example may be too small for batch norms."""
+        twice = tree_map(
+            lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v, self.example
+        )
+        once, doubled = (
+            ("the forward pass in training mode", lambda net, x=x: self.forward(net, x))
+            for x in (self.example, twice)
+        )
+        runs = [once if self._runs(once) else doubled]
+        return runs if step is None else [*runs, ("training_step", step)]
+
+    def _runs(self, run: tuple[str, Any]) -> bool:
+        net = copy.deepcopy(self.dense).train()
+        try:
+            with torch.no_grad():
+                run[1](net)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # it wants labels, or a larger batch: nothing can be learned from it
+            return False
+        return True
+
+    # --- one trial ------------------------------------------------------------------------
+
+    def fault(self, names: Sequence[str], dtype: torch.dtype | None = None) -> str | None:
+        """Cut these groups on a copy; return what is wrong then, None where nothing is."""
+        net, plan, example = copy.deepcopy(self.dense), plan_of(self.plan, names), self.example
+        if dtype is not None:
+            net = net.to(dtype)
+            example = tree_map(
+                lambda v: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v,
+                example,
+            )
+        mixed = tuple({n for name in names for n in self.groups[name].mixed_by})
+        members = [member for name in names for member in self.groups[name].members]
+        whole = LayerSamples(net, {m.layer for m in members if m.role != "consumer"})
+        try:
+            ChannelMask(net, self.groups, plan).apply()
+            with whole.recording():
+                before = eval_outputs(net, example, mixed, self.forward)
+            cut_channels(net, self.groups, plan)
+            with whole.recording() as again:
+                after = eval_outputs(net, example, mixed, self.forward)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            return f"the forward pass of the cut network fails: {_told(error)}"
+        layer, worst = whole.first_difference(again, _TOLERANCE)
+        if layer is None:
+            worst = _difference(before, after)
+        if not worst <= _TOLERANCE:
+            if dtype is None and any(o.dtype == torch.float32 for o in before):
+                return self._in_double(names, layer, worst)
+            where = "in its output" if layer is None else f"first in layer {layer!r}"
+            return (
+                f"the cut network gives something else than the masked one, {where} (by "
+                f"{worst:.2g} of the largest value): some operation mixes or reorders its channels"
+            )
+        return self._training_fault(net) if dtype is None else None
+
+    def _in_double(self, names: Sequence[str], layer: str | None, worst: float) -> str | None:
+        """Look again where rounding may be all that differs."""
+        found = self.fault(names, torch.float64)
+        if found is not None and "fails" in found:  # the network casts to float itself
+            where = "in its output" if layer is None else f"first in layer {layer!r}"
+            return (
+                f"the cut network gives something else than the masked one, {where} (by "
+                f"{worst:.2g} of the largest value): some operation mixes or reorders its channels"
+            )
+        return found
+
+    def _training_fault(self, net: nn.Module) -> str | None:
+        for what, run in self.training:
+            try:
+                with torch.no_grad():
+                    run(net.train())
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                return (
+                    f"{what} fails once its channels are cut ({_told(error)}): something that "
+                    "only training uses takes them"
+                )
+        return None
+
+    # --- many trials ----------------------------------------------------------------------
+
+    def families(self, names: list[str]) -> list[list[str]]:
+        """Put together groups that repeat: equal structure, and names that differ in numbers."""
+        sets = isomorphic_sets(self.dense, self.groups, names)
+        found: dict[tuple[str, int], list[str]] = {}
+        for name, kind in zip(names, sets, strict=True):
+            found.setdefault((re.sub(r"\d+", "#", name), kind), []).append(name)
+        return list(found.values())
+
+    def sift(self, families: list[list[str]]) -> list[str]:
+        """Return the names of the groups that can be cut, halving what cannot be cut together."""
+        names = [name for family in families for name in family]
+        reason = self.fault(names) if names else None
+        if reason is None:
+            return names
+        if len(names) == 1:
+            self.refused[names[0]] = reason
+            return []
+        if self.tell is not None and not self.halved:
+            self.tell(f"trying which of {len(names)} groups of channels cannot be cut")
+        self.halved = True
+        if len(families) > 1:
+            half = len(families) // 2
+            return self.sift(families[:half]) + self.sift(families[half:])
+        if len(names) > _FEW and self._all_fail(names):
+            return []
+        half = len(names) // 2
+        return self.sift([names[:half]]) + self.sift([names[half:]])
+
+    def _all_fail(self, names: list[str]) -> bool:
+        """Judge a long row of repeated groups by its first and its last."""
+        first, last = self.fault(names[:1]), self.fault(names[-1:])
+        if first is None or last is None:
+            return False
+        self.refused[names[0]], self.refused[names[-1]] = first, last
+        for name in names[1:-1]:
+            self.refused[name] = f"as {names[0]}: {first}"
+        return True
+
+    def agreeing(self, names: list[str]) -> list[str]:
+        """Leave out groups until the rest can be cut at once."""
+        names = [name for name in self.groups if name in set(names)]
+        while self.halved and names and (reason := self.fault(names)) is not None:
+            good, bad = 0, len(names)  # the first `good` can be cut together, the first `bad` not
+            while bad - good > 1:
+                middle = (good + bad) // 2
+                if self.fault(names[:middle]) is None:
+                    good = middle
+                else:
+                    bad = middle
+            culprit = names.pop(bad - 1)
+            self.refused[culprit] = f"together with other groups, {reason}"
+        return names
+
+
+def _varied(example: Any, net: nn.Module) -> Any | None:
+    """Return an example of many tokens instead of one, which would make attention flat."""
+    tables = [m.num_embeddings for m in net.modules() if isinstance(m, nn.Embedding)]
+    constant = [
+        leaf
+        for leaf in tree_leaves(example)
+        if isinstance(leaf, Tensor) and leaf.dtype == torch.int64 and leaf.ndim > 1
+        and leaf.numel() > 1 and bool((leaf == leaf.flatten()[0]).all())
+    ]  # fmt: skip
+    if not tables or not constant:
+        return None
+    generator = torch.Generator().manual_seed(0)
+
+    def vary(value: Any) -> Any:
+        if not any(value is leaf for leaf in constant):
+            return value
+        return torch.randint(min(tables), value.shape, generator=generator).to(value)
+
+    return tree_map(vary, example)
+
+
+def _told(error: BaseException) -> str:
+    """Return a foreign error in one short line."""
+    text = " ".join(str(error).split())
+    short = text if len(text) <= _MOST_TELLING else f"{text[:_MOST_TELLING]} ..."
+    return f"{type(error).__name__}: {short}"
+
+
+def _difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:
+    if len(before) != len(after):
+        return math.inf
+    return largest_difference(before, after)

@@ -1,0 +1,89 @@
+"""Whether the MACs of a cut model are those predicted, tried on a copy."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.macs import MacModel, layer_macs
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.cut import cut_channels
+
+
+def plan_of(plan: PruningPlan, names: Sequence[str]) -> PruningPlan:
+    """Return what a plan says of some groups."""
+    keep = {name: plan.keep[name] for name in names}
+    return PruningPlan(keep, {name: plan.channels[name] for name in names})
+
+
+@dataclass(frozen=True)
+class TrialMacs:
+    """Counts the MACs of cut copies and compares them with a ``MacModel``.
+
+    Attributes:
+        dense: The model before any cut; only copies of it are cut.
+        groups: Its channel groups.
+        plan: What stays of each group in a trial.
+        example: Its input.
+        forward: How to call the model with it.
+    """
+
+    dense: nn.Module
+    groups: ChannelGroups
+    plan: PruningPlan
+    example: Any
+    forward: Callable[[nn.Module, Any], Any]
+
+    def match(self, names: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
+        """Measure what products of activations cost, and find the groups that stay unpredictable.
+
+        Args:
+            names: Groups that can be cut together.
+
+        Returns:
+            The fraction of the MACs of products of activations that goes with each group's
+            channels; and the reasons against the groups whose MACs come out otherwise.
+        """
+        products: dict[str, float] = {}
+        miscounted: dict[str, str] = {}
+        left = list(names)
+        while left:
+            groups = {n: replace(self.groups[n], products=products.get(n, 0.0)) for n in left}
+            macs = MacModel.of(self.dense, ChannelGroups(groups), self.example, self.forward)
+            counted = self._of_cut(left)
+            predicted = macs.by_layer(plan_of(self.plan, left).widths())
+            layer = next((n for n in predicted if round(predicted[n]) != counted.get(n, 0)), None)
+            if layer is None:
+                break
+            if layer == "" and not products:
+                products = self._products(left, macs.layers[""])
+                continue
+            for name in _guilty(macs, layer, left):
+                where = f"layer {layer!r}" if layer else "the products of activations"
+                miscounted[name] = f"the MACs of {where} do not follow its width as predicted"
+            left = [name for name in left if name not in miscounted]
+        return products, miscounted
+
+    def _of_cut(self, names: Sequence[str]) -> dict[str, int]:
+        net = copy.deepcopy(self.dense)
+        cut_channels(net, self.groups, plan_of(self.plan, names))
+        return layer_macs(net, self.example, self.forward)
+
+    def _products(self, names: Sequence[str], dense: int) -> dict[str, float]:
+        """Measure what fraction of the products of activations goes with each group."""
+        found = {}
+        for name in names:
+            lost = dense - self._of_cut([name]).get("", 0)
+            if lost:
+                removed = len(self.plan.removed(name)) / self.groups[name].channels
+                found[name] = lost / dense / removed
+        return found
+
+
+def _guilty(macs: MacModel, layer: str, names: Sequence[str]) -> list[str]:
+    """Name the groups whose widths a layer's MACs depend on."""
+    sources = {source for source, _ in macs.inputs.get(layer, ())} | {macs.outputs.get(layer)}
+    return [name for name in names if name in sources] or list(names[-1:])

@@ -1,0 +1,204 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
+from lightning_prune.surgery import trial_cut
+from lightning_prune.surgery.build_groups import build_groups
+from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
+from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.trial_copy import scramble
+from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
+from tests.networks import EXAMPLE, NETWORKS, Residual, make, random_plan
+from tests.surgery.faulty import FAULTS, IMAGE, Attention, Between
+
+
+@pytest.fixture
+def faults(monkeypatch):
+    """Count the trials."""
+    seen: list[int] = []
+    original = trial_cut._Trial.fault
+
+    def count(self, names, dtype=None):
+        seen.append(len(names))
+        return original(self, names, dtype)
+
+    monkeypatch.setattr(trial_cut._Trial, "fault", count)
+    return seen
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_sound_groups_are_accepted_in_one_trial(network, faults):
+    net = make(network)
+    traced = trace_groups(net, EXAMPLE)
+    accepted, refused = try_groups(net, EXAMPLE, traced)
+    assert refused == {}
+    assert list(accepted) == list(traced)
+    assert accepted.refused == traced.refused
+    assert accepted.order == traced.order
+    assert faults == [len(traced)]
+
+
+@pytest.mark.parametrize(
+    ("network", "example", "bad", "good"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS]
+)
+def test_what_a_cut_breaks_is_refused_and_the_rest_is_right(network, example, bad, good):
+    torch.manual_seed(0)
+    net = network()
+    groups = build_groups(net, example)
+    assert bad <= groups.refused.keys()
+    assert good <= set(groups.prunable_layers)
+    scramble(net, seed=5)
+    example = noise_like(example, 7)
+    for seed, share in ((1, 0.5), (2, 0.3)):
+        masked, cut = network(), network()
+        masked.load_state_dict(net.state_dict())
+        cut.load_state_dict(net.state_dict())
+        plan = random_plan(groups, seed, share)
+        ChannelMask(masked, groups, plan).apply()
+        cut_channels(cut, groups, plan)
+        assert largest_difference(eval_outputs(masked, example), eval_outputs(cut, example)) < 1e-5
+        cut.train()(example)
+        widths = plan.widths()
+        assert MacModel.of(net, groups, example).remaining(widths) == count_macs(cut, example)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("softmax", "something else than the masked one, first in layer 'b'"),
+        (
+            "written size",
+            r"pass of the cut network fails: RuntimeError: shape '\[-1, 384\]'",
+        ),
+        ("auxiliary head", "the forward pass in training mode fails once its channels are cut"),
+        ("threshold", "first in layer 'b'"),
+    ],
+)
+def test_the_reason_says_what_happened(name, reason):
+    network, example, bad, _ = next(fault[1:] for fault in FAULTS if fault[0] == name)
+    net = network()
+    _, refused = try_groups(net, example, trace_groups(net, example))
+    (only,) = bad
+    with pytest.raises(ValueError, match=reason):
+        raise ValueError(refused[only])
+
+
+def test_the_model_is_left_as_it_was():
+    net = make(Residual).train()
+    net.a1[1].eval()
+    seen = []
+    net.stem.register_forward_hook(lambda *_: seen.append(1))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    try_groups(net, EXAMPLE, trace_groups(net, EXAMPLE))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert net.training
+    assert not net.a1[1].training
+    assert len(net.stem._forward_hooks) == 1
+    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_training_step_may_take_channels_too():
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.projection = Between(torch.relu), nn.Linear(12, 3)
+
+        def forward(self, x):
+            return self.body(x)
+
+        def step(self, x):
+            return self.projection(self.body.b(self.body.a(x)).mean((2, 3))).sum()
+
+    net = Projected()
+    traced = trace_groups(net, IMAGE)
+    assert try_groups(net, IMAGE, traced)[1] == {}
+    accepted, refused = try_groups(net, IMAGE, traced, step=lambda copy: copy.step(IMAGE))
+    assert list(accepted) == ["body.a"]
+    assert refused.keys() == {"body.b"}
+    assert "training_step fails once its channels are cut" in refused["body.b"]
+
+    def broken(copy):
+        raise RuntimeError("not without a Trainer")
+
+    assert try_groups(net, IMAGE, traced, step=broken)[1] == {}
+
+
+def test_groups_that_cannot_be_cut_together_are_thinned_out():
+    class Either(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Conv2d(3, 8, 1) for _ in range(4))
+            self.heads = nn.ModuleList(nn.Conv2d(8, 2, 1) for _ in range(4))
+
+        def forward(self, x):
+            maps = [layer(x) for layer in self.layers]
+            if maps[1].shape[1] < 8 and maps[2].shape[1] < 8:
+                raise RuntimeError("one of the two must be whole")
+            return sum(head(y) for head, y in zip(self.heads, maps, strict=True))
+
+    net = Either()
+    accepted, refused = try_groups(net, IMAGE, trace_groups(net, IMAGE))
+    assert list(accepted) == ["layers.0", "layers.1", "layers.3"]
+    assert "together with other groups" in refused["layers.2"]
+    assert "one of the two must be whole" in refused["layers.2"]
+
+
+def test_a_row_of_repeated_blocks_costs_few_trials(faults):
+    class Tower(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList(Attention(by_size=True) for _ in range(8))
+            self.read = nn.Linear(5, 16)
+
+        def forward(self, x):
+            for block in self.blocks:
+                x = x + self.read(block(x))[:, None]
+            return x
+
+    net, x = Tower(), torch.randn(1, 5, 16)
+    told = []
+    accepted, refused = try_groups(net, x, trace_groups(net, x), tell=told.append)
+    assert {f"blocks.{n}.up" for n in range(8)} <= set(accepted)
+    assert {f"blocks.{n}.{part}" for n in range(8) for part in "qv"} <= accepted.refused.keys()
+    assert refused["blocks.5.q"].startswith("as blocks.0.q: ")
+    assert len(faults) < 25
+    assert told == [f"trying which of {faults[0]} groups of channels cannot be cut"]
+
+
+def test_products_of_activations_are_predicted():
+    class NonLocal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.i, self.o = nn.Conv2d(3, 16, 1), nn.Conv2d(8, 16, 1)
+            self.t, self.p, self.g = (nn.Conv2d(16, 8, 1) for _ in range(3))
+            self.h = nn.Conv2d(16, 2, 1)
+
+        def forward(self, x):
+            x = self.i(x)
+            t, p, g = (part(x).flatten(2) for part in (self.t, self.p, self.g))
+            mixed = g @ (t.mT @ p).softmax(-1).mT
+            return self.h(x + self.o(mixed.view(len(x), -1, *x.shape[2:])))
+
+    net = NonLocal()
+    groups = build_groups(net, IMAGE)
+    assert groups["t"].producers == ("t", "p", "g")
+    assert {name: group.products for name, group in groups.items()} == {"i": 0.0, "t": 1.0}
+    macs = MacModel.of(net, groups, IMAGE)
+    plan = random_plan(groups, 3)
+    cut_channels(net, groups, plan)
+    assert macs.remaining(plan.widths()) == count_macs(net, IMAGE)
+    assert macs.cost_of(list(groups))(list(plan.widths().values())) == count_macs(net, IMAGE)
+
+
+def test_what_is_left_out_is_said_with_a_count():
+    text = what_is_left_out({f"layer{n}": "why" for n in range(5)})
+    assert text.startswith("5 groups of channels keep their width")
+    assert "layer2: why" in text
+    assert "and 2 more" in text
+    assert "layer3" not in text
