@@ -1,14 +1,18 @@
 """State dicts that describe their own architecture, and modules that follow them on load."""
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.files.file_error import printable
 from lightning_prune.graph.layers import sync_sizes
 from lightning_prune.graph.names import plain_name
+from lightning_prune.surgery.cut_shapes import why_no_chain, why_no_cut
+from lightning_prune.surgery.incoming_values import check_values
 
 RECORD = "architecture_record"
 """Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut."""
@@ -114,15 +118,18 @@ def read_record(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, An
             raise ValueError(f"{raw.numel()} bytes")
         record = json.loads(raw.cpu().contiguous().numpy().tobytes())
         if record["version"] != 1:
-            raise ValueError(f"version {record['version']}: this lightning_prune reads version 1")
+            version = printable(str(record["version"]), 20)
+            raise ValueError(f"version {version}: this lightning_prune reads version 1")
         for name, shape in record["dense"].items():
-            if not isinstance(shape, list) or not all(_is_count(size, 0) for size in shape):
-                raise ValueError(f"{name} has the shape {str(shape)[:60]}")
+            sizes = shape if isinstance(shape, list) and len(shape) <= 64 else [None]
+            if not all(_is_count(size, 0) and int(size or 0) < 2**63 for size in sizes):
+                raise ValueError(f"{printable(name)} has the shape {printable(str(shape))}")
         for name, own in record["attributes"].items():
             _check_attributes(name, own)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
-            f"{prefix + RECORD} in the state dict is unreadable ({error}): the file was altered"
+            f"{prefix + RECORD} in the state dict is unreadable "
+            f"({printable(str(error), 200)}): the file was altered"
         ) from error
     return dict(record)
 
@@ -134,11 +141,13 @@ def _is_count(value: Any, least: int) -> bool:
 def _check_attributes(name: str, own: dict[str, Any]) -> None:
     for key, value in own.items():
         if key not in _ATTRIBUTES:
-            raise ValueError(f"{name}.{key} is no attribute that a cut changes")
+            raise ValueError(
+                f"{printable(name)}.{printable(key)} is no attribute that a cut changes"
+            )
         real = isinstance(value, int | float) and not isinstance(value, bool)
         fits = _is_count(value, 1) if key in _COUNTS else real and 0 <= value <= _LARGEST_EPS
         if not fits:
-            raise ValueError(f"{name}.{key} is {str(value)[:60]}")
+            raise ValueError(f"{printable(name)}.{key} is {printable(str(value))}")
 
 
 def _follow_record(
@@ -163,11 +172,14 @@ def _follow_record(
             f"{type(module).__name__}; build the model with the arguments of the saved one"
         )
         return
-    own = [name for name in state_dict if name.startswith(prefix)]
+    own = [name for name in state_dict if isinstance(name, str) and name.startswith(prefix)]
     plain = {plain_name(name[len(prefix) :]): name for name in own}
     if len(plain) != len(own):
         twice = next(name for name in own if name not in plain.values())
-        raise ValueError(f"two names in the file differ only by _orig_mod.: {twice} is one of them")
+        raise ValueError(
+            f"two names in the file differ only by _orig_mod.: {printable(twice, 200)} is one of "
+            "them"
+        )
     incoming = {k: v for k, name in plain.items() if isinstance(v := state_dict[name], Tensor)}
     cut = set() if record is None else set(record["dense"])
     wanted = {
@@ -175,9 +187,12 @@ def _follow_record(
         for name, value in incoming.items()
         if name in cut & origin["shapes"].keys() or list(value.shape) == origin["shapes"].get(name)
     }
+    check_values(module, incoming, prefix)
     recorded = {} if record is None else record["attributes"]
     layers = {plain_name(name): layer for name, layer in module.named_modules()}
     problem = _wider(origin["shapes"], wanted) or _foreign(origin["attributes"], layers, recorded)
+    if problem is None and record is not None:
+        problem = _impossible(origin, layers, wanted, recorded)
     if problem is not None:
         # Not among the errors of the strict load: those would be a line for every tensor.
         raise ValueError(f"{problem}: no cut makes that, so the file was altered")
@@ -217,6 +232,38 @@ def _foreign(
                 most = dense.get(name, {}).get(key, "nothing")
                 return f"{name}.{key} is {value} in the file and {most} when dense"
     return None
+
+
+def _impossible(
+    origin: Mapping[str, Any],
+    layers: Mapping[str, nn.Module],
+    tensors: Mapping[str, Tensor],
+    recorded: Mapping[str, Mapping[str, Any]],
+) -> str | None:
+    """Say which layer no cut gives these tensors; None if each could be made by one."""
+    attributes = {**origin["attributes"], **recorded}
+    groups = {
+        name: own.get("groups", own.get("num_groups")) for name, own in attributes.items() if own
+    }
+    dense: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    new: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    for name, value in tensors.items():
+        owner, _, own = name.rpartition(".")
+        dense[owner][own] = origin["shapes"][name]
+        new[owner][own] = list(value.shape)
+    for owner, shapes in new.items():
+        layer = layers.get(owner)
+        if layer is None:
+            continue
+        problem = why_no_cut(owner or "the module", layer, dense[owner], shapes, groups.get(owner))
+        if problem is not None:
+            return problem
+    shapes_by_name = {name: list(value.shape) for name, value in tensors.items()}
+    chains = (
+        why_no_chain(layer, name, shapes_by_name, {k: g for k, g in groups.items() if g})
+        for name, layer in layers.items()
+    )
+    return next((problem for problem in chains if problem is not None), None)
 
 
 @torch.no_grad()

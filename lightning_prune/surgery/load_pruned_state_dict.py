@@ -11,9 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from lightning_prune.files.file_error import printable
 from lightning_prune.graph.layers import is_depthwise
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.architecture import RECORD, resize_to, track_architecture
+from lightning_prune.surgery.incoming_values import check_values
 
 _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
 _LAYERS = (_ConvNd, nn.Linear, nn.LayerNorm, nn.PReLU, *_NORMS)
@@ -73,6 +75,7 @@ def load_pruned_state_dict(
                     # Another model altogether: the missing names say more than one shape.
                     model.load_state_dict(state)
                 raise
+            check_values(model, state)
             own = model.state_dict()
             # A tracked module takes a file without a record for a dense one.
             state |= {name: own[name] for name in own if name.split(".")[-1] == RECORD}
@@ -84,7 +87,8 @@ def _owner(model: nn.Module, record: str) -> nn.Module:
         return model.get_submodule(record.removesuffix(RECORD).rstrip("."))
     except AttributeError as error:
         raise ValueError(
-            f"{record} in the file belongs to no part of {type(model).__name__}: {error}"
+            f"{printable(record, 200)} in the file belongs to no part of {type(model).__name__}: "
+            f"{printable(str(error), 200)}"
         ) from error
 
 
@@ -106,7 +110,8 @@ def _named_as_in(model: nn.Module, state_dict: Mapping[str, Any]) -> dict[str, A
 def _text_names(state_dict: Mapping[Any, Any]) -> list[str]:
     for name in state_dict:
         if not isinstance(name, str):
-            raise ValueError(f"{name!r} is no name of a tensor: pass a state dict")
+            shown = printable(str(name)) if isinstance(name, int) else f"a {type(name).__name__}"
+            raise ValueError(f"{shown} is no name of a tensor: pass a state dict")
     return list(state_dict)
 
 

@@ -181,6 +181,14 @@ HOSTILE = {
     "groups": ({"attributes": {"depthwise.0": {"groups": 99}}}, {}, "groups is 99 in the file"),
     "heads": ({"attributes": {"depthwise.0": {"num_heads": 2}}}, {}, "is no number in the module"),
     "eps": ({"attributes": {"depthwise.0": {"eps": 0.5}}}, {}, "eps is set in the file"),
+    "torn norm": ({}, {"stem.1.running_var": torch.ones(7)}, r"stem\.1\.running_var is \(7,\)"),
+    "kernel": ({}, {"stem.0.weight": torch.ones(8, 3, 2, 3)}, r"stem\.0\.weight has a kernel of"),
+    "chain": (
+        {},
+        {f"stem.1.{n}": torch.ones(7) for n in ("weight", "bias", "running_mean", "running_var")},
+        r"stem\.1 takes 7 channels, and stem\.0 before it gives 4",
+    ),
+    "variance": ({}, {"stem.1.running_var": -torch.ones(8)}, r"stem\.1\.running_var is a variance"),
     "twice": ({}, {"stem._orig_mod.1.bias": torch.zeros(8)}, "differ only by _orig_mod"),
 }
 
