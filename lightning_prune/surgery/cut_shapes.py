@@ -15,6 +15,8 @@ from torch.nn.modules.pooling import (
     _MaxPoolNd,
 )
 
+from lightning_prune.graph.layers import is_custom
+
 Shape = Sequence[int]
 _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
 _PASSING = (
@@ -33,8 +35,8 @@ def why_no_cut(
 ) -> str | None:
     """Say why no cut of a layer has tensors of these shapes; None where one can have.
 
-    A cut leaves kernels as they are, and gives all vectors of a layer the same length. Of layers
-    other than convolutions, linear layers and norms nothing is known here.
+    A cut leaves kernels as they are, and gives all vectors of a layer the same length. Of custom
+    layers, and of others than convolutions, linear layers and norms, nothing is known here.
 
     Args:
         name: The layer's name, for the sentence.
@@ -47,6 +49,8 @@ def why_no_cut(
     >>> why_no_cut("stem", nn.Conv2d(3, 8, 3), dense, {"weight": (6, 3, 3, 3), "bias": (5,)})
     'stem.bias is (5,) beside a weight of (6, 3, 3, 3)'
     """
+    if is_custom(layer):
+        return None
     weight = new.get("weight")
     vectors = {key: shape for key, shape in new.items() if key != "weight" and len(shape) == 1}
     if isinstance(layer, _ConvNd):
@@ -62,7 +66,7 @@ def why_no_cut(
     first = weight if weight is not None else next(iter(vectors.values()), None)
     if first is None:
         return None
-    if isinstance(layer, nn.GroupNorm) and groups and first[0] % groups:
+    if type(layer) is nn.GroupNorm and groups and first[0] % groups:
         return f"{name} has {first[0]} channels, which do not divide into {groups} groups"
     return _odd_one(name, vectors, first[0], first)
 
@@ -135,7 +139,7 @@ def _steps(module: nn.Sequential, name: str) -> Iterator[tuple[str, nn.Module]]:
 
 def _widths(layer: nn.Module, weight: Shape | None, groups: int) -> tuple[int | None, int | None]:
     """Return how many channels a layer takes and gives; None where that is not known."""
-    if weight is None:
+    if weight is None or is_custom(layer):
         return None, None
     if isinstance(layer, _ConvTransposeNd):
         return weight[0], weight[1] * groups
