@@ -176,7 +176,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         if self._skipped is not None and not self.finished and not self._cut:
             rank_zero_warn(
                 f"training ends before all channels could be chosen and cut: at epoch "
-                f"{self._skipped} activations or importances were not finite (see the warning of "
+                f"{self._skipped + 1} activations or importances were not finite (see the warning of "
                 f"then), and {len(self.decisions)} groups are decided; train for more epochs"
             )
 
