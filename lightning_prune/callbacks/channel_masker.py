@@ -328,8 +328,8 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         if self.compensate_images:
             restart_averages(trainer, pl_module)
         rank_zero_info(
-            f"Epoch {epoch + 1}: {step.removed:.1%} of the channels masked, {step.share:.1%} of the "
-            "MACs remain."
+            f"Epoch {epoch + 1}: {step.removed:.1%} of the channels masked, {step.share:.1%} of "
+            "the MACs remain."
         )
 
     def _forget(self, names: Iterable[str]) -> None:

@@ -288,9 +288,10 @@ class ChannelResetter(PruningStage):
         self._looks += bool(ready)
         masked = masked_channels(trainer)
         chosen: dict[str, Tensor] = {}
+        stats = {name: usage_stats(counts[name], masked.get(name, set())) for name in ready}
+        warn_of_usage(stats, self.which, self.threshold)
         for name in ready:
             held = masked.get(name, set())
-            warn_of_usage(name, usage_stats(counts[name], held), self.which, self.threshold)
             channels = reset_choice(counts[name], self.which, held, self.only_below)
             if len(channels):
                 chosen[name] = channels

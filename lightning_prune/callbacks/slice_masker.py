@@ -246,7 +246,9 @@ class SliceMasker(HoldingStage[SliceMask]):
         if names is None:
             self._mask.release()
             self._mask, self._saved, self._ratio = None, None, 0.0
-            rank_zero_info(f"Epoch {trainer.current_epoch + 1}: slices of {len(lifted)} layers lifted.")
+            rank_zero_info(
+                f"Epoch {trainer.current_epoch + 1}: slices of {len(lifted)} layers lifted."
+            )
         self._take_stock(trainer, pl_module)
 
     # --- inside -----------------------------------------------------------------------------
@@ -267,7 +269,9 @@ class SliceMasker(HoldingStage[SliceMask]):
         warn_of_indivisible("SliceMasker", step.indivisible, self.block_size, self._told)
         self._replace(trainer, pl_module, {**held, **step.masks})
         self._take_stock(trainer, pl_module)
-        rank_zero_info(f"Epoch {epoch + 1}: {self._zero_share:.1%} of the weights are in zero slices.")
+        rank_zero_info(
+            f"Epoch {epoch + 1}: {self._zero_share:.1%} of the weights are in zero slices."
+        )
         if self._zero_share == 0 and epoch >= self.schedule.end_epoch:
             rank_zero_warn(
                 f"SliceMasker has no effect: pruning_ratio={self.schedule.final_ratio} zeroes no "

@@ -55,8 +55,8 @@ def _draw(
                   markersize=3, label=label)  # fmt: skip
         start = [row for row in rows if row["epoch"] == content["start"]]
         if key == "low_channels" and start:
-            axes.plot(start[0]["epoch"] + 1, scale * start[0][key], "o", color=colour, markersize=10,
-                      markerfacecolor="none")  # fmt: skip
+            axes.plot(start[0]["epoch"] + 1, scale * start[0][key], "o", color=colour,
+                      markersize=10, markerfacecolor="none")  # fmt: skip
     if key == "low_channels":
         for wanted in {content["wanted"] for content in contents}:
             axes.axhline(scale * wanted, color="black", linewidth=1, dashes=(2, 2))

@@ -164,7 +164,7 @@ def test_the_groups_before_a_bad_one_are_kept(tmp_path):
 def test_a_sequential_run_that_ends_too_early_says_so(tmp_path):
     stage = masker(start_epoch=1, hold_epochs=1, recalibrate_images=0)
     _, pruner, _, texts = fit(tmp_path, stage, Spoilt(*range(9)), 3)
-    assert any("ends before all channels could be chosen and cut: at epoch 3" in t for t in texts)
+    assert any("ends before all channels could be chosen and cut: in epoch 3" in t for t in texts)
     assert not pruner.done
 
 
