@@ -28,6 +28,6 @@ def last_epoch(trainer: pl.Trainer, start_epoch: int, consequence: str) -> int |
 def refuse_late_start(trainer: pl.Trainer, end: str) -> None:
     """Refuse a run that starts with nothing masked where the schedule is over already."""
     raise ValueError(
-        f"the schedule ends {end} and this run starts at epoch {trainer.current_epoch} with "
+        f"the schedule ends {end} and this run starts at epoch {trainer.current_epoch + 1} with "
         "nothing masked: set start_epoch and end_epoch to epochs that are still to come"
     )

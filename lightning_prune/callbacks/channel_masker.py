@@ -163,7 +163,7 @@ class ChannelMasker(MaskingStage[RatioSelection]):
             and self._skipped is None
             and trainer.current_epoch >= self.schedule.end_epoch
         ):
-            refuse_late_start(trainer, f"before epoch {self.schedule.end_epoch}")
+            refuse_late_start(trainer, f"before epoch {self.schedule.end_epoch + 1}")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Mask what is due at this epoch; idempotent."""
@@ -286,14 +286,14 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         if latest < last:
             return
         cut = (
-            f"the last step falls on epoch {self.schedule.epochs[-1]} and the cut "
-            f"hold_epochs={self.hold_epochs} later, on epoch {latest}, but max_epochs={last}"
+            f"the last step falls on epoch {self.schedule.epochs[-1] + 1} and the cut "
+            f"hold_epochs={self.hold_epochs} later, on epoch {latest + 1}, but max_epochs={last}"
         )
         if self.mac_target is None or start + self.hold_epochs >= last:
             raise ValueError(f"{cut}: lower end_epoch or train longer, so that the cut is trained")
         rank_zero_warn(
             f"{cut}: unless mac_target={self.mac_target} is met at the start of epoch "
-            f"{last - 1 - self.hold_epochs} or before, nothing is cut"
+            f"{last - self.hold_epochs} or before, nothing is cut"
         )
 
     # --- decisions --------------------------------------------------------------------------
@@ -328,8 +328,8 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         if self.compensate_images:
             restart_averages(trainer, pl_module)
         rank_zero_info(
-            f"Epoch {epoch}: {step.removed:.1%} of the channels masked, {step.share:.1%} of the "
-            "MACs remain."
+            f"Epoch {epoch + 1}: {step.removed:.1%} of the channels masked, {step.share:.1%} of "
+            "the MACs remain."
         )
 
     def _forget(self, names: Iterable[str]) -> None:

@@ -280,7 +280,7 @@ class ChannelResetter(PruningStage):
         ready = [name for name, number in passes.items() if number >= self.min_batches]
         if len(ready) < len(passes):
             rank_zero_warn(
-                f"ChannelResetter waits at epoch {trainer.current_epoch}: "
+                f"ChannelResetter waits at epoch {trainer.current_epoch + 1}: "
                 f"{len(passes) - len(ready)} of {len(passes)} layers were tracked in fewer than "
                 f"min_batches={self.min_batches} batches (the fewest: {min(passes.values())}); "
                 "train longer between resets, or lower min_batches"
@@ -288,9 +288,10 @@ class ChannelResetter(PruningStage):
         self._looks += bool(ready)
         masked = masked_channels(trainer)
         chosen: dict[str, Tensor] = {}
+        stats = {name: usage_stats(counts[name], masked.get(name, set())) for name in ready}
+        warn_of_usage(stats, self.which, self.threshold)
         for name in ready:
             held = masked.get(name, set())
-            warn_of_usage(name, usage_stats(counts[name], held), self.which, self.threshold)
             channels = reset_choice(counts[name], self.which, held, self.only_below)
             if len(channels):
                 chosen[name] = channels
@@ -304,7 +305,7 @@ class ChannelResetter(PruningStage):
         usage.clear(ready)
         self._reset_now = {name: len(channels) for name, channels in chosen.items()}
         rank_zero_info(
-            f"Epoch {trainer.current_epoch}: reset {sum(self._reset_now.values())} channels of "
+            f"Epoch {trainer.current_epoch + 1}: reset {sum(self._reset_now.values())} channels of "
             f"{len(chosen)} layers ({self.which}, {self.reset_type})."
         )
 
@@ -343,7 +344,7 @@ class ChannelResetter(PruningStage):
         ):
             rank_zero_warn(
                 f"ChannelResetter resets nothing: its first reset would come at epoch "
-                f"{self.start_epoch + self.every_n_epochs}, and end_epoch={self.end_epoch}, "
+                f"{self.start_epoch + self.every_n_epochs + 1}, and end_epoch={self.end_epoch}, "
                 f"max_epochs={last}; lower every_n_epochs or train longer (every_n_epochs=null "
                 "only tracks)"
             )

@@ -113,7 +113,7 @@ class FiniteWatch(Callback):
         self._told = True
         rank_zero_warn(
             f"the loss was NaN or infinite in {seen.steps} of the batches of epoch "
-            f"{trainer.current_epoch}, first at global step {seen.first_step}; all weights are "
+            f"{trainer.current_epoch + 1}, first at global step {seen.first_step}; all weights are "
             "finite, so training goes on. Look for inputs or targets that are not finite. Further "
             "ones are not told of"
         )
@@ -186,7 +186,7 @@ def check_weights(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
 def _message(trainer: pl.Trainer, seen: _Seen) -> str:
     layer, _, tensor = seen.tensors[0].rpartition(".")
     others = f" (and {len(seen.tensors) - 1} more)" if len(seen.tensors) > 1 else ""
-    where = f"epoch {trainer.current_epoch}, global step {trainer.global_step}"
+    where = f"epoch {trainer.current_epoch + 1}, global step {trainer.global_step}"
     if seen.first_step is None:
         began = "every loss noted since the last look was finite"
     else:

@@ -45,9 +45,9 @@ class HoldingStage(PruningStage, Generic[Mask]):
             return chosen
         self._skipped = trainer.current_epoch
         rank_zero_warn(
-            f"{type(self).__name__} masks nothing at the start of epoch {self._skipped} (global "
-            f"step {trainer.global_step}): {refusal}. The next step that is due tries again; where "
-            "it fails too, lower the learning rate, clip gradients, or look for training images "
-            "and activations that are not finite"
+            f"{type(self).__name__} masks nothing at the start of epoch {self._skipped + 1} "
+            f"(global step {trainer.global_step}): {refusal}. The next step that is due tries "
+            "again; where it fails too, lower the learning rate, clip gradients, or look for "
+            "training images and activations that are not finite"
         )
         return None

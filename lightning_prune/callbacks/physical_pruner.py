@@ -123,7 +123,7 @@ class PhysicalPruner(PruningStage):
         if metric is not None and stages and not (self.done or any(m.plan for m in stages)):
             rank_zero_warn(
                 f"EarlyStopping(monitor={metric!r}) ended the run in epoch "
-                f"{trainer.current_epoch - 1}, before the first channel was masked: nothing is "
+                f"{trainer.current_epoch}, before the first channel was masked: nothing is "
                 "pruned. Let pruning start earlier, raise `patience`, or set the Trainer's "
                 "min_epochs to the epoch at which pruning starts plus 1"
             )
@@ -182,7 +182,7 @@ class PhysicalPruner(PruningStage):
             restart_averages(trainer, pl_module)
         removed = sum(plan.channels[n] - len(k) for n, k in plan.keep.items())
         rank_zero_info(
-            f"Epoch {trainer.current_epoch}: cut {removed} channels of {len(plan.keep)} groups."
+            f"Epoch {trainer.current_epoch + 1}: cut {removed} channels of {len(plan.keep)} groups."
         )
         tell(trainer, pl_module, pruned)
         self._suspend(trainer)

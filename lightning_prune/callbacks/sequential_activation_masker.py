@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from lightning_prune.callbacks._arguments import check_counts, checked_range
 from lightning_prune.callbacks._data import has_collection_loader
+from lightning_prune.callbacks._fallbacks import warn_of_fallbacks
 from lightning_prune.callbacks._gradients import informed
 from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
 from lightning_prune.callbacks._schedule import last_epoch
@@ -175,9 +176,9 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         """Say where a run ends without a cut because a step came late."""
         if self._skipped is not None and not self.finished and not self._cut:
             rank_zero_warn(
-                f"training ends before all channels could be chosen and cut: at epoch "
-                f"{self._skipped} activations or importances were not finite (see the warning of "
-                f"then), and {len(self.decisions)} groups are decided; train for more epochs"
+                f"training ends before all channels could be chosen and cut: in epoch "
+                f"{self._skipped + 1} activations or importances were not finite (warned of then), "
+                f"and {len(self.decisions)} groups are decided; train for more epochs"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -241,12 +242,12 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         elif self.recalibrate_images:
             # An epoch is too short for a small momentum to follow what the last masks changed.
             recalibrate(trainer, pl_module, self.recalibrate_images)
-        silent = not trainer.is_global_zero
+        known, silent = len(self.decisions), not trainer.is_global_zero
+        names = tqdm(due, "Choosing channels", leave=False, disable=silent)
         # The first group that cannot be decided stops the step: later ones build on it.
-        return all(
-            self._decide(trainer, pl_module, name)
-            for name in tqdm(due, "Choosing channels", leave=False, disable=silent)
-        )
+        complete = all(self._decide(trainer, pl_module, name) for name in names)
+        warn_of_fallbacks(self.decisions[known:])
+        return complete
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
         has_collection_loader(trainer, pl_module)
@@ -317,8 +318,6 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
             decision = self._decided(trainer, decide)
         if decision is None:
             return False
-        if decision.status == "fallback":
-            rank_zero_warn(f"{name}: {decision.reason}")
         self.decisions.append(decision)
         self._hold(trainer, pl_module)
         if decision.status != "left" and self.recalibrate_images:

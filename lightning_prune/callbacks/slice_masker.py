@@ -149,7 +149,7 @@ class SliceMasker(HoldingStage[SliceMask]):
             and trainer.current_epoch > self.schedule.end_epoch
             and self._skipped is None
         ):
-            refuse_late_start(trainer, f"at epoch {self.schedule.end_epoch}")
+            refuse_late_start(trainer, f"at epoch {self.schedule.end_epoch + 1}")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Choose slices where that is due at this epoch, or lift all masks; idempotent."""
@@ -246,7 +246,9 @@ class SliceMasker(HoldingStage[SliceMask]):
         if names is None:
             self._mask.release()
             self._mask, self._saved, self._ratio = None, None, 0.0
-            rank_zero_info(f"Epoch {trainer.current_epoch}: slices of {len(lifted)} layers lifted.")
+            rank_zero_info(
+                f"Epoch {trainer.current_epoch + 1}: slices of {len(lifted)} layers lifted."
+            )
         self._take_stock(trainer, pl_module)
 
     # --- inside -----------------------------------------------------------------------------
@@ -267,7 +269,9 @@ class SliceMasker(HoldingStage[SliceMask]):
         warn_of_indivisible("SliceMasker", step.indivisible, self.block_size, self._told)
         self._replace(trainer, pl_module, {**held, **step.masks})
         self._take_stock(trainer, pl_module)
-        rank_zero_info(f"Epoch {epoch}: {self._zero_share:.1%} of the weights are in zero slices.")
+        rank_zero_info(
+            f"Epoch {epoch + 1}: {self._zero_share:.1%} of the weights are in zero slices."
+        )
         if self._zero_share == 0 and epoch >= self.schedule.end_epoch:
             rank_zero_warn(
                 f"SliceMasker has no effect: pruning_ratio={self.schedule.final_ratio} zeroes no "
@@ -313,7 +317,7 @@ class SliceMasker(HoldingStage[SliceMask]):
         last = last_epoch(trainer, self.schedule.start_epoch, "no slice will be masked")
         if last is not None and self.gradually and self.schedule.epochs[-1] >= last:
             rank_zero_warn(
-                f"the last step falls on epoch {self.schedule.epochs[-1]}, but "
+                f"the last step falls on epoch {self.schedule.epochs[-1] + 1}, but "
                 f"max_epochs={last}: a ratio of {self.ratio(last - 1):.2f} will be reached, not "
                 f"{self.schedule.final_ratio:.2f}; lower end_epoch or train longer"
             )

@@ -193,7 +193,7 @@ class StopOnSignal(pl.Callback):
         if _identity(path) != old:
             _say(
                 f"{signal.Signals(self._stop).name}: stopped after step {trainer.global_step} "
-                f"(epoch {trainer.current_epoch}), saved to {path}"
+                f"(epoch {trainer.current_epoch + 1}), saved to {path}"
             )
         elif trainer.is_global_zero:
             rank_zero_warn(

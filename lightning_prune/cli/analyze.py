@@ -102,7 +102,7 @@ def analyze_run(folder: Path, args: argparse.Namespace) -> Analysis:
     history, used, more = read_norms(module, groups, names, checkpoints)
     skipped |= more
     if history is None or len(history) < 2:
-        only = "; ".join(f"epoch {one.epoch}: {one.path.name}" for one in used) or "none"
+        only = "; ".join(f"epoch {one.epoch + 1}: {one.path.name}" for one in used) or "none"
         raise ConfigError(
             "\n".join(
                 [

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_prune.cli.annotations import describe, fits
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.near_keys import key_paths, near_keys
 from lightning_prune.cli.node_problems import node_problems, target_of, unusual_number
 from lightning_prune.cli.problem import Problem, first_causes, value_at
 from lightning_prune.cli.unknown_key import unknown_key
@@ -174,7 +175,9 @@ def _entry_problems(group: Mapping[str, Any], name: str, kind: type) -> Iterator
         if isinstance(node, dict) and "_target_" in node:
             yield from _kind_problems(node, path, kind)
         elif node is not None:
-            text = f"{path} has no _target_: name a class, or set {path}=null"
+            near = [other for other in near_keys(path, key_paths({name: group})) if other != path]
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            text = f"{path} has no _target_{hint}: name a class, or set {path}=null"
             yield Problem(path, text)
 
 

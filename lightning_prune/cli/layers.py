@@ -18,12 +18,14 @@ from torch import nn
 from lightning_prune.cli.build import build
 from lightning_prune.cli.check import check_config
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
-from lightning_prune.cli.composition import check_overrides, composition_message
+from lightning_prune.cli.command_line import split_options, understood
+from lightning_prune.cli.composition import composition_message
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.export import load_module
 from lightning_prune.cli.layers_parser import layers_parser
 from lightning_prune.cli.own_class import own_class
+from lightning_prune.cli.quoting import quote
 from lightning_prune.cli.training import fill_from_data
 from lightning_prune.data.checks import DataError
 from lightning_prune.pruners.layer_rule import select_groups
@@ -121,9 +123,9 @@ def _config(words: Sequence[str], folder: Path | None) -> Iterator[DictConfig]:
     # First, so that the command line may say otherwise: there is no run to give a folder.
     defaults = ["output_dir=."]
     if folder is not None:
-        defaults.append(f"hydra.searchpath=['file://{folder.resolve()}']")
+        defaults.append(f"hydra.searchpath=[{quote(f'file://{folder.resolve()}')}]")
+    options = [] if folder is None else ["--config-dir", str(folder)]
+    _, words = split_options(understood([*options, *words]))
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        cfg = compose("train", [*defaults, *words])
-        check_overrides(words, GlobalHydra.instance().config_loader().list_groups(""))
-        yield cfg
+        yield compose("train", [*defaults, *words])

@@ -42,6 +42,8 @@ def understood_word(word: str, sweep: bool = False) -> str:
         >>> understood_word("layers=[!network.head,network.*]")
         "layers=['!network.head',network.*]"
     """
+    if re.match(r"^~[\w./@-]+$", word):  # a deletion
+        return word
     key, value = _split(word)
     if value.startswith(("~/", "~\\")):  # a shell replaces it only where a word begins
         value = str(Path(value).expanduser())
@@ -79,8 +81,6 @@ def _split(word: str) -> tuple[str, str]:
     found = _WORD.match(word)
     if found:
         return found["key"], found["value"]
-    if re.match(r"^~[\w./@-]+$", word):
-        return word, ""
     if re.match(r"^[+~]*[\w./@-]+$", word):
         raise ConfigError(f"{word!r} has no value: type {word}=VALUE")
     raise ConfigError(f"{word!r} cannot be read: an override is KEY=VALUE, such as seed=3")
@@ -88,7 +88,7 @@ def _split(word: str) -> tuple[str, str]:
 
 def _is_override(word: str) -> bool:
     try:
-        parse(word.removesuffix("=") if word.startswith("~") else word)
+        parse(word)
     except HydraException:
         return False
     return True

@@ -103,8 +103,8 @@ class ResumableLoader(DataLoader[Batch]):
         if changed and batch:
             differences = ", ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
             warnings.warn(
-                f"The checkpoint was written after batch {batch} of epoch {state['epoch']} over "
-                f"other data ({differences}): the order of pictures starts anew.",
+                f"The checkpoint was written after batch {batch} of epoch {state['epoch'] + 1} "
+                f"over other data ({differences}): the order of pictures starts anew.",
                 stacklevel=2,
             )
             batch = 0

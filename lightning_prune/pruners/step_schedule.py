@@ -48,7 +48,7 @@ class StepSchedule:
         if cut < max_epochs:
             return None
         return (
-            f"the cut would fall on epoch {cut} but max_epochs={max_epochs}: "
+            f"the cut would fall on epoch {cut + 1} but max_epochs={max_epochs}: "
             f"start_epoch={self.start_epoch} + {self.steps(groups) - 1} further steps x "
             f"epochs_per_step={self.epochs_per_step} + hold_epochs={self.hold_epochs} must be "
             "less than max_epochs, so that the cut model is trained"

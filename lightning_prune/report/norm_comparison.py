@@ -50,13 +50,13 @@ def _draw(
         rows = [row for row in content["epochs"] if row.get(key) is not None]
         colour = _COLOURS[place % len(_COLOURS)]
         style = ("-", "--", ":")[place // len(_COLOURS) % 3]
-        epochs = [row["epoch"] for row in rows]
+        epochs = [row["epoch"] + 1 for row in rows]
         axes.plot(epochs, [scale * row[key] for row in rows], style, color=colour, marker="o",
                   markersize=3, label=label)  # fmt: skip
         start = [row for row in rows if row["epoch"] == content["start"]]
         if key == "low_channels" and start:
-            axes.plot(start[0]["epoch"], scale * start[0][key], "o", color=colour, markersize=10,
-                      markerfacecolor="none")  # fmt: skip
+            axes.plot(start[0]["epoch"] + 1, scale * start[0][key], "o", color=colour,
+                      markersize=10, markerfacecolor="none")  # fmt: skip
     if key == "low_channels":
         for wanted in {content["wanted"] for content in contents}:
             axes.axhline(scale * wanted, color="black", linewidth=1, dashes=(2, 2))

@@ -25,7 +25,7 @@ def norm_figure(norms: Tensor, epochs: Sequence[int], threshold: float, title: s
 
     Args:
         norms: (E, C) norms of the channels.
-        epochs: The E epochs.
+        epochs: The E epochs, 0-based; the figure counts them from 1.
         threshold: A channel is low below this fraction of the largest norm at that epoch.
         title: Title of the figure, usually the group's name.
 
@@ -33,6 +33,7 @@ def norm_figure(norms: Tensor, epochs: Sequence[int], threshold: float, title: s
         A figure of 10 by 4.5 inches on an Agg canvas.
     """
     values = norms.detach().cpu().double().numpy()
+    epochs = [epoch + 1 for epoch in epochs]
     bounds = threshold * values.max(axis=1)
     figure = Figure(figsize=(10, 4.5))
     FigureCanvasAgg(figure)

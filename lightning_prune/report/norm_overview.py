@@ -26,7 +26,7 @@ def norm_overview(
     Norms are shown as a fraction of the largest in their group, so that layers can be compared.
 
     Args:
-        history: The norms over the epochs.
+        history: The norms over the epochs, which the figure counts from 1.
         content: What ``norm_analysis`` found in them; rows with ``metric`` show that too.
         title: Title of the figure, usually the run's folder.
         metric: Name of the metric.
@@ -52,16 +52,17 @@ def norm_overview(
     left, right = (figure.add_subplot(above[0, column]) for column in (0, 1))
     relative = _relative(history)
     bounds = np.full(len(history), content["threshold"])
-    draw_histograms(left, relative, bounds, history.epochs)
+    epochs = [epoch + 1 for epoch in history.epochs]
+    draw_histograms(left, relative, bounds, epochs)
     left.set(xlabel="norm, as a fraction of the largest in its group", ylabel="epoch",
              title=f"All {history.channels} channels by their norm")  # fmt: skip
-    _draw_course(right, content, history.epochs, metric)
+    _draw_course(right, content, epochs, metric)
     low = np.array([content["groups"][name]["low_channels"] for name in names])
     means = np.array([content["groups"][name]["mean_norm"] for name in names])
     start = np.where(means[:, :1] == 0, 1, means[:, :1])
     one, two = (figure.add_subplot(below[0, column]) for column in (0, 1))
-    _draw_map(one, low, history.epochs, "Reds", "Low channels (%)")
-    _draw_map(two, means / start, history.epochs, "Blues_r", "Mean norm (% of the first epoch)")
+    _draw_map(one, low, epochs, "Reds", "Low channels (%)")
+    _draw_map(two, means / start, epochs, "Blues_r", "Mean norm (% of the first epoch)")
     one.set_yticks(range(len(names)), names, fontsize=7)
     two.set_yticks([])
     figure.suptitle(title, fontsize=12, y=1 - 0.25 / height)
@@ -93,10 +94,10 @@ def _draw_course(
     if all(row["macs"] is not None for row in rows):
         axes.plot(epochs, [100 * row["macs"] for row in rows], color=LINE, label="MACs left")
     if content["start"] is not None:
-        axes.axvline(content["start"], color=QUIET, linewidth=6, alpha=0.4,
-                     label=f"from epoch {content['start']}")  # fmt: skip
+        axes.axvline(content["start"] + 1, color=QUIET, linewidth=6, alpha=0.4,
+                     label=f"from epoch {content['start'] + 1}")  # fmt: skip
     lines = [*axes.get_legend_handles_labels()]
-    known = [(row["epoch"], row["metric"]) for row in rows if row.get("metric") is not None]
+    known = [(row["epoch"] + 1, row["metric"]) for row in rows if row.get("metric") is not None]
     if metric is not None and known:
         other = axes.twinx()
         other.plot(*zip(*known, strict=True), color="#edae49", label=metric)

@@ -8,7 +8,10 @@ from rich.table import Table
 
 
 def norms_table(content: Mapping[str, Any]) -> Table:
-    """Return the table of epochs: low channels, mean norm, MACs without the low ones, metric."""
+    """Return the table of epochs: low channels, mean norm, MACs without the low ones, metric.
+
+    It counts epochs from 1, as all that people read; names of files count from 0.
+    """
     rows, metric = content["epochs"], content["metric"]
     table = Table(header_style="bold")
     for heading in ("epoch", "low", "mean norm", "MACs left", *([metric] if metric else [])):
@@ -16,7 +19,7 @@ def norms_table(content: Mapping[str, Any]) -> Table:
     table.add_column("file", overflow="fold")
     for row in rows:
         cells = [
-            str(row["epoch"]),
+            str(row["epoch"] + 1),
             f"{row['low_channels']:.1%}",
             f"{row['mean_norm']:.4g}",
             "-" if row["macs"] is None else f"{row['macs']:.1%}",
@@ -34,7 +37,7 @@ def verdict(content: Mapping[str, Any]) -> str:
 
     >>> row = {"epoch": 3, "low_channels": 0.125, "file": "a.ckpt"}
     >>> print(verdict({"start": None, "wanted": 0.3, "epochs": [row], "command": None}))
-    No epoch has 30% of the channels low: at most 12.5%, in epoch 3. Regularize longer or more
+    No epoch has 30% of the channels low: at most 12.5%, in epoch 4. Regularize longer or more
     strongly (pruning.regularizer.reg), or ask for less (--wanted 0.12).
     """
     rows, wanted = content["epochs"], content["wanted"]
@@ -44,12 +47,12 @@ def verdict(content: Mapping[str, Any]) -> str:
         ask = f", or ask for less (--wanted {less:g})" if less >= 0.05 else ""
         return (
             f"No epoch has {wanted:.0%} of the channels low: at most {best['low_channels']:.1%}, "
-            f"in epoch {best['epoch']}. Regularize longer or more strongly "
+            f"in epoch {best['epoch'] + 1}. Regularize longer or more strongly "
             f"(pruning.regularizer.reg){ask}."
         )
     row = next(row for row in rows if row["epoch"] == content["start"])
     return (
-        f"Pruning can start from epoch {row['epoch']}, the first with at least {wanted:.0%} of "
+        f"Pruning can start from epoch {row['epoch'] + 1}, the first with at least {wanted:.0%} of "
         f"the channels low ({row['low_channels']:.1%}):\n{row['file']}\n{content['command']}"
     )
 
@@ -85,7 +88,7 @@ def print_comparison(
             f"{drop:.1%}",
             "-" if last["macs"] is None else f"{last['macs']:.1%}",
             "-" if last["metric"] is None else f"{last['metric']:.4f}",
-            "-" if content["start"] is None else str(content["start"]),
+            "-" if content["start"] is None else str(content["start"] + 1),
         )
     console = _console(console)
     console.print(table)

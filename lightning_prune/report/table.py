@@ -108,7 +108,7 @@ def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["file"],
             row["holds"] or "-",
-            "-" if row["epoch"] is None else str(row["epoch"]),
+            "-" if row["epoch"] is None else str(row["epoch"] + 1),
             "-" if row["metric"] is None else f"{row['metric']:.4f}",
             row["why"],
         )

@@ -63,7 +63,7 @@ def usage_figure(usage: Mapping[str, Any]) -> Figure:
     lower.set_yticks(range(len(layers)), list(layers), fontsize=7)
     places = MaxNLocator(integer=True, nbins=15).tick_values(0, max(1, len(epochs) - 1))
     ticks = [int(place) for place in places if 0 <= place < len(epochs)]
-    lower.set_xticks(ticks, [str(epochs[place]) for place in ticks])
+    lower.set_xticks(ticks, [str(epochs[place] + 1) for place in ticks])
     lower.set_xlim(-0.5, len(epochs) - 0.5)
     lower.set_xlabel("epoch")
     figure.colorbar(picture, ax=lower, label="unused channels (%)", pad=0.01, fraction=0.04)

@@ -140,15 +140,18 @@ def _portions(modules: Mapping[str, nn.Module], fates: Mapping[str, Tensor]) -> 
     """Split the readers so that the inner products of one portion fit into memory."""
     portion: list[str] = []
     size = 0
+    inputs = {name: modules[name].get_parameter("weight")[0].numel() for name in fates}
+    large = [name for name in fates if (inputs[name] + 1) ** 2 > _LARGEST]
+    if large:
+        more = f" and {len(large) - 1} more layers" if large[1:] else ""
+        warnings.warn(
+            f"{large[0]}{more} ({inputs[large[0]]} inputs): too many to predict some from the "
+            "others; nothing is taken over from the channels that are masked",
+            stacklevel=3,
+        )
     for name in fates:
-        inputs = modules[name].get_parameter("weight")[0].numel()
-        own = (inputs + 1) ** 2
-        if own > _LARGEST:
-            warnings.warn(
-                f"{name} reads {inputs} inputs, too many to predict some from the others: it takes "
-                "over nothing from the channels that are masked",
-                stacklevel=3,
-            )
+        own = (inputs[name] + 1) ** 2
+        if name in large:
             continue
         if portion and size + own > _LARGEST:
             yield portion

@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     warnings.simplefilter("error")
     for known in (".*LeafSpec.*deprecated", ".*many workers", ".*sync_dist=True", ".*os.fork"):
         warnings.filterwarnings("ignore", message=known)
-    warnings.filterwarnings("ignore", message="ChannelMasker masks nothing at the start of epoch 1")
+    warnings.filterwarnings("ignore", message="ChannelMasker masks nothing at the start of epoch 2")
     torch.set_num_threads(1)
     stage = ChannelMasker(1, 3, pruning_ratio=0.5, criterion=Unsure(), hold_epochs=3)
     widths = Widths(stage)

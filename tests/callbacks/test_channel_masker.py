@@ -415,9 +415,9 @@ def refused(tmp_path, match, stage, model=None, epochs=9, **options):
 def test_what_cannot_work_is_refused_before_training(tmp_path):
     refused(tmp_path, "cannot be.*reached", channels(mac_target=0.05, max_pruning_ratio=0.5))
     refused(tmp_path, r"net\.deeep\.0.*did you mean", channels(layers=["net.deeep.0"]))
-    refused(tmp_path, r"on epoch 5 and the cut hold_epochs=1 later, on epoch 6, but max_epochs=6",
+    refused(tmp_path, r"on epoch 6 and the cut hold_epochs=1 later, on epoch 7, but max_epochs=6",
             channels(), epochs=6)  # fmt: skip
-    refused(tmp_path, r"on epoch 1 and the cut hold_epochs=3 later, on epoch 4, but max_epochs=4",
+    refused(tmp_path, r"on epoch 2 and the cut hold_epochs=3 later, on epoch 5, but max_epochs=4",
             channels(end_epoch=2, mac_target=0.5, hold_epochs=3), epochs=4)  # fmt: skip
 
 
@@ -426,7 +426,7 @@ def test_a_schedule_that_may_be_too_long_warns_and_says_when_nothing_was_cut(tmp
     with pytest.warns(UserWarning) as caught:
         trainer(tmp_path, [stage, PhysicalPruner()], 3).fit(model)
     messages = [str(w.message) for w in caught]
-    assert any("mac_target=0.4 is met at the start of epoch 1 or before" in m for m in messages)
+    assert any("mac_target=0.4 is met at the start of epoch 2 or before" in m for m in messages)
     assert any("before the masks could be cut out" in text for text in messages)
     assert model.net.deep[0].out_channels == 16
     assert stage.plan
@@ -441,7 +441,7 @@ def test_a_schedule_before_the_run_is_an_error(tmp_path):
     first = trainer(tmp_path, [], 3)
     first.fit(Classifier())
     first.save_checkpoint(tmp_path / "dense.ckpt")
-    with pytest.raises(ValueError, match="ends before epoch 2 and this run starts at epoch 3"):
+    with pytest.raises(ValueError, match="ends before epoch 3 and this run starts at epoch 4"):
         trainer(tmp_path, [channels(end_epoch=2)], 5).fit(
             Classifier(), ckpt_path=tmp_path / "dense.ckpt", weights_only=True
         )

@@ -388,9 +388,15 @@ def test_only_layers_with_little_use_are_reset(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"threshold": 0.0}, r"has no effect: at 2 looks .* raise threshold=0.0"),
-        ({"threshold": 1e3, "end_epoch": 2}, r"no channel of \w+ was used: lower threshold=1000"),
-        ({"which": "used"}, r"takes all 8 channels of \w+: every one was used; raise threshold"),
-        ({"every_n_epochs": 3}, r"resets nothing: .* at epoch 3, .*max_epochs=3; lower every_n"),
+        (
+            {"threshold": 1e3, "end_epoch": 2},
+            r"no channel of \w+(, \w+)* was used: lower threshold=1000",
+        ),
+        (
+            {"which": "used"},
+            r"takes all channels of \w+(, \w+)*: every one was used; raise threshold",
+        ),
+        ({"every_n_epochs": 3}, r"resets nothing: .* at epoch 4, .*max_epochs=3; lower every_n"),
         ({"start_epoch": 2}, "resets nothing"),
         ({"start_epoch": 3}, r"has no effect: start_epoch=3 lies after .*max_epochs=3"),
     ],

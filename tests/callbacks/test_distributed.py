@@ -92,5 +92,5 @@ def test_faults_are_met_by_both_ranks_alike(tmp_path):
     assert first["masked"][:2] == [{}, {}]
     assert sorted(first["masked"][2]) == sorted(GROUPS)
     assert first["step"] == 12
-    assert "the weights are NaN or infinite at epoch 3, global step 12" in first["error"]
+    assert "the weights are NaN or infinite at epoch 4, global step 12" in first["error"]
     assert "the loss was not finite first at global step 10. No channel" in first["error"]

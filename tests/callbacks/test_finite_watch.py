@@ -89,7 +89,7 @@ def test_every_stage_ends_the_run_and_keeps_the_files(name, tmp_path):
     # The step is found where the checkpoint of the step would be written.
     assert run.global_step == Diverging.at + 1
     text = str(caught.value)
-    assert f"epoch 1, global step {Diverging.at + 1}" in text
+    assert f"epoch 2, global step {Diverging.at + 1}" in text
     assert "first in weight of layer 'net.stem.0' (and " in text
     assert f"the loss was not finite first at global step {Diverging.at}. No channel" in text
     assert epochs.ended == epochs.validated == [0]
@@ -148,7 +148,7 @@ def test_a_module_that_leaves_such_steps_out_is_warned_once_and_goes_on(tmp_path
         trainer(tmp_path, stages, 4).fit(model)
     texts = [str(w.message) for w in told if "the loss was" in str(w.message)]
     assert len(texts) == 1
-    assert "in 2 of the batches of epoch 1, first at global step 8; all weights" in texts[0]
+    assert "in 2 of the batches of epoch 2, first at global step 8; all weights" in texts[0]
     assert stages[1].done
 
 

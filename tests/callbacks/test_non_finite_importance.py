@@ -74,7 +74,7 @@ def test_a_later_step_of_the_schedule_tries_again(tmp_path):
     stage = ChannelMasker(1, 4, pruning_ratio=0.6, criterion=BadNorm(1), hold_epochs=1)
     clock, pruner, told, _ = fit(tmp_path, stage, Classifier(), 6)
     assert told == [
-        "ChannelMasker masks nothing at the start of epoch 1 (global step 6): the importance by "
+        "ChannelMasker masks nothing at the start of epoch 2 (global step 6): the importance by "
         "BadNorm is NaN or infinite for 2 of the 12 channels of 'net.inner.0'. The next step that "
         "is due tries again; where it fails too, lower the learning rate, clip gradients, or look "
         "for training images and activations that are not finite"
@@ -141,7 +141,7 @@ def test_activations_of_a_spoilt_image(target, step, tmp_path):
     clock, pruner, told, _ = fit(tmp_path, stage, Spoilt(1), 7)
     (text,) = told
     assert text.startswith(
-        "SequentialActivationMasker masks nothing at the start of epoch 1 (global step 6): the "
+        "SequentialActivationMasker masks nothing at the start of epoch 2 (global step 6): the "
         "activation of layer 'net.stem.0' is NaN or infinite for 8 of the 8 channels of "
         "'net.stem.0'. The next step"
     )
@@ -164,7 +164,7 @@ def test_the_groups_before_a_bad_one_are_kept(tmp_path):
 def test_a_sequential_run_that_ends_too_early_says_so(tmp_path):
     stage = masker(start_epoch=1, hold_epochs=1, recalibrate_images=0)
     _, pruner, _, texts = fit(tmp_path, stage, Spoilt(*range(9)), 3)
-    assert any("ends before all channels could be chosen and cut: at epoch 2" in t for t in texts)
+    assert any("ends before all channels could be chosen and cut: in epoch 3" in t for t in texts)
     assert not pruner.done
 
 
@@ -194,7 +194,7 @@ def test_slices_are_tried_again(tmp_path, monkeypatch):
         run.fit(Classifier())
     texts = [str(w.message) for w in told if "masks nothing" in str(w.message)]
     assert len(texts) == 3
-    assert "epoch 1 (global step 6): the L2 norm is NaN or infinite for 1 of the 18" in texts[0]
+    assert "epoch 2 (global step 6): the L2 norm is NaN or infinite for 1 of the 18" in texts[0]
     assert texts[0].split("slices of ")[1].startswith("'net.stem.0'")
     # At epoch 2 the ratio of that step; the last look at epoch 3 is made up for at epoch 5.
     assert shares == [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5]

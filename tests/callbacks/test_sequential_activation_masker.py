@@ -243,7 +243,7 @@ def test_an_unreachable_target_says_what_can_be_reached(tmp_path):
 
 def test_a_schedule_that_leaves_no_epoch_for_the_cut_model(tmp_path):
     stage = masker(start_epoch=2, layers_per_step=1, hold_epochs=1)
-    refused(tmp_path, r"the cut would fall on epoch 5 but max_epochs=4", stage)
+    refused(tmp_path, r"the cut would fall on epoch 6 but max_epochs=4", stage)
     with pytest.warns(UserWarning, match=r"start_epoch=4 lies after the last epoch"):
         trainer(tmp_path, [masker(start_epoch=4)], 4, limit_train_batches=1).fit(Classifier())
 

@@ -406,7 +406,7 @@ def test_a_schedule_before_or_after_the_run(tmp_path):
     run = trainer(tmp_path, [slices(start_epoch=0, end_epoch=1)], 6)
     with (
         pytest.warns(UserWarning, match="need to be provided"),
-        pytest.raises(ValueError, match="ends at epoch 1 and this run starts at epoch 4"),
+        pytest.raises(ValueError, match="ends at epoch 2 and this run starts at epoch 5"),
     ):
         run.fit(Classifier(), ckpt_path=tmp_path / "epoch=3.ckpt", weights_only=True)
     with pytest.warns(UserWarning, match="no slice will be masked"):

@@ -230,7 +230,7 @@ def test_what_it_says(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     out, err = capfd.readouterr()
     assert code == 130
     assert "SIGINT: stopping after this batch; press Ctrl-C again to stop at once" in err
-    assert f"SIGINT: stopped after step 2 (epoch 0), saved to {path}" in out
+    assert f"SIGINT: stopped after step 2 (epoch 1), saved to {path}" in out
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path: Path):

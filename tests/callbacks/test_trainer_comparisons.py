@@ -125,7 +125,7 @@ def test_resumed_runs_go_on_alike(epoch, tmp_path):
 
 
 def test_a_run_that_is_stopped_before_the_first_mask_says_so(tmp_path):
-    message = r"EarlyStopping\(monitor='val/score'\) ended the run in epoch 2, before the first"
+    message = r"EarlyStopping\(monitor='val/score'\) ended the run in epoch 3, before the first"
     with pytest.warns(UserWarning, match=message):
         pruner, _, run = fit(tmp_path, Scored(), start=4)
     assert (pruner.done, run.current_epoch) == (False, 3)

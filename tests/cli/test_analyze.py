@@ -82,7 +82,7 @@ def test_agrees_with_what_was_logged_live(run: Path, capsys: pytest.CaptureFixtu
     assert found["start"] == enough[0]["epoch"]
     assert found["epochs"][-1]["also"] == ["last.ckpt"]
     out = capsys.readouterr().out
-    assert f"Pruning can start from epoch {found['start']}" in out
+    assert f"Pruning can start from epoch {found['start'] + 1}" in out
     assert Path(enough[0]["file"]).is_file()
     figures = {path.name for path in (run / "analysis/figures").iterdir()}
     assert figures == {"overview.png", *(file_name(name) for name in GROUPS)}

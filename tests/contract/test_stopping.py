@@ -72,7 +72,7 @@ def test_pruning_that_starts_too_late(pair: tuple[str, str], tmp_path: Path) -> 
     said = " ".join(str(warning.message) for warning in found)
     if recipe == "channel_reset":
         assert (
-            f"its first reset would come at epoch 2, and end_epoch=None, max_epochs={DENSE}" in said
+            f"its first reset would come at epoch 3, and end_epoch=None, max_epochs={DENSE}" in said
         )
     else:
         assert f"start_epoch={DENSE} lies after the last epoch (max_epochs={DENSE})" in said

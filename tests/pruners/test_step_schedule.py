@@ -29,7 +29,7 @@ def test_equals_a_walk_through_the_epochs(start, per_step, between, hold, groups
 
 def test_a_contradiction_names_all_its_parts():
     message = StepSchedule(3, 2, 4, 1).contradiction(8, 5)
-    assert message.startswith("the cut would fall on epoch 12 but max_epochs=8: start_epoch=3 + 2")
+    assert message.startswith("the cut would fall on epoch 13 but max_epochs=8: start_epoch=3 + 2")
     assert "epochs_per_step=4 + hold_epochs=1" in message
 
 

@@ -23,7 +23,7 @@ def test_low_channels_are_red():
     figure = norm_figure(norms, [0, 5], 0.1, "a")
     assert drawn(figure) == (2, 4)
     left, upper, lower = figure.axes
-    assert [label.get_text() for label in left.get_yticklabels()] == ["0", "5"]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["1", "6"]
     assert lower.lines[0].get_ydata().tolist() == pytest.approx([0, 200 / 3])
     bound = next(line for line in upper.lines if line.get_label() == "low below")
     assert bound.get_ydata().tolist() == pytest.approx([0.1, 0.1])
@@ -32,7 +32,7 @@ def test_low_channels_are_red():
 def test_of_many_epochs_the_first_and_the_last_are_shown():
     figure = norm_figure(torch.rand(60, 30), range(60), 0.1, "a")
     shown = [int(label.get_text()) for label in figure.axes[0].get_yticklabels()]
-    assert (shown[0], shown[-1], len(shown)) == (0, 59, 12)
+    assert (shown[0], shown[-1], len(shown)) == (1, 60, 12)
     assert len(figure.axes[2].lines[0].get_xdata()) == 60
 
 

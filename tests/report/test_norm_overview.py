@@ -39,8 +39,8 @@ def test_course_of_the_run():
     lines = {line.get_label(): line for line in course.lines}
     shares = [100 * row["low_channels"] for row in analysis["epochs"]]
     assert lines["low channels"].get_ydata().tolist() == pytest.approx(shares)
-    start = lines[f"from epoch {analysis['start']}"]
-    assert start.get_xdata()[0] == analysis["start"]
+    start = lines[f"from epoch {analysis['start'] + 1}"]
+    assert start.get_xdata()[0] == analysis["start"] + 1
     assert "MACs left" not in lines
     labels = [text.get_text() for text in course.get_legend().get_texts()]
     assert "val/map50_95" in labels

@@ -20,10 +20,10 @@ def test_rows_and_a_command_on_one_line():
     for row in found["epochs"]:
         line = next(line for line in text.splitlines() if row["file"] in line and "│" in line)
         cells = [cell.strip() for cell in line.split("│")[1:-1]]
-        assert cells[:2] == [str(row["epoch"]), f"{row['low_channels']:.1%}"]
+        assert cells[:2] == [str(row["epoch"] + 1), f"{row['low_channels']:.1%}"]
         assert cells[3:5] == ["-", f"{row['metric']:.4f}"]
     assert found["command"].strip() in text
-    assert f"Pruning can start from epoch {found['start']}" in text
+    assert f"Pruning can start from epoch {found['start'] + 1}" in text
 
 
 def test_less_is_offered_only_where_it_helps():
@@ -41,4 +41,4 @@ def test_runs_side_by_side():
     drop = 1 - found["epochs"][-1]["mean_norm"] / found["epochs"][0]["mean_norm"]
     row = next(line for line in text.splitlines() if "0 reg=1" in line)
     assert f"{drop:.1%}" in row
-    assert row.split("│")[-2].strip() == str(found["start"])
+    assert row.split("│")[-2].strip() == str(found["start"] + 1)

@@ -64,7 +64,7 @@ def test_checkpoints_say_which_model_they_hold():
     }
     lines, text = printed(report)
     cells = [[cell for cell in line if cell != "│"] for line in lines]
-    assert ["best_pruned.ckpt", "cut", "14", "0.7123", *known["why"].split()] in cells
+    assert ["best_pruned.ckpt", "cut", "15", "0.7123", *known["why"].split()] in cells
     assert ["last.ckpt", "-", "-", "-", "the", "latest;", "cannot", "be", "read"] in cells
     assert "Checkpoints" not in printed(content())[1]
     assert "Checkpoints" in text

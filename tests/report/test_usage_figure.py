@@ -91,7 +91,7 @@ def test_the_legend_names_what_is_there():
 
 @pytest.mark.parametrize(
     ("start", "epochs", "expected"),
-    [(0, 1, ["0"]), (7, 1, ["7"]), (3, 4, ["3", "4", "5", "6"]), (10, 30, None)],
+    [(0, 1, ["1"]), (7, 1, ["8"]), (3, 4, ["4", "5", "6", "7"]), (10, 30, None)],
 )
 def test_epochs_are_those_of_the_run(start, epochs, expected):
     _, lower, _ = panels(usage_figure(usage(2, epochs, start=start)))
@@ -99,7 +99,7 @@ def test_epochs_are_those_of_the_run(start, epochs, expected):
     if expected is not None:
         assert labels == expected
     places = [int(place) for place in lower.get_xticks()]
-    assert [int(label) - start for label in labels] == places
+    assert [int(label) - start - 1 for label in labels] == places
     assert len(set(places)) == len(places) <= 16
     assert lower.get_xlim() == (-0.5, epochs - 0.5)
 
