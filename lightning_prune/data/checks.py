@@ -52,6 +52,7 @@ class Problem(Enum):
     )
     UNREADABLE_LABELS = ("label file that cannot be read", True, "restore the file or remove it")
     NO_LABEL_FILE = ("image without label file (taken as background)", False, "")
+    NO_IMAGE = ("label file whose image is not there (left out)", False, "")
     NO_OBJECTS = ("image without annotations (taken as background)", False, "")
     EMPTY_BOX = ("box without area (left out)", False, "")
     DUPLICATE = ("box given twice (taken once)", False, "")

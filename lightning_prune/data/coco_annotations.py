@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from unicodedata import normalize
 
@@ -182,15 +183,15 @@ def _suspect_other_boxes(file: CocoFile, findings: Findings) -> None:
     Raises:
         DataError: they are fractions: boxes of a pixel would be learnt.
     """
-    boxes = np.array(
-        [(*o.box, file.images[k].width, file.images[k].height)
-         for k, objects in file.objects.items() if k in file.images for o in objects],
-        dtype=np.float64,
-    ).reshape(-1, 6)  # fmt: skip
-    if not len(boxes):
+    present = [(file.images[k], o) for k, o in file.objects.items() if k in file.images]
+    numbers = chain.from_iterable(one.box for _, objects in present for one in objects)
+    values = np.fromiter(numbers, np.float64).reshape(-1, 4)
+    if not len(values):
         return
-    x, y, w, h, width, height = boxes.T
-    values = boxes[:, :4]
+    counts = [len(objects) for _, objects in present]
+    sizes = np.array([(image.width, image.height) for image, _ in present], np.float64)
+    width, height = np.repeat(sizes, counts, axis=0).T
+    x, y, w, h = values.T
     if values.max() <= 1 and (values % 1).any() and min(width.max(), height.max()) > 2:
         raise DataError(
             f"{file.path}: no `bbox` has a number above 1: they seem to be parts of the image's "
@@ -198,7 +199,7 @@ def _suspect_other_boxes(file: CocoFile, findings: Findings) -> None:
         )
     outside = (x + w > width + PIXEL) | (y + h > height + PIXEL)
     corners = (w > x) & (h > y) & (w <= width + PIXEL) & (h <= height + PIXEL)
-    if outside.any() and corners.all() and len(boxes) > 2:
+    if outside.any() and corners.all() and len(values) > 2:
         findings.add(
-            Problem.CORNERS, f"{file.path.name}: all {len(boxes)} can be read so, none is outside"
+            Problem.CORNERS, f"{file.path.name}: all {len(values)} can be read so, none is outside"
         )

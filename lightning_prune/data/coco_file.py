@@ -1,8 +1,10 @@
 """Read COCO's annotation files."""
 
+import gc
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,7 +72,7 @@ class CocoFile:
     images: dict[Key, CocoImage] = field(default_factory=dict)
     objects: dict[Key, list[CocoObject]] = field(default_factory=dict)
     incomplete: set[Key] = field(default_factory=set)
-    empty: set[Key] = field(default_factory=set)
+    empty: list[Key] = field(default_factory=list)
     findings: Findings = field(default_factory=Findings)
 
     @property
@@ -86,13 +88,26 @@ def read_coco(path: Path) -> CocoFile:
         DataError: it is absent, no JSON, lacks images, annotations or categories, is a COCO file of
             another task, or an image or a category in it makes no sense.
     """
-    content = _load(path)
-    _check_kind(path, content)
-    file = CocoFile(path)
-    _read_categories(file, content["categories"])
-    _read_images(file, content["images"])
-    _read_objects(file, content["annotations"])
+    with without_collection():
+        content = _load(path)
+        _check_kind(path, content)
+        file = CocoFile(path)
+        _read_categories(file, content["categories"])
+        _read_images(file, content["images"])
+        _read_objects(file, content["annotations"])
     return file
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Make many objects without looking for cycles: a third of the time of a million of them."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _load(path: Path) -> Any:
@@ -105,6 +120,8 @@ def _load(path: Path) -> Any:
         raise DataError(
             f"{error}" if isinstance(error, FileError) else f"{path}: {error}"
         ) from error
+    if not text.strip():
+        raise DataError(f"{path} is empty: fetch it again")
     try:
         return json.loads(text, object_hook=_without_outlines)
     except RecursionError as error:
@@ -263,8 +280,8 @@ def _read_objects(file: CocoFile, entries: list[Any]) -> None:
             seen.add(identity)
         if found is not None:
             file.objects.setdefault(image, []).append(found)
-    file.empty = known.keys() - annotated
-    for image in annotated - known.keys():
+    file.empty = [key for key in known if key not in annotated]
+    for image in sorted(annotated - known.keys(), key=_order):
         count = len(file.objects.get(image, ()))
         file.findings.add(
             Problem.MALFORMED,

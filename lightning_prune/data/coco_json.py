@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning_prune.data.augment import Augmentation
 from lightning_prune.data.checks import DataError, Findings, OnError
 from lightning_prune.data.coco_annotations import coco_records
-from lightning_prune.data.coco_file import ADVICE, CocoFile, read_coco
+from lightning_prune.data.coco_file import ADVICE, CocoFile, read_coco, without_collection
 from lightning_prune.data.dataset import ImageSource
 from lightning_prune.data.detection_data import DetectionDataModule
 from lightning_prune.data.records import ImageRecord
@@ -129,9 +129,11 @@ class CocoJsonDataModule(DetectionDataModule):
         for split in splits:
             path = self.root / self._files[split]
             file = self._train_file if split == "train" else read_coco(path)
-            records[split], sizes[split], unusable[split] = coco_records(
-                file, self.root / self._folders[split], self.root, names, findings
-            )
+            folder = self.root / self._folders[split]
+            with without_collection():
+                records[split], sizes[split], unusable[split] = coco_records(
+                    file, folder, self.root, names, findings
+                )
         self.__dict__.pop("_train_file", None)  # hundreds of megabytes; `names` stay
         return usable_images(
             records, unusable, findings, str(self.root), self.on_error, self.decode_check, sizes

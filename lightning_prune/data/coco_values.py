@@ -124,7 +124,13 @@ def hull(segmentation: Any) -> tuple[float, float, float, float]:
 
 
 def shown(value: Any) -> str:
-    """Write a foreign value in a few words, however large it is."""
+    """Write a foreign value in a few words of JSON, however large it is.
+
+    >>> shown(None), shown("a" * 99)
+    ('null', "'aaaaaaaaaaaa...aaaaaaaaaaaaa'")
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     try:
         return reprlib.repr(value)
     except ValueError:  # an integer of thousands of digits

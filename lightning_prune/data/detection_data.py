@@ -135,7 +135,7 @@ class DetectionDataModule(ResumableDataModule):
         missing = [split for split in wanted if split not in self._datasets]
         for split, source in self.load_splits(missing).items() if missing else ():
             if split == "train" and not any(len(source.objects(i)[0]) for i in range(len(source))):
-                raise DataError("no object in any training picture: there is nothing to learn")
+                raise DataError("no object in any training image: there is nothing to learn")
             self._datasets[split] = DetectionDataset(
                 source, self.image_size, cache=self.cache_images
             )

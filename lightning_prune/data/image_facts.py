@@ -125,13 +125,13 @@ def _refuse_foreign(errors: Sequence[ImageError], count: int) -> None:
     kinds: Counter[str] = Counter()
     first: dict[str, ImageError] = {}
     for error in errors:
-        if error.foreign:
-            kind = re.sub(r"(to |of )?[\d,]+ bytes", "...", error.reason)
+        if error.foreign is not None:
+            kind = re.sub(r"[\d,]+ bytes|'.*'", "...", error.foreign)
             kinds[kind] += 1
             first.setdefault(kind, error)
     for kind, number in kinds.most_common(1):
         if 2 * number > count:
             raise DataError(
-                f"{number} of {count} images are none; the first is {first[kind].path}: "
-                f"{first[kind].reason}"
+                f"{number} of {count} images are not images: the first, {first[kind].path}, is "
+                f"{first[kind].foreign}"
             )

@@ -63,10 +63,10 @@ class ImageError(ValueError):
     Attributes:
         path: the file.
         reason: what is wrong with it, without its name.
-        foreign: whether it is another kind of file, such as a pointer of Git LFS.
+        foreign: what it is and what to do, where it is no image but, say, a pointer of Git LFS.
     """
 
-    def __init__(self, path: str | Path, reason: str, foreign: bool = False) -> None:
+    def __init__(self, path: str | Path, reason: str, foreign: str | None = None) -> None:
         # all as arguments: exceptions travel between processes by their arguments
         super().__init__(path, reason, foreign)
         self.path = Path(path)
@@ -124,7 +124,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         foreign = describe_foreign(path, "image")
         reason = "cannot identify image file" + (f": it is {foreign}" if foreign else "")
-        raise ImageError(path, reason, foreign is not None) from error
+        raise ImageError(path, reason, foreign) from error
     except _DECODER_ERRORS as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(path, reason) from error

@@ -1,5 +1,6 @@
 """Data sets in Ultralytics' layout: data.yaml, folders of images, folders of label files."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from lightning_prune.data.dataset import ImageSource
 from lightning_prune.data.detection_data import DetectionDataModule
 from lightning_prune.data.records import ImageRecord
 from lightning_prune.data.usable_images import usable_images
-from lightning_prune.data.yolo_images import list_images
-from lightning_prune.data.yolo_labels import read_records
+from lightning_prune.data.yolo_images import list_images, places
+from lightning_prune.data.yolo_labels import note_labels_without_image, read_records
 from lightning_prune.data.yolo_layout import read_layout
 
 
@@ -109,6 +110,8 @@ class YoloFolderDataModule(DetectionDataModule):
         unusable: dict[str, set[Path]] = {}
         for split in splits:
             images = list_images(self.layout, split, findings)
+            if all(os.path.isdir(place) for place in places(self.layout, split)):
+                note_labels_without_image(images, findings)
             records[split], unusable[split] = read_records(
                 images, self.num_classes, findings, self.layout.key_points
             )

@@ -33,8 +33,7 @@ def list_images(layout: YoloLayout, split: str, findings: Findings | None = None
     """
     findings = Findings() if findings is None else findings
     images: dict[Path, None] = {}
-    for entry in layout.entries[split]:
-        place = _locate(layout, split, entry)
+    for place in places(layout, split):
         if os.path.isdir(place):
             found = walk_images(place, findings)
         else:
@@ -47,6 +46,15 @@ def list_images(layout: YoloLayout, split: str, findings: Findings | None = None
             f"; {_what_is_there(layout, split)})"
         )
     return list(images)
+
+
+def places(layout: YoloLayout, split: str) -> list[Path]:
+    """Give the folders and lists of a split.
+
+    Raises:
+        DataError: one of them does not exist.
+    """
+    return [_locate(layout, split, entry) for entry in layout.entries[split]]
 
 
 def _locate(layout: YoloLayout, split: str, entry: str) -> Path:
@@ -68,8 +76,7 @@ def _locate(layout: YoloLayout, split: str, entry: str) -> Path:
 
 def _what_is_there(layout: YoloLayout, split: str) -> str:
     kinds: Counter[str] = Counter()
-    for entry in layout.entries[split]:
-        place = _locate(layout, split, entry)
+    for place in places(layout, split):
         if os.path.isdir(place):
             kinds.update(p.suffix.lower() or p.name for p in islice(place.rglob("*"), 10_000))
     shown = ", ".join(f"{count} {printable(kind, 20)}" for kind, count in kinds.most_common(5))
@@ -170,7 +177,7 @@ def read_image_list(file: Path, base: Path, findings: Findings) -> list[Path]:
         path = _find_listed(line, [file.parent, base])
         if path is None:
             what = " (a folder)" if os.path.isdir(file.parent / line) else ""
-            place = f"{file}:{number}: {printable(line, 300)}{what}"
+            place = f"{file}:{number}: {printable(line, 100)}{what}"
             missing, first = missing + 1, first or place
             findings.add(Problem.MISSING_IMAGE, place)
         elif path in images:

@@ -1,6 +1,7 @@
 """Read label files: one line `class cx cy w h`, or a polygon, an object."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lightning_prune.files.read_text import MEGABYTE, read_text
 _IMAGE_FOLDERS = {"images", "jpegimages"}
 _LARGEST = 4 * MEGABYTE  # some 50,000 objects
 _OTHER_LABELS = {".xml": "Pascal VOC", ".json": "labelme or another program", ".csv": "a table"}
+_NO_LABELS = {"classes", "labels", "notes", "train", "val", "valid", "test", "README", "readme"}
 KeyPoints = tuple[int, int]
 
 
@@ -78,9 +80,26 @@ def read_records(
         raise DataError(
             f"no label file for any of {len(images)} images in "
             f"{', '.join(sorted({str(folder) for folder in folders.values()})[:5])}: "
-            f"they are named like the images, with the suffix .txt{_elsewhere(images[0])}"
+            f"they are named like the images, with the suffix .txt{_elsewhere(images[0], folders[images[0].parent])}"
         )
     return records, unusable
+
+
+def note_labels_without_image(images: Sequence[Path], findings: Findings) -> None:
+    """Note label files whose image is not there.
+
+    Args:
+        images: all images of the folders that they are in.
+        findings: takes the label files.
+    """
+    stems: dict[Path, set[str]] = {}
+    for image in images:
+        stems.setdefault(image.parent, set()).add(image.stem)
+    for folder, place in _label_folders(images).items():
+        for entry in sorted(os.scandir(place), key=lambda each: each.name):
+            stem, suffix = os.path.splitext(entry.name)
+            if suffix == ".txt" and stem not in stems[folder] and stem not in _NO_LABELS:
+                findings.add(Problem.NO_IMAGE, str(place / entry.name))
 
 
 def _label_folders(images: Sequence[Path]) -> dict[Path, Path]:
@@ -104,14 +123,14 @@ def _label_folders(images: Sequence[Path]) -> dict[Path, Path]:
         raise DataError(
             f"label folder missing: {', '.join(sorted(missing)[:5])}. The labels of "
             ".../images/x.jpg belong in .../labels/x.txt (an empty file for an image without "
-            f"objects){_elsewhere(first)}"
+            f"objects){_elsewhere(first, first.parent)}"
         )
     return folders
 
 
-def _elsewhere(image: Path) -> str:
+def _elsewhere(image: Path, labels: Path) -> str:
     """Say where something named like the image is, if near it: labels elsewhere, other formats."""
-    if image.with_name(f"{image.name}.txt").is_file():
+    if (labels / f"{image.name}.txt").is_file():
         return f"; there is {image.name}.txt: name it {image.stem}.txt"
     near = [image.parent, *image.parents[1:3]]
     for base in near:

@@ -157,10 +157,9 @@ def _names(file: Path, content: Mapping[object, object]) -> list[str]:
         raise DataError(f"{file}: `names` is {_short(names)}: give a list of class names or `nc`")
     for index, name in enumerate(names):
         if isinstance(name, bool) or not isinstance(name, str | int | float):
-            why = "YAML reads yes, no, on and off so: put the name in quotes"
+            why = " (so YAML reads yes, no, on and off)" if isinstance(name, bool) else ""
             raise DataError(
-                f"{file}: names[{index}] is {_short(name)}: "
-                + (why if isinstance(name, bool) else "give a text")
+                f"{file}: names[{index}] is {_short(name)}{why}: give a text, in quotes"
             )
     if len(names) > MOST_CLASSES:
         raise DataError(f"{file}: {len(names)} names; at most {MOST_CLASSES} classes are possible")

@@ -118,7 +118,7 @@ def test_nothing_left_after_skipping(folder: Path) -> None:
 
 def test_training_without_any_object(tmp_path: Path) -> None:
     root = write_yolo(tmp_path / "set", {"train": ["", ""], "val": [GOOD]})
-    with pytest.raises(DataError, match="no object in any training picture"):
+    with pytest.raises(DataError, match="no object in any training image"):
         make(root).setup("fit")
 
 
