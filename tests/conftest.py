@@ -6,6 +6,8 @@ import pytest
 
 from tests.golden_vectors import GoldenVectors, shared_folder
 
+REPOSITORY = Path(__file__).resolve().parent.parent
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
