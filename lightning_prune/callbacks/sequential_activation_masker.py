@@ -197,6 +197,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         ]
         self._widths = state_dict["widths"]
         self._late = state_dict.get("late")
+        self.clusterings, self._warned = {}, False
 
     # --- preparation ------------------------------------------------------------------------
 
