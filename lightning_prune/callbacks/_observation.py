@@ -33,6 +33,8 @@ from lightning_prune.surgery.compensate import compensate
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 
 Background = bool | Literal["auto"]
+_SHUFFLES = 8
+"""Random labellings beside the labels themselves."""
 
 
 def background_class(
@@ -81,10 +83,12 @@ def observe_objects(
     matching: Matching,
     background: Background,
     seed: int,
+    beside_chance: bool = False,
 ) -> ObjectActivations:
     """Gather the object activations of some layers from about ``images`` training images.
 
-    Every process reads its share; all of them return the merged result.
+    Every process reads its share; all of them return the merged result. ``beside_chance``: with
+    statistics under random labels.
     """
     agree_on_norms(trainer, pl_module)
     with forward_context(trainer):
@@ -98,6 +102,7 @@ def observe_objects(
             matching=matching,
             background=background_class(background, trainer, pl_module),
             seed=seed + trainer.global_rank,
+            shuffles=_SHUFFLES if beside_chance else 0,
             warn=False,
         )
     return merge_activations(gather(trainer, part))

@@ -206,7 +206,9 @@ class ChannelResetter(PruningStage):
         self._usage = self._usage.after_cut(pl_module, outputs, pruned)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where there was never a channel to reset."""
+        """Keep the counts for another fit; say where there was never a channel to reset."""
+        if self._usage is not None:
+            self._saved = self._usage.state_dict(partial(total, trainer))
         if trains(trainer) and self._looks and not self._history.resets():
             below = "" if self.only_below is None else f", or raise only_below={self.only_below}"
             rank_zero_warn(

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
@@ -32,6 +33,13 @@ class ExponentialMovingAverage(WeightAveraging):
         self.decay = decay
         self.ramp = ramp
         super().__init__(multi_avg_fn=self._average)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Begin a new average, and count its steps anew, where the callback is used again."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            # Otherwise nothing is averaged until the last fit's number of steps is exceeded.
+            self._latest_update_step, self._latest_update_epoch = 0, -1
 
     def decay_after(self, updates: int) -> float:
         """Return d_n after n updates.

@@ -23,6 +23,11 @@ class HoldingStage(PruningStage, Generic[Mask]):
         self._mask: Mask | None = None
         self._skipped: int | None = None
 
+    def _let_go(self) -> None:
+        if self._mask is not None:
+            self._mask.release()
+        self._mask = None
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:

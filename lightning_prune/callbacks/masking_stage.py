@@ -104,6 +104,10 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
     def _forget(self, names: Iterable[str]) -> None:
         """Take groups out of the plan for good."""
 
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._selection, self._macs = None, None
+
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolve layers and check the schedule and the MAC target before the first batch."""
         if pl_module.example_input_array is not None:

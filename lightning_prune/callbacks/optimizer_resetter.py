@@ -156,6 +156,9 @@ class OptimizerResetter(PruningStage):
                 "of the maskers, train for more epochs, or leave the callback out"
             )
 
+    def _forget_run(self) -> None:
+        self._refused = False
+
     def _start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._refused = True
         if not pl_module.automatic_optimization:

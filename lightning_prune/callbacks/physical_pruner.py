@@ -143,6 +143,9 @@ class PhysicalPruner(PruningStage):
         """Take up whether the cut has happened."""
         self.done = state_dict["done"]
 
+    def _forget_run(self) -> None:
+        self._masked = False
+
     def _suspend(self, trainer: pl.Trainer) -> None:
         self._masked = not self.done and any(masker.plan for masker in maskers(trainer))
         suspend_comparisons(trainer, self._masked)

@@ -212,6 +212,9 @@ class PruningReport(PruningStage):
         self.content |= copy.deepcopy(state_dict["content"])
         self._validated = dict(state_dict["validated"])
 
+    def _forget_run(self) -> None:
+        self._drawn = set()
+
     def _record(
         self,
         decisions: Sequence[GroupDecision],

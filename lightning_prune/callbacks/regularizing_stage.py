@@ -42,6 +42,9 @@ class RegularizingStage(PruningStage, Generic[At]):
         self._regularization: At | None = None
         self._knows_masks = False
 
+    def _let_go(self) -> None:
+        self._regularization = None
+
     @abstractmethod
     def _take_up_masks(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: At

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,7 +11,7 @@ from tqdm.auto import tqdm
 
 from lightning_prune.callbacks._arguments import check_counts, checked_range
 from lightning_prune.callbacks._data import has_collection_loader
-from lightning_prune.callbacks._fallbacks import warn_of_fallbacks
+from lightning_prune.callbacks._decision_warnings import warn_of_decisions
 from lightning_prune.callbacks._gradients import informed
 from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
 from lightning_prune.callbacks._schedule import last_epoch
@@ -198,6 +197,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         ]
         self._widths = state_dict["widths"]
         self._late = state_dict.get("late")
+        self.clusterings, self._warned = {}, False
 
     # --- preparation ------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         names = tqdm(due, "Choosing channels", leave=False, disable=silent)
         # The first group that cannot be decided stops the step: later ones build on it.
         complete = all(self._decide(trainer, pl_module, name) for name in names)
-        warn_of_fallbacks(self.decisions[known:])
+        warn_of_decisions(self.decisions[known:])
         return complete
 
     def _begin(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
@@ -268,6 +268,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
             matching=self.matching,
             background=self.background,
             seed=self.seed,
+            beside_chance=self.criterion.uses_clusters and len(names) == 1,
         )
         if not self._warned and trainer.is_global_zero:
             warn_of_rare_classes(seen)
@@ -305,7 +306,6 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         selection = self._selection
         assert selection is not None
         seen = self._observe(trainer, pl_module, [name])
-        groups = selection.groups
 
         def decide() -> GroupDecision:
             width = None if self._widths is None else self._widths.get(name)
@@ -314,7 +314,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
                 self.clusterings[name] = clustering
             return found
 
-        with informed(trainer, pl_module, self.criterion, groups, [name], self.images):
+        with informed(trainer, pl_module, self.criterion, selection.groups, [name], self.images):
             decision = self._decided(trainer, decide)
         if decision is None:
             return False
@@ -341,9 +341,9 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         assert macs is not None
         seen = self._observe(trainer, pl_module, selection.names)
         widths = None if self.mac_target is None else self._plan_widths(trainer, pl_module)
-        decide = partial(selection.decide, pl_module)
         groups, names = selection.groups, selection.names
         with informed(trainer, pl_module, self.criterion, groups, names, self.images):
-            decisions = [decide(name, seen, (widths or {}).get(name))[0] for name in names]
+            decided = (selection.decide(pl_module, n, seen, (widths or {}).get(n)) for n in names)
+            decisions = [decision for decision, _ in decided]
         # Printed, not logged: it is what was asked for, whatever the log level.
         rank_zero_only(print)(dry_run_text(decisions, macs))

@@ -118,6 +118,11 @@ class SliceMasker(HoldingStage[SliceMask]):
             return self.schedule.ratio(epoch)
         return self.schedule.final_ratio
 
+    def _let_go(self) -> None:
+        if self._mask is not None:
+            self._saved = self._mask.state_dict()
+        super()._let_go()
+
     # --- hooks ------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,9 +1,14 @@
 """What all pruning callbacks share."""
 
+import copy
+from typing import Any
+
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.callbacks._readable_files import check_hyper_parameters
+from lightning_prune.callbacks._runs import marks_of, same
 from lightning_prune.callbacks._trainer_surgery import (
     check_order,
     refuse_callbacks,
@@ -14,7 +19,14 @@ from lightning_prune.surgery.architecture import track_architecture
 
 
 class PruningStage(Callback):
-    """A stage of pruning: refuses what it cannot work with before training starts."""
+    """A stage of pruning: refuses what it cannot work with before training starts.
+
+    Stages may be used in one fit after another. The same Trainer and module continue the run;
+    another Trainer or another module begin a new one, for which the stage is as it was made.
+    """
+
+    _fresh: dict[str, Any] | None = None
+    _marks: tuple[object, object] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Check strategy and order, and make the module's checkpoints describe themselves.
@@ -26,8 +38,33 @@ class PruningStage(Callback):
         # For validation and test too: ckpt_path may be a file of the cut model.
         track_architecture(pl_module)
         if stage == "fit":
+            self._begin_fit(trainer, pl_module)
             refuse_strategy(trainer)
             refuse_callbacks(trainer)
             check_order(trainer, PruningStage)
             check_hyper_parameters(trainer, pl_module)
             watch_weights(trainer)
+
+    def _begin_fit(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Continue the run of the last fit, or begin a new one as the stage was made."""
+        self._let_go()
+        if self._fresh is None:
+            self._fresh = copy.deepcopy(self.state_dict())
+        elif not all(same(self._marks, trainer, pl_module)):
+            name, again = type(self).__name__, same(self._marks, trainer, pl_module)[1]
+            if again and getattr(self, "done", False):
+                rank_zero_warn(
+                    f"{name} begins a new run with a model that it has cut already: the model is "
+                    "pruned further. To train it as it is, leave the pruning callbacks out of this "
+                    "Trainer; to continue the run, resume its checkpoint (ckpt_path)"
+                )
+            rank_zero_info(f"{name} begins a new run: what it did in the last one is forgotten.")
+            self.load_state_dict(copy.deepcopy(self._fresh))
+            self._forget_run()
+        self._marks = marks_of(trainer, pl_module)
+
+    def _let_go(self) -> None:
+        """Drop what belongs to the model and the optimizers of the last fit."""
+
+    def _forget_run(self) -> None:
+        """Drop what belongs to the last run and is no part of the state."""

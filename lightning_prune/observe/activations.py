@@ -33,6 +33,9 @@ class ObjectActivations:
         moments: Statistics of all layers, their channels side by side (sum of widths, K).
         objects: Number of objects seen.
         matched: Number of them that the model got right.
+        shuffles: How many times the labels are dealt out at random too, for comparison.
+        seed: Seed of that.
+        shuffled: Statistics under each of these random labellings, as many objects a class.
     """
 
     layers: tuple[str, ...]
@@ -40,20 +43,29 @@ class ObjectActivations:
     moments: ClassMoments | None = None
     objects: int = 0
     matched: int = 0
+    shuffles: int = 0
+    seed: int = 0
+    shuffled: list[ClassMoments] = field(default_factory=list, repr=False)
     _pending: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
     _reader: LayerReader = field(init=False, repr=False)
+    _generator: torch.Generator = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._reader = LayerReader(self.layers)
+        self._generator = torch.Generator().manual_seed(self.seed)
 
     def of(self, layer: str) -> ClassMoments | None:
         """Return the statistics of one layer, or None where no object was seen."""
-        if self.moments is None:
-            return None
+        return None if self.moments is None else self._part(self.moments, layer)
+
+    def shuffled_of(self, layer: str) -> list[ClassMoments]:
+        """Return the statistics of one layer under each random labelling."""
+        return [self._part(moments, layer) for moments in self.shuffled]
+
+    def _part(self, whole: ClassMoments, layer: str) -> ClassMoments:
         place = self.layers.index(layer)
         start = sum(self.widths[:place])
         rows = slice(start, start + self.widths[place])
-        whole = self.moments
         return ClassMoments(
             whole.count, whole.mean[rows], whole.variance[rows], whole.mean_abs[rows]
         )
@@ -105,8 +117,14 @@ class ObjectActivations:
             return
         values, label = (torch.cat(parts) for parts in zip(*self._pending, strict=True))
         self._pending.clear()
-        part = class_moments(values, label, int(label.max()) + 1)
+        classes = int(label.max()) + 1
+        part = class_moments(values, label, classes)
         self.moments = part if self.moments is None else merge_moments(self.moments, part)
+        dealt = []
+        for _ in range(self.shuffles):
+            order = torch.randperm(len(label), generator=self._generator)
+            dealt.append(class_moments(values, label[order.to(label.device)], classes))
+        self.shuffled = _merged(self.shuffled, dealt)
 
 
 def collect_activations(
@@ -120,6 +138,7 @@ def collect_activations(
     matching: Matching = "detected",
     background: int | None = None,
     seed: int = 0,
+    shuffles: int = 0,
     warn: bool = True,
 ) -> ObjectActivations:
     """Run a model over batches in evaluation mode and gather its object activations.
@@ -138,13 +157,14 @@ def collect_activations(
         matching: ``detected``: only objects that the model got right; ``all``: every one.
         background: Class (K) under which one background cell per object, outside all boxes, is
             added; None: no background.
-        seed: Seed of the background cells.
+        seed: Seed of the background cells and of the random labels.
+        shuffles: Deal out the labels at random too, so many times: what separability they give.
         warn: Warn of missing objects; False where the result is a part that will be merged.
 
     Warns:
         UserWarning: no object at all, or a class with fewer than 10 of them.
     """
-    found = ObjectActivations(tuple(layers))
+    found = ObjectActivations(tuple(layers), shuffles=shuffles, seed=seed)
     generator = torch.Generator().manual_seed(seed)
 
     def with_background(samples: ObjectSamples) -> ObjectSamples:
@@ -193,10 +213,17 @@ def merge_activations(parts: Sequence[ObjectActivations]) -> ObjectActivations:
         if part.moments is None:
             continue
         merged.widths = part.widths
+        merged.shuffled = _merged(merged.shuffled, part.shuffled)
         merged.moments = (
             part.moments if merged.moments is None else merge_moments(merged.moments, part.moments)
         )
     return merged
+
+
+def _merged(known: list[ClassMoments], new: list[ClassMoments]) -> list[ClassMoments]:
+    if not known:
+        return new
+    return [merge_moments(a, b) for a, b in zip(known, new, strict=True)]
 
 
 def warn_of_rare_classes(found: ObjectActivations) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
+from torch import Tensor
 
 from lightning_prune.functional._sklearn_extra import check_installed
 from lightning_prune.functional.clustering import ChannelClustering, cluster_channels
@@ -73,16 +74,8 @@ class ChannelClusterer:
 
     def cluster(self, group: Group, moments: Mapping[str, ClassMoments]) -> ChannelClustering:
         """Return the clusters of a group's channels for every k, with the knee."""
-        matrices = []
-        for member in group.sources:
-            seen = moments[member.layer]
-            matrix = separability_matrix(seen.mean, seen.variance, seen.count).cpu()
-            rows = matrix.new_zeros(group.channels, matrix.shape[1])
-            rows.index_add_(0, member.channel, matrix[member.index])
-            # Channels that can only go together count as their mean.
-            matrices.append(rows / torch.bincount(member.channel)[:, None])
         return cluster_channels(
-            torch.cat(matrices, dim=1),
+            group_separability(group, moments),
             embedding=self.embedding,
             perplexity=self.perplexity,
             other=self.other,
@@ -90,3 +83,16 @@ class ChannelClusterer:
             seed=self.seed,
             backend=self.backend,
         )
+
+
+def group_separability(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor:
+    """Return the separability of a group's channels, (C, P): its producers' side by side."""
+    matrices = []
+    for member in group.sources:
+        seen = moments[member.layer]
+        matrix = separability_matrix(seen.mean, seen.variance, seen.count).cpu()
+        rows = matrix.new_zeros(group.channels, matrix.shape[1])
+        rows.index_add_(0, member.channel, matrix[member.index])
+        # Channels that can only go together count as their mean.
+        matrices.append(rows / torch.bincount(member.channel)[:, None])
+    return torch.cat(matrices, dim=1)

@@ -1,5 +1,6 @@
 """Sequential selection: widths planned once, channels chosen front to back."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,18 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.functional.budget import scale_widths
+from lightning_prune.functional.chance import against_chance
 from lightning_prune.functional.clustering import ChannelClustering
 from lightning_prune.functional.moments import ClassMoments
 from lightning_prune.functional.width import allowed_widths, clip_width, is_selectable
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
-from lightning_prune.pruners.clusterer import ChannelClusterer
+from lightning_prune.pruners.clusterer import ChannelClusterer, group_separability
 from lightning_prune.pruners.criterion import Criterion, Evidence
 from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.non_finite_importance import check_finite
 
 _NO_OBJECT = "no object was matched"
+_NOISE = "separability no better than that of random labels: its clusters are noise"
 _ONE_CLASS = "objects of one class only were matched, so there is nothing to tell apart"
 
 
@@ -36,7 +39,10 @@ class GroupDecision:
             ``mac_target``; of weight-based selection ``ratio``, ``mac_target`` or
             ``max_pruning_ratio`` (also: one block left).
         status: ``pruned``, ``fallback`` (pruned without activations) or ``left``.
-        reason: Why it was left alone or fell back; empty otherwise.
+        reason: Why it was left alone or fell back, or that its clusters are noise; empty otherwise.
+        separability: Mean separability of its channels, in [0, 2]; None: not measured.
+        separability_at_random: What labels dealt out at random give.
+        noise: Whether its separability is no better than that.
     """
 
     group: str
@@ -46,6 +52,9 @@ class GroupDecision:
     bound: str
     status: str
     reason: str
+    separability: float | None = None
+    separability_at_random: float | None = None
+    noise: bool = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the decision as plain data."""
@@ -212,4 +221,29 @@ class SequentialSelection:
                 f"{why}: channels chosen by weight magnitude at the {where}",
             )
         decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
+        if clustering is not None and self.criterion.uses_clusters:
+            decision = self._beside_chance(decision, group, clustering, seen)
         return decision, clustering
+
+    def _beside_chance(
+        self,
+        decision: GroupDecision,
+        group: Group,
+        clustering: ChannelClustering,
+        seen: ObjectActivations,
+    ) -> GroupDecision:
+        parts = {member.layer: seen.shuffled_of(member.layer) for member in group.sources}
+        shuffled = [
+            group_separability(group, dict(zip(parts, moments, strict=True)))
+            for moments in zip(*parts.values(), strict=True)
+        ]
+        chance = against_chance(clustering.matrix, shuffled)
+        if chance is None:
+            return decision
+        return dataclasses.replace(
+            decision,
+            separability=chance.separability,
+            separability_at_random=chance.at_random,
+            noise=chance.is_noise,
+            reason=_NOISE if chance.is_noise else decision.reason,
+        )

@@ -60,5 +60,8 @@ def layer_rows(
                 "bound": decision.bound,
                 "status": decision.status,
                 "reason": decision.reason,
+                "separability": decision.separability,
+                "separability_at_random": decision.separability_at_random,
+                "noise": decision.noise,
             }
     return [by_layer[name] for name in groups.order if name in by_layer]

@@ -11,7 +11,9 @@ from lightning.pytorch.strategies import (
     ModelParallelStrategy,
 )
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.functional.moments import class_moments
 from lightning_prune.functional.selection import select_channels
@@ -20,6 +22,7 @@ from lightning_prune.pruners.magnitude import Magnitude
 from lightning_prune.pruners.widest_layers import WidestLayers
 from lightning_prune.surgery.architecture import is_tracked
 from tests.callbacks.classifiers import (
+    CLASSES,
     GROUPS,
     Classifier,
     Foreign,
@@ -320,3 +323,51 @@ def test_a_dry_run_prints_and_trains_nothing(target, tmp_path, capsys):
     assert run.state.finished
     assert not stage.plan
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+class RandomLabels(Classifier):
+    """Learns nothing: classes are dealt out at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net.head = torch.nn.Linear(16, CLASSES)
+
+    def data(self) -> TensorDataset:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.randn(192, 1, 8, 8, generator=generator)
+        return TensorDataset(images, torch.randint(CLASSES, (192,), generator=generator))
+
+    def train_dataloader(self):
+        return DataLoader(self.data(), batch_size=96)
+
+    collection_dataloader = train_dataloader
+
+
+def test_layers_that_separate_no_better_than_random_labels_are_named(tmp_path):
+    stage = masker(epochs_per_step=1, layers_per_step=2)
+    with pytest.warns(UserWarning, match="at random") as caught:
+        trainer(tmp_path, [stage, PhysicalPruner()], 5).fit(RandomLabels())
+    told = [str(w.message) for w in caught if "at random" in str(w.message)]
+    assert told[0].startswith("2 of 2 groups separate the classes no better than labels")
+    assert "net.stem.0 0." in told[0]
+    assert told[1].startswith("1 of 1 groups")  # one message a step
+    for decision in stage.decisions:
+        assert decision.noise
+        assert decision.status == "pruned"
+        assert decision.reason.startswith("separability no better than that of random labels")
+        ratio = decision.separability / decision.separability_at_random
+        assert ratio == pytest.approx(1, abs=0.25)
+
+
+def test_layers_that_tell_the_classes_apart_are_not_noise(tmp_path):
+    stage = masker(start_epoch=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*at random")
+        trainer(tmp_path, [stage, PhysicalPruner()], 3).fit(Classifier())
+    for decision in stage.decisions:
+        assert not decision.noise
+        assert decision.separability > 1.5 * decision.separability_at_random
+    # The baselines look at no activations, and are not compared.
+    other = masker(criterion=Magnitude())
+    trainer(tmp_path, [other, PhysicalPruner()], 3).fit(Classifier())
+    assert {decision.separability for decision in other.decisions} == {None}

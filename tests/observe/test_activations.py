@@ -240,3 +240,27 @@ def test_watch_and_update_by_hand():
         model(batches[0][0])
         found.update(batches[0][1], "all")
     assert_moments(found.of("head"), gathered(model, batches, "head", "all"))
+
+
+def test_random_labels_deal_out_the_same_objects_in_classes_of_the_same_size():
+    """Oracle: the moments of all objects together do not know of any labels."""
+    model, batches = make(Detector), detector_batches()
+    plain = collect(model, batches, LAYERS, matching="all")
+    found = collect(model, batches, LAYERS, matching="all", shuffles=3, seed=5)
+    assert plain.shuffled_of("down") == []
+    for layer in LAYERS:
+        own, dealt = found.of(layer), found.shuffled_of(layer)
+        assert torch.equal(own.mean, plain.of(layer).mean)
+        assert len(dealt) == 3
+        share = own.count / own.count.sum()
+        for other in dealt:
+            assert torch.equal(other.count, own.count)
+            torch.testing.assert_close(other.mean @ share, own.mean @ share)
+            second = [(m.variance + m.mean.square()) @ share for m in (own, other)]
+            torch.testing.assert_close(*second)
+            assert not torch.allclose(other.mean, own.mean)
+        assert not torch.allclose(dealt[0].mean, dealt[1].mean)
+    again = collect(model, batches, LAYERS, matching="all", shuffles=3, seed=5)
+    assert torch.equal(again.shuffled_of("head")[2].mean, found.shuffled_of("head")[2].mean)
+    merged = merge_activations([found, again])
+    assert torch.equal(merged.shuffled_of("head")[0].count, 2 * found.of("head").count)

@@ -247,7 +247,7 @@ def test_decisions_travel_as_plain_data():
     net, groups = residual()
     decision, _ = selection(groups).decide(net, "b1.0", all_of(net, groups))
     state = decision.state_dict()
-    assert {type(value) for value in state.values()} <= {str, int, torch.Tensor, type(None)}
+    assert {type(value) for value in state.values()} <= {str, int, bool, torch.Tensor, type(None)}
     again = GroupDecision(**state)
     assert torch.equal(again.keep, decision.keep)
     assert (again.bound, again.knee) == (decision.bound, decision.knee)

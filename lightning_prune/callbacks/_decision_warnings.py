@@ -1,0 +1,37 @@
+"""What the decisions of one step of a masker have to be warned of, all layers in one message."""
+
+from collections.abc import Iterable, Sequence
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lightning_prune.pruners.sequential import GroupDecision
+
+
+def warn_of_decisions(decisions: Sequence[GroupDecision]) -> None:
+    """Warn of groups that were decided without activations, and of those that separate nothing.
+
+    Args:
+        decisions: Those of one step.
+    """
+    reasons = dict.fromkeys(d.reason for d in decisions if d.status == "fallback")
+    for reason in reasons:
+        fallen = [d.group for d in decisions if d.status == "fallback" and d.reason == reason]
+        rank_zero_warn(f"{_listed(fallen)}: {reason} ({len(fallen)} of {len(decisions)} groups)")
+    noise = [
+        f"{d.group} {d.separability:.3g} (at random {d.separability_at_random:.3g})"
+        for d in decisions
+        if d.noise
+    ]
+    if noise:
+        rank_zero_warn(
+            f"{len(noise)} of {len(decisions)} groups separate the classes no better than labels "
+            "dealt out at random, so that their clusters, and the knee, are those of noise: mean "
+            f"separability {_listed(noise)}. A criterion of the weights (Magnitude, GroupNorm) "
+            "tells more there: leave these layers to it, start pruning later, or read more images"
+        )
+
+
+def _listed(names: Iterable[str], most: int = 12) -> str:
+    shown = list(names)
+    more = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more
