@@ -29,6 +29,7 @@ from lightning_prune.cli.check import check_config
 from lightning_prune.cli.composition import check_overrides, composition_message, with_plus
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.folder_seal import seal
 from lightning_prune.cli.read_json import read_json
 from lightning_prune.cli.resume import (
     NEVER,
@@ -41,6 +42,7 @@ from lightning_prune.cli.run_command import RunCommand
 from lightning_prune.cli.run_lock import run_lock
 from lightning_prune.cli.run_result import RESULT, write_result
 from lightning_prune.cli.run_start import RunStart, find_start, say_changes, take_up
+from lightning_prune.cli.set_plain import set_plain
 from lightning_prune.cli.sweep_callback import JOB, SweepCallback
 from lightning_prune.cli.training_end import TrainingEnd
 from lightning_prune.cli.wandb_id import keep_wandb_id
@@ -164,7 +166,7 @@ def fill_from_data(cfg: DictConfig, data: Any) -> None:
             except (ValueError, OSError) as error:
                 raise ConfigError(f"data: {error}") from error
             if known is not None:
-                cfg.model[key] = known
+                set_plain(cfg.model, str(key), known)
 
 
 def plan_epochs(cfg: DictConfig, pretrained: bool) -> None:
@@ -199,6 +201,7 @@ def save_config(cfg: DictConfig) -> None:
     """Write the resolved configuration to `config.yaml` in the output folder."""
     text = OmegaConf.to_yaml(cfg, resolve=True)
     write_bytes(Path(cfg.output_dir, "config.yaml"), text.encode())
+    seal(Path(cfg.output_dir, "config.yaml"))
 
 
 def _task(cfg: DictConfig) -> float | None:
