@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from lightning_prune.cli.analyze_parser import THRESHOLD, WANTED, analyze_parser
 from lightning_prune.cli.build import build
+from lightning_prune.cli.consent import check_targets_of
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.export import example_of, load_module
 from lightning_prune.cli.read_norms import read_norms
@@ -201,6 +202,7 @@ def _layers(facts: RunFacts, given: list[str] | None) -> Any:
     layers = facts.get("pruning.regularizer.layers")
     if given is not None or not isinstance(layers, dict):
         return layers if given is None else given
+    check_targets_of(facts.folder / "config.yaml", layers)
     return build(OmegaConf.create(layers), "pruning.regularizer.layers")
 
 

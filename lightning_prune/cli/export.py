@@ -13,6 +13,7 @@ import yaml
 from torch import Tensor
 
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
+from lightning_prune.cli.consent import check_class_of
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
@@ -144,9 +145,10 @@ def _class_of_run(path: Path) -> str | None:
         return None
     try:
         model = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
-        return str(model["_target_"])
+        name = str(model["_target_"])
     except (yaml.YAMLError, KeyError, TypeError, OSError):
         return None
+    return check_class_of(config, name)
 
 
 def _find_class(name: str) -> type[L.LightningModule]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_prune.cli.consent import check_consent
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.read_json import read_json
 from lightning_prune.cli.run_command import COMMAND, PLACE, RunCommand
@@ -23,13 +24,15 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     """Return the command line that goes on in the folder that `resume=FOLDER` names.
 
     It consists of the overrides of that run and those given beside `resume`, which win. A command
-    line without `resume`, or with `resume=never`, stays as it is.
+    line without `resume`, or with `resume=never`, stays as it is. `trust=true` beside it consents
+    to a command that was recorded elsewhere.
 
     Args:
         arguments: the arguments behind the program's name.
 
     Raises:
-        ConfigError: the folder is no run, or another argument contradicts `resume`.
+        ConfigError: the folder is no run, another argument contradicts `resume`, or consent is
+            needed.
     """
     values = [word.partition("=")[2] for word in arguments if _key(word) == "resume"]
     value = values[-1].strip("'\"") if values else NEVER
@@ -41,18 +44,20 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
             f"resume={value} goes on with one run: a sweep goes on where its own command is given "
             "again, without resume"
         )
-    given = [word for word in arguments if _key(word) != "resume"]
+    given = [word for word in arguments if _key(word) not in ("resume", "trust")]
     if any(_key(word) == "ckpt_path" for word in given):
         raise ConfigError(
             "resume and ckpt_path contradict each other: resume=FOLDER finds the newest "
             "checkpoint of a run by itself, ckpt_path=FILE starts a new run from a file"
         )
     folder = Path(value).expanduser().absolute()
-    own = _own_words(folder)
+    command = _command(folder)
+    check_consent(folder, command, _trusted(arguments))
+    own = _own_words(command)
     words = _merge(own, given)
     # An experiment may be a sweep by itself; this is one of its runs.
     place = ["hydra.mode=RUN", f"hydra.run.dir={quote(folder)}", f"resume={quote(folder)}"]
-    return [*_options(folder, arguments), *words, *place]
+    return [*_options(command, arguments), *words, *place]
 
 
 def resumed_folder(arguments: Sequence[str]) -> Path | None:
@@ -73,7 +78,7 @@ def finished_result(arguments: Sequence[str]) -> dict[str, Any] | None:
 
     Further overrides ask for more than the run did: then there is something left.
     """
-    words = [word for word in arguments if _key(word) is not None]
+    words = [word for word in arguments if _key(word) not in (None, "trust")]
     if len(words) != 1 or _key(words[0]) != "resume":
         return None
     folder = Path(words[0].partition("=")[2].strip("'\"")).expanduser()
@@ -89,8 +94,8 @@ def quote(path: Path) -> str:
     return "'" + str(path).replace("'", "\\'") + "'"
 
 
-def _own_words(folder: Path) -> list[str]:
-    """Return the overrides with which the run in a folder was started."""
+def _command(folder: Path) -> RunCommand:
+    """Return the command with which the run in a folder was started."""
     command = RunCommand.read(folder)
     if command is None:
         sweep = any(folder.glob(f"*/{COMMAND}")) or any(folder.glob("*/.hydra"))
@@ -100,9 +105,21 @@ def _own_words(folder: Path) -> list[str]:
             else "give the folder that has .hydra, config.yaml and checkpoints/ in it"
         )
         raise ConfigError(f"resume={folder} is no folder of a run: {way}")
+    return command
+
+
+def _own_words(command: RunCommand) -> list[str]:
+    """Return its overrides."""
     # Files of earlier versions have these words too.
     kept = [word for word in command.hydra if not PLACE.match(word)]
-    return [*kept, *(word for word in command.task if _key(word) != "resume")]
+    return [*kept, *(word for word in command.task if _key(word) not in ("resume", "trust"))]
+
+
+def _trusted(arguments: Sequence[str]) -> bool:
+    values = [word.partition("=")[2] for word in arguments if _key(word) == "trust"]
+    if values and values[-1].lower() not in ("true", "false"):
+        raise ConfigError(f"trust={values[-1]} is not allowed: give true or false")
+    return bool(values) and values[-1].lower() == "true"
 
 
 def _merge(own: Sequence[str], given: Sequence[str]) -> list[str]:
@@ -118,12 +135,10 @@ def _merge(own: Sequence[str], given: Sequence[str]) -> list[str]:
     return words
 
 
-def _options(folder: Path, arguments: Sequence[str]) -> list[str]:
+def _options(command: RunCommand, arguments: Sequence[str]) -> list[str]:
     """Return `--config-dir` of the run, if it had one and no other was given."""
     if any(word.startswith(("--config-dir", "-cd")) for word in arguments):
         return []
-    command = RunCommand.read(folder)
-    assert command is not None
     if Path(command.cwd) != Path.cwd():
         _say(f"the run was started in {command.cwd}: relative paths now begin at {Path.cwd()}")
     return ["--config-dir", command.config_dir] if command.config_dir else []

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_prune.cli.run_facts import RunFacts
 from lightning_prune.cli.run_result import RESULT
+from lightning_prune.cli.set_plain import set_plain
 from lightning_prune.files.newest_checkpoint import search_checkpoints
 from lightning_prune.files.read_checkpoint import read_checkpoint
 
@@ -99,14 +100,14 @@ def take_up(cfg: DictConfig, start: RunStart, keep_epochs: bool) -> None:
     """
     cfg.ckpt_path = str(start.checkpoint)
     planned = start.config.get("dense_epochs")
-    if planned is not None and keep_epochs:
+    if isinstance(planned, int) and keep_epochs:
         cfg.dense_epochs = planned
     if cfg.model.get("weights") is None:
         return
     cfg.model.weights = None
     for key, value in cfg.model.items():
         if value is None and start.hyper_parameters.get(str(key)) is not None:
-            cfg.model[key] = start.hyper_parameters[str(key)]
+            set_plain(cfg.model, str(key), start.hyper_parameters[str(key)])
 
 
 @rank_zero_only

@@ -18,6 +18,7 @@ from lightning_prune.cli.build import build, build_all
 from lightning_prune.cli.check import check_config
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.folder_seal import seal
 from lightning_prune.cli.given import was_given
 from lightning_prune.cli.objectives import MACS, check_objectives, objective_values, returned
 from lightning_prune.cli.read_json import read_json
@@ -27,6 +28,7 @@ from lightning_prune.cli.run_plan import RunPlan
 from lightning_prune.cli.run_result import RESULT, write_result
 from lightning_prune.cli.run_start import RunStart, find_start, say_changes, take_up
 from lightning_prune.cli.say import say
+from lightning_prune.cli.set_plain import set_plain
 from lightning_prune.cli.training_end import TrainingEnd
 from lightning_prune.cli.wandb_id import keep_wandb_id
 from lightning_prune.files import write_bytes
@@ -109,7 +111,7 @@ def fill_from_data(cfg: DictConfig, data: Any) -> None:
             except (ValueError, OSError) as error:
                 raise ConfigError(f"data: {error}") from error
             if known is not None:
-                cfg.model[key] = known
+                set_plain(cfg.model, str(key), known)
 
 
 def plan_epochs(cfg: DictConfig, pretrained: bool) -> None:
@@ -144,6 +146,7 @@ def save_config(cfg: DictConfig) -> None:
     """Write the resolved configuration to `config.yaml` in the output folder."""
     text = OmegaConf.to_yaml(cfg, resolve=True)
     write_bytes(Path(cfg.output_dir, "config.yaml"), text.encode())
+    seal(Path(cfg.output_dir, "config.yaml"))
 
 
 def _find_checkpoint(cfg: DictConfig) -> None:

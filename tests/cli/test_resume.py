@@ -186,7 +186,11 @@ def test_weights_are_neither_read_nor_tested_again(
     # A kill while Hydra writes its files anew leaves them empty.
     for path in (part.folder / ".hydra").iterdir():
         path.write_text("")
+    # What was changed by hand was not recorded by its user.
     resumed = again("resume=run0")
+    assert resumed.code == 2
+    assert "add trust=true" in resumed.err
+    resumed = again("resume=run0", "trust=true")
     assert resumed.code == 0, resumed.err
     assert "the weights as they came" not in resumed.out
     assert "epoch 2/2" in resumed.out
