@@ -1,14 +1,28 @@
 """An unpickler whose work is bounded by the bytes that it reads."""
 
+import gc
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FunctionType, MethodType
 from typing import Any, ClassVar
 
 from lightning_prune.files.pickle_scan import scan
 from lightning_prune.files.plain_values import Keys
 from lightning_prune.files.record import Record
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Pause the garbage collector, which looks at a million new tuples again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class BoundedUnpickler(pickle._Unpickler):
@@ -37,6 +51,11 @@ class BoundedUnpickler(pickle._Unpickler):
         scan(data, budget, allowed)
         super().__init__(io.BytesIO(data), encoding="utf-8")
         self.keys = Keys()
+
+    def load(self) -> Any:
+        """Return what the pickle holds."""
+        with no_collection():
+            return super().load()
 
     def _call(self, function: Any, arguments: Any, options: Any = None) -> Any:
         """Call one of our own functions, or note the call of another."""

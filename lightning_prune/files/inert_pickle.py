@@ -103,6 +103,7 @@ class InertUnpickler(BoundedUnpickler):
             **TENSORS,
             "torch._utils._rebuild_parameter": _first,
             "torch._utils._rebuild_parameter_with_state": _first,
+            "torch._utils._rebuild_meta_tensor_no_storage": stored_tensor.rebuild_meta,
             "torch._utils._rebuild_sparse_tensor": stored_tensor.rebuild_sparse,
             "torch._tensor._rebuild_from_type_v2": _rebuild_typed,
             "torch.serialization._get_layout": plain_values.make_layout,

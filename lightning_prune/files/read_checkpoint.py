@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_prune.files.bounded_unpickler import no_collection
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.file_error import printable
 from lightning_prune.files.foreign_file import describe_foreign
@@ -119,7 +120,7 @@ def check_structure(archive: TorchZip) -> Any:
 def _load(file: BufferedReader, map_location: Any) -> Any:
     file.seek(0)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), no_collection():
             warnings.filterwarnings("ignore", message=".*TorchScript.*")
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             warnings.filterwarnings("ignore", message="Validating sparse tensor invariants")

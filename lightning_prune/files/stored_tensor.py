@@ -102,6 +102,24 @@ def rebuild_sparse(layout: Any, data: Any) -> Tensor:
     return torch.empty(size, dtype=parts[-1].dtype, device="meta")
 
 
+def rebuild_meta(dtype: Any, size: Any, stride: Any, grad: Any) -> Tensor:
+    """Make a tensor that was on the meta device when it was saved."""
+    if type(dtype) is not torch.dtype:
+        raise ValueError("a tensor without a known type")
+    _check_extras(grad, None, None, dtype)
+    if not (is_sequence(size) and is_sequence(stride) and len(size) == len(stride)):
+        raise ValueError("a tensor whose size is no short tuple")
+    last, full = 1, 1
+    for length, step in zip(size, stride, strict=True):
+        if not is_size(length) or not is_size(step):
+            raise ValueError("a tensor with a size or stride that is no number from 0 to 2^63")
+        last += max(length - 1, 0) * step
+        full *= max(length, 1)
+    if max(last, full) >= _LARGEST_EMPTY:
+        raise ValueError("a tensor with absurd strides")
+    return torch.empty_strided(tuple(size), tuple(stride), dtype=dtype, device="meta")
+
+
 def make_tensor(*_: Any) -> NoReturn:
     """Refuse ``torch.FloatTensor(10**12)``, which would allocate as much."""
     raise ValueError("a tensor that is made by a call, not stored")
