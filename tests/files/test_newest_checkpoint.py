@@ -8,6 +8,7 @@ import torch
 from lightning_prune.files.newest_checkpoint import newest_checkpoint, search_checkpoints
 from lightning_prune.files.sidecar import Sidecar
 from tests.callbacks.classifiers import Classifier, trainer
+from tests.files.hostile import hostile_files
 
 
 def save(path: Path, step: int, epoch: int = 0, age: int = 0, **more: Any) -> Path:
@@ -64,6 +65,35 @@ def test_what_is_passed_over_and_why(tmp_path: Path):
     good.unlink()
     older.unlink()
     assert "no other intact checkpoint" in search_checkpoints(tmp_path).describe()
+
+
+def test_files_that_would_crash_or_stop_the_search_are_passed_over(tmp_path: Path):
+    good = save(tmp_path / "good.ckpt", 1)
+    huge = {"global_step": 2**62, "epoch": 0, "state_dict": {}, "loops": {}}
+    huge |= {"optimizer_states": [], "lr_schedulers": []}
+    torch.save(huge | {"epoch": -1}, tmp_path / "negative.ckpt")
+    torch.save(huge | {"optimizer_states": "x"}, tmp_path / "text.ckpt")
+    save(tmp_path / "sidecar.ckpt", 9)
+    (tmp_path / "sidecar.ckpt.sha256").mkdir()
+    save(tmp_path / "pipe.ckpt", 9)
+    os.mkfifo(tmp_path / "pipe.ckpt.sha256")
+    (tmp_path / "new\nline.ckpt").write_text("<html>")
+    (tmp_path / "made").mkdir()
+    for name, path, _ in hostile_files(tmp_path / "made"):
+        path.rename(tmp_path / f"hostile {name.replace('/', ' ')[:50]!r}.ckpt")
+    found = search_checkpoints(tmp_path)
+    assert found.path == good
+    assert len(found.skipped) == len(list(tmp_path.glob("*.ckpt"))) - 1
+    assert not any("\n" in reason for reason in found.skipped.values())
+    reasons = {path.name: reason for path, reason in found.skipped.items()}
+    assert "sidecar.ckpt.sha256 cannot be read: a folder" in reasons["sidecar.ckpt"]
+    assert "pipe.ckpt.sha256 cannot be read: a named pipe" in reasons["pipe.ckpt"]
+    assert reasons["negative.ckpt"] == "altered: epoch is no number from 0 to 2^63"
+    assert "web page" in reasons["new\nline.ckpt"]
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    assert newest_checkpoint(loop) is None
+    assert newest_checkpoint(tmp_path / "good.ckpt") is None
 
 
 def test_only_the_structure_of_the_older_ones_is_read(tmp_path: Path, monkeypatch):

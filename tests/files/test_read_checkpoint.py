@@ -1,7 +1,8 @@
+import datetime
 import pickle
 import shutil
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,50 @@ def test_it_reads_what_torch_load_reads(tmp_path: Path):
     assert shapes["state_dict"]["w"].is_meta
     assert shapes["state_dict"]["view"].shape == (2, 2)
     assert shapes["plain"] == content["plain"]
+
+
+VALUES = {
+    "sparse": torch.eye(3).to_sparse(),
+    "empty": torch.zeros(0, 4, 5), "conj": torch.ones(2, dtype=torch.complex64).conj(),
+    "imaginary": torch.ones(2, dtype=torch.complex64).conj().imag,
+    "8 bits": torch.ones(2, dtype=torch.float8_e4m3fn), "16 bits": torch.ones(2).to(torch.uint16),
+    "buffer": torch.nn.Buffer(torch.ones(2)), "meta": torch.zeros(3, device="meta"),
+    "expanded": torch.zeros(1).expand(10**6), "norm": torch.nn.BatchNorm2d(3).state_dict(),
+    "counter": Counter("abca"), "ordered": OrderedDict(a=1), "large": 2**100, "bytes": b"\xff\x00",
+    "keys": {(1, ("a", 2)): 3, 1.5: 4, None: 5, b"x": 6, torch.Size([1]): 7, True: 8},
+    "device": torch.device("cuda:1"), "layout": torch.strided, "surrogate": "\ud800",
+    "numbers": [float("inf"), -0.0, 1j], "list": list(range(100_000)), "shared": [[1]] * 1000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning")
+def test_values_of_every_kind_are_those_of_torch(tmp_path: Path, kind):
+    path = tmp_path / "a.ckpt"
+    torch.save({"x": VALUES[kind]}, path)
+    assert str(read_checkpoint(path)) == str(torch.load(path, weights_only=True))
+    shapes = read_checkpoint(path, "meta")["x"]
+    if isinstance(VALUES[kind], torch.Tensor):
+        assert (shapes.shape, shapes.dtype) == (VALUES[kind].shape, VALUES[kind].dtype)
+    elif kind != "norm":
+        assert str(shapes) == str(VALUES[kind])
+
+
+def test_classes_that_the_user_declared_are_read_and_stand_as_records_in_the_shapes(tmp_path: Path):
+    torch.save({"x": datetime.timedelta(3)}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"pickled objects \(datetime\.timedelta\)"):
+        read_checkpoint(tmp_path / "a.ckpt")
+    with torch.serialization.safe_globals([datetime.timedelta]):
+        assert read_checkpoint(tmp_path / "a.ckpt")["x"] == datetime.timedelta(3)
+        assert read_checkpoint(tmp_path / "a.ckpt", "meta")["x"].path == "datetime.timedelta"
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_tensors_that_are_not_read_are_said_to_be_so(tmp_path: Path):
+    nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    torch.save({"x": nested}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match="tensors of a kind that is not read"):
+        read_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_hostile_files_are_refused(tmp_path: Path):
