@@ -6,7 +6,8 @@ from pathlib import Path
 
 # Every kind of value that the grammar of overrides, OmegaConf or a constructor may stumble over.
 VALUES = [
-    "", "null", "true", "-1", "0", "0.5", "1e9", "1000000000", f"{10**30}", "1e400", "nan", "-inf",
+    "", "null", "true", "-1", "0", "0.5", "1e9", "1000000000", f"{10**30}", "1e400", "nan",
+    "-inf",
     "abc", "???", "'quoted'", "'open", '"', "\\", "a=b", "a b", "(", ")", "{", "}", "[", "]", "[[",
     "{a:1}", "{a:{b:{c:[1,{d:2}]}}}", "[1,2]", "[null]", "[abc]", "[!x]", "{a:}", "a,b", "1,2",
     "[" * 60 + "]" * 60, "[" * 3000 + "]" * 3000, "x" * 20000, "été/日本", "\u202eabc", "🙂", "\x00",
