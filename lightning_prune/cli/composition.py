@@ -87,7 +87,17 @@ def composition_message(error: BaseException, overrides: Sequence[str]) -> str:
     launcher = re.search(r"Could not find 'hydra/(launcher|sweeper)/(joblib|submitit|\w+)", text)
     if launcher:
         text = f"{_plugin(launcher[1], launcher[2])}\n{text}"
-    return re.sub(r"\n\s*\n", "\n", text)
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
+    """Return a message without what OmegaConf says for its own developers."""
+    place = re.search(r"^\s*full_key: (.*)$", text, re.MULTILINE)
+    lines = [line for line in text.splitlines() if line.strip()]
+    kept = [
+        line for line in lines if not re.match(r"\s*(full_key:|object_type=|reference_type=)", line)
+    ]
+    return "\n".join([f"{place[1]}: {kept[0]}" if place and place[1] else kept[0], *kept[1:]])
 
 
 def _several_values(word: str) -> str:

@@ -1,6 +1,5 @@
 """Write a checkpoint as a file for another runtime: `python -m lightning_prune export`."""
 
-import argparse
 import pickle
 import sys
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from torch import Tensor
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.consent import check_class_of
 from lightning_prune.cli.errors import ConfigError
+from lightning_prune.cli.export_parser import export_parser
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
 from lightning_prune.export.onnx_model import check_onnx_installed
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Args:
         argv: the arguments behind the command's name; None takes those of the process.
     """
-    args = _parser().parse_args(argv)
+    args = export_parser().parse_args(argv)
     try:
         check_onnx_installed()
         checkpoint = checkpoint_argument(args.checkpoint)
@@ -160,44 +160,3 @@ def _find_class(name: str) -> type[L.LightningModule]:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m lightning_prune export",
-        description="Write a checkpoint, cut or dense, as ONNX, compared with the checkpoint on "
-        "seeded noise before it is written. It takes any number of samples; a detector's takes "
-        "images of any height and width in multiples of 32 too, other sizes are fixed.",
-    )
-    add = parser.add_argument
-    add(
-        "checkpoint", type=Path,
-        help="a Lightning checkpoint, weights of a YOLOv8 detector, or the folder of a run",
-    )  # fmt: skip
-    add("--format", choices=["onnx"], default="onnx", help="the only one so far")
-    add("--output", type=Path, help="file to write; default: beside the checkpoint")
-    add(
-        "--image-size", type=int, nargs="+", metavar="PIXELS",
-        help="side of the images, or height and width; default: what the model was trained on",
-    )  # fmt: skip
-    add(
-        "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
-        help="the LightningModule; default: that of the run's config.yaml, else DetectionModule",
-    )  # fmt: skip
-    add(
-        "--input-shape", type=int, nargs="+", metavar="SIZE",
-        help="shape of one sample; default: the module's example_input_array",
-    )  # fmt: skip
-    add(
-        "--batch", type=int,
-        help="a fixed batch size, and fixed height and width, which OpenCV 4 and compilers for "
-        "embedded devices want; default: any",
-    )  # fmt: skip
-    add("--half", action="store_true", help="weights and images in 16 bits")
-    add("--opset", type=int, help="ONNX operator set, at least 18; default: the exporter's")
-    add(
-        "--tolerance", type=float,
-        help="largest difference, as a fraction of a channel's largest value; default: 0.001, "
-        "0.1 with --half",
-    )  # fmt: skip
-    return parser

@@ -69,6 +69,8 @@ def _refusal(words: Sequence[str], loader: ConfigLoaderImpl) -> str | None:
     try:
         chosen = [word for one in words if (word := _one_choice(one, loader))]
         loader.compute_defaults_list("train", chosen, RunMode.MULTIRUN)
+    except ConfigError:
+        raise
     except COMPOSITION_ERRORS as error:
         return str(error)
     return None
@@ -113,6 +115,7 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> str | None:
         if isinstance(value, dict) or (isinstance(value, str) and "${" in value):
             continue
         if isinstance(value, str) and loader.repository.config_exists(f"{group}/{value}"):
+            loader.repository.load_config(f"{group}/{value}")  # refuses what cannot be read
             continue
         if value in (None, "none") and group in ADDED and len(_values(override)) == 1:
             continue

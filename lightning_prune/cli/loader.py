@@ -6,15 +6,20 @@ from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.near_keys import key_paths
+from lightning_prune.files.file_error import FileError
+from lightning_prune.files.read_yaml import read_yaml
 
 # What a composition may end with: Hydra raises plain ValueErrors too, YAML errors have no parent.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)
@@ -30,7 +35,33 @@ def make_loader(config_dir: str | None = None) -> ConfigLoaderImpl:
     if config_dir is not None and Path(config_dir).is_dir():
         anchor = SearchPathQuery(provider="schema", path=None)
         search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor)
-    return ConfigLoaderImpl(config_search_path=search_path)
+    loader = ConfigLoaderImpl(config_search_path=search_path)
+    loader.repository = _CarefulRepository(search_path)
+    return loader
+
+
+class _CarefulRepository(ConfigRepository):
+    """Read the user's own YAML with care first: aliases of a few lines can stand for a billion."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Load a config.
+
+        Raises:
+            ConfigError: its file is no YAML, or one that nobody could read.
+        """
+        for source in self.get_sources():
+            if source.scheme() == "file" and source.provider != "main":
+                path = Path(source.path, source._normalize_file_name(config_path))
+                if path.is_file():
+                    _read_carefully(path)
+        return super().load_config(config_path)
+
+
+def _read_carefully(path: Path) -> None:
+    try:
+        read_yaml(path)
+    except FileError as error:
+        raise ConfigError(str(error)) from error
 
 
 def config_tree(loader: ConfigLoaderImpl, words: Sequence[str]) -> dict[str, Any]:
@@ -65,6 +96,8 @@ def _composed(loader: ConfigLoaderImpl, words: Sequence[str]) -> DictConfig:
             return loader.load_configuration(
                 "train", some, RunMode.MULTIRUN, validate_sweep_overrides=False
             )
+        except ConfigError:
+            raise
         except COMPOSITION_ERRORS:
             continue
     return OmegaConf.create({})

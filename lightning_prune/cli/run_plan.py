@@ -65,7 +65,8 @@ def _some(names: Any, most: int = 5) -> str:
 
 
 def _data(trainer: pl.Trainer) -> str:
-    parts = [type(getattr(trainer, "datamodule")).__name__]  # noqa: B009 - not in the stubs
+    module = getattr(trainer, "datamodule", None)
+    parts = [] if module is None else [type(module).__name__]
     count = _samples(trainer.train_dataloader)
     batches = f"{trainer.num_training_batches} batches an epoch"
     parts.append(batches if count is None else f"{count} samples to train on, in {batches}")

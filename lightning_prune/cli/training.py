@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.cli.build import build, build_all
@@ -151,10 +152,13 @@ def save_config(cfg: DictConfig) -> None:
 
 def _find_checkpoint(cfg: DictConfig) -> None:
     """Let a run's folder stand for its checkpoint where one is tested."""
-    path = cfg.get("ckpt_path")
+    try:
+        path, task = cfg.get("ckpt_path"), cfg.get("task")
+    except OmegaConfBaseException:  # check_config says which reference leads nowhere
+        return
     if not isinstance(path, str) or not Path(path).expanduser().is_dir():
         return
-    if cfg.get("task") == "test":
+    if task == "test":
         cfg.ckpt_path = str(checkpoint_argument(Path(path)))
     else:
         raise ConfigError(
@@ -169,9 +173,10 @@ def _check_folder(output_dir: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         allowed = os.access(folder, os.W_OK | os.X_OK)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise ConfigError(
-            f"output_dir={output_dir} cannot be made ({error.strerror}): choose another folder"
+            f"output_dir={output_dir!r} cannot be made ({reason}): choose another folder"
         ) from error
     if not allowed:
         raise ConfigError(f"output_dir={output_dir} cannot be written to: choose another folder")

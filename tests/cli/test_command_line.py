@@ -104,7 +104,7 @@ def test_groups_of_the_user_are_known(tmp_path: Path):
     (tmp_path / "mine" / "one.yaml").write_text("a: 1\n")
     options = ["--config-dir", str(tmp_path)]
     assert understood([*options, "+mine=one"]) == [*options, "+mine=one"]
-    with pytest.raises(ConfigError, match="'mine' is chosen by name.*Allowed: one"):
+    with pytest.raises(ConfigError, match=r"'mine' is chosen by name.*Allowed: one"):
         understood([*options, "+mine=two"])
     with pytest.raises(ConfigError, match="mine is not known"):
         understood(["+mine=one"])

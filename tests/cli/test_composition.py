@@ -12,10 +12,9 @@ from lightning_prune.cli.train import main
 REFUSED = [
     (["+prunning=x"], "prunning is not known to the command line. Did you mean pruning?"),
     (["prunning=x"], "prunning is not known to the command line. Did you mean pruning?"),
-    (["+pruning=typo"], "Could not find 'pruning/typo'"),
+    (["+pruning=typo"], "+pruning=typo is not allowed: 'pruning' is chosen by name"),
     (["+pruning=typo"], "sequential_activation"),
-    (["pruning=sequential_activation"], "use +pruning=sequential_activation"),
-    (["trainer=gpuu"], "Could not find 'trainer/gpuu'"),
+    (["trainer=gpuu"], "trainer=gpuu is not allowed: 'trainer' is chosen by name. Did you mean"),
     (["model.lrr=1"], "model.lrr is not known to the configuration. Did you mean model.lr?"),
     (["+model.lrr=1"], "model.lrr is not known to DetectionModule. Did you mean model.lr?"),
     (["model.lr=abc"], "model.lr='abc' is not allowed: give a number"),
@@ -31,7 +30,15 @@ REFUSED = [
     (["callbacks.best_checkpoint=3"], "callbacks.best_checkpoint has no _target_"),
     (["model._target_=no.Such"], "model._target_='no.Such' cannot be imported"),
     (["output_dir=${nothing}"], "Interpolation key 'nothing' not found"),
-    (["model.lr=["], "no viable alternative at input"),
+    (["model.lr=["], "'model.lr=[' cannot be read"),
+    (["model.lr=1,2"], "model.lr=1,2 has several values: add -m to run each, or type"),
+    (["trainer.fast_dev_run=true"], "is added with a plus: +trainer.fast_dev_run=true"),
+    (["+pruning=channel", "pruning.mac_target=0.4"], "Did you mean pruning.masker.mac_target?"),
+    (["+pruning=channel", "+pruning.mac_target=0.4"], "did you mean pruning.masker.mac_target?"),
+    (["callbacks=true"], "'callbacks' is chosen by name"),
+    (["seed=${dense_epochs}", "dense_epochs=${seed}"], "Recursive interpolation"),
+    (["ckpt_path=${nothing}"], "Interpolation key 'nothing' not found"),
+    (["hydra.run.dir=/proc/none/x"], "choose another folder"),
 ]
 
 

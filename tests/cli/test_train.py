@@ -87,6 +87,43 @@ def test_task_test_loads_by_the_class_of_the_model(cli: Callable[..., Any]):
     assert f"{path}: test/map50_95 {w.item():.4f}" in tested.out
 
 
+def test_a_folder_of_a_run_can_be_tested(cli: Callable[..., Any]):
+    trained = cli(*FAKE, "dense_epochs=2", "callbacks.progress=null")
+    assert "\r" not in trained.out + trained.err
+    tested = cli(*FAKE, "task=test", f"ckpt_path={trained.folder}")
+    assert tested.code == 0, tested.err
+    best = trained.folder / "checkpoints" / "best.ckpt"
+    assert f"{best} is taken" in tested.err
+    w = Line.load_from_checkpoint(best, weights_only=True).w
+    assert f"{best}: test/map50_95 {w.item():.4f}" in tested.out
+    refused = cli(*FAKE, f"ckpt_path={trained.folder}")
+    assert refused.code == 2
+    assert f"give resume={trained.folder}" in refused.err
+
+
+def test_the_log_holds_what_the_terminal_said(cli: Callable[..., Any]):
+    outcome = cli(*FAKE, "dense_epochs=2")
+    log = (outcome.folder / "train.log").read_text()
+    assert "epoch 2/2  train/loss" in log
+    assert "model: Line, 1 class (line), 1 parameters\n" in log
+    assert "data: Points, 8 samples to train on, in 2 batches an epoch" in log
+    assert log.rstrip().endswith(f"everything of this run lies in {outcome.folder}")
+    for line in outcome.out.splitlines():
+        assert line.rstrip() in log
+    refused = cli(*FAKE, "model.lr=-1")
+    assert refused.code == 2
+    assert (refused.folder / "train.log").read_text() == f"{refused.err.splitlines()[0]}\n"
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_training(
+    cli: Callable[..., Any], tmp_path: Path
+):
+    (tmp_path / "file").write_text("")
+    outcome = cli(*FAKE, f"output_dir={tmp_path / 'file'}")
+    assert outcome.code == 2
+    assert "cannot be made (File exists): choose another folder" in outcome.err
+
+
 def test_multirun_runs_every_job(cli: Callable[..., Any], tmp_path: Path):
     sweep = tmp_path / "sweep"
     outcome = cli("-m", *FAKE, "dense_epochs=1", "model.lr=0.1,0.2", f"hydra.sweep.dir={sweep}")

@@ -90,7 +90,7 @@ def outcome(tree: dict[str, Any]) -> Outcome:
     """Run a configuration up to its first batch; whatever is no refusal is passed on."""
     trainers: list[L.Trainer] = []
     started, refused = False, None
-    with _stopped(trainers), warnings.catch_warnings(record=True) as caught:
+    with stopped(trainers), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             run(_config(tree))
@@ -110,7 +110,7 @@ def _config(tree: dict[str, Any]) -> DictConfig:
 
 
 @contextlib.contextmanager
-def _stopped(trainers: list[L.Trainer]) -> Iterator[None]:
+def stopped(trainers: list[L.Trainer]) -> Iterator[None]:
     def stop(self: L.LightningModule) -> None:
         trainers.append(self.trainer)
         raise Started

@@ -1,0 +1,46 @@
+"""The arguments of `python -m lightning_prune export`; apart, so that --help is quick."""
+
+import argparse
+from pathlib import Path
+
+
+def export_parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m lightning_prune export`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m lightning_prune export",
+        description="Write a checkpoint, cut or dense, as ONNX, compared with the checkpoint on "
+        "seeded noise before it is written. It takes any number of samples; a detector's takes "
+        "images of any height and width in multiples of 32 too, other sizes are fixed.",
+    )
+    add = parser.add_argument
+    add(
+        "checkpoint", type=Path,
+        help="a Lightning checkpoint, weights of a YOLOv8 detector, or the folder of a run",
+    )  # fmt: skip
+    add("--format", choices=["onnx"], default="onnx", help="the only one so far")
+    add("--output", type=Path, help="file to write; default: beside the checkpoint")
+    add(
+        "--image-size", type=int, nargs="+", metavar="PIXELS",
+        help="side of the images, or height and width; default: what the model was trained on",
+    )  # fmt: skip
+    add(
+        "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
+        help="the LightningModule; default: that of the run's config.yaml, else DetectionModule",
+    )  # fmt: skip
+    add(
+        "--input-shape", type=int, nargs="+", metavar="SIZE",
+        help="shape of one sample; default: the module's example_input_array",
+    )  # fmt: skip
+    add(
+        "--batch", type=int,
+        help="a fixed batch size, and fixed height and width, which OpenCV 4 and compilers for "
+        "embedded devices want; default: any",
+    )  # fmt: skip
+    add("--half", action="store_true", help="weights and images in 16 bits")
+    add("--opset", type=int, help="ONNX operator set, at least 18; default: the exporter's")
+    add(
+        "--tolerance", type=float,
+        help="largest difference, as a fraction of a channel's largest value; default: 0.001, "
+        "0.1 with --half",
+    )  # fmt: skip
+    return parser
