@@ -176,7 +176,8 @@ def read_image_list(file: Path, base: Path, findings: Findings) -> list[Path]:
             continue
         path = _find_listed(line, [file.parent, base])
         if path is None:
-            what = " (a folder)" if os.path.isdir(file.parent / line) else ""
+            is_folder = any(os.path.isdir(each / line) for each in (file.parent, base))
+            what = " (a folder)" if is_folder else ""
             place = f"{file}:{number}: {printable(line, 100)}{what}"
             missing, first = missing + 1, first or place
             findings.add(Problem.MISSING_IMAGE, place)

@@ -77,10 +77,11 @@ def read_records(
         if not (clean and complete):
             unusable.add(image)
     if absent == len(images):
+        hint = _elsewhere(images[0], folders[images[0].parent])
         raise DataError(
             f"no label file for any of {len(images)} images in "
             f"{', '.join(sorted({str(folder) for folder in folders.values()})[:5])}: "
-            f"they are named like the images, with the suffix .txt{_elsewhere(images[0], folders[images[0].parent])}"
+            f"they are named like the images, with the suffix .txt{hint}"
         )
     return records, unusable
 

@@ -1,12 +1,6 @@
-from pathlib import Path
-
-import numpy as np
 import pytest
-from PIL import Image
 
-from lightning_prune.data import checks
-from lightning_prune.data.checks import DataError, Findings, Problem, image_sizes, settle
-from tests.data.folders import write_image
+from lightning_prune.data.checks import DataError, Findings, Problem, settle
 
 
 def findings(**counts: int) -> Findings:
@@ -44,7 +38,7 @@ def test_fatal_problem_raises_with_everything_found() -> None:
 
 
 def test_skip_warns_and_tells_what_is_left_out() -> None:
-    with pytest.warns(UserWarning, match=r"1 x class id(.|\n)*3 pictures are left out"):
+    with pytest.warns(UserWarning, match=r"1 x class id(.|\n)*3 images are left out"):
         settle(findings(UNKNOWN_CLASS=1), "skip", "data.yaml", 3)
 
 
@@ -53,31 +47,20 @@ def test_peculiarities_only_warn() -> None:
         settle(findings(NO_LABEL_FILE=2), "raise", "data.yaml", 0)
 
 
-def test_sizes_of_pictures(tmp_path: Path) -> None:
-    good = write_image(tmp_path / "good.jpg", 20, 30)
-    turned = tmp_path / "turned.jpg"
-    image = Image.fromarray(np.zeros((20, 30, 3), dtype=np.uint8))
-    exif = image.getexif()
-    exif[0x0112] = 8
-    image.save(turned, exif=exif)
-    torn = write_image(tmp_path / "torn.jpg", 200, 200)
-    torn.write_bytes(torn.read_bytes()[:-2000])
-    other = tmp_path / "other.jpg"
-    other.write_text("hello")
-    paths = [good, turned, torn, other, tmp_path / "absent.jpg"]
-    decoded = image_sizes(paths)
-    assert decoded[:2] == [(20, 30), (30, 20)]
-    assert "torn.jpg" in str(decoded[2])
-    assert "truncated" in str(decoded[2])
-    assert "cannot identify" in str(decoded[3])
-    assert "No such file" in str(decoded[4])
-    headers = image_sizes(paths, decode=False)
-    # the header of a torn file is whole
-    assert headers[:3] == [(20, 30), (30, 20), (200, 200)]
-    assert isinstance(headers[3], str)
+def test_places_are_counted_and_only_the_first_kept() -> None:
+    found, more = findings(CROWD=3), findings(CROWD=1000, POLYGON=1)
+    found.merge(more)
+    assert found.count(Problem.CROWD) == 1003
+    assert found.places[Problem.CROWD] == [
+        *(f"crowd at {index}" for index in range(3)), "crowd at 0", "crowd at 1",
+    ]  # fmt: skip
+    assert "1003 x crowd region" in found.message()
+    assert "... and 998 more" in found.message()
 
 
-def test_many_pictures_with_progress_bar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "_PROGRESS_FROM", 3)
-    paths = [write_image(tmp_path / f"{index}.png", 4, 5 + index) for index in range(4)]
-    assert image_sizes(paths) == [(4, 5), (4, 6), (4, 7), (4, 8)]
+def test_a_format_has_its_own_advice() -> None:
+    found = Findings({Problem.BOX_OUTSIDE: "in pixels"})
+    found.add(Problem.BOX_OUTSIDE, "\x1b[2Jhere")
+    assert found.message().splitlines() == [
+        "  1 x box outside the image", "      \\x1b[2Jhere", "      -> in pixels",
+    ]  # fmt: skip

@@ -137,6 +137,25 @@ def test_validation_alone_does_not_read_the_training_split(folder: Path) -> None
     assert len(module.val_dataloader()) == 1
 
 
+def test_a_pose_data_set_trains_on_its_boxes(tmp_path: Path) -> None:
+    yaml = "train: images/train\nval: images/val\nkpt_shape: [4, 2]\nnames: [a, b]\n"
+    line = "0 0.5 0.5 0.2 0.2 0.45 0.45 0.55 0.45 0.55 0.55 0 0"
+    module = make(write_yolo(tmp_path, {"train": [line], "val": [line]}, yaml))
+    with pytest.warns(UserWarning, match=r"2 x object with key points \(ignored; its box is taken"):
+        module.setup("fit")
+    np.testing.assert_allclose(module.dataset("train").source.objects(0)[1], [[0.5, 0.5, 0.2, 0.2]])
+
+
+def test_what_is_left_out_is_said_with_a_count(folder: Path) -> None:
+    (folder / "images" / "train" / "a.dng").write_bytes(b"II*\0")
+    (folder / "images" / "train" / "001.jpg").unlink()
+    module = make(folder)
+    with pytest.warns(UserWarning, match="format that is not read") as caught:
+        module.setup("fit")
+    assert len(module.dataset("train")) == 2
+    assert "1 x label file whose image is not there" in str(caught[0].message)
+
+
 def test_unknown_policy(folder: Path) -> None:
     with pytest.raises(ValueError, match="on_error='ignore' is unknown"):
         make(folder, on_error="ignore")

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -5,9 +6,9 @@ import pytest
 
 from lightning_prune.data.checks import DataError, Findings, Problem
 from lightning_prune.data.yolo_images import list_images
-from lightning_prune.data.yolo_labels import label_path, read_records
+from lightning_prune.data.yolo_labels import label_path, note_labels_without_image, read_records
 from lightning_prune.data.yolo_layout import read_layout
-from tests.data.folders import write_image, write_yolo
+from tests.data.folders import write_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.2"
 
@@ -15,101 +16,6 @@ GOOD = "0 0.5 0.5 0.2 0.2"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return write_yolo(tmp_path / "set", {"train": [GOOD, GOOD], "val": [GOOD]})
-
-
-def test_layout(folder: Path) -> None:
-    for root in (folder, folder / "data.yaml"):
-        layout = read_layout(root)
-        assert layout.names == ["cat", "dog"]
-        assert layout.base == folder.resolve()
-        assert layout.entries == {"train": ["images/train"], "val": ["images/val"]}
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        ("names: {0: cat, 1: dog}", ["cat", "dog"]),
-        ("nc: 2\nnames: {1: dog, 0: cat}", ["cat", "dog"]),
-        ("names: [1, 2]", ["1", "2"]),
-        ("nc: 3", ["class0", "class1", "class2"]),
-    ],
-)
-def test_names(folder: Path, names: str, expected: list[str]) -> None:
-    (folder / "data.yaml").write_text(f"train: images/train\nval: images/val\n{names}\n")
-    assert read_layout(folder).names == expected
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("val: images/val\nnames: [a]", "no entry `train`: it has val, names"),
-        ("train: images/train\nnames: [a]", "no entry `val`"),
-        ("train: a\nval: b", "`names` is None: give a list of class names"),
-        ("train: a\nval: b\nnames: [a, b]\nnc: 3", "nc is 3, but `names` has 2 entries"),
-        ("train: a\nval: b\nnames: {1: a, 2: b}", r"keys of `names` are \[1, 2\]"),
-        ("train: a\nval: b\nnames: [a]\npath: nowhere", "`path: nowhere` does not exist"),
-        ("just text", "holds no keys"),
-        ("a: [", "no YAML: line 1: "),
-    ],
-)
-def test_yaml_problems(folder: Path, content: str, message: str) -> None:
-    (folder / "data.yaml").write_text(content)
-    with pytest.raises(DataError, match=message):
-        read_layout(folder)
-
-
-def test_where_the_yaml_is(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"does not exist: pass a folder with data\.yaml"):
-        read_layout(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no data\.yaml"):
-        read_layout(tmp_path)
-    other = write_yolo(tmp_path, {"train": [GOOD], "val": [GOOD]})
-    (other / "data.yaml").rename(other / "coco8.yaml")
-    assert read_layout(other).file.name == "coco8.yaml"
-    (other / "more.yaml").write_text("")
-    with pytest.raises(DataError, match=r"several yaml files \(coco8.yaml, more.yaml\)"):
-        read_layout(other)
-
-
-def test_images_of_folders_lists_and_exports(folder: Path) -> None:
-    write_image(folder / "images" / "train" / "deep" / "z.PNG")
-    (folder / "images" / "train" / "notes.txt").write_text("no picture")
-    write_image(folder / "images" / "train" / "._000.jpg")
-    (folder / "list.txt").write_text("./images/val/000.jpg\n\nimages/train/001.jpg\n")
-    yaml = (
-        "train: [images/train, images/val, images/train]\nval: list.txt\ntest: ../images/val\nnc: 2"
-    )
-    (folder / "data.yaml").write_text(yaml)
-    layout = read_layout(folder)
-    relative = [
-        path.relative_to(folder.resolve()).as_posix() for path in list_images(layout, "train")
-    ]
-    assert relative == [
-        "images/train/000.jpg",
-        "images/train/001.jpg",
-        "images/train/deep/z.PNG",
-        "images/val/000.jpg",
-    ]
-    assert [path.name for path in list_images(layout, "val")] == ["000.jpg", "001.jpg"]
-    # "../images/val" lies outside, the export meant "./images/val"
-    assert [path.parent.name for path in list_images(layout, "test")] == ["val"]
-
-
-def test_absolute_path_in_the_yaml(folder: Path, tmp_path: Path) -> None:
-    yaml = tmp_path / "elsewhere" / "my.yaml"
-    yaml.parent.mkdir()
-    yaml.write_text(f"path: {folder}\ntrain: images/train\nval: images/val\nnc: 2")
-    assert len(list_images(read_layout(yaml), "train")) == 2
-
-
-def test_empty_and_absent_splits(folder: Path) -> None:
-    (folder / "images" / "empty").mkdir()
-    (folder / "data.yaml").write_text("train: images/empty\nval: images/gone\nnc: 1")
-    layout = read_layout(folder)
-    with pytest.raises(DataError, match="the split `train` is empty: no image in images/empty"):
-        list_images(layout, "train")
-    with pytest.raises(DataError, match="`val: images/gone` does not exist"):
-        list_images(layout, "val")
 
 
 def test_label_path() -> None:
@@ -172,6 +78,119 @@ def test_binary_label_file(tmp_path: Path) -> None:
     assert findings.count(Problem.UNREADABLE_LABELS) == 1
     assert "a JPEG image, not annotations" in findings.message()
     assert len(unusable) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("0 0.5 0.5 0.2 0.2 0.9", "6 columns (a prediction with its confidence"),
+        ("0 0,5 0,5 0,2 0,2", "columns are separated by blanks, decimals by points"),
+        ("cat 0.5 0.5 0.2 0.2", "a class is its number, from 0"),
+        ("0 1e400 0.5 0.2 0.2", "a value is NaN or infinite"),
+        ("0 0.1 nan 0.2 0.2 0.3 0.3", "a value is NaN or infinite"),
+        ("1_0 0.5 0.5 0.2 0.2", "not numbers"),
+        ("0 0.5 0.5 0.2 0.2 0.1 0.1 2", "8 columns"),
+    ],
+)
+def test_malformed_lines_say_why(tmp_path: Path, line: str, why: str) -> None:
+    _, unusable, findings = records_of(tmp_path, line, GOOD)
+    assert unusable == {"000"}
+    assert f"000.txt:1: {line!r} ({why}" in findings.message()
+
+
+@pytest.mark.parametrize("line", ["0 .5 .5 .2 .2 .45 .45 .55 .45 .55 .55 0 0", "0 .5 .5 .2 .2"])
+def test_poses_are_boxes_with_key_points(tmp_path: Path, line: str) -> None:
+    root = write_yolo(tmp_path, {"train": [line, "0 .1 .1 .3 .1 .3 .3"], "val": [GOOD]})
+    findings = Findings()
+    images = list_images(read_layout(root), "train")
+    records, unusable = read_records(images, 2, findings, key_points=(4, 2))
+    assert records[0].boxes.tolist() == [[0.5, 0.5, 0.2, 0.2]]
+    assert findings.count(Problem.KEY_POINTS) == (len(line.split()) == 13)
+    assert [path.name for path in unusable] == ["001.jpg"]
+    assert "7 columns; with kpt_shape [4, 2] 13" in findings.message()
+
+
+def test_rotated_boxes_and_polygons_and_boxes_mixed(tmp_path: Path) -> None:
+    rotated = "1 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5"
+    content, _, findings = records_of(tmp_path, f"{GOOD}\n{rotated}\n0 .1 .1 .2 .1 .2 .3")
+    assert content[0][0] == [0, 1, 0]
+    np.testing.assert_allclose(
+        content[0][1], [[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2], [0.15, 0.2, 0.1, 0.2]]
+    )
+    assert findings.count(Problem.POLYGON) == 2
+
+
+def test_labels_in_other_encodings(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path / "set", {"train": [GOOD, GOOD], "val": [GOOD]})
+    place = root / "labels" / "train"
+    (place / "000.txt").write_text("1 0.5 0.5 0.2 0.2\n", encoding="utf-16")
+    (place / "001.txt").write_bytes(b"1 .5 .5 .2 .2\r0 .5 .5 .2 .2\r\n")
+    records, _ = read_records(list_images(read_layout(root), "train"), 2, Findings())
+    assert [record.labels.tolist() for record in records] == [[1], [1, 0]]
+
+
+def test_labels_that_are_no_files(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path / "set", {"train": [GOOD] * 4, "val": [GOOD]})
+    place = root.resolve() / "labels" / "train"
+    for index in range(3):
+        (place / f"00{index}.txt").unlink()
+    (place / "000.txt").mkdir()
+    os.mkfifo(place / "001.txt")
+    (place / "002.txt").write_text("version https://git-lfs.github.com/spec/v1\nsize 5\n")
+    findings = Findings()
+    _, unusable = read_records(list_images(read_layout(root), "train"), 2, findings)
+    assert [path.name for path in sorted(unusable)] == ["000.jpg", "001.jpg", "002.jpg"]
+    told = findings.places[Problem.UNREADABLE_LABELS]
+    assert [each.removeprefix(str(place)).split(",")[0] for each in told] == [
+        "/000.txt: a folder", "/001.txt: a named pipe",
+        "/002.txt: a Git LFS pointer to 5 bytes",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("images", ["Images", "JPEGImages"])
+def test_other_folders_of_images(folder: Path, images: str) -> None:
+    (folder / "images").rename(folder / images)
+    (folder / "data.yaml").write_text(f"train: {images}/train\nval: {images}/val\nnames: [a]")
+    records, _ = read_records(list_images(read_layout(folder), "train"), 1, Findings())
+    assert [record.labels.tolist() for record in records] == [[0], [0]]
+
+
+def test_labels_beside_their_images(folder: Path) -> None:
+    for path in (folder / "labels" / "train").iterdir():
+        path.rename(folder / "images" / "train" / path.name)
+    (folder / "labels" / "train").rmdir()
+    records, _ = read_records(list_images(read_layout(folder), "train"), 2, Findings())
+    assert [record.labels.tolist() for record in records] == [[0], [0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("annotations/train/000.txt", r"found .*annotations/train/000.txt: rename that folder"),
+        ("Annotations/000.xml", r"found .*Annotations/000.xml \(Pascal VOC\): convert"),
+    ],
+)
+def test_labels_elsewhere_are_named(folder: Path, name: str, words: str) -> None:
+    (folder / "labels").rename(folder.parent / "gone")
+    (folder / name).parent.mkdir(parents=True)
+    (folder / name).write_text(GOOD)
+    with pytest.raises(DataError, match=words):
+        read_records(list_images(read_layout(folder), "train"), 2, Findings())
+
+
+def test_labels_named_after_the_whole_image(folder: Path) -> None:
+    (folder / "labels" / "val" / "000.txt").rename(folder / "labels" / "val" / "000.jpg.txt")
+    with pytest.raises(DataError, match=r"there is 000\.jpg\.txt: name it 000\.txt"):
+        read_records(list_images(read_layout(folder), "val"), 2, Findings())
+
+
+def test_labels_without_image_are_noted(folder: Path) -> None:
+    for name in ("classes", "009"):
+        (folder / "labels" / "train" / f"{name}.txt").write_text(GOOD)
+    findings = Findings()
+    note_labels_without_image(list_images(read_layout(folder), "train"), findings)
+    place = folder.resolve() / "labels" / "train" / "009.txt"
+    assert findings.places == {Problem.NO_IMAGE: [str(place)]}
 
 
 def test_label_folder_missing(folder: Path) -> None:
