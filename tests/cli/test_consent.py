@@ -81,7 +81,7 @@ def test_shipped_recipes_need_no_consent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
-        "+pruning=channel", "criterion@pruning.masker.importance=taylor", "callbacks=every_epoch",
+        "+pruning=channel", "callbacks=every_epoch",
         "+trainer.profiler._target_=lightning.pytorch.profilers.SimpleProfiler",
         "pruning.masker.start_epoch='${add:${dense_epochs},1}'",
     ]  # fmt: skip
