@@ -16,7 +16,10 @@ from lightning_prune.plugins.atomic_checkpoint_io import AtomicCheckpointIO
 from tests.callbacks.classifiers import Classifier, trainer
 
 SCORES = [0.1, 0.9, 0.7, 0.8, 0.4, 0.5]
-pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
+    pytest.mark.filterwarnings("ignore:`training_step` returned `None`"),
+]
 
 
 class Scored(Classifier):
