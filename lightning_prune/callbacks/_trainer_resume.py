@@ -91,7 +91,8 @@ def _has_validated(trainer: pl.Trainer) -> bool:
 def _validation_is_due(trainer: pl.Trainer) -> bool:
     """Tell whether a resumed run validates at this batch, where it is taken up behind it."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-    if fetcher is None or trainer._val_check_time_interval is not None:
+    timed = getattr(trainer, "_val_check_time_interval", None) is not None
+    if fetcher is None or timed:
         return False  # a resumed run counts the time from its own start
     stops, trainer.should_stop = trainer.should_stop, False
     try:

@@ -6,6 +6,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks._inexact_callbacks import warn_of_inexact
 from lightning_prune.callbacks._kept_files import follow_files
 from lightning_prune.callbacks._metric_states import restore_metric_states
 from lightning_prune.callbacks._readable_files import check_hyper_parameters
@@ -76,6 +77,7 @@ class ExactResume(Callback):
         """
         if stage == "fit":
             check_hyper_parameters(trainer, pl_module)
+            warn_of_inexact(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

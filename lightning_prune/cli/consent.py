@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.folder_seal import is_sealed
-from lightning_prune.cli.run_command import COMMAND, RunCommand
+from lightning_prune.cli.run_command import COMMAND, PLACE, RunCommand
 from lightning_prune.cli.say import say
 from lightning_prune.cli.shipped_class import foreign_targets, is_shipped_class
 
@@ -42,7 +42,7 @@ def check_consent(folder: Path, command: RunCommand, trusted: bool) -> None:
     """
     if is_sealed(folder / COMMAND):
         return
-    words = [*command.hydra, *command.task]
+    words = [*_used(command), *command.task]
     say(
         f"{folder} was recorded elsewhere, with this command: {' '.join(words) or '(no overrides)'}"
     )
@@ -91,7 +91,7 @@ def _problems(command: RunCommand) -> Iterator[str]:
     if command.config_dir is not None:
         yield f"--config-dir {command.config_dir}: configurations from there"
     own = [word for word in command.task if _HYDRA.match(word)]
-    for word in [*command.hydra, *own]:
+    for word in [*_used(command), *own]:
         yield f"{word}: a setting of Hydra itself"
     for word in command.task:
         rest = _HARMLESS.sub("", word)
@@ -109,6 +109,11 @@ def _problems(command: RunCommand) -> Iterator[str]:
             yield f"hydra.{name}.{key}: a setting of Hydra itself"
     for place, target in foreign_targets(config):
         yield f"{place}={target}: no class of the shipped packages that recipes name"
+
+
+def _used(command: RunCommand) -> list[str]:
+    """Return the settings of Hydra that a resumed run gets: not those that say where it is."""
+    return [word for word in command.hydra if not PLACE.match(word)]
 
 
 def _compose(words: list[str]) -> dict[str, Any]:

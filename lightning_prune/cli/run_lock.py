@@ -15,10 +15,9 @@ from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
-
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.processes import is_alive
+from lightning_prune.cli.say import is_first_process
 
 if sys.platform != "win32":
     import fcntl
@@ -78,7 +77,7 @@ def run_lock(folder: str | Path) -> Iterator[None]:
         ConfigError: another process works in the folder.
     """
     path = Path(folder).resolve() / LOCK
-    if rank_zero_only.rank != 0 or _node() != 0 or path in _OWN:
+    if not is_first_process() or _node() != 0 or path in _OWN:
         yield
         return
     lock = _Lock(path)

@@ -1,5 +1,6 @@
 """Where an interrupted run goes on, and what it has from before."""
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.run_facts import RunFacts
 from lightning_prune.cli.run_result import RESULT
 from lightning_prune.cli.set_plain import set_plain
-from lightning_prune.files.newest_checkpoint import search_checkpoints
+from lightning_prune.files.newest_checkpoint import CheckpointSearch, search_checkpoints
 from lightning_prune.files.read_checkpoint import read_checkpoint
 
 # What a run that starts over would mix with its own files.
@@ -60,11 +62,15 @@ def find_start(folder: Path) -> RunStart | None:
 
     Says which files were passed over. What a run that starts over would mix with its own files is
     moved to `earlier_1`, `earlier_2`, ... in the folder.
+
+    Raises:
+        ConfigError: the disk could not read a file that may be the newest.
     """
     search = search_checkpoints(folder)
     for path, reason in search.skipped.items():
         if not reason.startswith("nothing to go on from"):
             _say(f"{path} is passed over: {reason}")
+    _refuse_disk(folder, search)
     if search.path is None:
         _say(f"no intact checkpoint in {folder}: the run starts over")
         set_aside(folder)
@@ -74,6 +80,24 @@ def find_start(folder: Path) -> RunStart | None:
     _say(f"going on from {search.path} (step {step}, epoch {epoch})")
     hyper_parameters = content.get("hyper_parameters", {})
     return RunStart(search.path, RunFacts.of(folder).config, dict(hyper_parameters))
+
+
+def _refuse_disk(folder: Path, search: CheckpointSearch) -> None:
+    """Refuse to go on without files that may be intact: what they hold would be trained anew."""
+    reasons = [f"{path} ({search.skipped[path]})" for path in sorted(search.disk)]
+    for inner in (folder, folder / "checkpoints"):
+        try:
+            os.listdir(inner)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            reasons.append(f"{inner} ({error.strerror})")
+    if reasons:
+        raise ConfigError(
+            f"the disk could not read {', '.join(reasons[:3])}: the run would go on from an older "
+            "state, or start over. Give the command again when it can be read, or move it out of "
+            "the folder"
+        )
 
 
 @rank_zero_only

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
+from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch import plugins, profilers, strategies
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger, WandbLogger
@@ -21,7 +22,7 @@ _POLICIES = "lightning_prune.pruners"
 # What a recipe names. Loggers one by one: others send what they log to an address they are given.
 _KINDS: tuple[type, ...] = (
     L.LightningModule, L.LightningDataModule, L.Callback, L.Trainer, Accelerator,
-    strategies.Strategy, plugins.Precision, plugins.CheckpointIO, plugins.ClusterEnvironment,
+    strategies.Strategy, plugins.Precision, plugins.CheckpointIO, ClusterEnvironment,
     plugins.LayerSync, profilers.Profiler, Optimizer, LRScheduler, Metric, nn.Module,
     CSVLogger, TensorBoardLogger, WandbLogger,
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """From which file a run can go on."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,15 @@ from lightning_prune.files.torch_zip import TorchZip
 
 # A file of save_weights_only=True has the first three, and so has one of a foreign tool.
 _NEEDED = ("state_dict", "epoch", "global_step", "loops", "optimizer_states", "lr_schedulers")
+# What another attempt, or another user, may not meet.
+_OF_DISK = {
+    getattr(errno, name)
+    for name in (
+        "EIO", "EACCES", "EPERM", "ESTALE", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN",
+        "ENXIO", "ENODEV", "EMFILE", "ENFILE", "ENOMEM", "EREMOTEIO", "ENOTCONN", "ENOLINK",
+    )
+    if hasattr(errno, name)
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,10 +32,12 @@ class CheckpointSearch:
     Attributes:
         path: The newest intact checkpoint that a training can go on from, or None.
         skipped: Of each other file that was looked at and is none, why.
+        disk: Those among them that may be intact: it is the disk that could not read them.
     """
 
     path: Path | None
     skipped: dict[Path, str]
+    disk: frozenset[Path] = frozenset()
 
     def describe(self) -> str:
         """Say in a sentence where a run can go on."""
@@ -48,19 +60,22 @@ def search_checkpoints(folder: str | Path) -> CheckpointSearch:
     folder = Path(folder)
     found: list[tuple[tuple[int, int, int], Path]] = []
     skipped: dict[Path, str] = {}
+    disk: set[Path] = set()
     for path in [*_files(folder / "checkpoints"), *_files(folder)]:
         try:
             found.append((_age(path), path))
         except (CheckpointError, OSError) as error:
             skipped[path] = _reason(error)
+            disk |= {path} if _is_of_disk(error) else set()
     for _, path in sorted(found, reverse=True):
         try:
             _check(path)
         except (CheckpointError, OSError) as error:
             skipped[path] = _reason(error)
+            disk |= {path} if _is_of_disk(error) else set()
         else:
-            return CheckpointSearch(path, skipped)
-    return CheckpointSearch(None, skipped)
+            return CheckpointSearch(path, skipped, frozenset(disk))
+    return CheckpointSearch(None, skipped, frozenset(disk))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -97,6 +112,11 @@ def _check(path: Path) -> None:
             check_content(path, file, TorchZip(file))
     except ValueError as error:
         raise CheckpointError(path, str(error)) from error
+
+
+def _is_of_disk(error: BaseException) -> bool:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _OF_DISK
 
 
 def _reason(error: Exception) -> str:

@@ -135,7 +135,7 @@ class _Converter:
             told[place] = f"{kind.__name__} -> {type(made).__name__}"
         return made
 
-    def _mapping(self, value: Mapping[Any, Any], place: str, depth: int) -> Any:
+    def _mapping(self, value: dict[Any, Any], place: str, depth: int) -> Any:
         pairs = []
         for key, entry in value.items():
             name = f"{place}.{key}" if place else str(key)

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -147,8 +148,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def _write(self, checkpoint: dict[str, Any], path: Path) -> None:
         sidecar = Sidecar(path, follow=False)  # of a link, the link itself is replaced
-        PartFile.clear_stale(path)
-        PartFile.clear_stale(sidecar.path)
+        with suppress(OSError):  # what others left there does not matter to this file
+            PartFile.clear_stale(path)
+            PartFile.clear_stale(sidecar.path)
         with PartFile(path, self.digest) as part:
             try:
                 torch.save(checkpoint, cast(IO[bytes], part))
@@ -159,7 +161,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 raise
             if self.digest:
                 # Both, so that whichever file a kill leaves is known.
-                sidecar.write([*sidecar.current(), part.hexdigest()])
+                sidecar.write([*_digests(sidecar), part.hexdigest()])
             else:
                 sidecar.path.unlink(missing_ok=True)
             _sync_folder(path.parent)
@@ -211,7 +213,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def _leave(self, path: Path, why: str) -> None:
         self._unwritten = path
-        old = "the earlier file stays" if path.exists() else "earlier checkpoints stay"
+        old = "the earlier file stays" if os.path.exists(path) else "earlier checkpoints stay"
         rank_zero_warn(f"{path} was not written, {old} and the training goes on: {why}")
 
     def _written(self, path: Path) -> None:
@@ -222,17 +224,30 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             waiting[:] = [old for old in waiting if old != path]
 
     def _remove(self, path: Path) -> None:
-        if path.is_dir() and not path.is_symlink():
-            super().remove_checkpoint(path)
-            return
-        path.unlink(missing_ok=True)
-        Sidecar(path, follow=False).path.unlink(missing_ok=True)
+        """Remove a file; one that cannot be removed is no reason to end a training."""
+        try:
+            if path.is_dir() and not path.is_symlink():
+                super().remove_checkpoint(path)
+                return
+            path.unlink(missing_ok=True)
+            Sidecar(path, follow=False).path.unlink(missing_ok=True)
+        except OSError as error:
+            rank_zero_warn(
+                f"{path} could not be removed and is left there: {error.strerror or error}"
+            )
 
     def _way_out(self, path: Path) -> str:
-        kept = [old for old in self._kept.get(path, []) if old.is_file()]
+        kept = [old for old in self._kept.get(path, []) if os.path.isfile(old)]
         if kept:
             return f"it was to replace {kept[0]}, which was kept"
         return search_checkpoints(path.parent).describe()
+
+
+def _digests(sidecar: Sidecar) -> list[str]:
+    try:
+        return sidecar.current()
+    except OSError:  # the old file cannot be read: nobody will take it for intact
+        return []
 
 
 def _is_remote(path: str | Path) -> bool:

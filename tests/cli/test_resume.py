@@ -250,10 +250,12 @@ def test_the_command_line_of_a_run(tmp_path: Path):
     folder = run_folder(tmp_path / "a", task, hydra, "/mine")
     place = ["hydra.mode=RUN", f"hydra.run.dir='{folder}'", f"resume='{folder}'"]
     kept = ["hydra.searchpath=[pkg://mine]", "+pruning=channel", "seed=1", "model.lr=0.1"]
-    found = resume_arguments([f"resume={folder}"])
+    found = resume_arguments([f"resume={folder}", "trust=true"])
     assert found == ["--config-dir", "/mine", *kept, "ckpt_path=a.ckpt", "+a.b=1", *place]
     # New words win: for groups too, with the sign that the run had.
-    found = resume_arguments(["seed=2", f"resume='{folder}'", "pruning=slice", "~a.b", "-cd", "b"])
+    found = resume_arguments(
+        ["seed=2", f"resume='{folder}'", "trust=true", "pruning=slice", "~a.b", "-cd", "b"]
+    )
     rest = ["hydra.searchpath=[pkg://mine]", "model.lr=0.1", "ckpt_path=a.ckpt"]
     assert found == [*rest, "seed=2", "+pruning=slice", "-cd", "b", *place]
     # A second process of the same run, started with the whole line.

@@ -54,9 +54,9 @@ def test_a_folder_has_one_owner_until_that_is_killed(
 ) -> None:
     folder, child = held
     place = f"process {child.pid} on {socket.gethostname()}"
-    with pytest.raises(ConfigError, match=f"still works in it: {place}, since .*delete {folder}"):
-        with run_lock(folder):
-            pass
+    told = f"still works in it: {place}, since .*delete {folder}"
+    with pytest.raises(ConfigError, match=told), run_lock(folder):
+        pass
     assert working_owner(folder).process == child.pid
     with monkeypatch.context() as without_locks:
         without_locks.setattr(module, "_lock", lambda file: None)
@@ -139,6 +139,6 @@ def test_what_cannot_be_understood_belongs_to_nobody(
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"run\.lock cannot be written"):
-        with run_lock(tmp_path / "file"):
-            pass
+    told = r"run\.lock cannot be written"
+    with pytest.raises(ConfigError, match=told), run_lock(tmp_path / "file"):
+        pass

@@ -1,11 +1,16 @@
 """Where a run goes on, and what it takes up."""
 
+import errno
 from pathlib import Path
 
+import pytest
 import torch
 from omegaconf import OmegaConf
 
+from lightning_prune.cli import run_start
+from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.run_start import RunStart, find_start, set_aside, take_up
+from lightning_prune.files.newest_checkpoint import CheckpointSearch
 
 
 def test_changes_are_named_by_their_keys():
@@ -45,3 +50,37 @@ def test_a_folder_without_an_intact_checkpoint_is_cleared(tmp_path: Path, capsys
     (tmp_path / "metrics.csv").touch()
     set_aside(tmp_path)
     assert (tmp_path / "earlier_2/metrics.csv").exists()
+
+
+def test_what_a_checkpoint_says_stays_plain():
+    cfg = OmegaConf.create({"dense_epochs": 1, "model": {"weights": "x", "names": None}})
+    start = RunStart(Path("last.ckpt"), {"dense_epochs": "${oc.env:HOME}"}, {})
+    start.hyper_parameters["names"] = ["${oc.env:HOME}"]
+    take_up(cfg, start, keep_epochs=True)
+    assert (cfg.dense_epochs, list(cfg.model.names)) == (1, ["${oc.env:HOME}"])
+    cfg.model = {"weights": "x", "names": None}
+    start.hyper_parameters["names"] = [{"_target_": "os.system", "command": "true"}]
+    with pytest.raises(ConfigError, match=r"names\[0\], read from a file, describes an object"):
+        take_up(cfg, start, keep_epochs=True)
+
+
+def test_a_disk_that_cannot_read_a_file_starts_nothing_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    path.parent.mkdir()
+    path.write_bytes(b"PK")
+    skipped = {path: "unreadable (Input/output error)"}
+    found = CheckpointSearch(None, skipped, frozenset([path]))
+    with monkeypatch.context() as disk:
+        disk.setattr(run_start, "search_checkpoints", lambda folder: found)
+        with pytest.raises(ConfigError, match=r"could not read .*last\.ckpt \(unreadable \(Input"):
+            run_start.find_start(tmp_path)
+
+    def refuse(folder: Path) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(run_start.os, "listdir", refuse)
+    with pytest.raises(ConfigError, match=r"could not read .*\(Permission denied\)"):
+        run_start.find_start(tmp_path)
+    assert path.read_bytes() == b"PK"

@@ -18,6 +18,7 @@ from torch import nn
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.newest_checkpoint import newest_checkpoint
 from lightning_prune.files.part_file import PartFile
+from lightning_prune.files.sidecar import Sidecar
 from lightning_prune.plugins.atomic_checkpoint_io import AtomicCheckpointIO
 from tests.callbacks.classifiers import Classifier, trainer
 
@@ -472,3 +473,21 @@ def test_a_tensor_that_cannot_be_read_is_named_at_the_first_save(io, tmp_path):
     given = {"state_dict": {"weight": torch.ones(1), "scale": scale}}
     with pytest.raises(ValueError, match=r"state_dict\.scale"):
         io.save_checkpoint(given, tmp_path / "a.ckpt")
+
+
+def test_old_files_that_the_disk_does_not_give_end_no_training(io, tmp_path, monkeypatch):
+    io.save_checkpoint(content(1.0), tmp_path / "a.ckpt")
+    io.save_checkpoint(content(1.0), tmp_path / "old.ckpt")
+
+    def stale(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "iterdir", stale)
+        disk.setattr(Sidecar, "current", stale)
+        disk.setattr(Path, "unlink", stale)
+        disk.setattr(PartFile, "__exit__", lambda part, *_: part._close())
+        io.save_checkpoint(content(2.0), tmp_path / "a.ckpt")
+        with pytest.warns(UserWarning, match=r"old\.ckpt could not be removed .*Stale file"):
+            io.remove_checkpoint(tmp_path / "old.ckpt")
+    assert value_of(io.load_checkpoint(tmp_path / "a.ckpt")) == 2.0
