@@ -172,8 +172,7 @@ class ChannelResetter(PruningStage):
 
     def on_exception(self, *_: Any) -> None:
         """Look away."""
-        if self._usage is not None:
-            self._usage.stop()
+        self.on_train_batch_end()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the usage, and remember it for the report."""

@@ -148,9 +148,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take up a resumed run's masks, or print the dry run and stop."""
         self._prepare(trainer, pl_module)
-        if self._cut:
-            return
-        if self.dry_run:
+        if self.dry_run and not self._cut:
             self._print_dry_run(trainer, pl_module)
             stop_before_training(trainer)
         elif self.plan:
