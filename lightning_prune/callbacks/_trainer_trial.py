@@ -46,7 +46,7 @@ def _small_batch(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any | No
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
         return None
     length = len(loader.dataset)  # type: ignore[arg-type]
-    few = min(_FEW, length, loader.batch_size or 1)
+    few = min(_FEW, length, loader.batch_size or _FEW)
     if not few:
         return None
     small = DataLoader(loader.dataset, batch_size=few, collate_fn=loader.collate_fn)

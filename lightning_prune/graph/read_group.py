@@ -40,8 +40,6 @@ def _role(graph: tp.DependencyGraph, dep: Any) -> Role | None:
     module = dep.target.module
     if isinstance(module, nn.Parameter):
         return "carrier"
-    if isinstance(module, nn.PReLU) and module.weight.numel() == 1:
-        return None  # one slope for all channels
     if not any(True for _ in module.parameters(recurse=False)) and not any(
         True for _ in module.buffers(recurse=False)
     ):
@@ -88,10 +86,13 @@ def _member(item: Dependent, role: Role, channels: int, name: str) -> Member | s
     against = why_unprunable(module, role)
     if against is not None:
         return f"{name}: {against}"
-    if role != "consumer" and channels > 1 and _places(module, role) == 1:
+    places = _places(module, role)
+    if role != "consumer" and channels > 1 and places == 1:
         return None  # one channel that is spread over all: it has nothing to cut
+    if role == "producer" and channels == 1 and places > 1:
+        return "its one channel is spread over many others"
     if role != "consumer" and item.channel.unique().tolist() != list(range(channels)):
         return f"{name} does not have the {channels} channels of its group"
-    if int(item.index.max()) >= (places := _places(module, role)):
+    if int(item.index.max()) >= places:
         return f"{name} has {places} channels where its group would have more"
     return Member(name, role, item.index, item.channel)

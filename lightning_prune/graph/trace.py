@@ -193,6 +193,12 @@ def _dependency_graph(
             model,
             example_input,
             forward_fn=lambda net, example: _terminal_outputs(net, example, forward),
+            # One slope for all channels: an activation like others, which layers may share.
+            ignored_layers=[
+                layer
+                for layer in model.modules()
+                if isinstance(layer, nn.PReLU) and layer.weight.numel() == 1
+            ],
             verbose=False,
         )
     undo_spatial_mappings(graph)

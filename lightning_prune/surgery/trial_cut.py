@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.isomorphic import isomorphic_sets
@@ -20,12 +20,15 @@ from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.trial_copy import scramble, trial_copy
+from lightning_prune.surgery.trial_example import cast, in_training, varied_tokens
 from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
 
 Forward = Callable[[nn.Module, Any], Any]
 Tell = Callable[[str], None]
 
 _TOLERANCE = 1e-4
+_HALF = {torch.float16, torch.bfloat16}
+_FAILS = "the forward pass of the cut network fails"
 _MOST_TELLING = 160  # characters of a foreign error in a reason
 _NAMED = 3  # groups that a warning names
 _FEW = 4  # groups of one kind that are each tried before the rest is judged by them
@@ -143,21 +146,30 @@ class _Trial:
         self.training = [run for run in self._training(step) if self._runs(run)]
 
     def _scrambled(self, model: nn.Module) -> nn.Module:
-        """Return a copy with other weights of which the network still makes numbers."""
-        for gentle in (False, True):
-            dense = trial_copy(model).eval()
-            scramble(dense, gentle=gentle)
-            varied = _varied(self.example, dense)
-            for example in (self.example,) if varied is None else (varied, self.example):
-                if self._is_finite(dense, example):
-                    self.example = example
-                    return dense
+        """Return a copy with other weights of which the network still makes numbers.
+
+        In float32 where the model is in half precision, whose rounding would hide faults.
+        """
+        half = any(p.dtype in _HALF for p in model.parameters())
+        for single in (True, False) if half else (False,):
+            for gentle in (False, True):
+                dense, example = trial_copy(model).eval(), self.example
+                if single:
+                    dense, example = dense.float(), cast(example, torch.float32)
+                scramble(dense, gentle=gentle)
+                varied = varied_tokens(example, dense)
+                for given in (example,) if varied is None else (varied, example):
+                    if self._is_finite(dense, given):
+                        self.example = given
+                        return dense
         return trial_copy(model).eval()
 
     def _is_finite(self, net: nn.Module, example: Any) -> bool:
         try:
             outputs = eval_outputs(net, example, forward=self.forward)
-        except (IndexError, RuntimeError, ValueError):  # values that mean something
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # values, or a precision, that a user's code does not take
             return False
         return all(bool(o.isfinite().all()) for o in outputs if o.is_floating_point())
 
@@ -184,7 +196,7 @@ class _Trial:
         return runs if step is None else [*runs, ("training_step", step)]
 
     def _runs(self, run: tuple[str, Any]) -> bool:
-        net = copy.deepcopy(self.dense).train()
+        net = in_training(copy.deepcopy(self.dense))
         try:
             with torch.no_grad():
                 run[1](net)
@@ -200,11 +212,7 @@ class _Trial:
         """Cut these groups on a copy; return what is wrong then, None where nothing is."""
         net, plan, example = copy.deepcopy(self.dense), plan_of(self.plan, names), self.example
         if dtype is not None:
-            net = net.to(dtype)
-            example = tree_map(
-                lambda v: v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v,
-                example,
-            )
+            net, example = net.to(dtype), cast(example, dtype)
         mixed = tuple({n for name in names for n in self.groups[name].mixed_by})
         members = [member for name in names for member in self.groups[name].members]
         whole = LayerSamples(net, {m.layer for m in members if m.role != "consumer"})
@@ -218,36 +226,29 @@ class _Trial:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            return f"the forward pass of the cut network fails: {_told(error)}"
+            return f"{_FAILS}: {_told(error)}"
         layer, worst = whole.first_difference(again, _TOLERANCE)
         if layer is None:
             worst = _difference(before, after)
-        if not worst <= _TOLERANCE:
-            if dtype is None and any(o.dtype == torch.float32 for o in before):
-                return self._in_double(names, layer, worst)
-            where = "in its output" if layer is None else f"first in layer {layer!r}"
-            return (
-                f"the cut network gives something else than the masked one, {where} (by "
-                f"{worst:.2g} of the largest value): some operation mixes or reorders its channels"
-            )
-        return self._training_fault(net) if dtype is None else None
-
-    def _in_double(self, names: Sequence[str], layer: str | None, worst: float) -> str | None:
-        """Look again where rounding may be all that differs."""
-        found = self.fault(names, torch.float64)
-        if found is not None and "fails" in found:  # the network casts to float itself
-            where = "in its output" if layer is None else f"first in layer {layer!r}"
-            return (
-                f"the cut network gives something else than the masked one, {where} (by "
-                f"{worst:.2g} of the largest value): some operation mixes or reorders its channels"
-            )
-        return found
+        kinds = {output.dtype for output in before if output.is_floating_point()}
+        if worst <= max([_TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds & _HALF)]):
+            return self._training_fault(net) if dtype is None else None
+        if dtype is None and torch.float32 in kinds:
+            # Rounding may be all that differs; a network that casts to float itself stays refused.
+            found = self.fault(names, torch.float64)
+            if found is None or not found.startswith(_FAILS):
+                return found
+        where = "in its output" if layer is None else f"first in layer {layer!r}"
+        return (
+            f"the cut network gives something else than the masked one, {where} (by {worst:.2g} of "
+            "the largest value): some operation mixes or reorders its channels"
+        )
 
     def _training_fault(self, net: nn.Module) -> str | None:
         for what, run in self.training:
             try:
                 with torch.no_grad():
-                    run(net.train())
+                    run(in_training(net))
             except torch.OutOfMemoryError:
                 raise
             except Exception as error:
@@ -311,27 +312,6 @@ class _Trial:
             culprit = names.pop(bad - 1)
             self.refused[culprit] = f"together with other groups, {reason}"
         return names
-
-
-def _varied(example: Any, net: nn.Module) -> Any | None:
-    """Return an example of many tokens instead of one, which would make attention flat."""
-    tables = [m.num_embeddings for m in net.modules() if isinstance(m, nn.Embedding)]
-    constant = [
-        leaf
-        for leaf in tree_leaves(example)
-        if isinstance(leaf, Tensor) and leaf.dtype == torch.int64 and leaf.ndim > 1
-        and leaf.numel() > 1 and bool((leaf == leaf.flatten()[0]).all())
-    ]  # fmt: skip
-    if not tables or not constant:
-        return None
-    generator = torch.Generator().manual_seed(0)
-
-    def vary(value: Any) -> Any:
-        if not any(value is leaf for leaf in constant):
-            return value
-        return torch.randint(min(tables), value.shape, generator=generator).to(value)
-
-    return tree_map(vary, example)
 
 
 def _told(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from torch import nn
 from torchvision.models import shufflenet_v2_x0_5
 
 from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.layers import is_producer
 from tests.networks import EXAMPLE, Chain, Concat, Depthwise, Residual, conv_bn, make
 
 
@@ -147,7 +148,7 @@ def test_what_comes_after_the_last_layer_is_not_traced():
 def test_layers_that_do_not_reach_the_output_are_refused():
     net = make(Residual)
     net.unused = nn.Conv2d(3, 3, 1)
-    assert "unused" not in build_groups(net, EXAMPLE).refused  # it never runs
+    assert "does not call it" in build_groups(net, EXAMPLE).refused["unused"]
 
     class Detached(nn.Module):
         def __init__(self):
@@ -166,3 +167,68 @@ def test_select_by_pattern_and_near_misses():
     assert groups.select(["a*"]) == ("stem.0", "a1.0")
     with pytest.raises(KeyError, match=r"did you mean 'stem\.0'"):
         groups.select(["steem.0"])
+
+
+class Shared(nn.Module):
+    """One activation with one slope, and a gate of one channel."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.act = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 6, 1), nn.PReLU()
+        self.gate, self.last = nn.Conv2d(6, 1, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x):
+        x = self.act(self.b(self.act(self.a(x))))
+        return self.last(x * self.gate(x).sigmoid())
+
+
+def test_one_value_for_all_channels_is_left_alone():
+    groups = build_groups(Shared(), EXAMPLE)
+    assert groups["b"].layers("consumer") == ("gate", "last")
+    assert not any(
+        m.layer in ("act", "gate") and m.role != "consumer"
+        for g in groups.values()
+        for m in g.members
+    )
+
+
+def every_producer(net):
+    return {name for name, m in net.named_modules() if is_producer(m)}
+
+
+@pytest.mark.parametrize(
+    ("net", "example", "layers"),
+    [
+        (Shuffle(), EXAMPLE, {"first.0": "split by chunk"}),
+        (
+            nn.Sequential(
+                nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 1)), nn.Conv2d(8, 2, 1)
+            ),
+            EXAMPLE,
+            {"0": "its weight is computed"},
+        ),
+        (
+            nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
+            torch.zeros(1, 5, 8),
+            {"self_attn.out_proj": "does not call it"},
+        ),
+    ],
+    ids=["chunk", "parametrized", "attention"],
+)
+def test_every_layer_that_makes_channels_is_mentioned(net, example, layers):
+    groups = build_groups(net, example)
+    assert every_producer(net) == {*groups.prunable_layers, *groups.refused}
+    for layer, reason in layers.items():
+        assert reason in groups.refused[layer]
+        with pytest.raises(KeyError, match=reason):
+            groups.group_of(layer)
+
+
+@pytest.mark.filterwarnings("ignore:.*(weight_norm|spectral_norm)")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_computed_weights_stay_those_of_the_user(norm):
+    net = nn.Sequential(norm(nn.Conv2d(3, 8, 1)), nn.Conv2d(8, 2, 1)).eval()
+    before = net[0].weight
+    groups = build_groups(net, EXAMPLE)
+    assert "its weight is computed" in groups.refused["0"]
+    assert net[0].weight is before
