@@ -33,7 +33,7 @@ def ultralytics_metadata(
         "batch": str(batch or 1),
         "imgsz": str(list(image_size)),
         "names": str(dict(enumerate(names))),
-        "channels": "3",
+        "channels": str(module.hparams["in_channels"]),
         "args": str(arguments),
         "end2end": "False",
     }
