@@ -93,7 +93,7 @@ def test_the_line_of_the_readme_prunes_the_file(trained: Path, tmp_path: Path) -
     words = [
         "+pruning=sequential_activation", f"model.weights={trained / 'tuned.pt'}",
         "data=yolo_folder", f"data.root={trained / 'cells'}", "data.image_size=64",
-        "data.batch_size=8", "data.num_workers=0", "recovery_epochs=1", "trainer.accelerator=cpu",
+        "data.batch_size=8", "data.num_workers=0", "recovery_epochs=2", "trainer.accelerator=cpu",
         "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "callbacks.progress=null",
         *TINY_PRUNING, *NO_COST, f"hydra.run.dir={tmp_path / 'run'}",
     ]  # fmt: skip

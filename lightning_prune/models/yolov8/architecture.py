@@ -85,7 +85,9 @@ class Architecture:
             return given
         given = {} if given is None else given
         if not isinstance(given, Mapping):
-            raise ValueError(f"architecture={given!r}: pass a mapping, such as {{activation: relu}}")
+            raise ValueError(
+                f"architecture={given!r}: pass a mapping, such as {{activation: relu}}"
+            )
         known = [item.name for item in fields(cls)]
         for name in given:
             if name not in known:
@@ -198,9 +200,7 @@ def _is_int(value: Any, least: int, most: int) -> bool:
 
 
 def _is_real(value: Any) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    )
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _refuse(name: str, value: Any, allowed: str) -> None:

@@ -93,7 +93,12 @@ class SPP(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 5, pools: int = 3, add: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 5,
+        pools: int = 3,
+        add: bool = False,
     ):
         super().__init__()
         if in_channels % 2:
