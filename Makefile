@@ -9,8 +9,12 @@ PYTEST ?= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 RUNTIME_STAMP := $(VENV)/.installed-runtime
 DEV_STAMP := $(VENV)/.installed-dev
 EXTRA_STAMP := $(EXTRA_VENV)/.installed
+# As in tests/ultralytics/installed.py.
+ULTRALYTICS := 8.2.103 8.4.0 8.4.190
+ULTRALYTICS_STAMPS := .ultralytics/helpers/.installed $(ULTRALYTICS:%=.ultralytics/%/.installed)
+PIP_TARGET := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade
 
-.PHONY: help setup demo test test-all contract test-sklearn-extra lint format clean
+.PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +24,7 @@ help:
 	@echo "make test-all            setup, then every test"
 	@echo "make contract            setup, then every recipe with every module; writes docs/contract.md"
 	@echo "make test-sklearn-extra  check the scikit-learn-extra backend in an environment of its own"
+	@echo "make test-ultralytics    read, score and prune files that installed ultralytics versions write"
 	@echo "make lint                ruff (lint and format) and mypy --strict"
 	@echo "make format              let ruff rewrite the files"
 	@echo "PYTHON=python3.12 make setup chooses another interpreter (3.11 or later)"
@@ -68,6 +73,18 @@ test-sklearn-extra: $(EXTRA_STAMP)
 	$(EXTRA_VENV)/bin/python -m pytest -o addopts= -p no:cacheprovider \
 	  tests/functional/test_kmedoids_sklearn_extra.py
 
+# AGPL: installed beside the environment, run in processes of its own, never imported by us.
+.ultralytics/helpers/.installed: tests/ultralytics/requirements.txt | $(DEV_STAMP)
+	$(PIP_TARGET) --target $(@D) -r $<
+	@touch $@
+
+.ultralytics/%/.installed: | $(DEV_STAMP)
+	$(PIP_TARGET) --target $(@D) ultralytics==$*
+	@touch $@
+
+test-ultralytics: $(DEV_STAMP) $(ULTRALYTICS_STAMPS)
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "" -p no:cacheprovider tests/ultralytics
+
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -78,4 +95,4 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(EXTRA_VENV) dist build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(EXTRA_VENV) .ultralytics dist build .mypy_cache .pytest_cache .ruff_cache

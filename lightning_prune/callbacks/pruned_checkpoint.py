@@ -13,7 +13,6 @@ from lightning_prune.callbacks._trainer_surgery import callbacks_of
 from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.surgery.cut import PrunedChannels
 
-
 _OF_A_RUN = (
     "pruned",
     "best_k_models",

@@ -18,7 +18,6 @@ from lightning_prune.callbacks._trainer_surgery import (
 from lightning_prune.callbacks.finite_watch import watch_weights
 from lightning_prune.surgery.architecture import track_architecture
 
-
 _TOLD = "_lightning_prune_used_again"
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from lightning_prune.data.augment import Augmentation
 from lightning_prune.data.checks import DataError, Findings, OnError
@@ -47,6 +48,7 @@ class CocoJsonDataModule(DetectionDataModule):
         cache_images: hold every resized image in memory.
         on_error: "raise" stops at damaged images and wrong annotations, "skip" leaves those out.
         decode_check: decode every image beforehand; False reads headers only.
+        channels: 3 for RGB, 1 for grey values (a model with `in_channels=1`).
 
     Raises:
         DataError: the data set is not there.
@@ -80,13 +82,15 @@ class CocoJsonDataModule(DetectionDataModule):
         cache_images: bool = False,
         on_error: OnError = "raise",
         decode_check: bool = True,
+        channels: Literal[1, 3] = 3,
     ) -> None:
         augmentation = Augmentation(
             mosaic, degrees, translate, scale, shear, hsv_h, hsv_s, hsv_v, fliplr, flipud
         )
         super().__init__(
-            image_size, batch_size, num_workers, seed, augmentation, close_mosaic, cache_images
-        )
+            image_size, batch_size, num_workers, seed, augmentation, close_mosaic, cache_images,
+            channels,
+        )  # fmt: skip
         if on_error not in ("raise", "skip"):
             raise ValueError(f'on_error={on_error!r} is unknown: pass "raise" or "skip"')
         self.on_error = on_error

@@ -13,12 +13,12 @@ def collate(samples: Sequence[Sample]) -> Batch:
     """Stack B pictures and list their M objects.
 
     Args:
-        samples: for each picture: image (3, H, W) uint8, labels (m,) int64, boxes (m, 4) float32
+        samples: for each picture: image (C, H, W) uint8, labels (m,) int64, boxes (m, 4) float32
             (centre x, centre y, width, height, each in [0, 1] of the picture).
 
     Returns:
-        images (B, 3, H, W) float32, RGB in [0, 1]; targets with `image` (M,) int64 (index in the
-        batch), `label` (M,) int64 and `box` (M, 4) float32. M may be 0.
+        images (B, C, H, W) float32, RGB or grey in [0, 1]; targets with `image` (M,) int64
+        (index in the batch), `label` (M,) int64 and `box` (M, 4) float32. M may be 0.
 
     >>> pixel = torch.full((3, 1, 1), 255, dtype=torch.uint8)
     >>> whole = torch.tensor([[0.5, 0.5, 1.0, 1.0]])

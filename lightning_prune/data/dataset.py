@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 from lightning_prune.data.affine import View
 from lightning_prune.data.augment import Augmentation, augment
@@ -46,6 +47,7 @@ class DetectionDataset(Dataset[Sample]):
         seed: of the augmentation.
         mosaic_ends: first epoch without mosaic, or None: never ends.
         cache: hold every resized picture in memory from the start.
+        channels: 3, or 1 for grey values (those of ITU-R BT.601).
     """
 
     source: ImageSource
@@ -54,6 +56,7 @@ class DetectionDataset(Dataset[Sample]):
     seed: int = 0
     mosaic_ends: int | None = None
     cache: bool = False
+    channels: int = 3
     _pictures: list[np.ndarray] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -82,7 +85,7 @@ class DetectionDataset(Dataset[Sample]):
         return View(image, pixels, labels)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Give image (3, S, S) uint8, labels (m,) int64, boxes (m, 4) float32 in [0, 1]."""
+        """Give image (C, S, S) uint8, labels (m,) int64, boxes (m, 4) float32 in [0, 1]."""
         epoch, index = key if isinstance(key, tuple) else Draw(0, key)
         size = self.image_size
         if self.augmentation is None:
@@ -96,6 +99,8 @@ class DetectionDataset(Dataset[Sample]):
             image, boxes, labels = augment(
                 self.load, index, len(self), size, self.augmentation, rng, use_mosaic
             )
+        if self.channels == 1:
+            image = rgb_to_grayscale(image)
         centres, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
         normalised = np.concatenate([centres, sides], axis=1) / size
         return (

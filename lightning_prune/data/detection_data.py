@@ -39,6 +39,7 @@ class DetectionDataModule(ResumableDataModule):
         augmentation: how training pictures are varied.
         close_mosaic: number of last epochs without mosaic.
         cache_images: hold every resized picture in memory.
+        channels: 3 for RGB, 1 for grey values.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class DetectionDataModule(ResumableDataModule):
         augmentation: Augmentation,
         close_mosaic: int = 0,
         cache_images: bool = False,
+        channels: int = 3,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         check_at_least("image_size", image_size, 32)
@@ -64,7 +66,10 @@ class DetectionDataModule(ResumableDataModule):
         self.image_size = image_size
         self.augmentation = augmentation
         self.close_mosaic = close_mosaic
+        if channels not in (1, 3):
+            raise ValueError(f"channels={channels!r}: pass 3 for RGB, or 1 for grey values")
         self.cache_images = cache_images
+        self.channels = channels
         self._datasets: dict[str, DetectionDataset] = {}
 
     @property
@@ -137,7 +142,7 @@ class DetectionDataModule(ResumableDataModule):
             if split == "train" and not any(len(source.objects(i)[0]) for i in range(len(source))):
                 raise DataError("no object in any training image: there is nothing to learn")
             self._datasets[split] = DetectionDataset(
-                source, self.image_size, cache=self.cache_images
+                source, self.image_size, cache=self.cache_images, channels=self.channels
             )
 
     def _evaluation_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:

@@ -73,7 +73,9 @@ def resolve(
         size = cast(Size, own if found is None else found.size)
     names = None if names is None else [str(name) for name in names]
     if found is not None and found.names is not None and found.num_classes == num_classes:
-        if names is not None and names != found.names:
+        # A network of Ultralytics that saw no data calls its classes 0, 1, ...
+        numbers = found.names == [str(index) for index in range(num_classes)]
+        if names is not None and names != found.names and not numbers:
             warnings.warn(
                 f"names={names[:3]}... differ from those of the weights, {found.names[:3]}...: the "
                 "class head keeps the order of the weights",

@@ -28,13 +28,13 @@ class Inferred(NamedTuple):
         size: n, s, m, l or x; custom where widths and depths are of none of these.
         num_classes: Number of classes.
         in_channels: Channels of the image.
-        architecture: Those values of ``Architecture`` that shapes tell; None: as published.
+        architecture: What is not as published.
     """
 
     size: str
     num_classes: int
     in_channels: int
-    architecture: dict[str, Any]
+    architecture: Architecture
 
 
 def infer_architecture(state_dict: Mapping[str, Tensor]) -> tuple[str, int]:
@@ -50,12 +50,17 @@ def infer_architecture(state_dict: Mapping[str, Tensor]) -> tuple[str, int]:
     return found.size, found.num_classes
 
 
-def infer_from_shapes(shapes: Shapes) -> Inferred:
-    """Return what the shapes of a state dict tell.
+def infer_from_shapes(shapes: Shapes, said: Mapping[str, Any] | None = None) -> Inferred:
+    """Return the architecture that the shapes of a state dict tell.
+
+    Args:
+        shapes: By the names of ``YOLOv8``.
+        said: Values of ``Architecture`` that are known from elsewhere; shapes overrule them.
 
     Raises:
-        ValueError: they are not those of a YOLOv8.
+        ValueError: the shapes are not those of a YOLOv8, or a name that is said is not in it.
     """
+    said = said or {}
     for name in (*_DOWN, CLASSES, *_POOLED, _BOX, _CLASS):
         if name not in shapes:
             raise ValueError(f"no YOLOv8 detector: {name} is missing")
@@ -75,7 +80,11 @@ def infer_from_shapes(shapes: Shapes) -> Inferred:
             None if classes == published_class_width(widths[2], num_classes) else classes
         ),
     }
-    found = Inferred(size, num_classes, shapes[FIRST][1], values)
+    if said.get("pools") not in (None, values["pools"]):
+        raise ValueError(
+            f"its pyramid says {said['pools']} pools and is as wide as for {values['pools']}"
+        )
+    found = Inferred(size, num_classes, shapes[FIRST][1], Architecture.of({**said, **values}))
     _compare(shapes, found)
     return found
 
@@ -86,7 +95,7 @@ def _depth(shapes: Shapes, stage: int) -> int:
 
 
 def _compare(shapes: Shapes, found: Inferred) -> None:
-    built = Architecture.of(found.architecture)
+    built = found.architecture
     with torch.device("meta"):
         network = YOLOv8(found.size, found.num_classes, found.in_channels, architecture=built)
     # The record of what is not as published is no tensor of the network.

@@ -29,15 +29,16 @@ _BY_LAYER = (
     ({"GhostConv", "C3Ghost"}, "a YOLOv8-ghost or YOLOv5u-ghost detector"),
     ({"C3", "Focus", "BottleneckCSP"}, "a YOLOv5 or YOLOv5u detector"),
     ({"Bottleneck"}, "a YOLOv3u detector"),
+    ({"MaxPool2d", "ZeroPad2d"}, "a YOLOv3-tiny detector"),
     ({"ConvTranspose2d"}, "a YOLOv6 detector"),
     ({"IDetect", "SP", "RepConv"}, "a YOLOv7 detector"),
 )
 _BY_HEAD = {
     23: "a YOLO11 or YOLO12",
     24: "a YOLOv5u",
+    20: "a YOLOv3-tiny",
     28: "a YOLOv8-p2",
-    29: "a YOLOv8-p6",
-    30: "a YOLOv9",
+    30: "a YOLOv8-p6",
 }
 
 
@@ -98,7 +99,7 @@ def _other_model(names: list[str]) -> str | None:
         index = max(heads)
         name = _BY_HEAD.get(index, "a foreign")
         if index == 28 and not has(r"model\.2\.m\.0\."):
-            name = "a YOLOv3u"
+            name = "a YOLOv6" if has(r"model\.2\.\d+\.conv\.") else "a YOLOv3u"
         return f"{name} detector (its head is layer {index})"
     return None
 

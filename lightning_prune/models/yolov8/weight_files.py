@@ -3,6 +3,7 @@
 import ast
 import json
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lightning_prune.files.inert_pickle import Record, read_torch_zip
+from lightning_prune.files.inert_pickle import UNREADABLE, Record, read_torch_zip
 from lightning_prune.models.yolov8.module_tree import child_at, kind_of, module_tensors, unwrap
 from lightning_prune.models.yolov8.other_models import ONLY
 from lightning_prune.models.yolov8.tree_architecture import tree_architecture
@@ -96,14 +97,22 @@ def _parse_names(path: Path, text: str | None) -> Any:
 
 
 def _read_torch(path: Path) -> Source:
-    content = read_torch_zip(path)
-    if isinstance(content, Record) and content.path.startswith("__torch__"):
+    if _is_torchscript(path):
         raise ValueError(_exported(path, "a TorchScript file"))
+    content = read_torch_zip(path)
     try:
         return _from_content(content)
     except (ValueError, TypeError, AttributeError, LookupError, RuntimeError) as error:
         # Also what the attributes of a forged object make ordinary code raise.
         raise ValueError(f"{path}: {error}") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, *UNREADABLE, OSError):
+        return False  # whatever else it is, the careful reader says it
 
 
 def _from_content(content: Any) -> Source:

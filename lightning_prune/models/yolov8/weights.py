@@ -11,11 +11,10 @@ from torch import Tensor
 
 from lightning_prune.graph.names import plain_name
 from lightning_prune.models.yolov8.architecture import RECORD as ARCHITECTURE
-from lightning_prune.models.yolov8.architecture import Architecture, read_architecture_record
+from lightning_prune.models.yolov8.architecture import read_architecture_record
 from lightning_prune.models.yolov8.conversion import convert_ultralytics, strip_wrappers
 from lightning_prune.models.yolov8.csp_reset import COUNTS, ORIGINALS
 from lightning_prune.models.yolov8.infer_architecture import CLASSES, FIRST, infer_from_shapes
-from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.models.yolov8.other_models import refuse_other_names
 from lightning_prune.models.yolov8.weight_files import Source, open_weights
 from lightning_prune.surgery.architecture import RECORD, read_record
@@ -100,16 +99,7 @@ def _interpret(source: Source) -> PretrainedWeights:
     dense = {} if record is None else (read_record({RECORD: record}) or {})["dense"]
     shapes = {name: tuple(dense.get(PREFIX + name, value.shape)) for name, value in state.items()}
     _check_cut(state, shapes)
-    found = infer_from_shapes(shapes)
-    if said is not None and said.get("pools") not in (None, found.architecture["pools"]):
-        raise ValueError(
-            f"its pyramid says {said['pools']} pools and is as wide as for "
-            f"{found.architecture['pools']}"
-        )
-    built = Architecture.of({**(said or {}), **found.architecture})
-    if said:
-        with torch.device("meta"):  # compares the names in it with those of the network
-            YOLOv8(found.size, found.num_classes, found.in_channels, architecture=built)
+    found = infer_from_shapes(shapes, said)
     # Copied only now: several tensors of a hostile file may share one storage, and each copy
     # would have the whole.
     state = {name: _clean(name, value) for name, value in state.items()}
@@ -121,7 +111,7 @@ def _interpret(source: Source) -> PretrainedWeights:
         _image_size(source.image_size),
         record,
         found.in_channels,
-        built.changes(),
+        found.architecture.changes(),
         said is not None,
     )
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_prune.models.yolov8.conversion import convert_ultralytics, refuse_other_models
+from lightning_prune.models.yolov8.conversion import convert_ultralytics
 from lightning_prune.models.yolov8.network import SIZES, YOLOv8
 from tests.models.yolov8.layout import ultralytics_layout
 
@@ -43,27 +43,3 @@ def test_refuses_collisions_and_strangers():
             convert_ultralytics({name: value})
     with pytest.raises(ValueError, match="halves"):
         convert_ultralytics({"model.2.cv1.bn.bias": torch.zeros(3)})
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["model.22.proto.cv1.conv.weight", "model.22.cv4.0.0.conv.weight"], "segmentation"),
-        (["model.22.cv4.0.0.conv.weight"], "pose or oriented"),
-        (["model.9.linear.weight", "model.0.conv.weight"], "classification"),
-        (["model.23.cv3.0.2.weight"], "YOLO11"),
-        (["model.23.one2one_cv3.0.2.weight"], "YOLOv10"),
-        (["model.24.cv3.0.2.weight"], "YOLOv5u"),
-        (["model.24.m.0.weight"], "YOLOv5 or older"),
-        (["model.29.cv3.0.2.weight"], "p6"),
-        (["layer1.weight"], "unknown names"),
-        ([], "nothing"),
-    ],
-)
-def test_names_other_models(names, message):
-    with pytest.raises(ValueError, match=message):
-        refuse_other_models(names)
-
-
-def test_lets_detectors_pass():
-    refuse_other_models(name for name, _ in ultralytics_layout("n", 3))

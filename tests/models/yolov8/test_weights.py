@@ -3,15 +3,11 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from lightning_prune.models.yolov8.conversion import convert_ultralytics
 from lightning_prune.models.yolov8.network import YOLOv8
-from lightning_prune.models.yolov8.weights import (
-    PREFIX,
-    infer_architecture,
-    read_state_dict,
-    read_weights,
-)
+from lightning_prune.models.yolov8.weights import PREFIX, read_state_dict, read_weights
 from lightning_prune.surgery.architecture import RECORD
 from tests.files.hostile import hostile_files, little_memory
 from tests.models.yolov8.foreign_pickle import save_foreign
@@ -72,9 +68,9 @@ def test_refuses_other_tasks_by_name(tmp_path, theirs, kind):
 
 def test_refuses_other_generations_by_name(tmp_path, theirs):
     moved = {k.replace("model.22.", "model.23."): v for k, v in theirs.items()}
-    path = save_foreign(tmp_path / "x.pt", {"model": moved, "ema": None})
+    torch.save(moved, tmp_path / "x.pt")
     with pytest.raises(ValueError, match="YOLO11"):
-        read_weights(path)
+        read_weights(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s}, lambda s: {"model": s}])
@@ -87,12 +83,33 @@ def test_reads_plain_state_dicts(tmp_path, theirs, ours, wrap, whose):
     assert_same(read_weights(tmp_path / "x.pt").state_dict, ours)
 
 
-@pytest.mark.parametrize("metadata", [None, {"names": '["cat", "dog", "owl"]'}, {"names": "{"}])
-def test_reads_safetensors(tmp_path, theirs, ours, metadata):
-    save_file(theirs, tmp_path / "x.safetensors", metadata)
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (None, None),
+        ('["cat", "dog", "owl"]', NAMES),
+        ('{"0": "cat", "2": "owl", "1": "dog"}', NAMES),
+        ("{0: 'cat', 1: 'dog', 2: 'owl'}", NAMES),
+        ("[1, true, 2.5]", ["1", "True", "2.5"]),
+    ],
+)
+def test_reads_safetensors(tmp_path, theirs, ours, text, names):
+    save_file(theirs, tmp_path / "x.safetensors", None if text is None else {"names": text})
     found = read_weights(tmp_path / "x.safetensors")
     assert_same(found.state_dict, ours)
-    assert found.names == (NAMES if metadata and len(metadata["names"]) > 1 else None)
+    assert found.names == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "", "null", "7", '"cat"', "[" * 200_000, "{" * 200_000, "9" * 100_000, "[]", "cat, dog"]
+    + ['["cat", "dog"]', '{"0": "cat", "1": "dog", "7": "owl"}', '["cat", "dog", ["owl"]]']
+    + ['["cat", "dog", null]', "[1e999, 0, " + "9" * 30 + "]"],
+)
+def test_odd_names_are_left_out_with_a_warning(tmp_path, theirs, text):
+    save_file(theirs, tmp_path / "x.safetensors", {"names": text})
+    with pytest.warns(UserWarning, match="ignored"):
+        assert read_weights(tmp_path / "x.safetensors").names is None
 
 
 def test_names_that_do_not_fit_are_left_out(tmp_path, theirs):
@@ -136,7 +153,9 @@ def test_contents_that_do_not_fit(tmp_path, theirs, ours):
     reading(wrong, "NaN or infinity")
     wrong = dict(ours)
     wrong["backbone.p1.conv.weight"] = torch.zeros(17, 3, 3, 3)
-    reading(wrong, "17 channels in p1")
+    reading(wrong, r"no YOLOv8 of widths \(17, .*p1\.norm\.weight is \(16,\) instead of \(17,\)")
+    wrong["backbone.p1.conv.weight"] = torch.zeros(4096, 3, 3, 3)
+    reading(wrong, r"architecture\.widths=.*integers up to 2048")
 
 
 def test_hostile_files(tmp_path, ours, theirs):
@@ -184,8 +203,115 @@ def test_a_record_of_a_network_that_no_cut_came_from(tmp_path, ours, name, dense
         read_weights(tmp_path / "x.pt")
 
 
-@pytest.mark.parametrize(("size", "classes"), [("n", 1), ("s", 80), ("x", 4)])
-def test_infers_the_architecture(size, classes):
-    with torch.device("meta"):
-        state = YOLOv8(size, classes).state_dict()
-    assert infer_architecture(state) == (size, classes)
+# --- what the modules in a file say ----------------------------------------------------------
+
+
+def test_reads_what_the_modules_say(tmp_path, theirs):
+    def change(model):
+        sppf, neck, stage = (model._modules["model"]._modules[i] for i in ("9", "12", "4"))
+        sppf._modules["cv1"].act = nn.Identity()
+        sppf._modules["m"] = nn.MaxPool2d(7, 1, 3)
+        sppf.n, sppf.add = 3, True
+        neck._modules["m"]._modules["0"].add = True
+        for bottleneck in stage._modules["m"]._modules.values():
+            bottleneck.add = False
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eps, layer.momentum = 1e-5, 0.1
+
+    path = save_foreign(tmp_path / "x.pt", {"model": theirs}, act=nn.LeakyReLU(0.1), change=change)
+    found = read_weights(path)
+    assert found.stated
+    assert found.architecture == {
+        "activation": "leaky_relu(0.1)",
+        "activations": {"backbone.p5.spp.conv1": "identity"},
+        "shortcuts": [
+            "backbone.p2.csp",
+            "backbone.p4.csp",
+            "backbone.p5.csp",
+            "neck.top_down4",
+        ],
+        "norm_eps": 1e-5,
+        "norm_momentum": 0.1,
+        "pool_kernel": 7,
+        "pool_shortcut": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("x.onnx", "an ONNX file, exported for inference: .* start from the .pt"),
+        ("x.engine", "a TensorRT engine"),
+        ("x.yaml", "describes a network and holds no weights"),
+    ],
+)
+def test_names_files_that_are_no_weights(tmp_path, file, message):
+    (tmp_path / file).write_bytes(b"x")
+    with pytest.raises(ValueError, match=message):
+        read_weights(tmp_path / file)
+    with pytest.raises(FileNotFoundError, match="a folder, pass a file in it"):
+        read_weights(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_names_torchscript(tmp_path):
+    torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1))).save(str(tmp_path / "best.pt"))
+    with pytest.raises(ValueError, match="a TorchScript file, exported for inference"):
+        read_weights(tmp_path / "best.pt")
+
+
+# --- plain state dicts -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["", "0.", "net.detector.", "model.model.model."])
+def test_finds_the_network_below_other_names(tmp_path, theirs, ours, place):
+    state = {place + name: value for name, value in theirs.items()}
+    torch.save(state, tmp_path / "theirs.pt")
+    assert_same(read_weights(tmp_path / "theirs.pt").state_dict, ours)
+    layers = {place + name.removeprefix("model."): value for name, value in theirs.items()}
+    torch.save(layers, tmp_path / "layers.pt")
+    assert_same(read_weights(tmp_path / "layers.pt").state_dict, ours)
+    torch.save({place + name: v for name, v in ours.items()}, tmp_path / "ours.pt")
+    assert_same(read_weights(tmp_path / "ours.pt").state_dict, ours)
+
+
+def test_two_networks_in_one_file(tmp_path, ours):
+    state = {place + name: v for name, v in ours.items() for place in ("a.", "b.")}
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"2 networks in it, at a\., b\."):
+        read_weights(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_reads_every_precision(tmp_path, theirs, ours, dtype):
+    state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in theirs.items()}
+    torch.save(state, tmp_path / "x.pt")
+    assert_same(read_weights(tmp_path / "x.pt").state_dict, ours, 1e-2)
+
+
+BUILT = {
+    "activation": "relu",
+    "class_width": 70,
+    "pools": 2,
+    "widths": [8, 16, 24, 32, 48],
+    "depths": [1, 0, 2],
+}
+
+
+def test_a_state_dict_of_ours_says_what_is_not_as_published(tmp_path):
+    state = YOLOv8("custom", 4, in_channels=2, architecture=BUILT).state_dict()
+    torch.save(state, tmp_path / "x.pt")
+    found = read_weights(tmp_path / "x.pt")
+    assert (found.size, found.num_classes, found.in_channels) == ("custom", 4, 2)
+    assert (found.architecture, found.stated) == (BUILT, True)
+    YOLOv8("custom", 4, 2, architecture=found.architecture).load_state_dict(found.state_dict)
+    del state["architecture"]
+    torch.save(state, tmp_path / "x.pt")
+    found = read_weights(tmp_path / "x.pt")
+    shapes = {k: v for k, v in BUILT.items() if k != "activation"}
+    assert (found.architecture, found.stated) == (shapes, False)
+    state["architecture"] = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt: architecture in the state dict is unreadable"):
+        read_weights(tmp_path / "x.pt")

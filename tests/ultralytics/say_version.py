@@ -1,0 +1,7 @@
+"""Runs with an installed `ultralytics`: prints its version as JSON."""
+
+import json
+
+import ultralytics
+
+print(json.dumps(ultralytics.__version__))
