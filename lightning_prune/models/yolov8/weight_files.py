@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lightning_prune.files.inert_pickle import UNREADABLE, Record, read_torch_zip
+from lightning_prune.files.read_safetensors import read_safetensors
 from lightning_prune.models.yolov8.module_tree import child_at, kind_of, module_tensors, unwrap
 from lightning_prune.models.yolov8.other_models import ONLY
 from lightning_prune.models.yolov8.tree_architecture import tree_architecture
@@ -70,12 +70,7 @@ def _exported(path: Path, what: str) -> str:
 
 
 def _read_safetensors(path: Path) -> Source:
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path} is damaged or not a safetensors file: {error}") from error
+    tensors, metadata = read_safetensors(path)
     return Source(tensors, _parse_names(path, metadata.get("names")))
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.foreign_file import describe_foreign
 from lightning_prune.graph.names import plain_name
 from lightning_prune.models.yolov8.architecture import RECORD as ARCHITECTURE
 from lightning_prune.models.yolov8.architecture import read_architecture_record
@@ -65,6 +67,9 @@ def read_weights(path: str | Path) -> PretrainedWeights:
     """
     path = Path(path).expanduser()
     if not path.is_file():
+        foreign = None if path.is_dir() else describe_foreign(path)
+        if foreign is not None:  # a pipe, a link to nothing
+            raise CheckpointError(path, foreign)
         what = "a folder, pass a file in it" if path.is_dir() else "no such file"
         raise FileNotFoundError(f"weights={str(path)!r}: {what}")
     source = open_weights(path)
