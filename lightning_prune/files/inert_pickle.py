@@ -26,7 +26,7 @@ UNREADABLE = (
     MemoryError, NotImplementedError, RecursionError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 
-_STEPS = 4_000_000
+_STEPS = 8_000_000
 _BYTES_A_STEP = 8  # of the rest of the file: every tensor has some there
 _MOST_CLASSES = 20_000
 _STORAGES = {

@@ -31,9 +31,9 @@ def check_lightning(content: Any) -> dict[str, Any]:
         if key in content and not isinstance(content[key], kind):
             raise ValueError(f"altered: {key} is a {type(content[key]).__name__}")
     for key in _NAMED:
-        odd = next((name for name in content.get(key, {}) if not isinstance(name, str)), None)
-        if odd is not None:
-            raise ValueError(f"altered: a name in {key} is a {type(odd).__name__}")
+        odd = next((name for name in content.get(key, {}) if not _is_text(name)), "")
+        if odd != "":
+            raise ValueError(f"altered: a name in {key} is no text but a {type(odd).__name__}")
     for key in ("epoch", "global_step"):
         if key in content and not is_size(content[key]):
             raise ValueError(f"altered: {key} is no number from 0 to 2^63")
@@ -44,6 +44,13 @@ def check_lightning(content: Any) -> dict[str, Any]:
         for state in content.get(key, ()):
             _check_state(key, state)
     return content
+
+
+def _is_text(name: Any) -> bool:
+    try:
+        return isinstance(name, str) and bool(name.encode() or True)
+    except UnicodeEncodeError:  # half a pair of surrogates, which no terminal prints
+        return False
 
 
 def _check_state(key: str, state: Any) -> None:

@@ -11,8 +11,9 @@ from lightning_prune.files.record import Record
 
 LARGEST = 2**63
 _DEVICE = re.compile(r"[a-z]{2,20}(?::\d{1,4})?")
-_MOST_TUPLE_KEYS = 10_000  # their hashes can be made to collide, and time grows with the square
-_MOST_PARTS = 32
+_MOST_COLLISIONS = 100  # of a million keys, three have one hash by chance
+_MOST_PARTS = 64
+_MOST_BITS = 2048
 _MOST_DIMENSIONS = 64
 
 
@@ -30,29 +31,27 @@ class Keys:
     """Checks what a dict is indexed by and a set holds, before it is hashed.
 
     The hash of a nested tuple walks it, and crashes the process where it is nested deeply; hashes
-    of tuples, complex and large whole numbers can be chosen to collide.
+    of tuples, complex and large whole numbers can be chosen to collide, and then time grows with
+    the square of their number.
     """
 
     def __init__(self) -> None:
-        self._tuples = 0
+        self._hashes: Counter[int] = Counter()
 
     def check(self, key: Any) -> None:
-        """Refuse everything but plain values, short tuples of them, and records.
+        """Refuse everything but plain values, small tuples of them, and records.
 
         Raises:
             ValueError: it is refused.
         """
-        if _is_scalar(key) or isinstance(key, Record):
+        if _has_own_hash(key) or isinstance(key, Record):
             return
-        if type(key) in (tuple, torch.Size) and len(key) <= _MOST_PARTS:
-            flat = [v for part in key for v in (part if type(part) is tuple else (part,))]
-            self._tuples += 1
-            if self._tuples > _MOST_TUPLE_KEYS:
-                raise ValueError(f"more than {_MOST_TUPLE_KEYS} tuples as keys")
-            short = all(type(p) is not tuple or len(p) <= _MOST_PARTS for p in key)
-            if short and all(_is_scalar(value) for value in flat):
-                return
-        raise ValueError(f"a {type(key).__name__} as a key, or one nested or too large")
+        if not _is_small_key(key):
+            raise ValueError(f"a {type(key).__name__} as a key, or one nested or too large")
+        place = hash(key) & 0xFFFFFFFF
+        self._hashes[place] += 1
+        if self._hashes[place] > _MOST_COLLISIONS:
+            raise ValueError("keys that were chosen to have the same hash")
 
     def make_dict(self, items: Any, into: dict[Any, Any]) -> Any:
         """Fill a dict with (key, value) pairs or those of another dict."""
@@ -89,17 +88,28 @@ class Keys:
         return frozenset(self.make_set(items))
 
 
-def _is_scalar(value: Any) -> bool:
+def _has_own_hash(value: Any) -> bool:
+    """Tell whether few other values have the hash of this one."""
     kind = type(value)
-    if kind is str:
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return False
-        return True
     if kind is int:
         return bool(-LARGEST <= value < LARGEST)
-    return value is None or kind in (bool, float, bytes, torch.dtype, torch.device)
+    return value is None or kind in (str, bool, float, bytes, torch.dtype, torch.device)
+
+
+def _is_small_key(key: Any) -> bool:
+    left, waiting = _MOST_PARTS, [key]
+    while waiting:
+        part = waiting.pop()
+        left -= 1
+        if left < 0 or (type(part) is int and part.bit_length() > _MOST_BITS):
+            return False
+        if type(part) in (tuple, torch.Size):
+            if len(part) > left:
+                return False
+            waiting += part
+        elif type(part) not in (int, complex) and not _has_own_hash(part):
+            return False
+    return True
 
 
 def make_size(sizes: Any = ()) -> torch.Size:

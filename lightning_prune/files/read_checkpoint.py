@@ -3,6 +3,8 @@
 import pickle
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -50,16 +52,41 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> Any:
             pickled objects, of which none was executed.
     """
     path = Path(path)
-    try:
+    with _explained(path), open_regular(path) as file:
         # One open file for all: the name may lead to another one a moment later.
-        with open_regular(path) as file:
+        archive = TorchZip(file)
+        content = check_structure(archive)
+        if str(map_location) == "meta":
+            return content
+        check_content(path, file, archive)
+        del content
+        return _load(file, map_location)
+
+
+@contextmanager
+def open_checked(path: str | Path) -> Iterator[BufferedReader]:
+    """Open a checkpoint that another reader is to load, after the checks of ``read_checkpoint``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: as of ``read_checkpoint``.
+    """
+    path = Path(path)
+    with _explained(path):
+        file = open_regular(path)
+    with file:
+        with _explained(path):
             archive = TorchZip(file)
-            content = check_structure(archive)
-            if str(map_location) == "meta":
-                return content
+            check_structure(archive)
             check_content(path, file, archive)
-            del content
-            return _load(file, map_location)
+        file.seek(0)
+        yield file
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no checkpoint at {path}") from error
     except OSError as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 DEEPEST = 200
 """Lists in lists, dicts in dicts; Python itself gives up at a thousand calls."""
-_ALWAYS = 1_000_000
+_ALWAYS = 50_000_000
 _MOST_SHARED = 20
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 

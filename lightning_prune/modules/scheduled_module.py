@@ -4,7 +4,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import lightning as L
 import torch
@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_prune.functional.schedule import learning_rate_factor
+from lightning_prune.modules.load_checked import class_only, load_checked
 
 
 class ScheduledModule(L.LightningModule):
@@ -25,6 +26,27 @@ class ScheduledModule(L.LightningModule):
         super().__init__()
         self._schedule_start = 0
         self._resumed_start: int | None = None
+
+    @class_only
+    def load_from_checkpoint(
+        cls, checkpoint_path: Any, *arguments: Any, weights_only: bool | None = None, **options: Any
+    ) -> Self:
+        """Load a module as Lightning does, from a file that was checked; nothing is executed.
+
+        Args:
+            checkpoint_path: The checkpoint, of a dense or of a cut module.
+            arguments: As in Lightning: ``map_location``, ``hparams_file``, ``strict``.
+            weights_only: False executes what is pickled in a file that you trust.
+            options: The same by name, and hyper-parameters that replace those of the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError: it is torn, altered, no checkpoint, or holds pickled objects.
+        """
+        names = ("map_location", "hparams_file", "strict")
+        options |= dict(zip(names, arguments, strict=False))
+        load = super().load_from_checkpoint
+        return load_checked(load, checkpoint_path, weights_only, **options)
 
     @abstractmethod
     def make_optimizer(self) -> torch.optim.Optimizer:

@@ -22,7 +22,9 @@ def test_checkpoints_of_lightning_pass():
     ("change", "message"),
     [
         ({"state_dict": [1]}, "state_dict is a list"),
-        ({"state_dict": {1: torch.ones(1)}}, "a name in state_dict is a int"),
+        ({"state_dict": {1: torch.ones(1)}}, "a name in state_dict is no text but a int"),
+        ({"hyper_parameters": {None: 1}}, "no text but a NoneType"),
+        ({"state_dict": {"\ud800": torch.ones(1)}}, "no text but a str"),
         ({"hyper_parameters": torch.ones(1)}, "hyper_parameters is a Tensor"),
         ({"callbacks": None}, "callbacks is a NoneType"),
         ({"epoch": -1}, "epoch is no number from 0"),

@@ -52,6 +52,8 @@ VALUES = {
     "buffer": torch.nn.Buffer(torch.ones(2)), "meta": torch.zeros(3, device="meta"),
     "expanded": torch.zeros(1).expand(10**6), "norm": torch.nn.BatchNorm2d(3).state_dict(),
     "counter": Counter("abca"), "ordered": OrderedDict(a=1), "large": 2**100, "bytes": b"\xff\x00",
+    "large keys": {2**127 + n: n for n in range(1000)} | {"\ud800": 1, 1j: 2},
+    "tuples as keys": {(n, (str(n), (None, 1.5))): n for n in range(20_000)},
     "keys": {(1, ("a", 2)): 3, 1.5: 4, None: 5, b"x": 6, torch.Size([1]): 7, True: 8},
     "device": torch.device("cuda:1"), "layout": torch.strided, "surrogate": "\ud800",
     "numbers": [float("inf"), -0.0, 1j], "list": list(range(100_000)), "shared": [[1]] * 1000,
@@ -86,6 +88,17 @@ def test_tensors_that_are_not_read_are_said_to_be_so(tmp_path: Path):
     torch.save({"x": nested}, tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match="tensors of a kind that is not read"):
         read_checkpoint(tmp_path / "a.ckpt")
+
+
+def test_the_steps_of_a_walk_are_bounded_by_the_size_of_the_file(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("lightning_prune.files.inert_pickle._STEPS", 1000)
+    torch.save({"x": [1.5] * 400}, tmp_path / "a.ckpt")
+    assert len(read_checkpoint(tmp_path / "a.ckpt")["x"]) == 400
+    torch.save({"x": [float(n) for n in range(2000)]}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"more than \d+ steps"):
+        read_checkpoint(tmp_path / "a.ckpt")
+    torch.save({"x": [float(n) for n in range(2000)], "y": torch.zeros(9000)}, tmp_path / "a.ckpt")
+    assert len(read_checkpoint(tmp_path / "a.ckpt")["x"]) == 2000
 
 
 def test_hostile_files_are_refused(tmp_path: Path):
