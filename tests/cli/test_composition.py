@@ -42,7 +42,6 @@ REFUSED = [
     (["callbacks=true"], "'callbacks' is chosen by name"),
     (["seed=${dense_epochs}", "dense_epochs=${seed}"], "Recursive interpolation"),
     (["ckpt_path=${nothing}"], "Interpolation key 'nothing' not found"),
-    (["hydra.run.dir=/proc/none/x"], "choose another folder"),
 ]
 
 
