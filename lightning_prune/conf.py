@@ -9,7 +9,9 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).resolve().parent.parent / "conf"
 __path__ = [str(_FOLDER)]
-# Resources are looked for where the loader of the specification says.
-__spec__ = importlib.util.spec_from_file_location(
+_found = importlib.util.spec_from_file_location(
     __name__, _FOLDER / "__init__.py", submodule_search_locations=__path__
 )
+assert _found is not None  # a name that ends with .py has a loader
+# Resources are looked for where the loader of the specification says.
+__spec__ = _found

@@ -97,7 +97,7 @@ def config_dir(options: Sequence[str]) -> str | None:
 
 def _told(typed: str, word: str) -> str:
     """Say how a word is read that Hydra's grammar would have refused."""
-    if word.count("'") > typed.count("'"):
+    if word.count("'") > typed.count("'") and len(word) < 1000:
         say(f"{typed} is read with quotes: {shell_word(word)}", sys.stderr)
     return word
 

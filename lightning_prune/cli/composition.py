@@ -1,17 +1,19 @@
 """Turn what Hydra says about a command line into one message that lists what is allowed."""
 
+import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.loader import known_paths, make_loader
-from lightning_prune.cli.near_keys import near_keys
+from lightning_prune.cli.near_keys import key_paths, near_keys
 from lightning_prune.cli.quoting import quote, shell_word
-from lightning_prune.cli.unknown_key import unknown_key
+from lightning_prune.cli.unknown_key import near_names, unknown_key
 
 _OVERRIDE = re.compile(r"^(?:\+\+?|~)?(?P<key>[^=@]+)(?:@[^=]*)?=")
 
@@ -131,13 +133,37 @@ def _unknown_path(key: str, siblings: Sequence[str], words: Sequence[str], node:
     """Return the sentence for a key that its place does not have."""
     name = key.rpartition(".")[2]
     typed = next((word for word in words if word.partition("=")[0] == key), None)
-    if typed is not None and "_target_" in node and name.isidentifier():
+    others = _options_with(key)
+    if others and not near_names(name, siblings):
+        return f"{key} belongs to {' or '.join(others)}: choose one of them, or leave it out"
+    near = _near(key, words)
+    if typed is not None and not near_names(name, siblings) and _is_argument(node, name):
+        owner = str(node["_target_"]).rpartition(".")[2]
         return (
-            f"{unknown_key(key, 'the configuration', siblings, _near(key, words))}\n"
-            f"(an argument that the configuration does not list is added with a plus: "
-            f"{shell_word(f'+{typed}')})"
+            f"{key} is an argument of {owner} that the configuration does not list: type "
+            f"{shell_word(f'+{typed}')}, with a plus"
         )
-    return unknown_key(key, "the configuration", siblings, _near(key, words))
+    return unknown_key(key, "the configuration", siblings, near)
+
+
+def _is_argument(node: DictConfig, name: str) -> bool:
+    """Tell whether what a node builds takes an argument of this name."""
+    try:
+        target = get_object(str(node["_target_"]))
+        return name in inspect.signature(target).parameters
+    except Exception:  # whatever a foreign module raises when it is imported: then nobody knows
+        return False
+
+
+def _options_with(key: str) -> list[str]:
+    """Return the shipped options of the key's group that have it, as they are typed."""
+    group, _, rest = key.partition(".")
+    found = []
+    for path in sorted((config_folder() / group).glob("*.yaml")):
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        if rest and rest in key_paths(content):
+            found.append(f"{group}={path.stem}")
+    return found
 
 
 def _near(key: str, words: Sequence[str]) -> list[str]:

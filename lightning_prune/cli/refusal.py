@@ -15,6 +15,9 @@ _FAILURES = (("lightning_prune.callbacks.non_finite_weights", "NonFiniteWeightsE
 _HINT = "(HYDRA_FULL_ERROR=1 shows where this was found)"
 
 
+_LONGEST = 1000  # characters of a line; the value that was given may be a book
+
+
 class Refusal(NamedTuple):
     """What is said of an error, and the exit code.
 
@@ -38,6 +41,22 @@ def refusal(error: Exception, arguments: Sequence[str], task: CodeType) -> Refus
         arguments: the command line.
         task: the code of the function that Hydra calls with the configuration.
     """
+    found = _refusal(error, arguments, task)
+    return None if found is None else found._replace(text=shortened(found.text))
+
+
+def shortened(text: str) -> str:
+    """Return a text whose long lines are cut in the middle.
+
+    >>> len(shortened("x" * 5000))
+    1005
+    """
+    half = _LONGEST // 2
+    lines = (x if len(x) <= _LONGEST else f"{x[:half]} ... {x[-half:]}" for x in text.split("\n"))
+    return "\n".join(lines)
+
+
+def _refusal(error: Exception, arguments: Sequence[str], task: CodeType) -> Refusal | None:
     if isinstance(error, ConfigError) or _is_one(error, _REFUSALS):
         return Refusal(2, f"{error}\n{_HINT}")
     if _is_one(error, _FAILURES):

@@ -32,13 +32,16 @@ REFUSED = [
     (["output_dir=${nothing}"], "Interpolation key 'nothing' not found"),
     (["model.lr=["], "'model.lr=[' cannot be read"),
     (["model.lr=1,2"], "model.lr=1,2 has several values: add -m to run each, or type"),
-    (["trainer.fast_dev_run=true"], "is added with a plus: +trainer.fast_dev_run=true"),
+    (
+        ["trainer.fast_dev_run=true"],
+        "does not list: type +trainer.fast_dev_run=true",
+    ),
     (["+pruning=channel", "pruning.mac_target=0.4"], "Did you mean pruning.masker.mac_target?"),
-    (["+pruning=channel", "+pruning.mac_target=0.4"], "did you mean pruning.masker.mac_target?"),
+    (["+pruning=channel", "+pruning.mac_target=0.4"], "did you mean pruning.masker.mac_t"),
+    (["data.root=x"], "data.root belongs to data=coco_json or data=yolo_folder: choose one"),
     (["callbacks=true"], "'callbacks' is chosen by name"),
     (["seed=${dense_epochs}", "dense_epochs=${seed}"], "Recursive interpolation"),
     (["ckpt_path=${nothing}"], "Interpolation key 'nothing' not found"),
-    (["hydra.run.dir=/proc/none/x"], "choose another folder"),
 ]
 
 

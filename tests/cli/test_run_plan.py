@@ -46,9 +46,9 @@ def test_epochs_of_masks_and_cut_are_counted_from_one(
     assert lines[1].startswith("data: 96 samples to train on, in ")
     assert lines[2:] == [
         "epochs: 9",
-        "ChannelRegularizer: channels are regularized in epochs 1 to 4",
         "ChannelMasker: 1 groups of layers are masked in epochs 3 to 5; cut at the start of epoch "
-        "7 at the latest",
+        "6 at the latest",
+        "ChannelRegularizer: channels are regularized in epochs 1 to 4",
     ]
 
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.errors import ConfigError
-from lightning_prune.cli.train import run
+from lightning_prune.cli.train import main, run
 from lightning_prune.cli.training import fill_from_data, plan_epochs
 from tests.cli.conftest import CONF, FAKE
 from tests.cli.fakes import Line, Points
@@ -112,7 +112,7 @@ def test_the_log_holds_what_the_terminal_said(cli: Callable[..., Any]):
         assert line.rstrip() in log
     refused = cli(*FAKE, "model.lr=-1")
     assert refused.code == 2
-    assert (refused.folder / "train.log").read_text() == f"{refused.err.splitlines()[0]}\n"
+    assert (refused.folder / "train.log").read_text() == f"{refused.err.splitlines()[1]}\n"
 
 
 def test_a_folder_that_cannot_be_written_is_known_before_training(
@@ -122,6 +122,8 @@ def test_a_folder_that_cannot_be_written_is_known_before_training(
     outcome = cli(*FAKE, f"output_dir={tmp_path / 'file'}")
     assert outcome.code == 2
     assert "cannot be made (File exists): choose another folder" in outcome.err
+    with pytest.raises(SystemExit, match="2"):
+        main([*FAKE, f"hydra.run.dir={tmp_path / 'file' / 'run'}"])
 
 
 def test_multirun_runs_every_job(cli: Callable[..., Any], tmp_path: Path):
