@@ -215,7 +215,7 @@ class DetectionModule(ScheduledModule):
     def detect(self, images: Tensor) -> list[Tensor]:
         """Return the detections of each image, (n, 6): x1, y1, x2, y2 in pixels, score, class.
 
-        Each above ``object_confidence`` and within the image, best first, at most one class per box.
+        Each above ``object_confidence``, cut at the borders, best first, at most one class per box.
 
         Args:
             images: (B, 3, H, W) in [0, 1]; the module must be in eval mode.
