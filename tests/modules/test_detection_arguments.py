@@ -85,7 +85,8 @@ def test_trains_and_validates_grey_images():
         accelerator="cpu", enable_model_summary=False, num_sanity_val_steps=1, log_every_n_steps=1,
     )  # fmt: skip
     before = module.network.backbone.p1.conv.weight.detach().clone()
-    trainer.fit(module, [grey_batch()], [grey_batch()])
+    loader = torch.utils.data.DataLoader([grey_batch()], batch_size=None)
+    trainer.fit(module, loader, loader)
     assert module.network.backbone.p1.conv.weight.shape == (8, 1, 3, 3)
     assert not torch.equal(module.network.backbone.p1.conv.weight, before)
     assert 0 <= trainer.callback_metrics["val/map50"] <= 1
@@ -105,7 +106,7 @@ def test_says_early_which_channels_the_data_deliver():
         with pytest.raises(ValueError, match=message):
             step(grey_batch(channels=3), 0)
     module = DetectionModule(2, architecture=NARROW, image_size=SIDE)
-    with pytest.raises(ValueError, match="have 4 channels, .* takes 3 channels: in_channels=4"):
+    with pytest.raises(ValueError, match=r"have 4 channels, .* takes 3 channels: in_channels=4"):
         module.training_step(grey_batch(channels=4), 0)
 
 

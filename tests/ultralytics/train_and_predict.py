@@ -1,9 +1,9 @@
 """Runs with an installed `ultralytics`, in a process of its own: trains, predicts, validates.
 
-Usage: python train_and_predict.py COCO.safetensors CELLS PHOTOGRAPHS SIZE FOLDER. Writes coco.pt with
-the COCO weights, tuned.pt (fine-tuned on CELLS from them, with other classes) and last.pt (as it is
-in the middle of that training); for coco.pt on PHOTOGRAPHS and tuned.pt on CELLS the predictions of
-the validation split, NAME.predictions.pt, and their own figures, NAME.json.
+Usage: python train_and_predict.py COCO.safetensors CELLS PHOTOGRAPHS SIZE FOLDER. Writes coco.pt
+with the COCO weights, tuned.pt (fine-tuned on CELLS from them, with other classes) and last.pt (as
+it is in the middle of that training); for coco.pt on PHOTOGRAPHS and tuned.pt on CELLS also the
+predictions of the validation split, NAME.predictions.pt, and their own figures, NAME.json.
 """
 
 import json

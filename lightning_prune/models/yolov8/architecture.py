@@ -118,11 +118,12 @@ class Architecture:
         _check_names("activations", self.activations, convs)
         _check_names("shortcuts", self.shortcuts, blocks)
         for name, conv in convs.items():
-            conv.act = make_activation(self.activations.get(name, self.activation))
+            act = make_activation(self.activations.get(name, self.activation))
+            conv.add_module("act", act)
             conv.norm.eps, conv.norm.momentum = self.norm_eps, self.norm_momentum
         for name, block in blocks.items():
             for bottleneck in block.bottlenecks:
-                bottleneck.add = name in self.shortcuts
+                setattr(bottleneck, "add", name in self.shortcuts)  # noqa: B010
 
 
 def record_architecture(network: nn.Module) -> None:

@@ -50,6 +50,21 @@ def find_candidates(
 
 
 @torch.no_grad()
+def clip_boxes(detections: Tensor, height: int, width: int) -> Tensor:
+    """Cut boxes at the borders of the image.
+
+    Args:
+        detections: (n, 6): x1, y1, x2, y2 in pixels, then anything.
+        height: Of the image in pixels.
+        width: Of the image in pixels.
+
+    >>> clip_boxes(torch.tensor([[-2.0, 1.0, 9.0, 5.0, 0.5, 0.0]]), height=4, width=8).tolist()
+    [[0.0, 1.0, 8.0, 4.0, 0.5, 0.0]]
+    """
+    limit = detections.new_tensor([width, height, width, height])
+    return torch.cat((detections[:, :4].clamp(min=0).minimum(limit), detections[:, 4:]), dim=1)
+
+
 def non_maximum_suppression(
     predictions: Tensor,
     confidence: float = 0.25,

@@ -56,7 +56,7 @@ def test_copies_and_pickles_keep_it_and_others_are_refused():
         other.load_state_dict(network.state_dict())
         assert other.architecture == network.architecture
     other = YOLOv8("custom", 3, architecture=BUILT | {"activation": "relu"})
-    with pytest.raises(RuntimeError, match="the file's network has architecture=.*leaky_relu"):
+    with pytest.raises(RuntimeError, match=r"the file's network has architecture=.*leaky_relu"):
         other.load_state_dict(network.state_dict())
 
 

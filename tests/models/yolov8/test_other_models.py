@@ -28,3 +28,20 @@ def test_names_other_models(names, message):
 
 def test_lets_detectors_pass():
     refuse_other_names(name for name, _ in ultralytics_layout("n", 3))
+
+
+def test_names_other_layers():
+    refuse_other_layers(KINDS)
+    changed = list(KINDS)
+    changed[2] = "C3k2"
+    with pytest.raises(ValueError, match=r"a YOLO11 detector \(layer 2 is a C3k2 where YOLOv8 has"):
+        refuse_other_layers(changed)
+    with pytest.raises(ValueError, match="a YOLO26 detector"):
+        refuse_other_layers(changed, end_to_end=True)
+    changed[2] = "Strange"
+    with pytest.raises(ValueError, match=r"another network \(layer 2 is a Strange"):
+        refuse_other_layers(changed)
+    with pytest.raises(ValueError, match="it has 22 layers where YOLOv8 has 23"):
+        refuse_other_layers(KINDS[:-1])
+    with pytest.raises(ValueError, match="its head is end-to-end"):
+        refuse_other_layers(KINDS, end_to_end=True)
