@@ -10,6 +10,7 @@ from lightning_prune.data.neural_plain import plain_session
 from lightning_prune.data.neural_session import NeuralSession
 
 _BLOCK = 2**24  # bytes of a movie that are looked at together
+_LARGEST = 2**33  # bytes of a movie in grey values that is read whole: half a minute
 
 
 def check_session(session: NeuralSession) -> NeuralSession:
@@ -28,7 +29,10 @@ def check_session(session: NeuralSession) -> NeuralSession:
     """
     session = plain_session(session)
     _check_time_axis(session)
-    frames, movie_range = _check_stimulus(session)
+    frames = _movie_frames(session)
+    # before the movie is read: a file may claim any length
+    _check_integers(session, frames, "trial", session.trial)
+    movie_range = _check_movie(session, frames)
     rows, cells = _shape(session, "spikes", session.spikes, 2)
     if cells == 0:
         raise wrong(session.name, "spikes", "holds no cell", "(T, N) with N at least 1")
@@ -43,12 +47,11 @@ def check_session(session: NeuralSession) -> NeuralSession:
         _check_counts(session, "rate", session.rate, valid)
     rows, _ = _shape(session, "behavior", session.behavior, 2)
     _same_length(session, frames, rows, "behavior")
-    _check_kind(session, "behavior", session.behavior, "uif", "numbers")
+    _check_kind(session, "behavior", session.behavior, "uifb", "numbers")
     bad = np.flatnonzero(~_finite(session.behavior).all(axis=1) & valid.any(axis=1))
     if len(bad):
         found = f"is NaN or infinite in {len(bad)} valid frames, first in frame {bad[0]}"
         raise wrong(session.name, "behavior", found, "finite numbers, or valid False there")
-    _check_integers(session, frames, "trial", session.trial)
     if session.repeat is not None:
         _check_integers(session, frames, "repeat", session.repeat)
     for name, labels in session.labels.items():
@@ -59,21 +62,30 @@ def check_session(session: NeuralSession) -> NeuralSession:
     return replace(session, valid=valid, movie_range=movie_range)
 
 
-def _check_stimulus(session: NeuralSession) -> tuple[int, tuple[float, float] | None]:
+def _movie_frames(session: NeuralSession) -> int:
     stimulus = session.stimulus
     frames, *sides = _shape(session, "stimulus", stimulus, 3)
     if not all(sides) or not frames:
         raise wrong(session.name, "stimulus", _of_shape(stimulus), "(T, H, W), none of them 0")
-    grey = stimulus.dtype == np.uint8
-    if not grey:
+    if stimulus.dtype != np.uint8:
         wanted = "uint8 or floating point (whole grey values 0 to 255 belong in uint8)"
         _check_kind(session, "stimulus", stimulus, "f", wanted)
+    return frames
+
+
+def _check_movie(session: NeuralSession, frames: int) -> tuple[float, float] | None:
+    stimulus = session.stimulus
+    grey = stimulus.dtype == np.uint8
     if grey and not (isinstance(stimulus, FileArray) and stimulus.in_memory() is None):
-        return frames, None
-    # of HDF5 files every block is read: a damaged one, or a filter that is missing, is known now
-    step = max(1, _BLOCK // (stimulus.dtype.itemsize * sides[0] * sides[1]))
+        return None
+    frame = stimulus.dtype.itemsize * int(np.prod(stimulus.shape[1:]))
+    step = max(1, _BLOCK // frame)
+    starts = range(0, frames, step)
+    if grey and frames * frame > _LARGEST:
+        # a filter that is missing or a file cut short is known after a few blocks
+        starts = starts[:: max(1, len(starts) // 64)]
     low, high = np.inf, -np.inf
-    for start in range(0, frames, step):
+    for start in starts:
         try:
             block = stimulus[start : start + step]
         except UNREADABLE as error:
@@ -86,7 +98,7 @@ def _check_stimulus(session: NeuralSession) -> tuple[int, tuple[float, float] | 
             found = f"is NaN or infinite, first in frame {start + bad[0]}"
             raise wrong(session.name, "stimulus", found, "finite grey values in every frame")
         low, high = min(low, float(block.min())), max(high, float(block.max()))
-    return frames, None if grey else (low, high)
+    return None if grey else (low, high)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -60,7 +60,7 @@ def read_session(path: Path | str) -> NeuralSession:
         names = array_names(path)
     except UNREADABLE as error:
         reason = describe_foreign(path, "recording") or error
-        locked = isinstance(error, OSError) and "lock" in str(error)
+        locked = "unable to lock" in str(error)
         raise DataError(
             f"{path}: not readable as {path.suffix} file: {reason}"
             + (": another program has it open for writing" if locked else "")
@@ -69,7 +69,8 @@ def read_session(path: Path | str) -> NeuralSession:
     if missing:
         raise DataError(
             f"{path}: the array{'s' * (len(missing) > 1)} {', '.join(missing)} missing; found: "
-            f"{', '.join(sorted(names)) or 'none'}; wanted: {', '.join(REQUIRED)}"
+            f"{', '.join(sorted(names)) or 'none'}; wanted: {', '.join(REQUIRED)}, at the top of "
+            "the file"
         )
     sets = [name for name in names if name == _LABELS or name.startswith(f"{_LABELS}_")]
     labels = {_set_name(name): _whole(path, name) for name in sets}

@@ -91,6 +91,19 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {"rate": np.full((FRAMES, 3), -1.0)},
         "`rate` is negative",
     ),
+    "time last": (
+        {"stimulus": np.zeros((3, 2, FRAMES), np.uint8)},
+        r"`stimulus` has shape \(3, 2, 55\), its time axis is not the first; .* transpose it",
+    ),
+    "cells first": (
+        {"spikes": np.zeros((3, FRAMES), int)},
+        r"`spikes` has shape \(3, 55\), its time axis .* wanted: \(T, N\) with T = 55",
+    ),
+    "huge behavior": (
+        {"behavior": np.full((FRAMES, 2), 1e300)},
+        "`behavior` is NaN or infinite in 55 valid frames",
+    ),
+    "complex spikes": ({"spikes": np.zeros((FRAMES, 3), complex)}, "`spikes` has type complex128"),
     "endless frame rate": ({"frame_rate": np.inf}, "`frame_rate` is inf"),
     "no frame rate": ({"frame_rate": 0.0}, "`frame_rate` is 0.0"),
 }
@@ -103,6 +116,12 @@ def test_errors_name_session_array_found_and_wanted(case: str) -> None:
         check_session(replace(session(name="a.npz"), **change))
     assert str(caught.value).startswith("a.npz: the array `")
     assert "; wanted: " in str(caught.value)
+
+
+def test_the_range_of_a_floating_point_movie_is_noted() -> None:
+    movie = np.linspace(-1, 3, FRAMES * 6).reshape(FRAMES, 3, 2).astype(">f4")
+    assert check_session(replace(session(), stimulus=movie)).movie_range == (-1.0, 3.0)
+    assert check_session(session()).movie_range is None
 
 
 def test_a_long_movie_is_looked_at_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

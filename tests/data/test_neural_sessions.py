@@ -44,6 +44,29 @@ def test_brackets_in_a_name_are_no_pattern(tmp_path: Path) -> None:
     assert loaded(str(path)).cells == [3]
 
 
+def test_movies_of_grey_values_are_scaled_and_said(tmp_path: Path) -> None:
+    whole = arrays(0, trials=TRIALS, valid=np.ones(180, bool))
+    grey = loaded(str(write(tmp_path / "a.npz", whole)))
+    whole["stimulus"] = whole["stimulus"].astype(">f4")
+    floats = loaded(str(write(tmp_path / "b.h5", whole)))
+    with pytest.warns(UserWarning, match="range 0 to 255: taken as grey values, it is scaled"):
+        batches = list(floats.val_dataloader())
+    for found, expected in zip(batches, grey.val_dataloader(), strict=True):
+        torch.testing.assert_close(found[0]["stimulus"], expected[0]["stimulus"])
+
+
+def test_floating_point_types_go_together(tmp_path: Path) -> None:
+    for index, kind in enumerate((">f4", "<f8")):
+        whole = arrays(index, trials=TRIALS, valid=np.ones(180, bool))
+        whole["stimulus"] = (whole["stimulus"] / 255).astype(kind)
+        write(tmp_path / f"{index}.h5", whole)
+    module = loaded(str(tmp_path / "*.h5"))
+    with pytest.warns(UserWarning, match="range 0 to 1: taken as grey values over 255"):
+        module.setup("fit")
+    assert all(inputs["stimulus"].dtype == torch.float32 for inputs, _ in module.val_dataloader())
+    assert module.attainable_bits_per_spike() is not None
+
+
 def test_errors(folder: Path) -> None:
     with pytest.raises(DataError, match="no such file, and no file matches it"):
         _ = loaded(str(folder / "*.mat")).cells

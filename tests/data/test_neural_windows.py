@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from lightning_prune.data.neural_collate import collate_windows
 from lightning_prune.data.neural_file import read_session
+from lightning_prune.data.neural_movie import FRACTIONS, GREY, movie_scale
 from lightning_prune.data.neural_windows import NeuralWindows, window_ends
 from tests.data.neural_recordings import FORMATS, arrays, session, write
 
@@ -115,6 +118,21 @@ def test_floating_point_movies_are_taken_as_they_are():
     movie = np.random.default_rng(0).normal(size=(55, 3, 2))
     inputs, _ = windows(session(stimulus=movie))[0]
     np.testing.assert_array_equal(inputs["stimulus"][0], movie[:FRAMES].astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("ending", FORMATS)
+def test_a_movie_reaches_the_network_alike_in_any_type(tmp_path, ending, kind):
+    whole = session()
+    expected = windows(whole)[5][0]["stimulus"]
+    for divisor, scale in ((1, GREY), (255, FRACTIONS)):
+        movie = (whole.stimulus / divisor).astype(kind)
+        files = read_session(write(tmp_path / f"{divisor}.{ending}", arrays(stimulus=movie)))
+        found, told = movie_scale([files])
+        assert found == scale
+        assert "range" in told
+        stimulus = replace(windows(files), scale=found)[5][0]["stimulus"]
+        torch.testing.assert_close(stimulus, expected, rtol=0, atol=1e-3 if kind == "<f2" else 1e-6)
 
 
 def test_what_only_one_session_has():

@@ -3,11 +3,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from hydra import compose, initialize_config_dir
 from torch import Tensor
 
+from lightning_prune.cli.build import build
+from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.cli.train import fill_from_data
 from lightning_prune.data.simulated_cells import SimulatedCellsDataModule
 from lightning_prune.functional.poisson_loss import poisson_loss
 from lightning_prune.graph.groups import build_groups
@@ -15,6 +20,7 @@ from lightning_prune.loading import load_pruned
 from lightning_prune.modules.neural_response import NeuralResponseModule
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
+from tests.data.neural_recordings import arrays, write
 
 SMALL: dict[str, Any] = {
     "frames": 16,
@@ -161,6 +167,34 @@ def test_other_data_than_the_network_was_built_for(options: dict, message: str, 
     )
     with pytest.raises(ValueError, match=message):
         trainer(tmp_path).fit(model, datamodule=recording())
+
+
+def test_the_width_of_the_behavior_is_one_number():
+    settings = {name: value for name, value in SMALL["modulator"].items() if name != "behavior_dim"}
+    model = module(behavior_dim=3, modulator=settings)
+    assert model.network.modulator.beh_emb.in_features == 3
+    assert model.hparams["behavior_dim"] == model.hparams["modulator"]["behavior_dim"] == 3
+    assert NeuralResponseModule(**model.hparams).hparams == model.hparams
+    both = module(behavior_dim=5, modulator={**settings, "behavior_dim": None})
+    assert both.example_input_array["behavior"].shape == (1, 5)
+    assert module().hparams["behavior_dim"] == 5  # what the modulator says
+    with pytest.raises(ValueError, match=r"behavior_dim=3 and modulator.behavior_dim=5 are two"):
+        module(behavior_dim=3)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_documented_command_takes_the_width_from_the_files(columns: int, tmp_path: Path):
+    content = arrays(0, cells=5, trials=(30,) * 6, side=(33, 33), valid=np.ones(180, bool))
+    content["behavior"] = np.ones((180, columns), np.float32)
+    path = write(tmp_path / "a.npz", content)
+    words = ["data=neural_sessions", f"data.files=[{path}]", "monitor=val/bps"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        cfg = compose("train", [*words, "model=learned_res_optimized_gru_small", "output_dir=x"])
+    data = build(cfg.data, "data")
+    fill_from_data(cfg, data)
+    model = build(cfg.model, "model")
+    assert model.network.modulator.beh_emb.in_features == columns
+    model(**next(iter(data.val_dataloader()))[0])
 
 
 # --- the optimizer -------------------------------------------------------------------------------
