@@ -43,9 +43,9 @@ class PruningReport(PruningStage):
 
     Parameters, MACs and latency are measured before and after the cut, the two models' latencies
     in turn. Metrics are those of the last validation before the first mask and of the last one of
-    the run, all that the module logs in it; more can be added with ``add_metrics``. ``checkpoints`` says of every file that
-    callbacks have written, and that is there, whether it holds the dense, the masked or the cut
-    model, from which epoch, and why it was written.
+    the run, all that the module logs in it; more can be added with ``add_metrics``.
+    ``checkpoints`` says of every file that callbacks have written, and that is there, whether it
+    holds the dense, the masked or the cut model, from which epoch, and why it was written.
 
     Args:
         folder: Where ``pruning_report.json`` is written when training ends; None: the Trainer's

@@ -332,3 +332,20 @@ def test_what_lightning_freezes_again_at_a_resume_is_named(tmp_path):
     run(tmp_path, Tiny(), [lit.BackboneFinetuning(1), files], enable_checkpointing=True)
     with pytest.warns(UserWarning, match=r"2 parameters that are frozen \(backbone.0.weight"):
         resume(tmp_path, lit.BackboneFinetuning(1), 4, Tiny())
+
+
+class OnlyTheBackbone(HeadLater):
+    """Makes an optimizer of the backbone alone, at the cut too."""
+
+    def trained(self):
+        return list(self.backbone.parameters())
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_rebuilt_optimizer_keeps_groups_that_were_added(restart, tmp_path):
+    module = OnlyTheBackbone(schedule=lambda o: lr_scheduler.StepLR(o, 1, 0.9))
+    module.head.requires_grad_(False)
+    resetter = OptimizerResetter(rebuild=True, restart_lr=restart, warmup_epochs=0)
+    with pytest.warns(UserWarning, match="leaves out 2 parameters that were trained"):
+        fit, _ = run(tmp_path, module, [AddGroup(0)], resetter=resetter)
+    assert len(fit.optimizers[0].param_groups) == 2
