@@ -212,14 +212,9 @@ class ChannelMasker(MaskingStage[RatioSelection]):
             pl_module.log(f"pruning/{name}", value, on_step=False, on_epoch=True, batch_size=1)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where a run ends with masks that were not cut out."""
-        if self.plan and not self.finished and not trainer.interrupted:
-            rank_zero_warn(
-                "training ends before the masks could be cut out: the model has its full width, "
-                f"with {self._removed:.1%} of its channels held at zero. Train for more epochs, or "
-                "lower end_epoch or hold_epochs"
-            )
-        elif self._step_epoch is None and self._skipped is not None:
+        """Say where a run ends without a mask or a cut."""
+        super().on_train_end(trainer, pl_module)
+        if self._step_epoch is None and self._skipped is not None:
             rank_zero_warn(
                 "ChannelMasker has no effect: at no step was there a finite importance for every "
                 "channel; the warnings before say which"

@@ -12,6 +12,7 @@ from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._gradients import check_gradients
 from lightning_prune.callbacks._observation import recalibrate
 from lightning_prune.callbacks._prunable_groups import prunable_groups
+from lightning_prune.callbacks._schedule import warn_of_nothing_masked
 from lightning_prune.callbacks._trainer_surgery import (
     callbacks_of,
     mask_averages,
@@ -78,6 +79,7 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
         self._originals: dict[str, Any] | None = None
         self._selection: By | None = None
         self._macs: MacModel | None = None
+        self._has_masked = False
 
     @property
     @abstractmethod
@@ -107,11 +109,29 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
     def _let_go(self) -> None:
         super()._let_go()
         self._selection, self._macs = None, None
+        self._has_masked = False
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolve layers and check the schedule and the MAC target before the first batch."""
         if pl_module.example_input_array is not None:
             self._prepare(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where a run ends before the first mask, or with masks that were not cut out."""
+        if self._cut or self.finished or trainer.interrupted:
+            return
+        plan = self.plan
+        if plan:
+            removed = sum(len(plan.removed(name)) for name in plan.keep)
+            rank_zero_warn(
+                "training ends before the masks could be cut out: the model has its full width, "
+                f"with {removed / sum(plan.channels.values()):.1%} of the channels of "
+                f"{len(plan.keep)} groups held at zero. Train for more epochs, or lower end_epoch, "
+                "start_epoch or hold_epochs"
+            )
+        elif not self._has_masked and self._skipped is None:
+            start = getattr(self, "schedule").start_epoch  # noqa: B009 - of each stage's own kind
+            warn_of_nothing_masked(trainer, type(self).__name__, start)
 
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
@@ -191,6 +211,7 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
         self._mask.remember(self._originals)
         self._originals = self._mask.originals()
         self._mask.hold(trainer.optimizers)
+        self._has_masked = True
         mask_averages(trainer, self.groups, self.plan)
 
     def _save_dense(self, trainer: pl.Trainer) -> None:

@@ -22,6 +22,7 @@ from lightning_prune.callbacks._trainer_surgery import (
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.functional.schedule import Decay, learning_rate_factor
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.surgery.optimizer import keep_groups
 
 RestartAt = Literal["cut", "mask"]
 
@@ -141,7 +142,7 @@ class OptimizerResetter(PruningStage):
         """Reset what was asked for."""
         self._acted = True
         if self.rebuild:
-            rebuild_optimizers(trainer)
+            self._rebuild(trainer)
         elif self.clear_statistics:
             clear_optimizers(trainer)
         running = self.restart_at == "mask" and self._restart is not None and not self.rebuild
@@ -155,6 +156,20 @@ class OptimizerResetter(PruningStage):
                 "OptimizerResetter has no effect: this run ended without a cut; see the warnings "
                 "of the maskers, train for more epochs, or leave the callback out"
             )
+
+    def _rebuild(self, trainer: pl.Trainer) -> None:
+        before = list(trainer.optimizers)
+        rebuild_optimizers(trainer)
+        kept = sum(map(keep_groups, before, trainer.optimizers))
+        if not kept:
+            return
+        if not self.restart_lr:  # its schedules know the groups of configure_optimizers only
+            trainer.strategy.lr_scheduler_configs = []
+        stopped = "" if self.restart_lr else "; its schedules do not know them and are left out"
+        rank_zero_warn(
+            f"configure_optimizers leaves out {kept} parameters that were trained (another "
+            f"callback had added them): they keep groups of their own{stopped}"
+        )
 
     def _forget_run(self) -> None:
         self._refused = False

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -18,6 +18,7 @@ import lightning_prune
 from lightning_prune.callbacks._checkpoint_list import checkpoint_list
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._trainer_faults import trains
+from lightning_prune.callbacks._trainer_metrics import evaluated_metrics
 from lightning_prune.callbacks._trainer_surgery import callbacks_of, maskers
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.group import ChannelGroups
@@ -42,9 +43,9 @@ class PruningReport(PruningStage):
 
     Parameters, MACs and latency are measured before and after the cut, the two models' latencies
     in turn. Metrics are those of the last validation before the first mask and of the last one of
-    the run; more can be added with ``add_metrics``. ``checkpoints`` says of every file that
-    callbacks have written, and that is there, whether it holds the dense, the masked or the cut
-    model, from which epoch, and why it was written.
+    the run, all that the module logs in it; more can be added with ``add_metrics``.
+    ``checkpoints`` says of every file that callbacks have written, and that is there, whether it
+    holds the dense, the masked or the cut model, from which epoch, and why it was written.
 
     Args:
         folder: Where ``pruning_report.json`` is written when training ends; None: the Trainer's
@@ -173,7 +174,7 @@ class PruningReport(PruningStage):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the metrics: Lightning forgets them where a run is resumed."""
         if not trainer.sanity_checking:
-            self._validated = _validation_metrics(trainer)
+            self._validated = evaluated_metrics(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Complete the report, write it and print it."""
@@ -193,6 +194,8 @@ class PruningReport(PruningStage):
             # Zeros, of slices or of masks that were not cut, leave size and MACs as they are.
             self._measure("pruned", pl_module, example_input(trainer, pl_module))
         self.add_metrics(self.trained, self._validated)
+        if self.trained == "pruned":
+            self._say_what_is_missing()
         if trainer.is_global_zero:
             folder = Path(self.folder or trainer.default_root_dir)
             cut = None if self.content["cut"] is None else self.content["cut"]["epoch"]
@@ -201,6 +204,19 @@ class PruningReport(PruningStage):
             self.write(folder)
             if self.show:
                 self.print()
+
+    def _say_what_is_missing(self) -> None:
+        """Say why dense and pruned model cannot be compared by their metrics."""
+        if not self.content["pruned"]["metrics"]:
+            rank_zero_info(
+                "PruningReport compares no metrics: no validation logged a finite one (self.log in "
+                "validation_step); add those of a test with add_metrics"
+            )
+        elif not self.content["dense"]["metrics"]:
+            rank_zero_info(
+                "PruningReport has no metrics of the dense model: no validation came before the "
+                "first mask; let masks begin an epoch later, or add them with add_metrics"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return the report as far as it is known."""
@@ -264,11 +280,3 @@ def _empty_side() -> dict[str, Any]:
 
 def _seed() -> int:
     return int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
-
-
-def _validation_metrics(trainer: pl.Trainer) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith("val") and bool(torch.isfinite(value))
-    }

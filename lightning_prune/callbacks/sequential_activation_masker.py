@@ -170,7 +170,8 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
         self.finished = complete and epoch >= cut
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where a run ends without a cut because a step came late."""
+        """Say where a run ends without a mask or a cut."""
+        super().on_train_end(trainer, pl_module)
         if self._skipped is not None and not self.finished and not self._cut:
             rank_zero_warn(
                 f"training ends before all channels could be chosen and cut: in epoch "

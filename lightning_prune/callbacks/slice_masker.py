@@ -8,7 +8,11 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.callbacks._arguments import check_counts, check_fraction
-from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
+from lightning_prune.callbacks._schedule import (
+    last_epoch,
+    refuse_late_start,
+    warn_of_nothing_masked,
+)
 from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks._trainer_surgery import (
     averaged_copies,
@@ -177,6 +181,12 @@ class SliceMasker(HoldingStage[SliceMask]):
         self._take_stock(trainer, pl_module)
         for name, value in (("ratio", self._ratio), ("zero_share", self._zero_share)):
             pl_module.log(f"slices/{name}", value, on_step=False, on_epoch=True, batch_size=1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say where a run ends before the first mask."""
+        never = self._step_epoch is None and self._skipped is None and not self._freed
+        if self.mode == "prune" and never and not trainer.interrupted:
+            warn_of_nothing_masked(trainer, "SliceMasker", self.schedule.start_epoch)
 
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels

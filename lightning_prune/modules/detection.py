@@ -125,9 +125,8 @@ class DetectionModule(ScheduledModule):
         )
         self.save_hyperparameters(ignore=["weights"])
         check(self.hparams)
-        of_blocks = {"topk": topk, "threshold": threshold}
         self.network = (
-            YOLOv8Reset(size, num_classes, in_channels, **of_blocks, architecture=architecture)
+            YOLOv8Reset(size, num_classes, in_channels, None, None, topk, threshold, architecture)
             if reset_blocks
             else YOLOv8(size, num_classes, in_channels, architecture=architecture)
         )

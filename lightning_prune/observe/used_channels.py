@@ -51,7 +51,7 @@ class UsedChannels(set[int]):
         super().add(channel)
         self._write()
 
-    def discard(self, channel: int, /) -> None:
+    def discard(self, channel: object, /) -> None:
         """Let a channel count as never used."""
         super().discard(channel)
         self._write()
@@ -96,11 +96,11 @@ class UsedChannels(set[int]):
         self.update(other)
         return self
 
-    def __isub__(self, other: Any) -> "UsedChannels":  # type: ignore[override,misc]
+    def __isub__(self, other: Any) -> "UsedChannels":  # type: ignore[misc]
         self.difference_update(other)
         return self
 
-    def __iand__(self, other: Any) -> "UsedChannels":  # type: ignore[override,misc]
+    def __iand__(self, other: Any) -> "UsedChannels":  # type: ignore[misc]
         self.intersection_update(other)
         return self
 

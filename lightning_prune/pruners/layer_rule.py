@@ -1,6 +1,8 @@
 """Which groups are pruned: all, those named, or those that a rule selects."""
 
+import warnings
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 from torch import nn
@@ -42,6 +44,9 @@ def select_groups(
     Raises:
         ValueError: nothing in the model can be pruned, or a name matches no prunable layer; the
             message says what is near.
+
+    Warns:
+        UserWarning: a pattern matches layers that cannot be pruned, too.
     """
     if not groups:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(groups.refused.items())[:3])
@@ -49,6 +54,20 @@ def select_groups(
     if layers is not None and not isinstance(layers, Sequence):
         return layers.select(model, groups)
     try:
-        return groups.select(None if layers is None else list(layers))
+        chosen = groups.select(None if layers is None else list(layers))
     except KeyError as error:
         raise ValueError(f"layers: {error.args[0]}") from error
+    refused = {n: why for n, why in groups.refused.items() if _matched(n, layers or ())}
+    if refused:
+        first, *others = (f"{name} ({why})" for name, why in refused.items())
+        more = f" and {len(others)} more" if others else ""
+        warnings.warn(
+            f"layers={list(layers or ())} matches {len(refused)} layers that cannot be pruned and "
+            f"are left out, beside {len(chosen)} groups that are pruned: {first}{more}",
+            stacklevel=2,
+        )
+    return chosen
+
+
+def _matched(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,5 +1,7 @@
 """The seed's layer rule: the widest layers, at most one per block, of a range of blocks."""
 
+import warnings
+
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
@@ -55,6 +57,9 @@ class WidestLayers:
 
         Raises:
             ValueError: the range of blocks holds no prunable layer.
+
+        Warns:
+            UserWarning: there are fewer layers to choose than ``count``.
         """
         modules = modules_by_name(model)
         order = list(dict.fromkeys(block_of(name, self.depth) for name in groups.prunable_layers))
@@ -72,4 +77,13 @@ class WidestLayers:
                 continue
             used[block] = used.get(block, 0) + 1
             chosen.append(group)
+        if len(chosen) < self.count:
+            blocks = len({block_of(n, self.depth) for n in layers})
+            way = "lower count" if self.per_block is None else "raise per_block or depth for more"
+            warnings.warn(
+                f"WidestLayers(count={self.count}) selects {len(chosen)} groups: there are "
+                f"{len(layers)} prunable layers in {blocks} blocks, at most "
+                f"{self.per_block or 'all'} of each; {way}",
+                stacklevel=2,
+            )
         return tuple(name for name in groups if name in chosen)

@@ -66,6 +66,32 @@ def rebind_optimizer(optimizer: Optimizer, pruned: PrunedChannels) -> None:
         )
 
 
+def keep_groups(before: Optimizer, after: Optimizer) -> int:
+    """Give a rebuilt optimizer the trained parameters that only the old one held.
+
+    Groups that a callback had added are not among those that ``configure_optimizers`` makes.
+
+    Returns:
+        The number of parameters.
+
+    >>> a, b = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+    >>> before = torch.optim.SGD([a], 0.1)
+    >>> before.add_param_group({"params": [b], "lr": 0.01})
+    >>> after = torch.optim.SGD([a], 0.1)
+    >>> keep_groups(before, after), [group["lr"] for group in after.param_groups]
+    (1, [0.1, 0.01])
+    """
+    held = {id(p) for group in after.param_groups for p in group["params"]}
+    kept = 0
+    for group in before.param_groups:
+        lost = [p for p in group["params"] if id(p) not in held and p.requires_grad]
+        if lost:
+            options = {name: group[name] for name in after.defaults if name in group}
+            after.add_param_group({**options, "params": lost})
+            kept += len(lost)
+    return kept
+
+
 def clear_statistics(optimizer: Optimizer) -> None:
     """Forget momentum and second moments of every parameter; hyper-parameters stay."""
     for part in _family(optimizer):

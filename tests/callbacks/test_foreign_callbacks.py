@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import callbacks as lit
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.tuner import Tuner
 from torch import nn
 from torch.nn import functional as F
 from torch.optim import lr_scheduler
@@ -332,3 +333,33 @@ def test_what_lightning_freezes_again_at_a_resume_is_named(tmp_path):
     run(tmp_path, Tiny(), [lit.BackboneFinetuning(1), files], enable_checkpointing=True)
     with pytest.warns(UserWarning, match=r"2 parameters that are frozen \(backbone.0.weight"):
         resume(tmp_path, lit.BackboneFinetuning(1), 4, Tiny())
+
+
+class OnlyTheBackbone(HeadLater):
+    """Makes an optimizer of the backbone alone, at the cut too."""
+
+    def trained(self):
+        return list(self.backbone.parameters())
+
+
+@pytest.mark.parametrize("restart", [True, False])
+def test_a_rebuilt_optimizer_keeps_groups_that_were_added(restart, tmp_path):
+    module = OnlyTheBackbone(schedule=lambda o: lr_scheduler.StepLR(o, 1, 0.9))
+    module.head.requires_grad_(False)
+    resetter = OptimizerResetter(rebuild=True, restart_lr=restart, warmup_epochs=0)
+    with pytest.warns(UserWarning, match="leaves out 2 parameters that were trained"):
+        fit, _ = run(tmp_path, module, [AddGroup(0)], resetter=resetter)
+    assert len(fit.optimizers[0].param_groups) == 2
+
+
+def test_the_tuner_leaves_the_stages_as_they_were(tmp_path):
+    module, witness = Tiny(), Witness()
+    stages = [ChannelMasker(start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
+    fit = trainer(tmp_path, [*stages, OptimizerResetter(), witness], 5)
+    found = Tuner(fit).lr_find(module, num_training=5)
+    assert len(found.results["lr"]) > 2
+    assert fit.global_step == 0
+    fit.fit(module)
+    assert len(witness.differences) == 1
+    assert fit.global_step == 5 * 2
+    assert min(p.out_channels for p in module.modules() if isinstance(p, nn.Conv2d)) < WIDTH

@@ -1,5 +1,7 @@
 """A stage that does nothing says so in one sentence: why, and what to do."""
 
+import re
+
 import pytest
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
@@ -96,8 +98,12 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_said(name, tmp_path):
     make, message = CASES[name]
-    with pytest.warns(UserWarning, match=message) as told:
+    late = f"({message})|masked nothing: training ended after 2 epochs, and masks begin with start"
+    with pytest.warns(UserWarning, match=late if "late" in name else message) as told:
         trainer(tmp_path, [make()], 2, limit_train_batches=1).fit(Classifier())
+    assert any(re.search(message, str(w.message)) for w in told)
+    masks = name.split(",")[0] in ("sequential", "channel", "slices")
+    assert any("masked nothing" in str(w.message) for w in told) == ("late" in name and masks)
     assert sum("no effect" in str(w.message) or "lies after" in str(w.message) for w in told) <= 2
 
 
@@ -160,3 +166,32 @@ def test_a_dry_run_has_nothing_to_say(tmp_path, capsys):
     stages = [masker(dry_run=True, start_epoch=1), OptimizerResetter(), PruningReport(show=False)]
     trainer(tmp_path, stages, 4).fit(Classifier())
     assert "MACs" in capsys.readouterr().out
+
+
+SHORT = {
+    "sequential": lambda: masker(start_epoch=2),
+    "channel": lambda: ChannelMasker(2, 3),
+    "slices": lambda: slices(start_epoch=2, end_epoch=3),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_run_that_max_steps_ends_too_early_says_so_before_and_after(name, tmp_path):
+    said = r"lies after the last epoch \(max_steps=9, 2 epochs\)|masked nothing: training ended"
+    with pytest.warns(UserWarning, match=said) as told:
+        trainer(tmp_path, [SHORT[name]()], 20, max_steps=9).fit(Classifier())
+    texts = [str(w.message) for w in told]
+    assert sum("max_steps=9, 2 epochs" in text for text in texts) == 1
+    assert sum("masked nothing" in text for text in texts) == 1
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_fast_dev_run_is_no_error(name, tmp_path):
+    with pytest.warns(UserWarning, match="fast_dev_run ends after 1 batches of one|masked nothing"):
+        trainer(tmp_path, [SHORT[name]()], 20, fast_dev_run=True).fit(Classifier())
+
+
+@pytest.mark.parametrize("name", ["sequential", "channel"])
+def test_a_run_that_ends_before_the_cut_says_so(name, tmp_path):
+    with pytest.warns(UserWarning, match="before the masks could be cut out: the model has its"):
+        trainer(tmp_path, [SHORT[name](), PhysicalPruner()], 20, max_steps=15).fit(Classifier())

@@ -133,3 +133,44 @@ def test_a_run_that_only_zeroes_slices_is_reported_with_its_size_unchanged(tmp_p
     assert content["pruned"]["macs"] == content["dense"]["macs"]
     assert content["pruned"]["metrics"]
     assert content["cut"] is None
+
+
+class OtherNames(Classifier):
+    """Logs metrics whose names say nothing of validation, and others while it trains."""
+
+    def __init__(self, validates=True):
+        super().__init__()
+        self.validates = validates
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss)
+        self.log("val_like_name_of_training", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        if self.validates:
+            self.log("accuracy", self.accuracy(batch))
+            self.log("mAP/all", torch.tensor(float("nan")))
+
+
+def test_metrics_of_any_name_are_compared_if_a_validation_logged_them(tmp_path):
+    report = PruningReport(str(tmp_path), **OPTIONS)
+    _, fitted = run(tmp_path, OtherNames(), report)
+    accuracy = float(fitted.callback_metrics["accuracy"])
+    assert report.content["pruned"]["metrics"] == {"accuracy": accuracy}
+    assert report.content["dense"]["metrics"].keys() == {"accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("validates", "start", "said"),
+    [
+        (False, 1, "compares no metrics: no validation logged a finite one"),
+        (True, 0, "has no metrics of the dense model: no validation came before the first mask"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(validates, start, said, tmp_path, caplog):
+    report = PruningReport(str(tmp_path), **OPTIONS)
+    with caplog.at_level("INFO", "lightning.pytorch.utilities.rank_zero"):
+        run(tmp_path, OtherNames(validates), report, start_epoch=start)
+    assert said in caplog.text

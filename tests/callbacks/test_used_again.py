@@ -42,7 +42,8 @@ RECIPES = {
     ],
 }
 IGNORED = (
-    "ignore:.*(bring no speed|could be cut out|takes all|no effect|beside ChannelMasker|passes over|will replace|unless mac_target|exists and is not empty)",
+    "ignore:.*(bring no speed|could be cut out|takes all|no effect|beside ChannelMasker)",
+    "ignore:.*(passes over|will replace|unless mac_target|exists and is not empty)",
 )
 
 

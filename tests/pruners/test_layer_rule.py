@@ -23,6 +23,17 @@ def test_all_named_and_by_a_rule(net):
     assert select_groups(rule, model, groups) == rule.select(model, groups)
 
 
+def test_what_a_pattern_matches_in_vain_is_said_with_a_count(net):
+    model, groups = net
+    refused = {"b1.9": "it is the output", "b1.x": "x", "other": "y"}
+    some = ChannelGroups(groups.groups, refused, groups.order)
+    said = (
+        r"matches 2 layers that cannot be pruned .* beside 1 groups .*: b1.9 \(it is the output\)"
+    )
+    with pytest.warns(UserWarning, match=said + " and 1 more"):
+        assert select_groups(["b1.*", "b1.0"], model, some) == ("b1.0",)
+
+
 def test_what_cannot_be_selected(net):
     model, groups = net
     with pytest.raises(ValueError, match=r"layers: no layer 'c1.0'.*did you mean"):

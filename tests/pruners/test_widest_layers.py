@@ -33,6 +33,7 @@ def seed_rule(net, groups, count, blocks=None):
     return tuple(name for name in groups if name in chosen)
 
 
+@pytest.mark.filterwarnings("ignore:WidestLayers")
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 50])
 def test_widest_one_per_block(yolo, count):
     net, groups = yolo
@@ -72,14 +73,18 @@ def test_at_most_some_per_block(yolo, per_block):
 
 def test_depth_sets_what_a_block_is(yolo):
     net, groups = yolo
-    assert len(WidestLayers(50, depth=1).select(net, groups)) == 3  # backbone, neck, head
+    with pytest.warns(UserWarning, match=r"count=50\) selects 3 groups: there are 65 prunable"):
+        assert len(WidestLayers(50, depth=1).select(net, groups)) == 3  # backbone, neck, head
 
 
 def test_a_flat_network_has_one_layer_per_block():
     net = make(Chain)
     groups = build_groups(net, EXAMPLE)
     assert WidestLayers(2).select(net, groups) == ("conv2", "linear")
-    assert WidestLayers(3, blocks=(1, 2)).select(net, groups) == ("conv1", "conv2")
+    assert WidestLayers(2, blocks=(1, 2)).select(net, groups) == ("conv1", "conv2")
+    said = r"selects 2 groups: there are 2 prunable layers in 2 blocks, at most all of each; lower"
+    with pytest.warns(UserWarning, match=said):
+        WidestLayers(3, blocks=(1, 2), per_block=None).select(net, groups)
 
 
 def test_wrong_arguments(yolo):

@@ -28,7 +28,7 @@ def test_what_is_missing_or_unexpected_is_returned_or_refused():
     model, missing, unexpected = load_state_dict_pruned(dense, weights)
     assert model is dense
     assert (missing, unexpected) == (["2.bias"], ["head.weight"])
-    with pytest.raises(RuntimeError, match="2.bias"):
+    with pytest.raises(RuntimeError, match=r"2\.bias"):
         load_state_dict_pruned(net(8), weights, strict=True)
 
 
