@@ -3,16 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from lightning_prune.cli.build import build
-from lightning_prune.cli.config_folder import config_folder
-from lightning_prune.cli.train import fill_from_data
 from lightning_prune.data.simulated_cells import SimulatedCellsDataModule
 from lightning_prune.functional.poisson_loss import poisson_loss
 from lightning_prune.graph.groups import build_groups
@@ -20,7 +15,6 @@ from lightning_prune.loading import load_pruned
 from lightning_prune.modules.neural_response import NeuralResponseModule
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
-from tests.data.neural_recordings import arrays, write
 
 SMALL: dict[str, Any] = {
     "frames": 16,
