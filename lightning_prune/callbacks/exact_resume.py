@@ -16,6 +16,7 @@ from lightning_prune.callbacks._trainer_resume import (
     drop_means,
     finish_batch,
     forget_finished,
+    go_to_next_batch,
     know_metrics,
     known_metrics,
     leave_epoch,
@@ -101,6 +102,7 @@ class ExactResume(Callback):
         checkpoint[_KEY] = {
             "hook": "on_validation_end" if trainer.validating else hook,
             "leave_epoch": ahead == "end of the epoch",
+            "next_batch": ahead == "next batch",
             "lists": grown_lists(pl_module, self._empty),
             "plateaus": pending_plateaus(trainer, ahead),
             "processes": gather(trainer, own),
@@ -149,6 +151,8 @@ class ExactResume(Callback):
         know_metrics(trainer, found["monitored"])
         warn_of_lists(found.get("lists", ()))
         forget_finished(trainer)
+        if found.get("next_batch"):
+            go_to_next_batch(trainer)
         if found["leave_epoch"]:
             leave_epoch(trainer)
         if found["hook"] is not None:
