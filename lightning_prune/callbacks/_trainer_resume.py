@@ -20,7 +20,7 @@ from lightning_prune.callbacks._metric_states import metric_states
 from lightning_prune.callbacks._trainer_faults import checkpoint_callbacks
 
 Moment = Literal["batch end", "epoch end", "between"]
-Ahead = Literal["nothing", "validation", "end of the epoch"]
+Ahead = Literal["nothing", "validation", "end of the epoch", "next batch"]
 _PLAIN = ("fx", "name", "prog_bar", "logger", "on_step")
 
 
@@ -56,7 +56,7 @@ def finish_batch(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> Ahead:
         _complete(loops, -1)
         stepped = not trainer.fit_loop._should_accumulate()
         loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= stepped
-        return "nothing"
+        return "next batch"
     twice = now == "epoch end" and repeats_epoch_end(trainer)
     validates = now == "batch end" and _validation_is_due(trainer)
     if not (twice or validates or (now == "batch end" and batches.is_last_batch)):
@@ -99,6 +99,17 @@ def _validation_is_due(trainer: pl.Trainer) -> bool:
         return bool(loop._should_check_val_fx(fetcher))
     finally:
         trainer.should_stop = stops
+
+
+def go_to_next_batch(trainer: pl.Trainer) -> None:
+    """Let a run that was stopped behind a validation begin with the next batch.
+
+    Lightning would make the iterators of the validation's loaders, with random numbers that the
+    uninterrupted run did not draw, to count their batches, which the checkpoint has counted.
+    """
+    loop: Any = trainer.fit_loop.epoch_loop.val_loop
+    name = "increment_progress_to_evaluation_end"
+    setattr(loop, name, lambda: vars(loop).pop(name))
 
 
 def forget_finished(trainer: pl.Trainer) -> None:

@@ -9,12 +9,14 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_prune.callbacks._inexact_callbacks import warn_of_inexact
 from lightning_prune.callbacks._kept_files import follow_files
 from lightning_prune.callbacks._metric_states import restore_metric_states
+from lightning_prune.callbacks._own_lists import empty_lists, grown_lists, warn_of_lists
 from lightning_prune.callbacks._readable_files import check_hyper_parameters
 from lightning_prune.callbacks._trainer_resume import (
     add_means,
     drop_means,
     finish_batch,
     forget_finished,
+    go_to_next_batch,
     know_metrics,
     known_metrics,
     leave_epoch,
@@ -68,6 +70,7 @@ class ExactResume(Callback):
         self._loaders: list[Any] | None = None
         self._means: dict[str, Any] = {}
         self._made: list[str] = []
+        self._empty: set[str] = set()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse or name, before the first batch, what a resume could not restore.
@@ -99,6 +102,8 @@ class ExactResume(Callback):
         checkpoint[_KEY] = {
             "hook": "on_validation_end" if trainer.validating else hook,
             "leave_epoch": ahead == "end of the epoch",
+            "next_batch": ahead == "next batch",
+            "lists": grown_lists(pl_module, self._empty),
             "plateaus": pending_plateaus(trainer, ahead),
             "processes": gather(trainer, own),
             "monitored": known_metrics(trainer),
@@ -125,6 +130,7 @@ class ExactResume(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take back what loggers wrote after the checkpoint, also where training is complete."""
+        self._empty = empty_lists(pl_module)
         if self._found is not None and trainer.is_global_zero:
             self._rewind_loggers(trainer, list(self._found["loggers"]))
 
@@ -143,7 +149,10 @@ class ExactResume(Callback):
         if found is None:
             return
         know_metrics(trainer, found["monitored"])
+        warn_of_lists(found.get("lists", ()))
         forget_finished(trainer)
+        if found.get("next_batch"):
+            go_to_next_batch(trainer)
         if found["leave_epoch"]:
             leave_epoch(trainer)
         if found["hook"] is not None:
@@ -161,6 +170,7 @@ class ExactResume(Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take out what was added for the epoch before."""
+        self._empty = empty_lists(pl_module)
         drop_means(trainer, self._made)
         self._made = []
 

@@ -23,6 +23,7 @@ from torchmetrics.classification import MulticlassF1Score, MulticlassPrecision, 
 from torchmetrics.wrappers import Running
 
 from lightning_prune.callbacks.exact_resume import ExactResume
+from lightning_prune.callbacks.stop_on_signal import StopOnSignal
 from lightning_prune.cli.csv_logger import AppendingCsvLogger
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.sampler import PermutationSampler
@@ -32,13 +33,22 @@ from tests.callbacks.classifiers import CLASSES, patterns, trainer
 from tests.contract.registry import Classifier, Noisy
 from tests.contract.runs import differences
 
+ASKED = "half epochs, asked to end by SIGTERM"
 # Options of a Trainer, and where it is killed: a hook and the how manieth call of it.
 SCENARIOS: dict[str, tuple[dict[str, Any], list[tuple[str, int]]]] = {
     "half epochs": (
         {"val_check_interval": 0.5},
-        [("on_train_batch_start", 2), ("on_validation_start", 0), ("on_validation_batch_end", 0),
-         ("on_validation_end", 1), ("on_validation_start", 2), ("on_before_zero_grad", 10),
+        [("on_train_batch_start", 2), ("on_validation_start", 0), ("on_validation_end", 1)],
+    ),
+    "half epochs, elsewhere": (
+        {"val_check_interval": 0.5},
+        [("on_validation_batch_end", 0), ("on_validation_start", 2), ("on_before_zero_grad", 10),
          ("on_train_epoch_end", 0)],
+    ),
+    ASKED: (
+        {"val_check_interval": 0.5},
+        [("on_train_batch_start", 1), ("on_train_batch_start", 2), ("on_validation_start", 0),
+         ("on_validation_start", 1), ("on_validation_end", 2), ("on_train_epoch_end", 0)],
     ),
     "every two batches, every two epochs": (
         {"val_check_interval": 2, "check_val_every_n_epoch": 2},
@@ -132,17 +142,17 @@ class Watching(pl.Callback):
 class Kill(pl.Callback):
     """Kill the process at one call of a hook, before the callbacks behind this one save."""
 
-    def __init__(self, hook: str, call: int) -> None:
-        self.left = call
+    def __init__(self, hook: str, call: int, signum: int) -> None:
+        self.left, self.signum = call, signum
         setattr(self, hook, self._count)
 
     def _count(self, trainer: Any, *args: Any) -> None:
         if self.left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self.signum)
         self.left -= 1
 
 
-def run(folder: Path, options: dict[str, Any], death: tuple[str, int] | None) -> None:
+def run(folder: Path, options: dict[str, Any], death: tuple[str, int, int] | None) -> None:
     """Train in a folder, from its newest checkpoint."""
     warnings.simplefilter("ignore")
     ckpt = newest_checkpoint(folder)
@@ -158,12 +168,14 @@ def run(folder: Path, options: dict[str, Any], death: tuple[str, int] | None) ->
         ModelCheckpoint(folder, "best", monitor="val/mean", save_on_train_epoch_end=False, **one),
         ModelCheckpoint(folder, "epoch", save_on_train_epoch_end=True, **one),
     ]
+    if death is not None and death[2] == signal.SIGTERM:
+        callbacks.insert(0, StopOnSignal(str(folder / "last.ckpt")))
     options = {"logger": AppendingCsvLogger(str(folder)), "log_every_n_steps": 1, **options}
     own = {"plugins": [AtomicCheckpointIO()], "enable_checkpointing": True}
     trainer(folder, callbacks, 3, **own, **options).fit(Measured(), ckpt_path=ckpt)
 
 
-def fork(folder: Path, options: dict[str, Any], death: tuple[str, int] | None = None) -> int:
+def fork(folder: Path, options: dict[str, Any], death: tuple[str, int, int] | None = None) -> int:
     """Train in a child, and return how it ended."""
     child = os.fork()
     if child:
@@ -172,6 +184,8 @@ def fork(folder: Path, options: dict[str, Any], death: tuple[str, int] | None = 
     try:
         run(folder, options, death)
         code = 0
+    except SystemExit as ended:
+        code = int(ended.code or 0)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -196,11 +210,12 @@ def main(folder: Path, name: str) -> dict[str, Any]:
     if fork(whole, options) != 0:
         return {"whole": ["did not end"]}
     expected, wrong = end(whole), {}
+    signum, code = (signal.SIGTERM, 143) if name == ASKED else (signal.SIGKILL, -9)
     for hook, call in deaths:
         part = folder / f"{hook}_{call}"
-        died = fork(part, options, (hook, call))
+        died = fork(part, options, (hook, call, signum))
         resumed = fork(part, options)
-        found = differences(expected, end(part)) if (died, resumed) == (-9, 0) else ["exit codes"]
+        found = differences(expected, end(part)) if (died, resumed) == (code, 0) else ["exit codes"]
         wrong[f"{hook} {call}"] = [died, resumed, found[:4]]
     return wrong
 

@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:Swapping scheduler",
         "ignore:SWA is currently only supported every epoch",
+        "ignore:StochasticWeightAveraging. Lightning does not keep",
     ),
 ]
 AVERAGES = {
