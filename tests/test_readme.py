@@ -12,8 +12,9 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from PIL import Image
 
-from lightning_prune.cli import analyze, export, layers
+from lightning_prune.cli import analyze, export, layers, predict
 from lightning_prune.cli.train import main
 from lightning_prune.data.simulated_recording import RecordingOptions, simulate_recording
 from tests.overrides import (
@@ -39,7 +40,8 @@ COMMANDS = [line for _, kind, text in BLOCKS if kind == "bash" for line in text.
 EXPORTS = [line for line in COMMANDS if line.startswith("python -m lightning_prune export ")]
 LISTINGS = [line for line in COMMANDS if line.startswith("python -m lightning_prune layers")]
 ANALYSES = [line for line in COMMANDS if line.startswith("python -m lightning_prune analyze ")]
-OTHERS = [*EXPORTS, *LISTINGS, *ANALYSES]
+PREDICTIONS = [line for line in COMMANDS if line.startswith("python -m lightning_prune predict ")]
+OTHERS = [*EXPORTS, *LISTINGS, *ANALYSES, *PREDICTIONS]
 # Each once, whatever number of pages name it.
 RUNS = [
     line for line in dict.fromkeys(COMMANDS) if line.startswith("python ") and line not in OTHERS
@@ -175,6 +177,24 @@ def test_export(
     capsys.readouterr()
     export.main(shlex.split(line)[4:])
     assert "in Ultralytics' layout" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", dict.fromkeys(PREDICTIONS))
+def test_predict(
+    line: str,
+    call: Callable[[list[str]], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    make_checkpoint(call, tmp_path)
+    (tmp_path / "path/to/photos").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (90, 60), "white").save(tmp_path / "path/to/photos" / name)
+    capsys.readouterr()
+    predict.main(shlex.split(line)[4:])
+    out = capsys.readouterr().out
+    assert "2/2 path/to/photos/b.jpg 90x60: " in out
+    assert "written to outputs/predict/1" in out
 
 
 @pytest.mark.parametrize("line", LISTINGS)

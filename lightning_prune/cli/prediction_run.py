@@ -57,7 +57,9 @@ class PredictionRun:
             defaults,
             confidence=defaults.confidence if args.conf is None else args.conf,
             iou=defaults.iou if args.iou is None else args.iou,
-            max_detections=args.max_detections or defaults.max_detections,
+            max_detections=(
+                defaults.max_detections if args.max_detections is None else args.max_detections
+            ),
             classes=class_numbers(args.classes, self.detector.names),
             multi_label=args.multi_label,
         )

@@ -53,7 +53,8 @@ def find_sources(words: Sequence[str]) -> tuple[list[Source], int]:
                     others += 1
                     continue
                 source = Source(file, file.relative_to(base), suffix in VIDEO_SUFFIXES)
-                found.setdefault(Path(os.path.abspath(file)), source)
+                # Patterns go around in circles of linked folders.
+                found.setdefault(Path(os.path.realpath(file.parent), file.name), source)
     if not found:
         raise ValueError(
             f"no image or video in {', '.join(words)}"

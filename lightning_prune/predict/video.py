@@ -63,7 +63,7 @@ def check_video_installed() -> None:
     Raises:
         ModuleNotFoundError: the message holds the command that installs it.
     """
-    if find_spec("cv2") is None and find_spec("av") is None:
+    if not (_installed("cv2") or _installed("av")):
         raise ModuleNotFoundError(
             "videos need OpenCV or PyAV: pip install 'lightning-prune[video]'"
         )
@@ -80,7 +80,13 @@ def open_video(path: Path) -> Video:
     foreign = describe_foreign(path, "video")
     if foreign is not None:
         raise VideoError(f"{path}: {foreign}")
-    return _OpenCV(path) if find_spec("cv2") is not None else _PyAV(path)
+    return _OpenCV(path) if _installed("cv2") else _PyAV(path)
+
+
+def _installed(name: str) -> bool:
+    found = find_spec(name)
+    # A folder of that name beside the program is no package.
+    return found is not None and found.origin is not None
 
 
 class _OpenCV(Video):
