@@ -51,7 +51,7 @@ def test_tuples_dicts_and_integers_are_inputs():
 
 @pytest.mark.parametrize("wrong", [0.25, float("nan"), float("inf")])
 def test_a_difference_is_an_error_whatever_its_value(monkeypatch, wrong):
-    outputs = iter([[torch.ones(3)], [torch.tensor([1.0, 1.0 + wrong, 1.0])]])
+    outputs = iter([[torch.ones(3)], [torch.tensor([1.0, 1.0 + wrong, 1.0])]] * 2)
     monkeypatch.setattr(masked_outputs, "eval_outputs", lambda *_: next(outputs))
     with pytest.raises(AssertionError, match="differs from the masked one"):
         check_prunable(make(Residual), EXAMPLE)

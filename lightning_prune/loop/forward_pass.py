@@ -1,7 +1,8 @@
 """How a user's forward function is called with made-up inputs."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,7 +33,9 @@ def example_inputs(shapes: Sequence[Sequence[int]], container: str | None, model
     return tuple(inputs) if container == "tuple" else inputs
 
 
-def as_forward(forward_fn: Callable[..., Any] | None, number: int) -> Forward:
+def as_forward(
+    forward_fn: Callable[..., Any] | None, number: int, model: nn.Module | None = None
+) -> Forward:
     """Return ``(model, inputs) -> outputs`` from a function as users write it.
 
     Args:
@@ -40,6 +43,8 @@ def as_forward(forward_fn: Callable[..., Any] | None, number: int) -> Forward:
             where it requires as many arguments, or ``f(inputs)``; or ``f(model, inputs)``. None:
             the plain call of the model.
         number: How many inputs there are.
+        model: The model that a function without a ``model`` argument calls: the result calls a
+            copy of it where it is given one.
 
     >>> double = as_forward(lambda x: 2 * x, 1)
     >>> add = as_forward(lambda a, b: a + b, 2)
@@ -52,11 +57,29 @@ def as_forward(forward_fn: Callable[..., Any] | None, number: int) -> Forward:
         raise ValueError(f"forward_fn={forward_fn!r}: pass a function such as model.forward")
     function = forward_fn
     required = _required(function)
-    if number > 1 and required == number:
-        return lambda _, inputs: function(*inputs)
-    if required == 2:
+    spread = number > 1 and required == number
+    if required == 2 and not spread:
         return lambda model, inputs: function(model, inputs)
-    return lambda _, inputs: function(inputs)
+
+    def forward(given: nn.Module, inputs: Any) -> Any:
+        with _in_place_of(model, given):
+            return function(*inputs) if spread else function(inputs)
+
+    return forward
+
+
+@contextmanager
+def _in_place_of(model: nn.Module | None, given: nn.Module) -> Iterator[None]:
+    """Let whoever holds the model call a copy of it: they change what they are made of."""
+    if model is None or given is model or type(given) is not type(model):
+        yield
+        return
+    own, other = model.__dict__, given.__dict__
+    model.__dict__, given.__dict__ = other, own
+    try:
+        yield
+    finally:
+        model.__dict__, given.__dict__ = own, other
 
 
 def _required(function: Callable[..., Any]) -> int:

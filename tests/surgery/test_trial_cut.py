@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
-from lightning_prune.surgery.trial_copy import scramble
+from lightning_prune.surgery.scramble import scramble
 from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 from tests.networks import EXAMPLE, NETWORKS, Residual, make, random_plan
 from tests.surgery.faulty import FAULTS, IMAGE, Attention, Between
@@ -89,6 +91,7 @@ def test_the_reason_says_what_happened(name, reason):
 def test_the_model_is_left_as_it_was():
     net = make(Residual).train()
     net.a1[1].eval()
+    net.lock = threading.Lock()  # cannot be copied
     seen = []
     net.stem.register_forward_hook(lambda *_: seen.append(1))
     before = {name: value.clone() for name, value in net.state_dict().items()}

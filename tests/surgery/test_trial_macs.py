@@ -1,0 +1,39 @@
+from torch import nn
+
+from lightning_prune.graph.trace import call, trace_groups
+from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
+from tests.networks import EXAMPLE, Residual, make, random_plan
+
+
+def test_without_products_there_is_nothing_to_measure():
+    net = make(Residual)
+    groups = trace_groups(net, EXAMPLE)
+    assert TrialMacs(net, groups, random_plan(groups), EXAMPLE, call).match(list(groups)) == (
+        {},
+        {},
+    )
+
+
+def test_a_width_that_costs_otherwise_is_named():
+    class Twice(nn.Module):
+        """Runs its last layer twice as long as the cut makes it narrower."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x):
+            x = self.a(x)
+            for _ in range(1 if x.shape[1] == 8 else 2):
+                y = self.b(x)
+            return y
+
+    net = Twice()
+    groups = trace_groups(net, EXAMPLE)
+    _, miscounted = TrialMacs(net, groups, random_plan(groups), EXAMPLE, call).match(["a"])
+    assert miscounted == {"a": "the MACs of layer 'b' do not follow its width as predicted"}
+
+
+def test_the_plan_of_some_groups():
+    plan = random_plan(trace_groups(make(Residual), EXAMPLE))
+    assert list(plan_of(plan, ["a1.0"]).keep) == ["a1.0"]
