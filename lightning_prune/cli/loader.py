@@ -54,7 +54,12 @@ class _CarefulRepository(ConfigRepository):
                 path = Path(source.path, source._normalize_file_name(config_path))
                 if path.is_file():
                     _read_carefully(path)
-        return super().load_config(config_path)
+        try:
+            return super().load_config(config_path)
+        except (OmegaConfBaseException, ValueError) as error:
+            if isinstance(error, HydraException):
+                raise
+            raise ConfigError(f"{config_path}.yaml: {str(error).splitlines()[0]}") from error
 
 
 def _read_carefully(path: Path) -> None:

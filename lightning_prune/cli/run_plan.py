@@ -110,7 +110,7 @@ def _masks(stage: Any, module: pl.LightningModule, cuts: bool) -> str:
         first, last = schedule.start_epoch, cut - schedule.hold_epochs
     when = f"at the start of epoch {first + 1}" if first == last else _from_to(first, last)
     goal = "" if stage.mac_target is None else f" until {stage.mac_target:.0%} of the MACs remain"
-    layers = f"{len(names)} groups of layers are" if names else "layers are"
+    layers = f"{len(names)} groups of layers are" if names[1:] else "layers are"
     end = f"; cut at the start of epoch {cut + 1} at the latest" if cuts else ""
     return f"{layers} masked {when}{goal}{end}"
 

@@ -46,7 +46,7 @@ def test_epochs_of_masks_and_cut_are_counted_from_one(
     assert lines[1].startswith("data: 96 samples to train on, in ")
     assert lines[2:] == [
         "epochs: 9",
-        "ChannelMasker: 1 groups of layers are masked in epochs 3 to 5; cut at the start of epoch "
+        "ChannelMasker: layers are masked in epochs 3 to 5; cut at the start of epoch "
         "6 at the latest",
         "ChannelRegularizer: channels are regularized in epochs 1 to 4",
     ]
@@ -59,7 +59,7 @@ def test_other_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     )
     resetter = ChannelResetter(every_n_epochs=3)
     lines = said(tmp_path, capsys, sequential, resetter)
-    assert "SequentialActivationMasker: 1 groups of layers are masked at the start of epoch 2" in (
+    assert "SequentialActivationMasker: layers are masked at the start of epoch 2" in (
         lines[3].replace(" until 90% of the MACs remain", "")
     )
     assert lines[4] == (
