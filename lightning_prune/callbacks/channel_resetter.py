@@ -287,8 +287,7 @@ class ChannelResetter(PruningStage):
                 "train longer between resets, or lower min_batches"
             )
         self._looks += bool(ready)
-        masked = masked_channels(trainer)
-        chosen: dict[str, Tensor] = {}
+        masked, chosen = masked_channels(trainer), dict[str, Tensor]()
         stats = {name: usage_stats(counts[name], masked.get(name, set())) for name in ready}
         warn_of_usage(stats, self.which, self.threshold)
         for name in ready:

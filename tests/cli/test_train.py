@@ -116,12 +116,13 @@ def test_the_log_holds_what_the_terminal_said(cli: Callable[..., Any]):
 
 
 def test_a_folder_that_cannot_be_written_is_known_before_training(
-    cli: Callable[..., Any], tmp_path: Path
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (tmp_path / "file").write_text("")
     outcome = cli(*FAKE, f"output_dir={tmp_path / 'file'}")
     assert outcome.code == 2
     assert "cannot be made (File exists): choose another folder" in outcome.err
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     with pytest.raises(SystemExit, match="2"):
         main([*FAKE, f"hydra.run.dir={tmp_path / 'file' / 'run'}"])
 
