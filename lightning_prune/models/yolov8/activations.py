@@ -87,9 +87,11 @@ def describe_activation(path: str, attributes: Mapping[str, Any]) -> str:
 
 
 def _parse(text: str) -> tuple[str, list[Any]]:
-    found = re.fullmatch(r"\s*([a-z0-9_]+)\s*(?:\(([^()]*)\))?\s*", str(text))
+    found = re.fullmatch(r" *([a-z0-9_]{1,40}) *(?:\(([^()]{,80})\))? *", str(text))
     if found is None or found[1] not in _KINDS:
-        raise ValueError(f"activation={text!r} is unknown: pass one of {', '.join(_KINDS)}")
+        raise ValueError(
+            f"activation={str(text)[:60]!r} is unknown: pass one of {', '.join(_KINDS)}"
+        )
     name, inner = found[1], found[2] or ""
     defaults = list(_KINDS[name][1].values())
     words = [word.strip() for word in inner.split(",")] if inner.strip() else []
@@ -121,7 +123,9 @@ def _check(name: str, values: list[Any]) -> None:
             real = isinstance(value, int | float) and not isinstance(value, bool)
             fits = real and math.isfinite(value)
         if not fits:
-            raise ValueError(f"the activation {name} with {key}={value!r} is not possible")
+            raise ValueError(
+                f"the activation {name} with {key}={str(value)[:40]!r} is not possible"
+            )
 
 
 def _spell(name: str, values: list[Any]) -> str:

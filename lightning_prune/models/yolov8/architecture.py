@@ -86,15 +86,15 @@ class Architecture:
         given = {} if given is None else given
         if not isinstance(given, Mapping):
             raise ValueError(
-                f"architecture={given!r}: pass a mapping, such as {{activation: relu}}"
+                f"architecture={str(given)[:60]!r}: pass a mapping, such as {{activation: relu}}"
             )
         known = [item.name for item in fields(cls)]
         for name in given:
             if name not in known:
-                close = difflib.get_close_matches(str(name), known, 1)
+                close = difflib.get_close_matches(str(name)[:60], known, 1)
                 hint = f"did you mean {close[0]}? " if close else ""
                 raise ValueError(
-                    f"architecture.{name} is unknown: {hint}known are {', '.join(known)}"
+                    f"architecture.{str(name)[:60]} is unknown: {hint}known are {', '.join(known)}"
                 )
         return cls(**{name: value for name, value in given.items() if value is not None})
 
@@ -191,9 +191,9 @@ def _plain(value: Any) -> Any:
 def _check_names(what: str, given: Any, known: Mapping[str, Any]) -> None:
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, list(known), 1)
+            close = difflib.get_close_matches(name[:60], list(known), 1)
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            raise ValueError(f"architecture.{what}: the network has no {name}; {hint}")
+            raise ValueError(f"architecture.{what}: the network has no {name[:60]}; {hint}")
 
 
 def _is_int(value: Any, least: int, most: int) -> bool:

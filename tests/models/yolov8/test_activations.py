@@ -60,7 +60,7 @@ def test_every_kind_is_among_them():
         ("swish", "activation='swish' is unknown: pass one of silu, relu"),
         ("relu(1)", "has 1 numbers: relu takes none"),
         ("leaky_relu(a)", "negative_slope='a' is not possible"),
-        ("leaky_relu(nan)", "negative_slope=nan"),
+        ("leaky_relu(nan)", "negative_slope='nan'"),
         ("gelu(fast)", "approximate='fast'"),
         ("leaky_relu(0.1", "is unknown"),
         ("", "is unknown"),

@@ -1,6 +1,8 @@
 import pytest
 
 from lightning_prune.models.yolov8.other_models import (
+    KINDS,
+    refuse_other_layers,
     refuse_other_names,
 )
 from tests.models.yolov8.layout import ultralytics_layout
