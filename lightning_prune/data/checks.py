@@ -57,6 +57,11 @@ class Problem(Enum):
     EMPTY_BOX = ("box without area (left out)", False, "")
     DUPLICATE = ("box given twice (taken once)", False, "")
     POLYGON = ("polygon (its bounding box is taken)", False, "")
+    LIKE_POSES = (
+        "data set whose polygons may be boxes with key points behind them",
+        False,
+        "if so, write kpt_shape: [points, 2] or [points, 3] into the data.yaml",
+    )
     KEY_POINTS = ("object with key points (ignored; its box is taken)", False, "")
     CROWD = ("crowd region, or one to be ignored (left out)", False, "")
     TEXT_NUMBER = ("number written as text (read as a number)", False, "")

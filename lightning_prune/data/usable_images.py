@@ -48,7 +48,8 @@ def usable_images(
             left_out[split] |= note_images(paths, facts, findings)
             if sizes is not None:
                 found[split] = _compare_sizes(given, facts, sizes[split], findings, left_out[split])
-    settle(findings, on_error, title, sum(map(len, left_out.values())))
+    absent = findings.count(Problem.MISSING_IMAGE)
+    settle(findings, on_error, title, absent + sum(map(len, left_out.values())))
     sources: dict[str, ImageSource] = {}
     for split, given in found.items():
         usable = [record for record in given if record.path not in left_out[split]]

@@ -14,6 +14,8 @@ from lightning_prune.files.read_text import MEGABYTE, read_text
 _IMAGE_FOLDERS = {"images", "jpegimages"}
 _LARGEST = 4 * MEGABYTE  # some 50,000 objects
 _OTHER_LABELS = {".xml": "Pascal VOC", ".json": "labelme or another program", ".csv": "a table"}
+_MANY_POSES = 20  # objects; of so many real outlines one shows that they are some
+_ROUNDED = 1e-3
 _NO_LABELS = {"classes", "labels", "notes", "train", "val", "valid", "test", "README", "readme"}
 KeyPoints = tuple[int, int]
 
@@ -59,6 +61,7 @@ def read_records(
         DataError: a label folder does not exist, or not one image has a label file.
     """
     folders = _label_folders(images)
+    poses = _Poses()
     records, unusable, absent = [], set(), 0
     for image in images:
         file = folders[image.parent] / image.with_suffix(".txt").name
@@ -72,10 +75,14 @@ def read_records(
             lines = []
             unusable.add(image)
         parsed, clean = _parse(lines, file, findings, key_points)
+        if key_points is None:
+            poses.see(lines)
         labels, boxes, complete = check_boxes(parsed, num_classes, findings)
         records.append(ImageRecord(image, labels, boxes))
         if not (clean and complete):
             unusable.add(image)
+    if poses.likely:
+        findings.add(Problem.LIKE_POSES, f"{poses.columns} columns in each of {poses.count} lines")
     if absent == len(images):
         hint = _elsewhere(images[0], folders[images[0].parent])
         raise DataError(
@@ -199,6 +206,45 @@ def _object(
         return label, _hull(values[1:]), Problem.POLYGON
     more = " (a prediction with its confidence, or a rotated box?)" if count == 6 else ""
     raise ValueError(f"{count} columns{more}")
+
+
+class _Poses:
+    """Tells whether all polygons can be boxes with key points inside, as many in each line."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.columns = 0
+        self._possible = True
+
+    @property
+    def likely(self) -> bool:
+        """Whether they can, and are so many that it is no accident."""
+        return self._possible and self.count >= _MANY_POSES
+
+    def see(self, lines: Sequence[str]) -> None:
+        """Look at the lines of a file, until a polygon is seen."""
+        if not self._possible:
+            return
+        for line in lines:
+            columns = line.split()
+            if len(columns) < 7 or len(columns) % 2 == 0:
+                continue
+            self.columns = self.columns or len(columns)
+            self.count += 1
+            try:
+                _, cx, cy, width, height, *points = map(float, columns)
+            except ValueError:
+                continue
+            across, down = width / 2 + _ROUNDED, height / 2 + _ROUNDED
+            inside = all(
+                (x == 0 and y == 0) or (abs(x - cx) <= across and abs(y - cy) <= down)
+                for x, y in zip(points[::2], points[1::2], strict=True)
+            )
+            whole = abs(cx - 0.5) + width / 2 < 0.501 and abs(cy - 0.5) + height / 2 < 0.501
+            # rotated boxes have 9 columns too
+            self._possible = inside and whole and len(columns) == self.columns != 9
+            if not self._possible:
+                return
 
 
 def _number(text: str) -> float:

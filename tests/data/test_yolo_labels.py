@@ -110,6 +110,22 @@ def test_poses_are_boxes_with_key_points(tmp_path: Path, line: str) -> None:
     assert "7 columns; with kpt_shape [4, 2] 13" in findings.message()
 
 
+@pytest.mark.parametrize(
+    ("line", "likely"),
+    [
+        ("0 .5 .5 .2 .2 .45 .45 .55 .45 .55 .55 0 0", True),
+        ("0 .7 .7 .8 .7 .9 .8 .8 .9 .7 .9 .6 .8", False),  # a hexagon
+        ("0 .5 .4 .6 .5 .5 .6 .4 .5", False),  # a rotated box
+    ],
+)
+def test_poses_without_their_key_are_suspected(tmp_path: Path, line: str, likely: bool) -> None:
+    *_, findings = records_of(tmp_path, *[f"{line}\n{GOOD}\n{line}"] * 10)
+    assert (findings.count(Problem.LIKE_POSES) == 1) == likely
+    assert ("13 columns in each of 20 lines" in findings.message()) == likely
+    *_, findings = records_of(tmp_path / "few", f"{line}\n" * 19)
+    assert not findings.count(Problem.LIKE_POSES)
+
+
 def test_rotated_boxes_and_polygons_and_boxes_mixed(tmp_path: Path) -> None:
     rotated = "1 0.5 0.4 0.6 0.5 0.5 0.6 0.4 0.5"
     content, _, findings = records_of(tmp_path, f"{GOOD}\n{rotated}\n0 .1 .1 .2 .1 .2 .3")
