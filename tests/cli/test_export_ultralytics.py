@@ -5,6 +5,7 @@ It runs in a process of its own, with its settings in a folder of the test.
 
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -19,11 +20,14 @@ import yaml
 from PIL import Image
 
 from lightning_prune.cli.export import main
+from lightning_prune.data.images import read_image
 from lightning_prune.data.letterbox import letterbox
 from lightning_prune.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.plan import PruningPlan
+from lightning_prune.predict.detect_images import detect_images
+from lightning_prune.predict.module_detector import detector_of, options_of
 from lightning_prune.surgery.cut import cut_channels
 from tests.cli.test_export import save
 
@@ -41,6 +45,27 @@ found = model.val(data=data, imgsz=int(size), rect=False, workers=0, plots=False
 result = {"map50": found.box.map50, "map50_95": found.box.map, "names": list(model.names.values())}
 json.dump(result, open(target, "w"))
 """
+
+PREDICT = """
+import json, sys
+from ultralytics import YOLO
+file, folder, target = sys.argv[1:]
+found = YOLO(file).predict(folder, device="cpu", verbose=False)
+rows = {r.path.split("/")[-1]: r.boxes.data.tolist() for r in found}
+json.dump({"rows": rows, "size": found[0].orig_shape}, open(target, "w"))
+"""
+
+
+def run_theirs(code: str, folder: Path, *words: str) -> Any:
+    """Run code with `ultralytics` in a process of its own; return the JSON that it wrote."""
+    result = folder / "result.json"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, str(result)],
+        cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"YOLO_CONFIG_DIR": str(folder), "YOLO_OFFLINE": "true"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(result.read_text())
 
 
 def cut_weakest(module: DetectionModule, channels: int) -> None:
@@ -89,15 +114,13 @@ def test_same_map_as_our_own_validation(tmp_path: Path, shared: Path):
     checkpoint = save(module, tmp_path / "cut.ckpt")
     main([str(checkpoint)])
 
-    result = tmp_path / "result.json"
-    done = subprocess.run(
-        [sys.executable, "-c", VALIDATE, str(checkpoint.with_suffix(".onnx")),
-         str(folder / "data.yaml"), str(SIZE), str(result)],
-        cwd=tmp_path, capture_output=True, text=True,
-        env=os.environ | {"YOLO_CONFIG_DIR": str(tmp_path), "YOLO_OFFLINE": "true"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    theirs = json.loads(result.read_text())
+    theirs = run_theirs(
+        VALIDATE,
+        tmp_path,
+        str(checkpoint.with_suffix(".onnx")),
+        str(folder / "data.yaml"),
+        str(SIZE),
+    )
 
     trainer = L.Trainer(
         accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
@@ -108,3 +131,34 @@ def test_same_map_as_our_own_validation(tmp_path: Path, shared: Path):
     assert ours["val/map50"] > 0.4
     assert theirs["map50"] == pytest.approx(ours["val/map50"], abs=0.005)
     assert theirs["map50_95"] == pytest.approx(ours["val/map50_95"], abs=0.005)
+
+
+def test_photos_of_any_shape_without_options(tmp_path: Path, shared: Path):
+    weights = shared / "data/yolov8n_coco/yolov8n_coco.safetensors"
+    module = DetectionModule(weights=str(weights), image_size=SIZE)
+    main([str(save(module, tmp_path / "dense.ckpt"))])
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    # Of the size of the input already: the packages resize differently. PNG: they decode alike.
+    for path in sorted((shared / "data/coco_open/images/val").iterdir())[:6]:
+        photo = Image.open(path).convert("RGB")
+        photo.thumbnail((SIZE, SIZE))
+        photo.save(folder / f"{path.stem}.png")
+    detector, options = detector_of(module), options_of(module)
+    for batch in ("", ", batch=4"):
+        code = PREDICT.replace("verbose=False", f"verbose=False{batch}")
+        rows = run_theirs(code, tmp_path, str(tmp_path / "dense.onnx"), str(folder))["rows"]
+        assert len(rows) == 6
+        for path in folder.iterdir():
+            theirs = torch.tensor(rows[path.name]).reshape(-1, 6)
+            image = read_image(path)
+            # They pad to a rectangle or to a square, from version to version.
+            sides = [math.ceil(side / 32) * 32 for side in image.shape[:2]]
+            differences = []
+            for size in (tuple(sides), (SIZE, SIZE)):
+                with detector.running():
+                    ((boxes, scores, labels),) = detect_images(detector, [image], options, size)
+                ours = torch.cat([boxes, scores[:, None], labels[:, None]], dim=1)
+                same = ours.shape == theirs.shape
+                differences.append(float((ours - theirs).abs().max()) if same else math.inf)
+            assert min(differences) < 0.05
