@@ -44,11 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         model, layers = _model(args)
         layers = args.layers or layers
         example = _example(model, args.input_shape)
-        try:
-            groups = build_groups(model, example)
-        except RuntimeError as error:
-            shape = tuple(getattr(example, "shape", ()))
-            raise ConfigError(f"the forward pass fails on an input {shape}: {error}") from error
+        groups = build_groups(model, example)
         names = select_groups(layers, model, groups)
         print(layer_listing(model, groups, example, names))
     except HydraException as error:

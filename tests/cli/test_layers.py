@@ -106,7 +106,7 @@ def test_a_checkpoint(capsys: pytest.CaptureFixture[str], tmp_path: Path):
         (["--class", "torch.nn.Linear", "in_features=3"], "out_features"),
         (["--class", "torch.zeros", "size=[2]"], "no torch.nn.Module"),
         (["--class", "torchvision.models.resnet18"], "has no example_input_array"),
-        (["--class", "torchvision.models.resnet18", "--input-shape", "1", "9", "9"], "pass fails"),
+        (["--class", "torchvision.models.resnet18", "--input-shape", "1", "9", "9"], "mode fails"),
         (["--checkpoint", "missing.ckpt"], "no checkpoint at missing.ckpt"),
         (["--checkpoint", "missing.ckpt", "model.size=s"], "has no place beside --checkpoint"),
     ],
