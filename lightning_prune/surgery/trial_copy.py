@@ -1,8 +1,6 @@
 """A copy of a model to try surgery on: nothing of the original is touched."""
 
-import copy
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +8,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
 from lightning_prune.graph.names import plain_name
+from lightning_prune.surgery.copy_module import copy_module
 
 
 def trial_copy(model: nn.Module) -> nn.Module:
-    """Return a deep copy of a model, tied weights tied; what cannot be copied is shared.
-
-    Not copied are attributes such as locks, files and generators. Tensors that autograd computed
-    (the weights of the older ``weight_norm``) come as their values.
+    """Return a deep copy of a model, tied weights tied; see ``copy_module``.
 
     >>> net = nn.Sequential(nn.Linear(2, 2))
     >>> net.lock = __import__("threading").Lock()
@@ -24,34 +20,7 @@ def trial_copy(model: nn.Module) -> nn.Module:
     >>> twin[0].weight is net[0].weight, twin.lock is net.lock
     (False, True)
     """
-    try:
-        return copy.deepcopy(model)
-    except Exception:  # whatever objects of a user's raise
-        memo: dict[int, Any] = {}
-        for module in model.modules():
-            for name, value in vars(module).items():
-                if name not in ("_parameters", "_buffers", "_modules"):
-                    _keep_apart(value, memo)
-        return copy.deepcopy(model, memo)
-
-
-def _keep_apart(value: Any, memo: dict[int, Any]) -> None:
-    """Tell deepcopy what stands for a value that cannot be copied."""
-    if isinstance(value, Tensor):
-        if not value.is_leaf:
-            memo[id(value)] = value.detach().clone()
-        return
-    try:
-        copy.deepcopy(value, {**memo, **_modules_in(value)})
-    except Exception:
-        memo[id(value)] = value
-
-
-def _modules_in(value: Any) -> dict[int, Any]:
-    """Return the modules in a value, which deepcopy is to pass by here."""
-    items = value.values() if isinstance(value, dict) else value
-    found = items if isinstance(value, list | tuple | dict) else [value]
-    return {id(item): item for item in found if isinstance(item, nn.Module)}
+    return copy_module(model)
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """Masks and the cut tried on a copy, so that what cannot be cut is known before training."""
 
-import copy
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.graph.trace import call, untouched
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
+from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
@@ -196,7 +196,7 @@ class _Trial:
         return runs if step is None else [*runs, ("training_step", step)]
 
     def _runs(self, run: tuple[str, Any]) -> bool:
-        net = in_training(copy.deepcopy(self.dense))
+        net = in_training(copy_module(self.dense))
         try:
             with torch.no_grad():
                 run[1](net)
@@ -210,7 +210,7 @@ class _Trial:
 
     def fault(self, names: Sequence[str], dtype: torch.dtype | None = None) -> str | None:
         """Cut these groups on a copy; return what is wrong then, None where nothing is."""
-        net, plan, example = copy.deepcopy(self.dense), plan_of(self.plan, names), self.example
+        net, plan, example = copy_module(self.dense), plan_of(self.plan, names), self.example
         if dtype is not None:
             net, example = net.to(dtype), cast(example, dtype)
         mixed = tuple({n for name in names for n in self.groups[name].mixed_by})

@@ -1,6 +1,5 @@
 """Whether the MACs of a cut model are those predicted, tried on a copy."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from torch import nn
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel, layer_macs
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
 
 
@@ -68,7 +68,7 @@ class TrialMacs:
         return products, miscounted
 
     def _of_cut(self, names: Sequence[str]) -> dict[str, int]:
-        net = copy.deepcopy(self.dense)
+        net = copy_module(self.dense)
         cut_channels(net, self.groups, plan_of(self.plan, names))
         return layer_macs(net, self.example, self.forward)
 
