@@ -122,10 +122,7 @@ class ChannelResetter(PruningStage):
 
     @property
     def usage_history(self) -> dict[str, Any]:
-        """``UsageHistory`` as plain data, and ``threshold``.
-
-        Masked channels do not count; ``used`` means since the last reset.
-        """
+        """``UsageHistory`` of what is not masked, since the last reset, and ``threshold``."""
         return {"threshold": self.threshold, **self._history.state_dict()}
 
     def get_channel_usage_report(self) -> dict[str, dict[str, Any]]:
