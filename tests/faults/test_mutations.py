@@ -55,9 +55,9 @@ def read_all(number: int) -> str:
     level = LEVELS[number // len(KINDS) % len(LEVELS)]
     folder = Path(tempfile.mkdtemp(prefix="mutation"))
     try:
-        path = write(folder, kind, mutate(kind, level, original(kind), number))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            path = write(folder, kind, mutate(kind, level, original(kind), number))
             return f"{kind} {level}: {_ways(kind, path)}"
     finally:
         shutil.rmtree(folder)
