@@ -15,7 +15,7 @@ from lightning_prune.metrics.average_precision import DetectionAveragePrecision
 from lightning_prune.modules.detection import DetectionModule
 from tests.cli.test_export_ultralytics import squares
 from tests.conftest import REPOSITORY
-from tests.overrides import NO_COST, TINY_PRUNING
+from tests.overrides import FEW_LAYERS, NO_COST, TINY_PRUNING
 from tests.ultralytics.installed import absent, run_script
 
 pytestmark = [absent, pytest.mark.slow]
@@ -95,7 +95,7 @@ def test_the_line_of_the_readme_prunes_the_file(trained: Path, tmp_path: Path) -
         "data=yolo_folder", f"data.root={trained / 'cells'}", "data.image_size=64",
         "data.batch_size=8", "data.num_workers=0", "recovery_epochs=2", "trainer.accelerator=cpu",
         "trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "callbacks.progress=null",
-        *TINY_PRUNING, *NO_COST, f"hydra.run.dir={tmp_path / 'run'}",
+        *TINY_PRUNING, *FEW_LAYERS, *NO_COST, f"hydra.run.dir={tmp_path / 'run'}",
     ]  # fmt: skip
     done = subprocess.run(
         [sys.executable, "train.py", *words], cwd=REPOSITORY, capture_output=True, text=True
