@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_prune.cli.build import build
 from lightning_prune.cli.config_folder import config_folder
-from lightning_prune.cli.train import fill_from_data
+from lightning_prune.cli.training import fill_from_data
 from lightning_prune.data.simulated_cells import SimulatedCellsDataModule
 from lightning_prune.functional.poisson_loss import poisson_loss
 from lightning_prune.graph.groups import build_groups
