@@ -23,6 +23,8 @@ from lightning_prune.models.yolov8.network import LARGEST_STRIDE
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.modules.ultralytics_metadata import ultralytics_metadata
 
+_THEIR_SIZE = 640
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 where it is wrong, with 1 where the check fails.
@@ -71,6 +73,10 @@ def _as_ultralytics(
     batch = 1 if batch is None and module.hparams["topk"] is not None else batch
     what = f"takes {batch or 'any number of'} images of "
     what += f"{height} x {width}" if batch else f"any size in steps of {LARGEST_STRIDE}"
+    if not batch and (height, width) != (_THEIR_SIZE, _THEIR_SIZE):
+        # What the file says of its size they follow for fixed sizes only.
+        side = height if height == width else [height, width]
+        what += f" (ultralytics predicts at {_THEIR_SIZE} unless told imgsz={side})"
     return f"detector in Ultralytics' layout, {what}", {
         "batch": batch,
         "input_names": ("images",),

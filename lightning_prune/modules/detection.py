@@ -254,22 +254,9 @@ class DetectionModule(ScheduledModule):
     ) -> "list[Detections]":
         """Return the detections on each image, boxes in pixels of the original image.
 
-        Images are letterboxed as in validation; the module is left as it was.
-
-        Args:
-            images: One image or many: paths, folders, PIL images, RGB arrays (H, W, 3) uint8, or
-                tensors (3, H, W), uint8 or in [0, 1].
-            confidence: Detections must be above it; None: ``object_confidence``.
-            iou: Largest overlap of two boxes of a class; None: ``nms_iou``.
-            max_detections: Largest number per image; None: that of the module.
-            classes: Names or numbers of the classes that are wanted; None: all.
-            image_size: Side of the square that the network sees; None: that of the module.
-            batch_size: Number of images that the network sees at once.
-            multi_label: Whether a box may have several classes, as in validation.
-
-        Raises:
-            ValueError: an argument is out of range, an image of another kind, or (``ImageError``)
-                a file cannot be read.
+        ``images`` are one or many: paths, folders, PIL images, RGB arrays (H, W, 3) uint8, or
+        tensors (3, H, W), uint8 or in [0, 1]. They are letterboxed as in validation; the module is
+        left as it was. ``predict.predict_images.predict_with_module`` explains every argument.
         """
         from lightning_prune.predict.predict_images import predict_with_module
 

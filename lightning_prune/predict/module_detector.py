@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from lightning import LightningModule
 from torch import Tensor, nn
 
 from lightning_prune.graph.trace import untouched
@@ -45,13 +45,13 @@ class ModuleDetector:
             yield
 
 
-def detector_of(module: LightningModule) -> ModuleDetector:
+def detector_of(module: nn.Module) -> ModuleDetector:
     """Return a ``DetectionModule`` as a ``Detector``.
 
     Raises:
         ValueError: its images have other channels than 1 or 3.
     """
-    hparams = module.hparams
+    hparams: Any = module.hparams
     channels = hparams["in_channels"]
     if channels not in (1, 3):
         raise ValueError(
@@ -62,9 +62,9 @@ def detector_of(module: LightningModule) -> ModuleDetector:
     return ModuleDetector(module, names, channels, (hparams["image_size"], hparams["image_size"]))
 
 
-def options_of(module: LightningModule) -> PredictionOptions:
+def options_of(module: nn.Module) -> PredictionOptions:
     """Return the thresholds among the hyper-parameters of a ``DetectionModule``."""
-    hparams = module.hparams
+    hparams: Any = module.hparams
     return PredictionOptions(
         hparams["object_confidence"], hparams["nms_iou"], hparams["max_detections"]
     )

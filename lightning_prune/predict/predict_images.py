@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning import LightningModule
+from torch import nn
 
 from lightning_prune.predict.detect_images import Found, detect_images
 from lightning_prune.predict.detections import Detections
@@ -61,7 +61,7 @@ def predict_images(
 
 
 def predict_with_module(
-    module: LightningModule,
+    module: nn.Module,
     images: Any,
     confidence: float | None = None,
     iou: float | None = None,
@@ -71,7 +71,24 @@ def predict_with_module(
     batch_size: int = 8,
     multi_label: bool = False,
 ) -> list[Detections]:
-    """Do what ``DetectionModule.predict_images`` says."""
+    """Return the detections of a ``DetectionModule`` on each image; it is left as it was.
+
+    Args:
+        module: The detector.
+        images: One image or many: paths, folders, PIL images, RGB arrays (H, W, 3) uint8, or
+            tensors (3, H, W), uint8 or in [0, 1].
+        confidence: Detections must be above it; None: ``object_confidence``.
+        iou: Largest overlap of two boxes of a class; None: ``nms_iou``.
+        max_detections: Largest number per image; None: that of the module.
+        classes: Names or numbers of the classes that are wanted; None: all.
+        image_size: Side of the square that the network sees; None: that of the module.
+        batch_size: Number of images that the network sees at once.
+        multi_label: Whether a box may have several classes, as in validation.
+
+    Raises:
+        ValueError: an argument is out of range, an image of another kind, or (``ImageError``) a
+            file cannot be read.
+    """
     detector, options = detector_of(module), options_of(module)
     options = replace(
         options,

