@@ -11,26 +11,28 @@ from lightning_prune.callbacks._kept_files import follow_files
 from lightning_prune.callbacks._metric_states import restore_metric_states
 from lightning_prune.callbacks._own_lists import empty_lists, grown_lists, warn_of_lists
 from lightning_prune.callbacks._readable_files import check_hyper_parameters
-from lightning_prune.callbacks._trainer_resume import (
+from lightning_prune.callbacks._trainer_gathered import (
     add_means,
     drop_means,
+    know_metrics,
+    known_metrics,
+    open_gradients,
+    open_metrics,
+    restore_gradients,
+    running_means,
+)
+from lightning_prune.callbacks._trainer_resume import (
     finish_batch,
     forget_finished,
     go_to_next_batch,
-    know_metrics,
-    known_metrics,
     leave_epoch,
     loader_states,
     moment,
-    open_gradients,
-    open_metrics,
     pending_plateaus,
     pending_row,
     repeat_saves,
     restart_loaders,
-    restore_gradients,
     resume_is_over,
-    running_means,
     step_plateaus,
 )
 from lightning_prune.callbacks._trainer_surgery import gather
