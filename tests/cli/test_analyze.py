@@ -18,6 +18,7 @@ from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.cli import analyze
 from lightning_prune.cli.analyze import main
+from lightning_prune.cli.folder_seal import seal
 from lightning_prune.cli.run_facts import RunFacts
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.pruners.group_norms import group_norms
@@ -52,6 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "pruning": {"regularizer": {"threshold": 0.3, "reg": 1.0, "layers": None}, "masker": None},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    seal(folder / "config.yaml")  # as a run of this user does
     return folder
 
 
@@ -104,6 +106,7 @@ def test_wanted_follows_from_the_mac_target(run: Path):
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["pruning"]["masker"] = {"mac_target": 0.25}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
+    seal(run / "config.yaml")
     main([str(run), "--no-figures"])
     assert result(run)["wanted"] == 0.5
 

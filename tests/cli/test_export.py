@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from lightning_prune.cli.export import main
+from lightning_prune.cli.folder_seal import seal
 from lightning_prune.export import export_onnx as room
 from lightning_prune.graph.groups import build_groups
 from lightning_prune.modules.detection import DetectionModule
@@ -135,6 +136,7 @@ def test_class_from_the_run_or_by_name(
     shape = ["--input-shape", "3", "8", "9"]
     main([str(checkpoint), "--class", name, *shape, "--output", str(tmp_path / "by_name.onnx")])
     (tmp_path / "run/config.yaml").write_text(f"model:\n  _target_: {name}\n  width: 10\n")
+    seal(tmp_path / "run/config.yaml")  # as a run of this user does
     main([str(checkpoint), *shape])
     assert "last.onnx: Own, " in capsys.readouterr().out
     batch = noise_like(torch.zeros(4, 3, 8, 9), seed=1)
