@@ -14,7 +14,7 @@ ULTRALYTICS := 8.2.103 8.4.0 8.4.190
 ULTRALYTICS_STAMPS := .ultralytics/helpers/.installed $(ULTRALYTICS:%=.ultralytics/%/.installed)
 PIP_TARGET := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade
 
-.PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics lint format clean
+.PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics test-optuna lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make contract            setup, then every recipe with every module; writes docs/contract.md"
 	@echo "make test-sklearn-extra  check the scikit-learn-extra backend in an environment of its own"
 	@echo "make test-ultralytics    read, score and prune files that installed ultralytics versions write"
+	@echo "make test-optuna         sweep for two objectives with an installed hydra-optuna-sweeper"
 	@echo "make lint                ruff (lint and format) and mypy --strict"
 	@echo "make format              let ruff rewrite the files"
 	@echo "PYTHON=python3.12 make setup chooses another interpreter (3.11 or later)"
@@ -85,6 +86,15 @@ test-sklearn-extra: $(EXTRA_STAMP)
 test-ultralytics: $(DEV_STAMP) $(ULTRALYTICS_STAMPS)
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "" -p no:cacheprovider tests/ultralytics
 
+# Optuna 2 and what it pins stay out of the environment.
+.optuna/.installed: | $(DEV_STAMP)
+	$(PIP_TARGET) --target $(@D) 'hydra-optuna-sweeper==1.3.*' 'optuna>=2.10,<3' 'sqlalchemy<2' \
+	  'alembic<1.14' Mako colorlog cmaes
+	@touch $@
+
+test-optuna: $(DEV_STAMP) .optuna/.installed
+	PYTHONPATH=.optuna $(BIN)/python -m pytest tests/cli/test_optuna.py
+
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -95,4 +105,4 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(EXTRA_VENV) .ultralytics dist build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(EXTRA_VENV) .ultralytics .optuna dist build .mypy_cache .pytest_cache .ruff_cache

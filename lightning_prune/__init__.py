@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from lightning_prune.plugins.atomic_checkpoint_io import (
         AtomicCheckpointIO as AtomicCheckpointIO,
     )
+    from lightning_prune.predict.detections import Detections as Detections
     from lightning_prune.pruners.bn_scale import BNScale as BNScale
     from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty as BNScalePenalty
     from lightning_prune.pruners.fast_widths import FastWidths as FastWidths
@@ -90,8 +91,8 @@ _HOMES = {
     "AtomicCheckpointIO": "plugins.atomic_checkpoint_io",
     "BNScale": "pruners.bn_scale",
     "BNScalePenalty": "pruners.bn_scale_penalty",
-    "ChannelMask": "surgery.mask",
     "CSP_Reset": "models.yolov8.csp_reset",
+    "ChannelMask": "surgery.mask",
     "ChannelMasker": "callbacks.channel_masker",
     "ChannelRegularizer": "callbacks.channel_regularizer",
     "ChannelResetter": "callbacks.channel_resetter",
@@ -100,6 +101,7 @@ _HOMES = {
     "CheckpointError": "files.checkpoint_error",
     "CocoJsonDataModule": "data.coco_json",
     "DetectionModule": "modules.detection",
+    "Detections": "predict.detections",
     "DigitsDetectionDataModule": "data.digits",
     "ExactResume": "callbacks.exact_resume",
     "ExponentialMovingAverage": "callbacks.exponential_moving_average",
@@ -139,10 +141,10 @@ _HOMES = {
     "layer_outputs": "graph.outputs",
     "load_pruned": "loading",
     "load_pruned_state_dict": "surgery.load_pruned_state_dict",
+    "load_state_dict_pruned": "surgery.load_state_dict_pruned",
     "read_checkpoint": "files.read_checkpoint",
     "read_image": "data.images",
     "read_weights": "models.yolov8.weights",
-    "load_state_dict_pruned": "surgery.load_state_dict_pruned",
     "reset_channels": "surgery.reinitialize",
     "select_channels": "functional.selection",
     "track_architecture": "surgery.architecture",

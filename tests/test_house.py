@@ -43,7 +43,8 @@ ROOMS = {
     "conf": set(),
     "__main__": {"cli"},
     "__init__": set(
-        FLOOR_4 | {"callbacks", "plugins", "loading", "modules", "models", "data", "export"}
+        FLOOR_4
+        | {"callbacks", "plugins", "loading", "modules", "models", "data", "export", "predict"}
     ),
 }
 LIGHTNING = {"callbacks", "plugins", "loading", "modules", "data", "cli"}
