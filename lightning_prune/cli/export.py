@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning as L
 import torch
-import yaml
 from torch import Tensor
 
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
@@ -18,6 +17,8 @@ from lightning_prune.cli.export_parser import export_parser
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
 from lightning_prune.export.onnx_model import check_onnx_installed
+from lightning_prune.files.file_error import FileError
+from lightning_prune.files.read_yaml import read_yaml
 from lightning_prune.loading import load_pruned
 from lightning_prune.models.yolov8.network import LARGEST_STRIDE
 from lightning_prune.modules.detection import DetectionModule
@@ -150,9 +151,9 @@ def _class_of_run(path: Path) -> str | None:
     if path.resolve().parent.name != "checkpoints" or not config.is_file():
         return None
     try:
-        model = yaml.safe_load(config.read_text(encoding="utf-8"))["model"]
+        model = read_yaml(config)["model"]
         name = str(model["_target_"])
-    except (yaml.YAMLError, KeyError, TypeError, OSError):
+    except (FileError, KeyError, TypeError, OSError):
         return None
     return check_class_of(config, name)
 

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
@@ -14,6 +13,7 @@ from omegaconf import OmegaConf
 from lightning_prune.cli.errors import ConfigError
 from lightning_prune.cli.folder_seal import seal
 from lightning_prune.cli.say import say
+from lightning_prune.files.read_yaml import read_yaml
 from lightning_prune.report.files import write_json
 
 COMMAND = "command.json"
@@ -61,8 +61,8 @@ class RunCommand:
         if not path.is_file():
             return None
         try:
-            return cls._checked(cls._of(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]))
-        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+            return cls._checked(cls._of(read_yaml(path)["hydra"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(
                 f"resume={folder}: {path} cannot be read ({type(error).__name__}: {error}), and "
                 f"there is no {COMMAND}: give the run's own command again"

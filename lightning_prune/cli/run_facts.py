@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from lightning_prune.files.file_error import FileError
+from lightning_prune.files.read_yaml import read_yaml
 
 # Overrides of a run that the next one needs too: where it runs, on what data, which network.
 _LASTING = re.compile(r"(data|trainer|logger)[.=]|seed=|model\.(?!weights=|lr=|schedule)")
@@ -63,6 +64,6 @@ class RunFacts:
 
 def _yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
+        return read_yaml(path)
+    except (OSError, FileError):
         return None

@@ -1,6 +1,7 @@
 """Reads texts of strangers: of bounded size, and never from a pipe."""
 
 import codecs
+import os
 from pathlib import Path
 
 from lightning_prune.files.file_error import FileError
@@ -31,7 +32,8 @@ def read_text(path: str | Path, largest: int = 16 * MEGABYTE) -> str:
     path = Path(path)
     try:
         with open_regular(path) as file:
-            content = file.read(largest + 1)
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(largest, size) + 1)
     except FileNotFoundError:
         raise
     except NotRegularError as error:

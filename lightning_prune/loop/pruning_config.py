@@ -79,7 +79,7 @@ def _content(path: Path) -> dict[str, Any]:
             object_pairs_hook=_without_repeats,
             parse_constant=_no_constant,
         )
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, not an object with sections")
