@@ -84,7 +84,7 @@ test-sklearn-extra: $(EXTRA_STAMP)
 	@touch $@
 
 test-ultralytics: $(DEV_STAMP) $(ULTRALYTICS_STAMPS)
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m "" -p no:cacheprovider tests/ultralytics
+	$(PYTEST) -m "" tests/ultralytics
 
 # Optuna 2 and what it pins stay out of the environment.
 .optuna/.installed: | $(DEV_STAMP)

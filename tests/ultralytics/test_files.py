@@ -25,7 +25,7 @@ WHAT: dict[str, dict[str, Any]] = {
     "narrow": {"widths": [8, 16, 32, 64, 128], "depths": [1, 2, 2]},
     "pool": {"pool_kernel": 7},
     "shortcuts": {"shortcuts": NECK},
-    "pools": {"pools": 2, "pool_shortcut": True},
+    "pools": {**SIX, "pools": 2, "pool_shortcut": True},  # 8.4.190 does so too, where n is given
     "relu": {"activation": "relu"},
     "leaky": {"activation": "leaky_relu(0.1)"},
     "hardswish": {"activation": "hardswish"},
