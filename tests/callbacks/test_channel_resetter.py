@@ -363,7 +363,7 @@ def test_a_resumed_run_resets_to_the_first_values(tmp_path: Path) -> None:
 
 def test_it_waits_for_enough_batches(tmp_path: Path) -> None:
     stage = resetter(min_batches=13)
-    with pytest.warns(UserWarning, match=r"waits at epoch [12]: 2 of 2 layers .*fewest: "):
+    with pytest.warns(UserWarning, match=r"waits at epoch [23]: 2 of 2 layers .*fewest: "):
         trainer(tmp_path, [stage], 4).fit(Rectified())
     # The counts go on: 6 batches, 12, then 18.
     assert stage.usage_history["layers"]["deep"]["reset"] == [0, 0, 0, 3]

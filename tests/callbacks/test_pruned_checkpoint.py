@@ -64,6 +64,7 @@ def test_it_keeps_the_best_of_the_cut_model_beside_the_best_of_all(tmp_path):
     assert not list(tmp_path.glob("best_pruned-*"))
 
 
+@pytest.mark.filterwarnings("ignore:.*best_pruned.ckpt. not there any more:UserWarning")
 @pytest.mark.parametrize("epoch", [1, 2, 3, 4])
 def test_a_resumed_run_finds_the_same_best(epoch, tmp_path):
     every = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, every_n_epochs=1)
