@@ -17,7 +17,7 @@ def class_colour(label: int) -> Colour:
     """Return the colour of a class, the same in every image.
 
     >>> class_colour(0), class_colour(1)
-    ((255, 56, 56), (56, 92, 255))
+    ((255, 56, 56), (56, 114, 255))
     """
     saturation, value = ((0.78, 1.0), (0.95, 0.8), (0.5, 0.95))[label // 8 % 3]
     red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN % 1, saturation, value)

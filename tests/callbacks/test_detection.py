@@ -13,6 +13,12 @@ from tests.callbacks.classifiers import masker, trainer
 
 LAYERS = ["network.backbone.p2.*", "network.head.boxes.*"]
 
+# A few noisy images, a network that has learned nothing, and a box branch that ends the network.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.* groups separate the classes no better than labels"),
+    pytest.mark.filterwarnings("ignore:.* that cannot be pruned and are left out, beside"),
+]
+
 
 def prune(folder, classes, **options):
     data = DigitsDetectionDataModule(

@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     whole = cli(*FAKE, "dense_epochs=4", "model.lr=0.2")
     part = cli(*FAKE, "dense_epochs=4", "model.lr=0.2", *stopper(tmp_path, 4))
     assert part.code == 143
-    assert "SIGTERM: stopped after step 4 (epoch 2), saved to" in part.out
+    assert "SIGTERM: stopped after step 4 (epoch 3), saved to" in part.out
     assert "go on with: python train.py resume=run1" in part.out
     assert not (part.folder / "result.json").exists()
 

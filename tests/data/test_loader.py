@@ -147,6 +147,7 @@ def test_resume_twice(tmp_path: Path, uninterrupted: Trace) -> None:
     assert fit(tmp_path, Recorder(), 0, [], ckpt_path=second) == uninterrupted[8:]
 
 
+@pytest.mark.filterwarnings("ignore:.* lists are in no checkpoint:UserWarning")
 @pytest.mark.parametrize(
     ("left_at", "saved_at", "epoch"),
     [
