@@ -83,6 +83,7 @@ def test_a_folder_is_drawn_and_written(
     assert content("outputs/predict/2") == found
 
 
+@pytest.mark.slow
 def test_onnx_says_what_the_checkpoint_says(checkpoint: Path, photos: Path, tmp_path: Path):
     pytest.importorskip("onnxruntime")
     # A run's folder stands for its checkpoint.
