@@ -117,7 +117,8 @@ class MacModel:
 
     A layer costs its dense MACs times the kept share of its outputs and of its inputs (a
     depthwise layer once), which is what the cut network would have; what belongs to no group
-    is constant.
+    is constant. A depthwise layer over several groups (what was concatenated) stands under the
+    inputs, where shares add up.
 
     Attributes:
         layers: Layer name -> dense MACs.
@@ -126,7 +127,7 @@ class MacModel:
         fan_in: Layer name -> number of input positions.
         channels: Group name -> number of channels.
         values: Layer name -> how many values its dense version makes and reads; what a depthwise
-            layer reads counts as made.
+            layer reads counts as made (over several groups: what it makes as read).
     """
 
     layers: Mapping[str, int]
@@ -148,6 +149,7 @@ class MacModel:
         outputs: dict[str, str] = {}
         inputs: dict[str, list[tuple[str, float]]] = {}
         fan_in: dict[str, int] = {}
+        carried: dict[str, list[tuple[str, float]]] = {}  # by depthwise layers
         modules = {plain_name(n): m for n, m in model.named_modules()}
         macs, values = _traced(model, example_input, forward)
         for group in groups.values():
@@ -161,8 +163,19 @@ class MacModel:
                     inputs.setdefault(member.layer, []).append((group.name, per_channel))
                     dim = dict(channel_dims(layer, "consumer"))["weight"]
                     fan_in[member.layer] = layer.get_parameter("weight").shape[dim]
-                elif is_producer(layer) or is_depthwise(layer):
+                elif is_producer(layer):
                     outputs[member.layer] = group.name
+                elif is_depthwise(layer):
+                    per_channel = len(member.index) / group.channels
+                    carried.setdefault(member.layer, []).append((group.name, per_channel))
+        for name, parts in carried.items():
+            width = len(modules[name].get_parameter("weight"))
+            covered = round(sum(each * groups[source].channels for source, each in parts))
+            if len({source for source, _ in parts}) == 1 and covered >= width:
+                outputs[name] = parts[0][0]
+            else:
+                inputs[name], fan_in[name] = parts, width
+                values[name] = values.get(name, (0, 0))[::-1]
         widths = {group.name: group.channels for group in groups.values()}
         sources = {layer: tuple(parts) for layer, parts in inputs.items()}
         return cls(macs, outputs, sources, fan_in, widths, values)

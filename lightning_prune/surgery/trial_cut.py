@@ -20,7 +20,13 @@ from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.scramble import scramble
-from lightning_prune.surgery.trial_example import cast, in_training, varied_tokens
+from lightning_prune.surgery.trial_example import (
+    cast,
+    in_training,
+    is_told,
+    varied_tokens,
+    without_listeners,
+)
 from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -50,6 +56,9 @@ def try_groups(
     every layer that is left whole, if its forward pass runs in training mode, and if its MACs are
     those predicted. All groups are cut at once; only where that fails are they taken apart by
     halves. Model, random states and hooks are left as they were.
+
+    Who defines ``on_channels_pruned`` is told of the cut and adapts what is theirs to it: hooks of
+    such a callback are not called in the trial, and of such a model no training is tried.
 
     Args:
         module: The live model.
@@ -144,7 +153,8 @@ class _Trial:
         self.example = noise_like(example)
         self.dense = self._scrambled(model)
         self.plan = self._plan()
-        self.training = [run for run in self._training(step) if self._runs(run)]
+        runs = [] if is_told(model) else self._training(step)
+        self.training = [run for run in runs if self._runs(run)]
 
     def _scrambled(self, model: nn.Module) -> nn.Module:
         """Return a copy with other weights of which the network still makes numbers.
@@ -154,7 +164,7 @@ class _Trial:
         half = any(p.dtype in _HALF for p in model.parameters())
         for single in (True, False) if half else (False,):
             for gentle in (False, True):
-                dense, example = copy_module(model).eval(), self.example
+                dense, example = without_listeners(copy_module(model)).eval(), self.example
                 if single:
                     dense, example = dense.float(), cast(example, torch.float32)
                 scramble(dense, gentle=gentle)
@@ -163,7 +173,7 @@ class _Trial:
                     if self._is_finite(dense, given):
                         self.example = given
                         return dense
-        return copy_module(model).eval()
+        return without_listeners(copy_module(model)).eval()
 
     def _is_finite(self, net: nn.Module, example: Any) -> bool:
         try:

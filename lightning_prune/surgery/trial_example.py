@@ -1,5 +1,6 @@
-"""Inputs and modes of a copy on which surgery is tried."""
+"""Inputs, modes and hooks of a copy on which surgery is tried."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,42 @@ def in_training(net: nn.Module) -> nn.Module:
         if isinstance(module, nn.SyncBatchNorm):
             module.eval()
     return net
+
+
+def is_told(listener: Any) -> bool:
+    """Tell whether an object defines ``on_channels_pruned``: it is told of a cut and adapts."""
+    return callable(getattr(listener, "on_channels_pruned", None))
+
+
+def without_listeners(net: nn.Module) -> nn.Module:
+    """Take away the forward hooks of callbacks that are told of a cut.
+
+    What they keep per channel is as wide as the live model, and must not hear of trials.
+
+    Args:
+        net: A copy of a model; it is changed.
+    """
+    for module in net.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key, hook in list(hooks.items()):
+                # A hook of the model itself may be part of its forward pass.
+                if any(is_told(o) and not isinstance(o, nn.Module) for o in _owners(hook)):
+                    del hooks[key]
+    return net
+
+
+def _owners(hook: Any) -> list[Any]:
+    """List what a hook is bound to: the object of a method, the variables of an inner function."""
+    if isinstance(hook, partial):
+        return [*_owners(hook.func), *hook.args, *hook.keywords.values()]
+    function = getattr(hook, "__func__", hook)
+    owners = [hook, getattr(hook, "__self__", None)]
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            owners.append(cell.cell_contents)
+        except ValueError:  # a variable that has no value yet
+            continue
+    return owners
 
 
 def cast(example: Any, dtype: torch.dtype) -> Any:

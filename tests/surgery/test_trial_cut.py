@@ -1,9 +1,13 @@
 import threading
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from lightning_prune.graph.estimated_time import estimated_time
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery import trial_cut
@@ -197,6 +201,87 @@ def test_products_of_activations_are_predicted():
     cut_channels(net, groups, plan)
     assert macs.remaining(plan.widths()) == count_macs(net, IMAGE)
     assert macs.cost_of(list(groups))(list(plan.widths().values())) == count_macs(net, IMAGE)
+
+
+class Strength:
+    """Keeps a number per channel, as a callback does; a cut makes it narrower only if told."""
+
+    def __init__(self):
+        self.kept, self.passes = torch.zeros(8), 0
+
+    def watch(self, layer, inputs, output):
+        self.passes += 1
+        self.kept = self.kept + output.mean((0, 2, 3))
+
+
+class ToldStrength(Strength):
+    def on_channels_pruned(self, trainer, pl_module, pruned):
+        pass
+
+
+def convolutions():
+    return nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+
+
+@pytest.mark.parametrize("bind", [
+    lambda s: s.watch,
+    lambda s: lambda *args: s.watch(*args),
+    lambda s: partial(s.watch),
+    lambda s: partial(lambda strength, *args: strength.watch(*args), s),
+], ids=["method", "closure", "partial", "argument"])  # fmt: skip
+def test_hooks_of_listeners_hear_of_no_trial(bind):
+    for strength, refusals in ((Strength(), ["0"]), (ToldStrength(), [])):
+        net = convolutions()
+        groups = trace_groups(net, IMAGE)
+        net[0].register_forward_hook(bind(strength))
+        assert list(try_groups(net, IMAGE, groups)[1]) == refusals
+        assert len(net[0]._forward_hooks) == 1
+    assert strength.passes == 0
+
+
+def test_a_model_that_is_told_of_the_cut_may_train_with_what_it_will_adapt():
+    class Prototypes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net, self.kept = convolutions(), torch.ones(8)
+
+        def forward(self, x):
+            made = self.net[0](x)
+            if self.training:
+                self.last = made.mean((0, 2, 3)) * self.kept
+            return self.net[2](made)
+
+    class Told(Prototypes):
+        def on_channels_pruned(self, trainer, pl_module, pruned):
+            self.kept = self.kept[pruned.plan.keep["net.0"]]
+
+    for kind, refusals in ((Prototypes, ["net.0"]), (Told, [])):
+        net = kind()
+        assert list(try_groups(net, IMAGE, trace_groups(net, IMAGE))[1]) == refusals
+
+
+def test_macs_of_a_depthwise_layer_over_several_groups_are_predicted():
+    class Joined(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 8, 1), nn.Conv2d(3, 24, 1)
+            self.deep = nn.Conv2d(32, 32, 3, padding=1, groups=32)
+            self.c = nn.Conv2d(32, 2, 1)
+
+        def forward(self, x):
+            return self.c(self.deep(torch.cat([self.a(x), self.b(x)], 1)))
+
+    net = Joined()
+    groups = build_groups(net, IMAGE)
+    assert list(groups) == ["a", "b"]
+    macs, plan = MacModel.of(net, groups, IMAGE), random_plan(groups, 3)
+    time = estimated_time(macs, list(groups), vector=1, moved=1)
+    widths = np.array([list(plan.widths().values())], dtype=float)
+    estimated = time(widths)[0]
+    cut_channels(net, groups, plan)
+    assert macs.remaining(plan.widths()) == count_macs(net, IMAGE)
+    now = MacModel.of(net, ChannelGroups({}), IMAGE)
+    assert estimated == pytest.approx(estimated_time(now, [], 1, 1)(np.zeros((1, 0)))[0])
 
 
 def test_what_is_left_out_is_said_with_a_count():
