@@ -18,6 +18,7 @@ from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
 from lightning_prune.export.onnx_model import check_onnx_installed
 from lightning_prune.files.file_error import FileError
+from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.read_yaml import read_yaml
 from lightning_prune.loading import load_pruned
 from lightning_prune.models.yolov8.network import LARGEST_STRIDE
@@ -104,7 +105,7 @@ def load_module(path: Path, module_class: str | None = None) -> L.LightningModul
     kind = None if name is None else _find_class(name)
     try:
         if kind is None:
-            return DetectionModule(weights=str(path)).eval()
+            return DetectionModule(weights=str(path), **_block_arguments(path)).eval()
         return load_pruned(kind, path).eval()
     except (ValueError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         whose = "another" if module_class is None else "the right"
@@ -112,6 +113,18 @@ def load_module(path: Path, module_class: str | None = None) -> L.LightningModul
             f"{path} cannot be loaded as {name or 'a YOLOv8 detector'}: {_first_line(error)}\n"
             f"For {whose} LightningModule pass its class: --class package.module.Class"
         ) from error
+
+
+def _block_arguments(path: Path) -> dict[str, Any]:
+    """Return how a detector's checkpoint says that its blocks compute: weights do not tell."""
+    try:
+        content = read_checkpoint(path, "cpu")
+    except (FileError, ValueError, RuntimeError, TypeError, pickle.UnpicklingError):
+        return {}  # weights of others, or what the reader of weights refuses with its reason
+    saved = content.get("hyper_parameters") if isinstance(content, dict) else None
+    if not isinstance(saved, dict):
+        return {}
+    return {key: saved[key] for key in ("reset_blocks", "topk", "threshold") if key in saved}
 
 
 def example_of(

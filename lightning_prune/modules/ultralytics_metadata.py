@@ -9,7 +9,7 @@ def ultralytics_metadata(
     image_size: tuple[int, int],
     batch: int | None = None,
     half: bool = False,
-    channels: int = 3,
+    channels: int | None = None,
 ) -> dict[str, str]:
     """Return the properties that Ultralytics reads from a model file, keys and values as text.
 
@@ -19,7 +19,7 @@ def ultralytics_metadata(
         batch: Number of images the file takes at once, all of that size; None: any number, of
             any size that the strides divide.
         half: Whether the file takes images in 16 bits.
-        channels: Of an image.
+        channels: Of an image; None: those that the detector was built for.
 
     >>> found = ultralytics_metadata(DetectionModule(2, names=["cat", "dog"]), (320, 320))
     >>> found["task"], found["names"], found["imgsz"]
@@ -27,6 +27,7 @@ def ultralytics_metadata(
     """
     classes = module.hparams["num_classes"]
     names = module.hparams["names"] or [f"class{index}" for index in range(classes)]
+    channels = module.hparams["in_channels"] if channels is None else channels
     arguments = {"batch": batch or 1, "half": half, "dynamic": batch is None, "nms": False}
     return {
         "description": f"YOLOv8{module.hparams['size']} exported by lightning_prune",

@@ -120,8 +120,10 @@ def test_an_interrupted_sweep_shows_what_it_has(
 
     monkeypatch.setattr(SweepCallback, "on_job_end", interrupt)
     words = ["dense_epochs=1", "seed=0,1,2", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    with pytest.raises(KeyboardInterrupt):
-        cli("-m", *FAKE, *words)
+    outcome = cli("-m", *FAKE, *words)
+    assert outcome.code == 128 + signal.SIGINT
+    assert outcome.out.count("The runs of this sweep") == 1
+    assert "Traceback" not in outcome.err
     assert [row["status"] for row in table(tmp_path / "sweep")] == ["ok", "unfinished"]
     assert SweepCallback._open is None
 
