@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from lightning_prune.data.digits import DigitsDetectionDataModule
 from lightning_prune.data.yolo_folder import YoloFolderDataModule
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.postprocess import non_maximum_suppression
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.observe.activations import ObjectActivations, collect_activations
@@ -84,7 +84,7 @@ class Passes:
     def __init__(self, model: DetectionModule, batches: list[Batch], matching: Any) -> None:
         self.model, self.batches, self.matching = model.eval(), batches, matching
         names = {module: name for name, module in model.named_modules()}
-        self.prunable = build_groups(model, model.example_input_array).prunable_layers
+        self.prunable = trace_groups(model, model.example_input_array).prunable_layers
         frozen = {layer for layer in model.network.head.modules() if not trainable(layer)}
         self.convolutions = tuple(
             name

@@ -36,7 +36,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from lightning_prune.data.digits import DigitsDetectionDataModule
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelMask, channel_slices
@@ -123,7 +123,7 @@ def measure(name: str, batch_size: int, side: int, rounds: int) -> dict[str, Any
     """Measure one model; return the row of the table."""
     torch.manual_seed(0)
     model, example, loss = MODELS[name](batch_size, side)
-    groups = build_groups(model, example)
+    groups = trace_groups(model, example)
     plan = half_of(groups)
     plain, held, peer = (Variant(copy.deepcopy(model), loss) for _ in range(3))
     mask = ChannelMask(held.model, groups, plan)

@@ -30,7 +30,7 @@ import torch
 from plain_neural import PlainNetwork
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
@@ -58,7 +58,7 @@ def pruned(network: NeuralResponseNetwork, keep: float) -> NeuralResponseNetwork
     """Return a copy without all but that fraction of the channels of every group."""
     net = copy.deepcopy(network)
     stimulus, behavior = batch(1)
-    groups = build_groups(net, {"stimulus": stimulus, "behavior": behavior})
+    groups = trace_groups(net, {"stimulus": stimulus, "behavior": behavior})
     kept, channels = {}, {}
     for name, group in groups.items():
         kept[name] = torch.arange(max(1, round(keep * group.channels)))

@@ -32,8 +32,8 @@ from torch import Tensor, nn
 from lightning_prune.export.onnx_model import onnx_model
 from lightning_prune.functional.budget import scale_widths
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.models.yolov8.weights import read_state_dict
 from lightning_prune.plan import PruningPlan
@@ -89,7 +89,7 @@ def largest(network: nn.Module, groups: ChannelGroups, widths: Mapping[str, int]
 def cut(network: nn.Module, plan: PruningPlan, image_size: int) -> nn.Module:
     """A copy of the network that has been cut."""
     network = copy.deepcopy(network)
-    groups = build_groups(network, torch.zeros(1, 3, image_size, image_size))
+    groups = trace_groups(network, torch.zeros(1, 3, image_size, image_size))
     cut_channels(network, groups, plan)
     return network.eval()
 
@@ -153,7 +153,7 @@ def candidates(network: nn.Module, args: argparse.Namespace) -> dict[str, nn.Mod
     """The dense network, our cuts and torch-pruning's."""
     target, image_size = args.target, args.image_size
     example = torch.zeros(1, 3, image_size, image_size)
-    groups = build_groups(network, example)
+    groups = trace_groups(network, example)
     macs = MacModel.of(network, groups, example)
     models = {"dense": network}
     kinds: list[tuple[Ranking, int, str, FastWidths | None]] = [

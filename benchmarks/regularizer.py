@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_prune.data.digits import DigitsDetectionDataModule
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.loss import DetectionLoss
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.pruners.channel_regularization import ChannelRegularization
@@ -77,7 +77,7 @@ class Regularizers:
     def __init__(self, network: nn.Module, side: int) -> None:
         example = torch.zeros(1, 3, side, side)
         begin = time.process_time()
-        groups = build_groups(network, example)
+        groups = trace_groups(network, example)
         self.groups = len(groups)
         self.channels = sum(group.channels for group in groups.values())
         self.ours = ChannelRegularization(network, groups, reg=REG)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loading import load_pruned
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 from lightning_prune.surgery.cut import cut_channels
@@ -96,7 +96,7 @@ def save(path, state, hyper_parameters=None, **more):
 
 
 def cut(module, share=0.5):
-    groups = build_groups(module, EXAMPLE)
+    groups = trace_groups(module, EXAMPLE)
     cut_channels(module, groups, random_plan(groups, share=share))
     return module.eval()
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from lightning_prune import testing
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery import masked_outputs
 from lightning_prune.testing import check_prunable
 from tests.networks import EXAMPLE, NETWORKS, Chain, Residual, make
@@ -18,7 +18,7 @@ def test_sound_networks_pass_and_are_left_alone(network, ratio):
     torch.manual_seed(4)
     state = torch.get_rng_state()
     found = check_prunable(net, EXAMPLE, ratio)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     assert (found.groups, found.refused) == (len(groups), groups.refused)
     assert found.macs_before == count_macs(net, EXAMPLE) > found.macs_after > 0
     assert 0 <= found.difference <= 1e-5

@@ -13,8 +13,8 @@ from torchmetrics import Metric
 
 from lightning_prune.callbacks._data import batch_length, collection_batches
 from lightning_prune.callbacks._trainer_surgery import total, training_context
+from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.trace import untouched
 from lightning_prune.pruners.criterion import Criterion
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_prune.callbacks._data import collection_loader
 from lightning_prune.callbacks._trainer_surgery import on_device
-from lightning_prune.graph.trace import untouched
+from lightning_prune.graph.forward_pass import untouched
 
 _FEW = 2  # samples: enough for batch norms
 

@@ -30,7 +30,7 @@ from lightning_prune.callbacks._trainer_surgery import (
 from lightning_prune.callbacks.finite_watch import check_weights
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.copy_module import copy_module
@@ -155,7 +155,7 @@ class PhysicalPruner(PruningStage):
         example = noise_like(example_input(trainer, pl_module))
         # As they were tried and masked; a masker of another kind may not know them.
         known = (getattr(masker, "groups", None) for masker in maskers(trainer))
-        groups = next((g for g in known if g is not None), None) or build_groups(pl_module, example)
+        groups = next((g for g in known if g is not None), None) or trace_groups(pl_module, example)
         self._assert_zero(pl_module, groups, plan)
         with forward_context(trainer):
             before = MaskedOutputs(pl_module, example, groups, plan) if self.verify else None

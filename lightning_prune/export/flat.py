@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lightning_prune.functional.named_tensors import Path, named_tensors, unknown_types
-from lightning_prune.graph.trace import call
+from lightning_prune.graph.forward_pass import call
 
 
 class Flat(nn.Module):

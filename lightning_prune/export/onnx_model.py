@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 from lightning_prune.export.batches import with_batch, with_sides
 from lightning_prune.export.check_exportable import check_exportable
 from lightning_prune.export.flat import Flat, output_names
-from lightning_prune.graph.trace import untouched
+from lightning_prune.graph.forward_pass import untouched
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 # The exporter writes no earlier one by itself, and converting to 17 gave an invalid model.

@@ -30,9 +30,9 @@ def estimated_time(
     Roofline, DOI 10.1145/1498765.1498785; the rounding: measured, docs/log.md.
 
     >>> import torch
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 24), torch.nn.Linear(24, 10))
-    >>> macs = MacModel.of(net, build_groups(net, torch.zeros(1, 2)), torch.zeros(1, 2))
+    >>> macs = MacModel.of(net, trace_groups(net, torch.zeros(1, 2)), torch.zeros(1, 2))
     >>> estimated_time(macs, ["0"], vector=16, moved=0)(np.array([[24.0], [17.0], [16.0]]))
     array([384., 384., 192.])
     """

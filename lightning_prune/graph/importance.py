@@ -71,11 +71,11 @@ def group_importance(model: nn.Module, group: Group, kind: ImportanceKind, p: in
     Wang, Hu, Yang, 2019, arXiv 1811.00250; LAMP: Lee, Park, Mo, Ahn, Shin, 2021, arXiv 2010.07611;
     Taylor: Molchanov, Mallya, Tyree, Frosio, Kautz, 2019, arXiv 1906.10771.
 
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
     >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [3.0]]))
     >>> _ = net[2].weight.data.copy_(torch.tensor([[1.0, 3.0]]))
-    >>> group = build_groups(net, torch.zeros(1, 1))["0"]
+    >>> group = trace_groups(net, torch.zeros(1, 1))["0"]
     >>> group_importance(net, group, "norm").tolist()
     [1.0, 9.0]
     >>> group_importance(net, group, "lamp").tolist()

@@ -31,9 +31,9 @@ def isomorphic_sets(
     Source: Fang, Ma, Mi, Wang, 2024, Isomorphic Pruning for Vision Models, ECCV, arXiv 2407.04616.
 
     >>> import torch
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(*(nn.Conv2d(3, 3, 1) for _ in range(4)), nn.Flatten(), nn.Linear(3, 2))
-    >>> groups = build_groups(net, torch.zeros(1, 3, 1, 1))
+    >>> groups = trace_groups(net, torch.zeros(1, 3, 1, 1))
     >>> isomorphic_sets(net, groups, ["0", "1", "2", "3"])
     (0, 0, 0, 1)
     """

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.graph.flop_formulas import register_missing_formulas
+from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import channel_dims, is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
-from lightning_prune.graph.trace import call, untouched
 
 Values = NDArray[np.float64]
 register_missing_formulas()
@@ -213,10 +213,10 @@ class MacModel:
         A channel costs the MACs that the dense network loses with it: in the layers that make,
         carry and read it.
 
-        >>> from lightning_prune.graph.groups import build_groups
+        >>> from lightning_prune.graph.trace import trace_groups
         >>> net = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 8), nn.Linear(8, 1))
         >>> example = torch.zeros(1, 2)
-        >>> groups = build_groups(net, example)
+        >>> groups = trace_groups(net, example)
         >>> MacModel.of(net, groups, example).shares(["0", "1"])
         {'0': 1.0, '1': 0.5}
         """

@@ -12,9 +12,9 @@ from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.layers import is_custom
 from lightning_prune.graph.names import plain_name
-from lightning_prune.graph.trace import call, untouched
 
 _LAYERS = (_ConvNd, nn.Linear)
 _NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)

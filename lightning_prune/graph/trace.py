@@ -1,14 +1,10 @@
 """Reads channel groups out of torch-pruning's dependency graph."""
 
-import random
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 import torch_pruning as tp
 from torch import nn
@@ -18,6 +14,7 @@ from lightning_prune.functional.named_tensors import named_tensors, unknown_type
 from lightning_prune.graph.custom_layer import CustomLayer, custom_layers
 from lightning_prune.graph.dependents import BoundedGraph
 from lightning_prune.graph.expand import expand_group
+from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.layers import (
     Role,
@@ -45,59 +42,6 @@ _NO_INFLUENCE = "the output of the model does not depend on it"
 _NOT_CALLED = (
     "the forward pass does not call it: another module takes its weight, or only training uses it"
 )
-
-
-def call(model: nn.Module, example_input: Any) -> Any:
-    """Call a model on a tensor, a tuple of arguments or a dict of keyword arguments."""
-    if isinstance(example_input, dict):
-        return model(**example_input)
-    if isinstance(example_input, tuple | list):
-        return model(*example_input)
-    return model(example_input)
-
-
-@contextmanager
-def _eager() -> Iterator[None]:
-    # Nothing was compiled where this was never imported; importing it takes seconds.
-    if "torch._dynamo" not in sys.modules:
-        yield
-        return
-    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        # A FLOP counter's hooks are global; its double count of the wrapper does not matter.
-        warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are")
-        yield
-
-
-@contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
-
-    Plain tensors too, such as the weights that the older ``weight_norm`` computes in each pass.
-
-    What ``torch.compile`` compiled runs eagerly meanwhile: compiled code does not call hooks.
-    """
-    python, numpy = random.getstate(), np.random.get_state()
-    modes = [(module, module.training) for module in model.modules()]
-    wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    plain = [
-        (module, name, value)
-        for module in model.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, torch.Tensor)
-    ]
-    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
-    with torch.random.fork_rng(devices), _eager():
-        try:
-            yield
-        finally:
-            for module, mode in modes:
-                module.training = mode
-            for parameter, wanted in wants:
-                parameter.requires_grad_(wanted)
-            for module, name, value in plain:
-                vars(module)[name] = value
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 def forward_order(model: nn.Module, run: Callable[[], Any]) -> tuple[str, ...]:
@@ -247,7 +191,30 @@ def trace_groups(
     example_input: Any,
     forward: Callable[[nn.Module, Any], Any] | None = None,
 ) -> ChannelGroups:
-    """Trace a model and return its groups; see ``build_groups``."""
+    """Find the channel groups of a network by tracing one forward pass; none is tried.
+
+    ``surgery.build_groups`` tries them too, on a copy. The model is left as it was: mode,
+    gradients, requires_grad, statistics and random state.
+
+    Args:
+        model: Any network of convolutions, linear layers and norms; frozen layers included.
+        example_input: A tensor, or a tuple or dict of arguments.
+        forward: How to call the model, ``forward(model, example_input)``; None for the plain call.
+
+    Raises:
+        ValueError: the network cannot be traced, or nothing in it can be pruned.
+
+    Source: G. Fang, X. Ma, M. Song, M. B. Mi, X. Wang, 2023, DepGraph: Towards Any Structural
+    Pruning, CVPR, arXiv 2301.12900 (through torch-pruning's dependency graph).
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
+    >>> groups = trace_groups(net, torch.zeros(1, 3, 8, 8))
+    >>> [(g.name, g.channels, g.layers("consumer")) for g in groups.values()]
+    [('0', 8, ('3',))]
+    >>> groups.refused
+    {'3': 'its channels reach the output of the model'}
+    """
     run = forward or call
     check_traceable(model)
     tied = tied_layers(model)

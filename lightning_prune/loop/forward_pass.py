@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_prune.graph.trace import call
+from lightning_prune.graph.forward_pass import call
 from lightning_prune.surgery.compare import noise_like
 
 Forward = Callable[[nn.Module, Any], Any]

@@ -22,9 +22,9 @@ def group_listing(model: nn.Module, groups: ChannelGroups, names: Sequence[str])
         names: The groups that are pruned.
 
     >>> import torch
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
-    >>> print(group_listing(net, build_groups(net, torch.zeros(1, 3, 4, 4)), ["0"]))
+    >>> print(group_listing(net, trace_groups(net, torch.zeros(1, 3, 4, 4)), ["0"]))
     *************
     Group number 1:
     Source conv: 0

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lightning_prune.functional.moments import ClassMoments, class_moments, merge_moments
 from lightning_prune.functional.objects import ObjectSamples
-from lightning_prune.graph.trace import untouched
+from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.observe.background import add_background
 from lightning_prune.observe.reader import LayerReader
 

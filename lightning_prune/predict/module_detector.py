@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.graph.trace import untouched
+from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.predict.detector import class_tuple
 from lightning_prune.predict.options import PredictionOptions
 

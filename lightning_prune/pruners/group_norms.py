@@ -30,11 +30,11 @@ def group_norms(
     arXiv 2301.12900 (group importance).
 
     >>> import torch
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
     >>> _ = net[0].weight.data.copy_(torch.tensor([[1.0], [3.0]]))
     >>> _ = net[2].weight.data.copy_(torch.tensor([[1.0, 3.0]]))
-    >>> group_norms(net, build_groups(net, torch.zeros(1, 1)))["0"].tolist()
+    >>> group_norms(net, trace_groups(net, torch.zeros(1, 1)))["0"].tolist()
     [1.0, 3.0]
     """
     weights = ChannelWeights(model, groups, names)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from lightning_prune.graph.trace import call, untouched
+from lightning_prune.graph.forward_pass import call, untouched
 
 
 def _wait(example: Any) -> None:

@@ -26,10 +26,10 @@ def layer_listing(
         names: The groups that are selected, marked with ``*`` in the table; None: all.
 
     >>> import torch
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 3, 1))
     >>> example = torch.zeros(1, 3, 4, 4)
-    >>> print(layer_listing(net, build_groups(net, example), example))
+    >>> print(layer_listing(net, trace_groups(net, example), example))
     *************
     Group number 1:
     Source conv: 0

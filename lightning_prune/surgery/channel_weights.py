@@ -63,11 +63,11 @@ class ChannelWeights:
         group: (C,) int64, the group of every channel, as a position in ``names``.
         counts: (C,) number of weights of every channel.
 
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.ReLU(), nn.Linear(2, 1))
     >>> _ = net[0].weight.data.copy_(torch.tensor([[3.0], [1.0]]))
     >>> _ = net[2].weight.data.copy_(torch.tensor([[4.0, 0.0]]))
-    >>> weights = ChannelWeights(net, build_groups(net, torch.zeros(1, 1)))
+    >>> weights = ChannelWeights(net, trace_groups(net, torch.zeros(1, 1)))
     >>> weights.squares().tolist(), weights.counts.tolist()
     ([25.0, 1.0], [2, 2])
     """

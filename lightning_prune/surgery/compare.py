@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from lightning_prune.functional.named_tensors import named_tensors
+from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.names import modules_by_name
-from lightning_prune.graph.trace import call, untouched
 
 
 def noise_like(example: Any, seed: int = 0) -> Any:

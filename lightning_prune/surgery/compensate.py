@@ -13,9 +13,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils.hooks import RemovableHandle
 
 from lightning_prune.graph.custom_layer import CustomLayer
+from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.names import modules_by_name
-from lightning_prune.graph.trace import untouched
 from lightning_prune.plan import PruningPlan
 
 _STAYS, _GOES, _GONE = 0, 1, 2
@@ -75,12 +75,12 @@ def compensate(
     Source: He, Zhang, Sun, 2017, Channel Pruning for Accelerating Very Deep Neural Networks, ICCV,
     arXiv 1707.06168; Luo, Wu, Lin, 2017, ThiNet, ICCV, arXiv 1707.06342.
 
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False))
     >>> net[0].weight.data, net[1].weight.data = torch.tensor([[1.0], [2.0]]), torch.ones(1, 2)
     >>> plan = PruningPlan({"0": torch.tensor([0])}, {"0": 2})
     >>> x = torch.tensor([[1.0], [-1.0]])
-    >>> groups = build_groups(net, x)
+    >>> groups = trace_groups(net, x)
     >>> compensate(net, groups, plan, lambda: [x], lambda net, x: net(x), ridge=1e-6)
     ('1',)
     >>> [round(value, 3) for value in net[1].weight[0].tolist()]  # 1 + 2 x 1: it hears both

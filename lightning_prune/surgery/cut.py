@@ -83,9 +83,9 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     Returns:
         What was replaced; empty where the plan removes nothing.
 
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
-    >>> groups = build_groups(net, torch.zeros(1, 3, 4, 4))
+    >>> groups = trace_groups(net, torch.zeros(1, 3, 4, 4))
     >>> _ = cut_channels(net, groups, PruningPlan({"0": torch.tensor([1, 5])}, {"0": 8}))
     >>> tuple(net[0].weight.shape), tuple(net[2].weight.shape), net[0].out_channels
     ((2, 3, 1, 1), (2, 2, 1, 1), 2)

@@ -135,10 +135,10 @@ class ChannelMask(HeldMask):
         groups: Its channel groups.
         plan: What to hold at zero.
 
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
     >>> _ = nn.init.ones_(net[0].weight)
-    >>> groups = build_groups(net, torch.zeros(1, 2))
+    >>> groups = trace_groups(net, torch.zeros(1, 2))
     >>> mask = ChannelMask(net, groups, PruningPlan({"0": torch.tensor([0, 2])}, {"0": 3}))
     >>> mask.remember()
     >>> mask.apply()

@@ -43,10 +43,10 @@ class MaskedOutputs:
     Attributes:
         allowed: 8 units of rounding of the outputs' precision; it matters in half precision.
 
-    >>> from lightning_prune.graph.groups import build_groups
+    >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Linear(1, 2), nn.Linear(2, 1))
     >>> x = torch.ones(1, 1)
-    >>> outputs = MaskedOutputs(net, x, build_groups(net, x), PruningPlan())
+    >>> outputs = MaskedOutputs(net, x, trace_groups(net, x), PruningPlan())
     >>> outputs.difference(net)
     CutDifference(surgery=0.0, whole=0.0, mixed_by=())
     """

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lightning_prune.graph.trace import untouched
+from lightning_prune.graph.forward_pass import untouched
 
 
 def recalibrate_norms(

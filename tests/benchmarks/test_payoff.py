@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from tests.networks import EXAMPLE, Concat, make
 
 pytest.importorskip("onnxruntime")
@@ -20,7 +20,7 @@ def test_cuts_and_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     from payoff import cut, in_turns, largest, uniform
 
     network = make(Concat).eval()
-    groups = build_groups(network, EXAMPLE)
+    groups = trace_groups(network, EXAMPLE)
     macs = MacModel.of(network, groups, EXAMPLE)
     widths = uniform(groups, macs, 0.6, lambda channels: 4 if channels > 4 else 2)
     assert all(

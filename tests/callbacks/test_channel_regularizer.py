@@ -14,7 +14,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor
 
 from lightning_prune import BNScalePenalty, ChannelRegularizer, PhysicalPruner
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.channel_regularization import ChannelRegularization
 from lightning_prune.pruners.group_norms import group_norms
@@ -71,7 +71,7 @@ def expected_gradient(
     copy.load_state_dict(weights, strict=False)
     for parameter in copy.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    regularization = ChannelRegularization(copy, build_groups(copy, EXAMPLE), reg=0.05)
+    regularization = ChannelRegularization(copy, trace_groups(copy, EXAMPLE), reg=0.05)
     regularization.set_masked(plan or PruningPlan())
     regularization.apply()
     return {name: p.grad for name, p in copy.named_parameters() if p.grad is not None}
@@ -256,7 +256,7 @@ def test_logs_norms_and_low_channels(tmp_path: Path) -> None:
     fit.fit(module)
     with (Path(loggers[0].log_dir) / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["regularize/mean_norm"]]
-    norms = torch.cat(list(group_norms(module, build_groups(module, EXAMPLE)).values()))
+    norms = torch.cat(list(group_norms(module, trace_groups(module, EXAMPLE)).values()))
     assert len(rows) == 3
     assert float(rows[-1]["regularize/mean_norm"]) == pytest.approx(float(norms.mean()), rel=1e-5)
     assert 0 < float(rows[-1]["regularize/low_channels"]) < 1

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from lightning_prune.callbacks._inputs import model_inputs
-from lightning_prune.graph.trace import call
+from lightning_prune.graph.forward_pass import call
 
 
 class One(nn.Module):

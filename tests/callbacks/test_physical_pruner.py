@@ -163,10 +163,10 @@ class Fixed(pl.Callback):
 
 class Zeroing(Fixed):
     def on_train_epoch_start(self, trainer, pl_module):
-        from lightning_prune.graph.groups import build_groups
+        from lightning_prune.graph.trace import trace_groups
         from lightning_prune.surgery.mask import ChannelMask
 
-        ChannelMask(pl_module, build_groups(pl_module, EXAMPLE), self.plan).apply()
+        ChannelMask(pl_module, trace_groups(pl_module, EXAMPLE), self.plan).apply()
 
 
 def plan_of(**keep):

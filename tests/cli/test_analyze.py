@@ -20,7 +20,7 @@ from lightning_prune.cli import analyze
 from lightning_prune.cli.analyze import main
 from lightning_prune.cli.folder_seal import seal
 from lightning_prune.cli.run_facts import RunFacts
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.pruners.group_norms import group_norms
 from lightning_prune.report.figures import file_name
 from tests.callbacks.classifiers import EXAMPLE, GROUPS, Classifier, trainer
@@ -97,7 +97,7 @@ def test_norms_are_those_of_the_files(run: Path):
     assert not (run / "elsewhere/figures").exists()
     for place, row in enumerate(found["epochs"]):
         module = Classifier.load_from_checkpoint(row["file"], weights_only=True)
-        norms = group_norms(module, build_groups(module, EXAMPLE))[GROUPS[2]]
+        norms = group_norms(module, trace_groups(module, EXAMPLE))[GROUPS[2]]
         mean = found["groups"][GROUPS[2]]["mean_norm"][place]
         assert mean == pytest.approx(float(norms.mean()))
 

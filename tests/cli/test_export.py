@@ -14,7 +14,7 @@ from torch import nn
 from lightning_prune.cli.export import main
 from lightning_prune.cli.folder_seal import seal
 from lightning_prune.export import export_onnx as room
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.surgery.compare import eval_outputs, noise_like
 from lightning_prune.surgery.cut import cut_channels
@@ -55,7 +55,7 @@ def save(module: L.LightningModule, path: Path, hparams: Mapping[str, Any] | Non
 
 
 def cut(module: nn.Module, example: torch.Tensor) -> None:
-    groups = build_groups(module, example)
+    groups = trace_groups(module, example)
     cut_channels(module, groups, random_plan(groups, share=0.6))
 
 

@@ -23,7 +23,7 @@ from lightning_prune.cli.export import main
 from lightning_prune.data.images import read_image
 from lightning_prune.data.letterbox import letterbox
 from lightning_prune.data.yolo_folder import YoloFolderDataModule
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.plan import PruningPlan
 from lightning_prune.predict.detect_images import detect_images
@@ -70,7 +70,7 @@ def run_theirs(code: str, folder: Path, *words: str) -> Any:
 
 def cut_weakest(module: DetectionModule, channels: int) -> None:
     """Cut the weakest channels of each wide group, few enough to leave the detector useful."""
-    groups = build_groups(module, torch.zeros(1, 3, 64, 64))
+    groups = trace_groups(module, torch.zeros(1, 3, 64, 64))
     layers = dict(module.named_modules())
     keep = {}
     for name, group in groups.items():

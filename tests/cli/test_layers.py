@@ -9,7 +9,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from lightning_prune.cli.layers import main
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.modules.detection import DetectionModule
 from tests.cli.conftest import CONF
 from tests.cli.test_export import Own, cut, save
@@ -34,7 +34,7 @@ def test_the_model_that_train_would_build(capsys: pytest.CaptureFixture[str]):
     main(["model.size=s", *SMALL])
     text = capsys.readouterr().out
     module = DetectionModule(10, "s", image_size=64)
-    groups = build_groups(module, module.example_input_array)
+    groups = trace_groups(module, module.example_input_array)
     assert listed(text) == list(groups)
     assert f"There are {len(groups)} groups of layers, with the following source convs:" in text
     assert re.search(r"^\* network\.backbone\.p1\.conv +32 ", text, re.MULTILINE)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from lightning_prune.cli import export, predict
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.modules.detection import DetectionModule
 from lightning_prune.modules.neural_response import NeuralResponseModule
 from lightning_prune.surgery.cut import cut_channels
@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cut detector that is sure of what it says."""
     torch.manual_seed(0)
     module = DetectionModule(3, image_size=64, names=["rød", "green", "blue"])
-    groups = build_groups(module, torch.zeros(1, 3, 64, 64))
+    groups = trace_groups(module, torch.zeros(1, 3, 64, 64))
     cut_channels(module, groups, random_plan(groups, share=0.6))
     with torch.no_grad():
         for name, parameter in module.named_parameters():

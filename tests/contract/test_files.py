@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils._pytree import tree_leaves
 
+from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.macs import count_macs
-from lightning_prune.graph.trace import call
 from lightning_prune.surgery.compare import noise_like
 from tests.contract.registry import EPOCHS, MODULES, RECIPES, stages, trainer
 from tests.contract.runs import QUIET, fit, pairs

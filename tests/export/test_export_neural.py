@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
 from lightning_prune.models.resnet_convgru.options import ConvNetOptions, ModulatorOptions
 from lightning_prune.plan import PruningPlan
@@ -22,7 +22,7 @@ def test_a_cut_network_of_two_inputs_takes_any_batch(tmp_path: Path) -> None:
         modulator=ModulatorOptions(behavior_dim=6, feature_dim=16, hidden_dim=16, beh_emb_dim=8),
     )
     example = {"stimulus": torch.zeros(1, 1, 19, 15, 15), "behavior": torch.zeros(1, 6)}
-    groups = build_groups(net, example)
+    groups = trace_groups(net, example)
     keep = {name: torch.arange(group.channels - 1) for name, group in groups.items()}
     channels = {name: group.channels for name, group in groups.items()}
     cut_channels(net, groups, PruningPlan(keep, channels))

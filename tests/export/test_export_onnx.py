@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_prune.export import export_onnx as room
 from lightning_prune.export.export_onnx import export_onnx
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.compare import eval_outputs, noise_like
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, Depthwise, Residual, make, random_plan
@@ -24,7 +24,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 @pytest.mark.parametrize("kind", [Residual, Depthwise])
 def test_a_cut_network_gives_the_same_in_the_runtime(kind: type[nn.Module], tmp_path: Path):
     model = make(kind)
-    groups = build_groups(model, EXAMPLE)
+    groups = trace_groups(model, EXAMPLE)
     cut_channels(model, groups, random_plan(groups, seed=0))
     path = tmp_path / "new" / "net.onnx"
     assert export_onnx(model, path, EXAMPLE) < 1e-4

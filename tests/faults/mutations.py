@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 from lightning_prune.surgery.cut import cut_channels
@@ -47,7 +47,7 @@ def content_of(kind: str) -> dict[str, Any]:
     if kind == "module":
         return {"epoch": -1, "model": module.net, "ema": None, "train_args": {"imgsz": 64}}
     if kind == "pruned":
-        groups = build_groups(module, torch.zeros(1, 3, 8, 8))
+        groups = trace_groups(module, torch.zeros(1, 3, 8, 8))
         cut_channels(
             module,
             groups,

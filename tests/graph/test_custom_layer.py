@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from lightning_prune.graph.custom_layer import CarrierStandIn, CustomLayer, custom_layers
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.layers import scale_of
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
 from lightning_prune.surgery.cut import cut_channels
@@ -27,7 +27,7 @@ def test_the_outermost_custom_layers_are_found():
 def test_attributes_of_the_same_names_on_other_layers_mean_nothing():
     model = Movie()
     model.project.channel_dims, model.head.channel_scale = 3, 0.5
-    assert "project" in build_groups(model, MOVIE)
+    assert "project" in trace_groups(model, MOVIE)
     assert scale_of(model.head) is None
 
 
@@ -37,7 +37,7 @@ def test_a_carrier_stand_in_takes_any_shape(shape):
 
 
 def test_a_recurrent_block_is_one_group_with_all_its_parts():
-    groups = build_groups(Movie(), MOVIE)
+    groups = trace_groups(Movie(), MOVIE)
     assert list(groups) == ["stem", "memory.write", "project"]
     hidden = groups["memory.write"]
     assert (hidden.channels, hidden.bundle, hidden.step, hidden.mixed_by) == (12, 1, 1, ())
@@ -55,12 +55,12 @@ def test_the_model_is_left_as_it_was():
     model = Movie()
     before = dict(model.named_modules())
     state = copy.deepcopy(model.state_dict())
-    build_groups(model, MOVIE)
+    trace_groups(model, MOVIE)
     assert dict(model.named_modules()) == before
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     model.memory.stand_in = lambda: nn.Conv2d(1, 1, 1)  # of another width: tracing fails
     with pytest.raises(ValueError, match="cannot be traced"):
-        build_groups(model, MOVIE)
+        trace_groups(model, MOVIE)
     assert isinstance(model.memory, Recurrent)
 
 
@@ -76,13 +76,13 @@ def test_masked_is_cut(hidden, seed):
 def test_grouped_convolutions_lose_bundles():
     torch.manual_seed(0)
     model = Movie(12, groups=3)
-    group = build_groups(model, MOVIE)["memory.write"]
+    group = trace_groups(model, MOVIE)["memory.write"]
     assert (group.channels, group.bundle, group.round_to(8), group.round_to(9)) == (4, 3, 8, 3)
     plan = PruningPlan({group.name: torch.tensor([1, 3])}, {group.name: 4})
     example = noise_like(MOVIE)
     groups, macs = (
-        build_groups(model, example),
-        MacModel.of(model, build_groups(model, MOVIE), MOVIE),
+        trace_groups(model, example),
+        MacModel.of(model, trace_groups(model, MOVIE), MOVIE),
     )
     kept = model.memory.repeat.weight.detach()[[1, 3, 5, 7, 9, 11]][:, [1, 3]]
     ChannelMask(model, groups, plan).apply()
@@ -96,7 +96,7 @@ def test_grouped_convolutions_lose_bundles():
 
 def test_norms_over_channels_are_reported_and_bound_the_width():
     model = Movie(12, norm_groups=3)
-    group = build_groups(model, MOVIE)["memory.write"]
+    group = trace_groups(model, MOVIE)["memory.write"]
     assert (group.step, group.mixed_by, group.round_to(8)) == (3, ("memory.norm",), 24)
     found = check_prunable(model, MOVIE)
     assert found.mixed_by == ("memory.norm",)
@@ -109,7 +109,7 @@ def test_what_a_layer_refuses_is_refused_with_its_reason():
     model.memory.channel_members = lambda role: (
         "reads in groups" if role == "consumer" else own(role)
     )
-    groups = build_groups(model, MOVIE)
+    groups = trace_groups(model, MOVIE)
     assert groups.refused["stem"] == "memory: reads in groups"
     assert "memory.write" in groups
 
@@ -120,5 +120,5 @@ def test_tied_parameters_inside_a_block_are_seen():
     other = nn.Conv2d(8, 12, 3, padding=1)
     other.weight = model.memory.write.weight
     model.memory.other = other
-    groups = build_groups(model, MOVIE)
+    groups = trace_groups(model, MOVIE)
     assert "memory.write shares a parameter with memory.other" in groups.refused["memory.write"]

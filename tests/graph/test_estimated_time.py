@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from lightning_prune.graph.estimated_time import estimated_time
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, NETWORKS, make, random_plan
 
@@ -43,7 +43,7 @@ def by_hand(net, wide, vector, moved):
 @pytest.mark.parametrize(("vector", "moved"), [(1, 0.0), (4, 3.0), (16, 100.0)])
 def test_it_is_the_count_over_the_layers_of_the_cut_network(network, vector, moved):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     macs = MacModel.of(net, groups, EXAMPLE)
     assert "" not in macs.layers
     names = tuple(groups)
@@ -58,7 +58,7 @@ def test_it_is_the_count_over_the_layers_of_the_cut_network(network, vector, mov
 @pytest.mark.parametrize("network", NETWORKS)
 def test_without_vectors_and_moves_time_is_macs(network):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     macs = MacModel.of(net, groups, EXAMPLE)
     names = tuple(groups)[::2]
     time = estimated_time(macs, names, 1, 0.0)

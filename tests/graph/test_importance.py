@@ -3,8 +3,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.importance import group_importance
+from lightning_prune.graph.trace import trace_groups
 from tests.networks import EXAMPLE, NETWORKS, Chain, Residual, make
 
 THEIRS = {
@@ -38,7 +38,7 @@ def theirs(net: nn.Module, name: str, channels: int, importance: tp.importance.I
 @pytest.mark.parametrize("network", NETWORKS)
 def test_equals_torch_pruning_on_its_own_groups(network: type[nn.Module], kind: str, p: int):
     net = with_gradients(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     for name, group in groups.items():
         ours = group_importance(net, group, kind, p)
         assert ours.shape == (group.channels,)
@@ -54,7 +54,7 @@ def test_fpgm_of_a_wide_flattened_reader(monkeypatch: pytest.MonkeyPatch):
     """
     monkeypatch.setattr("lightning_prune.graph.importance.MOST_COLUMNS", 12 * 16 - 1)
     net = with_gradients(Chain)
-    ours = group_importance(net, build_groups(net, EXAMPLE)["conv2"], "fpgm")
+    ours = group_importance(net, trace_groups(net, EXAMPLE)["conv2"], "fpgm")
     rows = net.conv2.weight.detach().square().flatten(1)
     expected = torch.cdist(rows, rows).sum(1).double()
     for position in range(16):
@@ -65,7 +65,7 @@ def test_fpgm_of_a_wide_flattened_reader(monkeypatch: pytest.MonkeyPatch):
 
 def test_norm_by_hand_on_tied_layers():
     net = make(Residual)
-    group = build_groups(net, EXAMPLE)["project.0"]
+    group = trace_groups(net, EXAMPLE)["project.0"]
     expected = (
         net.project[0].weight.square().flatten(1).sum(1)
         + net.b2[0].weight.square().flatten(1).sum(1)
@@ -78,7 +78,7 @@ def test_norm_by_hand_on_tied_layers():
 
 def test_taylor_leaves_frozen_layers_out():
     net = with_gradients(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     net.a1[0].weight.grad = None
     expected = (net.a2[0].weight * net.a2[0].weight.grad).detach().abs().sum((0, 2, 3))
     ours = group_importance(net, groups["a1.0"], "taylor").float()  # as precise as the weights
@@ -89,7 +89,7 @@ def test_taylor_where_only_a_flattened_reader_is_trained():
     net = with_gradients(Chain)
     net.conv2.weight.grad = None
     expected = (net.linear.weight * net.linear.weight.grad).detach().abs().sum(0)
-    ours = group_importance(net, build_groups(net, EXAMPLE)["conv2"], "taylor")
+    ours = group_importance(net, trace_groups(net, EXAMPLE)["conv2"], "taylor")
     torch.testing.assert_close(ours, expected.view(12, 16).sum(1).double())
 
 
@@ -100,13 +100,13 @@ def test_taylor_without_gradients_says_so():
     with pytest.raises(
         ValueError, match=r"no convolution or linear layer of group 'a1\.0' has a gradient"
     ):
-        group_importance(net, build_groups(net, EXAMPLE)["a1.0"], "taylor")
+        group_importance(net, trace_groups(net, EXAMPLE)["a1.0"], "taylor")
 
 
 @pytest.mark.parametrize("kind", ["norm", "fpgm", "lamp"])
 def test_a_group_of_zeros_is_all_equal(kind: str):
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.zero_()
@@ -116,7 +116,7 @@ def test_a_group_of_zeros_is_all_equal(kind: str):
 def test_the_model_stays_as_it_was():
     net = with_gradients(Residual)
     before = {name: (p.clone(), p.grad.clone()) for name, p in net.named_parameters()}
-    for group in build_groups(net, EXAMPLE).values():
+    for group in trace_groups(net, EXAMPLE).values():
         for kind in ("norm", "fpgm", "lamp", "taylor"):
             group_importance(net, group, kind)
     for name, parameter in net.named_parameters():

@@ -4,8 +4,8 @@ import torch_pruning as tp
 import torchvision
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.isomorphic import isomorphic_sets
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.network import YOLOv8
 from tests.networks import EXAMPLE, NETWORKS, Depthwise, Residual, make
 
@@ -36,7 +36,7 @@ def theirs(net: nn.Module, example: torch.Tensor, names: tuple[str, ...]) -> set
 
 def test_resnet_has_the_sets_of_torch_pruning():
     net, example = torchvision.models.resnet18(num_classes=5), torch.zeros(1, 3, 32, 32)
-    groups = build_groups(net, example)
+    groups = trace_groups(net, example)
     names = tuple(groups)
     found = partition(isomorphic_sets(net, groups, names), names)
     assert found == theirs(net, example, names)
@@ -49,7 +49,7 @@ def test_resnet_has_the_sets_of_torch_pruning():
 def test_the_sets_are_those_of_torch_pruning_or_joins_of_them(network: type[nn.Module]):
     """torch-pruning also tells operations without weights apart, such as two concatenations."""
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     names = tuple(groups)
     found = partition(isomorphic_sets(net, groups, names), names)
     for fine in theirs(make(network), EXAMPLE, names):
@@ -58,21 +58,21 @@ def test_the_sets_are_those_of_torch_pruning_or_joins_of_them(network: type[nn.M
 
 def test_depthwise_layers_make_a_difference():
     net = make(Depthwise)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     numbers = dict(zip(groups, isomorphic_sets(net, groups, tuple(groups)), strict=True))
     assert numbers["expand.0"] != numbers["stem.0"]
 
 
 def test_only_the_groups_that_are_asked_for_are_numbered():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     assert isomorphic_sets(net, groups, ("b1.0", "a1.0")) == (0, 0)
     assert isomorphic_sets(net, groups, ()) == ()
 
 
 def test_yolov8_bottlenecks_are_alike():
     net = YOLOv8("n", num_classes=3)
-    groups = build_groups(net, torch.zeros(1, 3, 64, 64))
+    groups = trace_groups(net, torch.zeros(1, 3, 64, 64))
     names = tuple(groups)
     found = sorted(map(len, partition(isomorphic_sets(net, groups, names), names)))
     assert len(names) == 59

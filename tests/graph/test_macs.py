@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, NETWORKS, make, random_plan
 
@@ -25,7 +25,7 @@ def test_count_is_half_of_the_flop_counter(network):
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
 def test_predicted_macs_are_those_of_the_cut_model(network, share):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     model = MacModel.of(net, groups, EXAMPLE)
     plan = random_plan(groups, share=share)
     predicted = model.remaining(plan.widths())
@@ -37,7 +37,7 @@ def test_predicted_macs_are_those_of_the_cut_model(network, share):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_the_quadratic_form_equals_the_sum_over_layers(network):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     model = MacModel.of(net, groups, EXAMPLE)
     generator = torch.Generator().manual_seed(0)
     for names in (tuple(groups), tuple(groups)[::2], tuple(groups)[:1], ()):

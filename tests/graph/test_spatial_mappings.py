@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.testing import check_prunable
 
 
@@ -32,7 +32,7 @@ def test_space_and_time_can_be_sliced_between_pruned_layers():
     found = check_prunable(Cropped(), CROPPED)
     assert found.groups == 3
     assert found.difference < 1e-5
-    groups = build_groups(Cropped(), CROPPED)
+    groups = trace_groups(Cropped(), CROPPED)
     assert groups["first"].producers == ("first", "second")
     assert groups["embed"].layers("consumer") == ("join",)
     assert groups["embed"].members[-1].index.tolist() == [8, 9, 10, 11]
@@ -54,5 +54,5 @@ class Halved(nn.Module):
 
 def test_slices_of_channels_are_refused():
     for permuted in (False, True):
-        groups = build_groups(Halved(permuted), torch.zeros(1, 3, 5, 6))
+        groups = trace_groups(Halved(permuted), torch.zeros(1, 3, 5, 6))
         assert "of a fixed size" in groups.refused["first"]

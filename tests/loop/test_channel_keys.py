@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loop.pruning import Pruning
 from lightning_prune.pruners.bn_scale import BNScale
 from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty
@@ -30,7 +30,7 @@ def widths(pruner):
 
 
 def expected_plan(model, ratio, criterion=None, ranking="global", **arguments):
-    groups = build_groups(model, EXAMPLE)
+    groups = trace_groups(model, EXAMPLE)
     macs = MacModel.of(model, groups, EXAMPLE)
     target = arguments.pop("mac_target", None)
     arguments = {"max_pruning_ratio": 0.9, "round_to": 1} | arguments
@@ -237,7 +237,7 @@ def test_regularize_adds_the_penalty(tmp_path, strength, method, penalty):
     pruner = channel_pruning(tmp_path, regularize=strength, pruning_method=method)
     found = gradients_after(pruner)
     model = make(Residual)
-    groups = build_groups(model, EXAMPLE)
+    groups = trace_groups(model, EXAMPLE)
     macs = MacModel.of(model, groups, EXAMPLE)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)

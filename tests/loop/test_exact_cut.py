@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
-from lightning_prune.graph.trace import call
+from lightning_prune.graph.forward_pass import call
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loop.exact_cut import exact_cut
 from lightning_prune.surgery.mask import ChannelMask
 from tests.networks import EXAMPLE, Residual, make, random_plan
@@ -14,7 +14,7 @@ from tests.networks import EXAMPLE, Residual, make, random_plan
 def test_masked_channels_are_cut(kind):
     model = make(Residual).to(kind)
     x = torch.rand(1, 3, 8, 8, dtype=kind)
-    groups = build_groups(model, x)
+    groups = trace_groups(model, x)
     plan = random_plan(groups)
     ChannelMask(model, groups, plan).apply()
     exact_cut(model, groups, plan, x, call)
@@ -23,14 +23,14 @@ def test_masked_channels_are_cut(kind):
 
 def test_channels_that_were_not_masked():
     model = make(Residual)
-    groups = build_groups(model, EXAMPLE)
+    groups = trace_groups(model, EXAMPLE)
     with pytest.raises(RuntimeError, match="the cut model differs from the masked one by"):
         exact_cut(model, groups, random_plan(groups), EXAMPLE, call)
 
 
 def test_a_forward_of_ones_own():
     model = make(Residual)
-    groups = build_groups(model, EXAMPLE)
+    groups = trace_groups(model, EXAMPLE)
     plan = random_plan(groups)
     ChannelMask(model, groups, plan).apply()
     seen = []

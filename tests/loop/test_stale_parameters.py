@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loop.stale_parameters import StaleParameters
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, Residual, make, random_plan
@@ -14,7 +14,7 @@ from tests.networks import EXAMPLE, Residual, make, random_plan
 def test_an_old_optimizer_is_refused_and_a_new_one_is_not():
     model = make(Residual)
     old = torch.optim.Adam(model.parameters())
-    groups = build_groups(model, EXAMPLE)
+    groups = trace_groups(model, EXAMPLE)
     stale = StaleParameters(cut_channels(model, groups, random_plan(groups)).parameters)
     with pytest.raises(RuntimeError, match=r"Adam still trains stem\.0\.weight as it was"):
         stale.check(old)

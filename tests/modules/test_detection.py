@@ -11,7 +11,7 @@ from torchvision.ops import box_convert, box_iou
 
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.data.letterbox import letterbox
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.conversion import convert_ultralytics
 from lightning_prune.models.yolov8.postprocess import non_maximum_suppression
 from lightning_prune.models.yolov8.reset_network import YOLOv8Reset
@@ -293,7 +293,7 @@ def test_starts_from_weights_of_other_classes(tmp_path):
 
 
 def prune_some(model):
-    groups = build_groups(model, torch.zeros(1, 3, SIDE, SIDE))
+    groups = trace_groups(model, torch.zeros(1, 3, SIDE, SIDE))
     names = list(groups)[::7]
     keep = {name: torch.arange(groups[name].channels // 2) for name in names}
     cut_channels(model, groups, PruningPlan(keep, {name: groups[name].channels for name in names}))
@@ -349,7 +349,7 @@ def test_checkpoints_of_reset_blocks_serve_as_weights_of_both(tmp_path, pruned):
     if pruned:
         name = "network.backbone.p4.csp.conv3.conv"
         keep = torch.arange(0, 128, 3)
-        groups = build_groups(model, torch.zeros(1, 3, SIDE, SIDE))
+        groups = trace_groups(model, torch.zeros(1, 3, SIDE, SIDE))
         cut_channels(model, groups, PruningPlan({name: keep}, {name: 128}))
         assert len(model.network.backbone.p4.csp.channel_usage_count) == len(keep)
     fit.save_checkpoint(tmp_path / "x.ckpt")

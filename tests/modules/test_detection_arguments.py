@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lightning_prune.data import DigitsDetectionDataModule
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loading import load_pruned
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.modules.detection import DetectionModule
@@ -58,7 +58,7 @@ def test_what_is_not_as_published_survives_every_way_of_saving(tmp_path, reset_b
     )
     assert module.hparams["size"] == "custom"
     images, _ = grey_batch()
-    groups = build_groups(module, module.example_input_array)
+    groups = trace_groups(module, module.example_input_array)
     keep = {name: torch.arange(group.channels // 2) for name, group in groups.items()}
     cut_channels(module, groups, PruningPlan(keep, {n: g.channels for n, g in groups.items()}))
     expected = said(module, images)

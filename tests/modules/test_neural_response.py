@@ -15,7 +15,7 @@ from lightning_prune.cli.config_folder import config_folder
 from lightning_prune.cli.training import fill_from_data
 from lightning_prune.data.simulated_cells import SimulatedCellsDataModule
 from lightning_prune.functional.poisson_loss import poisson_loss
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loading import load_pruned
 from lightning_prune.modules.neural_response import NeuralResponseModule
 from lightning_prune.plan import PruningPlan
@@ -272,7 +272,7 @@ def test_training_brings_information_and_a_test_writes_it(tmp_path: Path):
     assert [len(cells) for cells in dense["bits_per_spike"]] == [4, 2]
     assert start.shape == (24, 4)
 
-    groups = build_groups(model, model.example_input_array)
+    groups = trace_groups(model, model.example_input_array)
     hidden = "network.modulator.gru.cell.conv_x"
     cut_channels(model, groups, PruningPlan({hidden: torch.arange(4)}, {hidden: 8}))
     run.test(model, datamodule=data, verbose=False)
@@ -291,7 +291,7 @@ def test_training_brings_information_and_a_test_writes_it(tmp_path: Path):
 
 def test_a_cut_checkpoint_loads(tmp_path: Path):
     model = recorded()
-    groups = build_groups(model, model.example_input_array)
+    groups = trace_groups(model, model.example_input_array)
     keep = {name: torch.arange((group.channels + 1) // 2) for name, group in groups.items()}
     plan = PruningPlan(keep, {name: group.channels for name, group in groups.items()})
     run = trainer(tmp_path, limit_train_batches=1, limit_val_batches=0)

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 from torch.nn import functional as F
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.outputs import LayerOutput, layer_outputs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.observe.usage import ChannelUsage, kept_rows
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
@@ -245,7 +245,7 @@ def test_a_cut_keeps_the_counts_of_what_is_left(network, share):
             marks(name).copy_(torch.arange(counter.channels))
             counter.counts = 10 * torch.arange(counter.channels) + 1
             counter.forwards = 500
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     pruned = cut_channels(net, groups, random_plan(groups, share=share))
     usage = usage.after_cut(net, layer_outputs(net, EXAMPLE), pruned)
     assert usage.tracks
@@ -264,7 +264,7 @@ def test_a_cut_before_the_start_leaves_it_stopped_and_lost_layers_are_dropped():
     net = make(NETWORKS[1])
     outputs = layer_outputs(net, EXAMPLE)
     usage = ChannelUsage(net, outputs)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     pruned = cut_channels(net, groups, random_plan(groups))
     left = {name: output for name, output in outputs.items() if name != "a1.0"}
     after = usage.after_cut(net, left, pruned)
@@ -276,7 +276,7 @@ def test_a_cut_before_the_start_leaves_it_stopped_and_lost_layers_are_dropped():
 def test_kept_rows():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.ConvTranspose2d(4, 5, 1), nn.ReLU(),
                         nn.Conv2d(5, 2, 1))  # fmt: skip
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = PruningPlan({"2": torch.tensor([1, 4])}, {"2": 5})
     pruned = cut_channels(net, groups, plan)
     assert kept_rows(net[0], "0", pruned) is None

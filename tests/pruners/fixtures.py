@@ -4,7 +4,7 @@ import torch
 
 from lightning_prune.functional.moments import ClassMoments, class_moments
 from lightning_prune.graph.group import ChannelGroups, Group, Member
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.observe.activations import ObjectActivations
 from tests.networks import EXAMPLE, Residual, make
 
@@ -13,7 +13,7 @@ CLASSES = 3
 
 def residual() -> tuple[torch.nn.Module, ChannelGroups]:
     net = make(Residual)
-    return net, build_groups(net, EXAMPLE)
+    return net, trace_groups(net, EXAMPLE)
 
 
 def values(channels: int, seed: int, objects: int = 60) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,8 +7,8 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty
@@ -106,7 +106,7 @@ def test_golden_gradients_and_importances(golden_vectors: GoldenVectors, name: s
         k: torch.tensor(arrays[f"{name}|param|{k}"]) for k in net.state_dict() if "num" not in k
     }
     net.load_state_dict(state, strict=False)
-    groups = build_groups(net, torch.zeros(content["spec"]["input_shape"]))
+    groups = trace_groups(net, torch.zeros(content["spec"]["input_shape"]))
     for variant, expected in content["variants"].items():
         by_root = {}
         for group in expected["groups"]:
@@ -138,7 +138,7 @@ def test_golden_gradients_and_importances(golden_vectors: GoldenVectors, name: s
 @pytest.mark.parametrize("network", [Chain, Residual, PlainConcat, Depthwise])
 def test_equals_group_norm_pruner(network: type[nn.Module]) -> None:
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     found = added(net, ChannelRegularization(net, groups, reg=5e-3))
     pruner = torch_pruning_pruner(tp.pruner.GroupNormPruner, net, EXAMPLE, groups, reg=5e-3)
     zero_gradients(net)
@@ -158,7 +158,7 @@ def test_equals_group_norm_pruner_on_yolov8() -> None:
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, -0.5, 1.5)
-    groups = build_groups(net, torch.zeros(1, 3, 64, 64))
+    groups = trace_groups(net, torch.zeros(1, 3, 64, 64))
     found = added(net, ChannelRegularization(net, groups, reg=5e-3))
     pruner = torch_pruning_pruner(
         tp.pruner.GroupNormPruner,
@@ -183,7 +183,7 @@ def test_equals_group_norm_pruner_on_yolov8() -> None:
 def test_equals_bn_scale_pruner(network: type[nn.Module], lasso: bool) -> None:
     net = make(network)
     nn.init.uniform_(next(m for m in net.modules() if isinstance(m, nn.BatchNorm2d)).weight, -1, 1)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     pruner = torch_pruning_pruner(
         tp.pruner.BNScalePruner, net, EXAMPLE, groups, reg=1e-2, group_lasso=lasso
     )
@@ -202,7 +202,7 @@ def test_equals_bn_scale_pruner(network: type[nn.Module], lasso: bool) -> None:
 @pytest.mark.parametrize("network", [*NETWORKS, Volume, PlainConcat])
 def test_equals_a_loop_with_mac_reg(network: type[nn.Module]) -> None:
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     macs = MacModel.of(net, groups, EXAMPLE)
     cost = {}
     for name, group in groups.items():
@@ -225,7 +225,7 @@ def test_equals_a_loop_with_mac_reg(network: type[nn.Module]) -> None:
 @pytest.mark.parametrize("network", [*NETWORKS, Volume])
 def test_masked_channels_by_a_loop(network: type[nn.Module]) -> None:
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups, share=0.4)
     first = next(iter(groups))  # one group that no plan names
     plan = PruningPlan(
@@ -248,7 +248,7 @@ def test_masked_channels_by_a_loop(network: type[nn.Module]) -> None:
 @pytest.mark.parametrize("network", [*NETWORKS, Volume])
 def test_norms_by_a_loop(network: type[nn.Module]) -> None:
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     found = group_norms(net, groups)
     assert list(found) == list(groups)
     for name, group in groups.items():
@@ -257,7 +257,7 @@ def test_norms_by_a_loop(network: type[nn.Module]) -> None:
 
 def test_selected_groups_only() -> None:
     net = make(Concat)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     some = list(groups)[1:3]
     found = added(net, ChannelRegularization(net, groups, some, reg=0.1))
     assert_equal(found, penalty_by_loop(net, groups, dict.fromkeys(some, 0.1), 4.0), rtol=1e-4)
@@ -272,7 +272,7 @@ def test_equal_importances_shrink_alike() -> None:
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
             nn.init.constant_(module.weight, 0.3)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     found = added(net, ChannelRegularization(net, groups, ["a1.0"], reg=0.1))
     torch.testing.assert_close(found["a1.0.weight"], 0.1 * net.a1[0].weight.detach())
     torch.testing.assert_close(found["a1.1.weight"], 0.1 * net.a1[1].weight.detach())
@@ -280,7 +280,7 @@ def test_equal_importances_shrink_alike() -> None:
 
 def test_double_and_float_agree() -> None:
     net = make(Concat)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     single = added(net, ChannelRegularization(net, groups, reg=0.1))
     net.double()
     assert_equal(single, added(net, ChannelRegularization(net, groups, reg=0.1)), rtol=1e-4)
@@ -288,7 +288,7 @@ def test_double_and_float_agree() -> None:
 
 def test_follows_the_model() -> None:
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     regularization = ChannelRegularization(net, groups, reg=0.1)
     added(net, regularization)
 
@@ -309,7 +309,7 @@ def test_follows_the_model() -> None:
 
 def test_frozen_and_foreign_parameters_are_left_alone() -> None:
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     regularization = ChannelRegularization(net, groups, reg=0.1)
     whole = added(net, regularization)
     zero_gradients(net)
@@ -329,7 +329,7 @@ def test_frozen_and_foreign_parameters_are_left_alone() -> None:
 
 def test_loss_scale_and_not_finite_gradients() -> None:
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     regularization = ChannelRegularization(net, groups, reg=0.1)
     plain = added(net, regularization)
     zero_gradients(net)
@@ -346,7 +346,7 @@ def test_loss_scale_and_not_finite_gradients() -> None:
 
 def test_half_precision_is_finite() -> None:
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     expected = added(net, ChannelRegularization(net, groups, reg=5e-3))
     net.half()
     with torch.no_grad():
@@ -359,13 +359,13 @@ def test_half_precision_is_finite() -> None:
 
 def test_a_cut_model_needs_new_groups() -> None:
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     regularization = ChannelRegularization(net, groups, reg=0.1)
     cut_channels(net, groups, random_plan(groups))
     zero_gradients(net)
     with pytest.raises(RuntimeError, match=r"the model was cut; build the groups .* anew"):
         regularization.apply()
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     found = added(net, ChannelRegularization(net, groups, reg=0.1))
     expected = penalty_by_loop(net, groups, dict.fromkeys(groups, 0.1), 4.0)
     assert_equal(found, expected, rtol=1e-4)
@@ -373,7 +373,7 @@ def test_a_cut_model_needs_new_groups() -> None:
 
 def test_descends_the_norms_of_weak_channels_first() -> None:
     net = make(PlainConcat)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     regularization = ChannelRegularization(net, groups, ["left.0"], reg=0.05)
     before = regularization.norms()["left.0"]
     optimizer = torch.optim.SGD(net.parameters(), 0.5)
@@ -395,22 +395,22 @@ def test_descends_the_norms_of_weak_channels_first() -> None:
 def test_wrong_strengths(wrong: dict[str, float]) -> None:
     net = make(Chain)
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*pass a strength of at least 0"):
-        ChannelRegularization(net, build_groups(net, EXAMPLE), **wrong)
+        ChannelRegularization(net, trace_groups(net, EXAMPLE), **wrong)
 
 
 def test_mac_reg_needs_macs() -> None:
     net = make(Chain)
     with pytest.raises(ValueError, match="needs the MACs of the network"):
-        ChannelRegularization(net, build_groups(net, EXAMPLE), mac_reg=0.1)
+        ChannelRegularization(net, trace_groups(net, EXAMPLE), mac_reg=0.1)
 
 
 def test_a_penalty_without_effect() -> None:
     net = make(Chain)
     with pytest.raises(ValueError, match=r"BNScalePenalty has no effect on any of the 3 groups"):
-        ChannelRegularization(net, build_groups(net, EXAMPLE), penalty=BNScalePenalty())
+        ChannelRegularization(net, trace_groups(net, EXAMPLE), penalty=BNScalePenalty())
     net = make(Concat)
     with pytest.warns(UserWarning, match=r"no effect on 1 groups: 'up' \(it has no BatchNorm"):
-        ChannelRegularization(net, build_groups(net, EXAMPLE), penalty=BNScalePenalty())
+        ChannelRegularization(net, trace_groups(net, EXAMPLE), penalty=BNScalePenalty())
 
 
 @pytest.mark.parametrize("alpha", [-1.0, float("nan"), 1000.0])

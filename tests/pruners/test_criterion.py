@@ -85,12 +85,12 @@ def test_arguments_and_groups_that_cannot_be_judged():
         Magnitude(3)
     net, groups = residual()
     BNScale().check(net, groups["a1.0"])
-    from lightning_prune.graph.groups import build_groups
+    from lightning_prune.graph.trace import trace_groups
     from tests.networks import EXAMPLE
 
     chain = make(Chain)
     with pytest.raises(ValueError, match="'conv1' has no BatchNorm"):
-        BNScale().check(chain, build_groups(chain, EXAMPLE)["conv1"])
+        BNScale().check(chain, trace_groups(chain, EXAMPLE)["conv1"])
 
 
 @pytest.mark.parametrize("criterion", [GroupNorm(), FPGM(), LAMP(), Taylor(), MacAware()])

@@ -7,8 +7,8 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.graph.estimated_time import estimated_time
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.pruners.fast_widths import FastWidths
 from lightning_prune.pruners.magnitude import Magnitude
@@ -27,7 +27,7 @@ def networks():
         ("yolov8n", YOLOv8("n", num_classes=3)),
         ("resnet18", torchvision.models.resnet18(num_classes=10)),
     ):
-        groups = build_groups(net.eval(), PICTURE)
+        groups = trace_groups(net.eval(), PICTURE)
         found[name] = net, groups, MacModel.of(net, groups, PICTURE)
     return found
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.pruners.criterion import Evidence
 from lightning_prune.pruners.fisher import Fisher
 from lightning_prune.pruners.mac_aware import MacAware
@@ -15,7 +15,7 @@ def batches() -> list[torch.Tensor]:
 
 
 def fed(net: nn.Module, criterion: Fisher) -> Fisher:
-    groups = build_groups(net, batches()[0])
+    groups = trace_groups(net, batches()[0])
     for batch in batches():
         net.zero_grad()
         net(batch).square().mean().backward()
@@ -27,7 +27,7 @@ def test_a_single_layer_by_hand() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     data = [torch.randn(5, 3) for _ in range(2)]
-    groups = build_groups(net, data[0])
+    groups = trace_groups(net, data[0])
     criterion = Fisher()
     wanted = torch.zeros(4).double()
     for x in data:
@@ -49,7 +49,7 @@ def test_a_single_layer_by_hand() -> None:
 def test_a_channel_that_nothing_reads_does_not_matter(network: type) -> None:
     torch.manual_seed(0)
     net = network()
-    groups = build_groups(net, batches()[0])
+    groups = trace_groups(net, batches()[0])
     name = next(iter(groups))
     with torch.no_grad():
         for member in groups[name].members:
@@ -65,7 +65,7 @@ def test_changes_that_cancel_over_batches_count() -> None:
     nn.init.ones_(net[0].weight)
     nn.init.ones_(net[1].weight)
     x = torch.ones(1, 1)
-    groups, criterion = build_groups(net, x), Fisher()
+    groups, criterion = trace_groups(net, x), Fisher()
     for sign in (1.0, -1.0):
         net.zero_grad()
         (sign * net(x)).sum().backward()
@@ -79,7 +79,7 @@ def test_changes_that_cancel_over_batches_count() -> None:
 def test_it_can_be_made_aware_of_macs() -> None:
     net, inner = Residual(), Fisher()
     criterion = MacAware(inner, "mul")
-    groups = build_groups(net, batches()[0])
+    groups = trace_groups(net, batches()[0])
     criterion.start()
     net(batches()[0]).square().mean().backward()
     criterion.add_batch(net, groups, tuple(groups))
@@ -92,7 +92,7 @@ def test_double_precision_stays_double() -> None:
     try:
         model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
         x = torch.rand(4, 2)
-        groups = build_groups(model, x)
+        groups = trace_groups(model, x)
         criterion = Fisher()
         criterion.start()
         model(x).sum().backward()

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from lightning_prune.functional.moments import class_moments
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.pruners.group_scores import (
     batch_norm_scale,
     mean_activation,
@@ -31,7 +31,7 @@ def test_norms_of_tied_producers_add_up_channel_by_channel(p):
 
 def test_a_transposed_convolution_has_its_channels_in_the_second_dimension():
     net = make(Concat)
-    group = build_groups(net, EXAMPLE)["up"]
+    group = trace_groups(net, EXAMPLE)["up"]
     expected = [float(net.up.weight.detach().double()[:, c].abs().sum()) for c in range(6)]
     np.testing.assert_allclose(weight_norm(net, group, 1), expected, rtol=1e-6)
 
@@ -49,7 +49,7 @@ def test_channels_follow_the_members_order():
 
 def test_scales_of_all_norms_of_a_group():
     net = make(Depthwise)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     group = groups["expand.0"]
     assert [m.layer for m in norm_members(net, group)] == ["expand.1", "depthwise.1"]
     with torch.no_grad():
@@ -62,7 +62,7 @@ def test_norms_without_a_scale_do_not_count():
     net = nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, affine=False), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1)
     )
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     assert norm_members(net, groups["0"]) == norm_members(net, groups["2"]) == []
 
 

@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.pruners.layer_rule import check_layers, select_groups
 from lightning_prune.pruners.widest_layers import WidestLayers
 from tests.networks import EXAMPLE, Residual, make
@@ -11,7 +11,7 @@ from tests.networks import EXAMPLE, Residual, make
 @pytest.fixture(scope="module")
 def net():
     model = make(Residual)
-    return model, build_groups(model, EXAMPLE)
+    return model, trace_groups(model, EXAMPLE)
 
 
 def test_all_named_and_by_a_rule(net):

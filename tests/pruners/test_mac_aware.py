@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.bn_scale import BNScale
 from lightning_prune.pruners.criterion import Evidence
@@ -31,7 +31,7 @@ def test_golden_importances_from_the_weights(golden_vectors: GoldenVectors):
         state = {k.removeprefix(prefix): arrays[k] for k in arrays.files if k.startswith(prefix)}
         net.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=False)
         example = torch.zeros(spec["input_shape"])
-        groups = build_groups(net, example)
+        groups = trace_groups(net, example)
         macs = MacModel({k: int(v) for k, v in case["layers_mac"].items()}, {}, {}, {}, {})
         names = [name for name in groups if name in case["groups"]]
         criterion = MacAware(None, case["type"].lower(), case["alpha"], case["beta"])
@@ -95,7 +95,7 @@ def test_in_one_group_it_is_the_other_criterion():
     assert torch.equal(MacAware(BNScale()).choose(evidence, 3), BNScale().choose(evidence, 3))
     chain = make(Chain)
     with pytest.raises(ValueError, match="no BatchNorm"):
-        MacAware(BNScale()).check(chain, build_groups(chain, EXAMPLE)["conv1"])
+        MacAware(BNScale()).check(chain, trace_groups(chain, EXAMPLE)["conv1"])
     assert MacAware(Taylor()).uses_gradients
     assert not MacAware().uses_gradients
 

@@ -21,8 +21,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.criterion import Evidence
 from lightning_prune.pruners.group_norm import GroupNorm
@@ -58,7 +58,7 @@ class Trace:
         state = {k.removeprefix(prefix): arrays[k] for k in arrays.files if k.startswith(prefix)}
         self.net.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=False)
         example = torch.zeros(spec["input_shape"])
-        self.groups = build_groups(self.net, example)
+        self.groups = trace_groups(self.net, example)
         self.macs = MacModel.of(self.net, self.groups, example)
         self.layers = spec["layers"]
         self.names = tuple(

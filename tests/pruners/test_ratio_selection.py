@@ -7,9 +7,9 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.bn_scale import BNScale
@@ -30,7 +30,7 @@ class Case:
 
     def __init__(self, net: nn.Module, example: torch.Tensor) -> None:
         self.net, self.example = net.eval(), example
-        self.groups = build_groups(net, example)
+        self.groups = trace_groups(net, example)
         self.macs = MacModel.of(net, self.groups, example)
         self.names = tuple(self.groups)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.pruners.clusterer import ChannelClusterer
 from lightning_prune.pruners.criterion import Evidence
 from lightning_prune.pruners.group_scores import batch_norm_scale, mean_activation, weight_norm
@@ -54,7 +54,7 @@ def test_arguments_and_groups_that_cannot_be_judged():
     with pytest.raises(ValueError, match="weight='l3': allowed are l1, l2, activation, bn_scale"):
         Separability("l3")
     chain = make(Chain)
-    group = build_groups(chain, EXAMPLE)["conv1"]
+    group = trace_groups(chain, EXAMPLE)["conv1"]
     Separability().check(chain, group)
     with pytest.raises(ValueError, match="'conv1' has no BatchNorm"):
         Separability("bn_scale").check(chain, group)

@@ -8,8 +8,8 @@ from torch import nn
 
 from lightning_prune.functional.width import clip_width
 from lightning_prune.graph.estimated_time import estimated_time
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.plan import PruningPlan
@@ -51,7 +51,7 @@ def test_planned_widths_meet_the_target_from_below_with_no_room_for_another_bloc
     network, target, round_to, keep_range
 ):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     macs = MacModel.of(net, groups, EXAMPLE)
     stage = selection(groups, keep_range=keep_range, round_to=round_to)
     free = [name for name in groups if stage.why_left(groups[name]) is None]
@@ -102,7 +102,7 @@ def test_rounded_widths_land_just_below_the_target(keep_range, target):
     """Equal layers jump a block at the same factor: a common factor alone left up to 7 %."""
     net = YOLOv8("n", num_classes=3)
     example = torch.zeros(1, 3, 64, 64)
-    groups = build_groups(net, example)
+    groups = trace_groups(net, example)
     macs = MacModel.of(net, groups, example)
     knees = {name: groups[name].channels // 2 for name in groups}
     planned = selection(groups, keep_range=keep_range, round_to=8).plan_widths(knees, macs, target)
@@ -115,7 +115,7 @@ def test_rounded_widths_land_just_below_the_target(keep_range, target):
 def test_fast_widths_take_less_time_within_the_bounds(keep_range, target):
     net = YOLOv8("n", num_classes=3)
     example = torch.zeros(1, 3, 64, 64)
-    groups = build_groups(net, example)
+    groups = trace_groups(net, example)
     macs = MacModel.of(net, groups, example)
     knees = {name: 2 * groups[name].channels // 5 for name in groups}
     options = {"keep_range": keep_range, "round_to": 8}
@@ -163,7 +163,7 @@ def test_an_unreachable_target_states_the_reachable_minimum(keep_range, round_to
 
 def test_the_criterion_is_asked_before_training():
     net = make(Chain)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     macs = MacModel.of(net, groups, EXAMPLE)
     with pytest.raises(ValueError, match="no BatchNorm"):
         selection(groups, criterion=BNScale()).check(net, macs, None)
@@ -232,7 +232,7 @@ def test_one_class_alone_falls_back_and_says_so():
 
 def test_groups_without_a_choice_are_left_with_the_reason():
     net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1))
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     found = seen(net, groups.prunable_layers)
     tiny, _ = selection(groups).decide(net, "0", found)
     assert (tiny.status, tiny.keep.tolist()) == ("left", [0, 1, 2])
@@ -256,7 +256,7 @@ def test_decisions_travel_as_plain_data():
 def test_a_baseline_does_not_fall_back_without_objects():
     """It never looked at clusters: what it chose is its own choice."""
     net = make(Chain)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     unseen = ObjectActivations(groups["conv1"].producers)
     for criterion, status in ((Magnitude(), "pruned"), (Separability(), "fallback")):
         chooser = selection(groups, criterion=criterion)

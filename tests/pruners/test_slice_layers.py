@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.pruners.slice_layers import (
     check_slice_layers,
     living_filters,
@@ -61,7 +61,7 @@ def test_the_choice_is_checked_without_a_model(layers):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_living_weights_are_those_that_a_channel_mask_leaves(network):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
     living = living_weights(net, groups, plan)
     with torch.no_grad():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.pruners.slice_layers import living_weights, slice_layers
 from lightning_prune.pruners.slice_regularization import SliceRegularization
 from lightning_prune.surgery.cut import cut_channels
@@ -35,7 +35,7 @@ def test_loss_term_and_added_gradient_agree(network):
 @pytest.mark.parametrize("network", [Residual, Concat])
 def test_beside_a_channel_mask_it_is_that_of_the_cut_model(network):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = plan_of(groups, {n: {0, g.channels - 1} for n, g in groups.items() if g.channels >= 6})
     ChannelMask(net, groups, plan).apply()
     regularization = SliceRegularization(slice_layers(net, None, 2), 2, 0.1)
@@ -63,7 +63,7 @@ def test_beside_a_channel_mask_it_is_that_of_the_cut_model(network):
 
 def test_masked_rows_get_nothing_and_odd_widths_are_passed_over():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = plan_of(groups, {"a1.0": {3}, "b1.0": {0, 1}})
     ChannelMask(net, groups, plan).apply()
     regularization = SliceRegularization(slice_layers(net, None, 2), 2, 0.1)

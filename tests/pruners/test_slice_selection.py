@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_prune.functional.slices import as_slices, slice_norms
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.slice_layers import living_weights, slice_layers
 from lightning_prune.pruners.slice_selection import SliceSelection
@@ -52,7 +52,7 @@ def plan_of(groups, removed):
 @pytest.mark.parametrize("network", [Residual, Concat])
 def test_choosing_beside_a_channel_mask_is_choosing_after_the_cut(network):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     removed = {n: {0, g.channels - 1} for n, g in groups.items() if g.channels >= 6}
     plan = plan_of(groups, removed)
     layers = slice_layers(net, None, 2)
@@ -88,7 +88,7 @@ def test_choosing_beside_a_channel_mask_is_choosing_after_the_cut(network):
 
 def test_without_earlier_masks_it_is_the_same_choice_exactly():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = plan_of(groups, {n: {1, 2} for n in groups})
     layers = slice_layers(net, None, 2)
     selection = SliceSelection(layers, 2, protect_first=True, norm=1)
@@ -101,7 +101,7 @@ def test_without_earlier_masks_it_is_the_same_choice_exactly():
 
 def test_filters_that_do_not_divide_are_passed_over():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = plan_of(groups, {"a1.0": {3}})
     selection = SliceSelection(slice_layers(net, None, 2), 2)
     first = selection.select(0.25).masks

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.pruners.widest_layers import WidestLayers, block_of
 from tests.networks import EXAMPLE, Chain, make
@@ -11,7 +11,7 @@ from tests.networks import EXAMPLE, Chain, make
 @pytest.fixture(scope="module")
 def yolo():
     net = YOLOv8("n", num_classes=3)
-    return net, build_groups(net, torch.zeros(1, 3, 64, 64))
+    return net, trace_groups(net, torch.zeros(1, 3, 64, 64))
 
 
 def seed_rule(net, groups, count, blocks=None):
@@ -79,7 +79,7 @@ def test_depth_sets_what_a_block_is(yolo):
 
 def test_a_flat_network_has_one_layer_per_block():
     net = make(Chain)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     assert WidestLayers(2).select(net, groups) == ("conv2", "linear")
     assert WidestLayers(2, blocks=(1, 2)).select(net, groups) == ("conv1", "conv2")
     said = r"selects 2 groups: there are 2 prunable layers in 2 blocks, at most all of each; lower"

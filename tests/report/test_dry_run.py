@@ -1,7 +1,7 @@
 import torch
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.sequential import GroupDecision
 from lightning_prune.report.dry_run import dry_run_text
@@ -11,7 +11,7 @@ from tests.networks import EXAMPLE, Residual, make
 
 def test_the_text_tells_what_the_cut_would_leave():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     macs = MacModel.of(net, groups, EXAMPLE)
     decisions = [
         GroupDecision("stem.0", torch.arange(3), 8, 4, "mac_target", "pruned", ""),
@@ -29,5 +29,5 @@ def test_the_text_tells_what_the_cut_would_leave():
 
 def test_nothing_to_prune_leaves_everything():
     net = make(Residual)
-    macs = MacModel.of(net, build_groups(net, EXAMPLE), EXAMPLE)
+    macs = MacModel.of(net, trace_groups(net, EXAMPLE), EXAMPLE)
     assert "leaves 100.0% of" in dry_run_text([], macs)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.functional.clustering import cluster_channels
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.sequential import GroupDecision
 from lightning_prune.report.figures import write_figure, write_selection
@@ -51,7 +51,7 @@ def test_an_unwritten_picture_leaves_the_old_one(tmp_path, monkeypatch):
 def run(folder, rank=0, clusterings=True, **options):
     """Show the report one epoch in which three groups were decided, and let it write."""
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     decisions = [decision("stem.0", 8), decision("a1.0", 6), decision("b1.0", 10)]
     masker = SimpleNamespace(groups=groups, decisions=decisions, plan=PruningPlan(), finished=False)
     if clusterings:

@@ -3,8 +3,8 @@ import re
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import count_macs, layer_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.report.layer_listing import layer_listing
 from lightning_prune.surgery.cut import cut_channels
@@ -22,7 +22,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
 def test_shares_of_macs(network):
     torch.manual_seed(0)
     net = network()
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     dense = count_macs(net, EXAMPLE)
     own = layer_macs(net, EXAMPLE)
     rows = rows_of(layer_listing(net, groups, EXAMPLE))
@@ -34,7 +34,7 @@ def test_shares_of_macs(network):
             # One channel stays in the cut model: what is left scales to the whole group.
             cut = network()
             kept = PruningPlan({layer: torch.tensor([0])}, {layer: group.channels})
-            cut_channels(cut, build_groups(cut, EXAMPLE), kept)
+            cut_channels(cut, trace_groups(cut, EXAMPLE), kept)
             saved = (
                 (dense - count_macs(cut, EXAMPLE)) / dense * group.channels / (group.channels - 1)
             )
@@ -43,7 +43,7 @@ def test_shares_of_macs(network):
 
 def test_selected_groups_are_marked_and_listed():
     net = Residual()
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     text = layer_listing(net, groups, EXAMPLE, ("b1.0",))
     assert re.search(r"Group number 1:\nSource conv: b1\.0\nDependencies:\nb2\.0\n\*+\n", text)
     assert "There are 1 groups of layers, with the following source convs:\n['b1.0']" in text

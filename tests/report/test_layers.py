@@ -1,7 +1,7 @@
 import torch
 
 from lightning_prune.graph.group import Member
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.sequential import GroupDecision
 from lightning_prune.report.layers import active_channels, layer_rows
@@ -11,7 +11,7 @@ from tests.networks import EXAMPLE, Concat, Residual, make
 
 def test_one_row_per_layer_in_forward_order_with_the_groups_decision():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     decisions = [
         GroupDecision("project.0", torch.arange(5), 12, 7, "mac_target", "pruned", ""),
         GroupDecision("stem.0", torch.arange(2), 8, None, "fallback", "fallback", "no object"),

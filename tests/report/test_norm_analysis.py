@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.pruners.group_norms import group_norms
 from lightning_prune.report.norm_analysis import norm_analysis
@@ -25,7 +25,7 @@ def shrink(net: nn.Module, epoch: int) -> None:
 
 
 def history_of(net: nn.Module) -> NormHistory:
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     found = []
     for epoch in range(4):
         shrink(net, epoch)
@@ -38,7 +38,7 @@ def history_of(net: nn.Module) -> NormHistory:
 def test_macs_are_those_of_the_model_without_its_low_channels():
     torch.manual_seed(0)
     net = Residual()
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     macs = MacModel.of(net, groups, EXAMPLE)
     history = history_of(net)
     rows = norm_analysis(history, macs=macs)["epochs"]
@@ -64,7 +64,7 @@ def test_start_is_the_first_epoch_with_enough():
 
 def test_one_channel_of_a_dead_group_stays():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     macs = MacModel.of(net, groups, EXAMPLE)
     rows = norm_analysis(NormHistory((0,), {"0": torch.zeros(1, 4)}), macs=macs)["epochs"]
     assert rows[0]["macs"] == 1 / 4

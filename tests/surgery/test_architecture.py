@@ -10,7 +10,7 @@ from safetensors.torch import save as st_save
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.architecture import RECORD, read_record, resize_to, track_architecture
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.load_pruned_state_dict import load_pruned_state_dict
@@ -23,7 +23,7 @@ def tracked(network, seed=0):
 
 def pruned(network, seed=0, share=0.5):
     net = tracked(network, seed)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     cut_channels(net, groups, random_plan(groups, share=share))
     return net
 
@@ -109,7 +109,7 @@ def test_other_architectures_keep_the_strict_error():
         nn.Conv2d(16, 12, 3, 2, 1),
     )
     wide = track_architecture(wide)
-    groups = build_groups(wide, EXAMPLE)
+    groups = trace_groups(wide, EXAMPLE)
     cut_channels(wide, groups, random_plan(groups))
     with pytest.raises(RuntimeError, match="build the model with the arguments of the saved one"):
         fresh.load_state_dict(wide.state_dict())

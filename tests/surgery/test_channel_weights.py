@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.channel_weights import ChannelWeights
 from tests.networks import EXAMPLE, Chain, Depthwise, Residual, make
@@ -10,7 +10,7 @@ from tests.networks import EXAMPLE, Chain, Depthwise, Residual, make
 
 def test_flattened_reader_counts_all_positions() -> None:
     net = make(Chain)
-    weights = ChannelWeights(net, build_groups(net, EXAMPLE), ["conv2"])
+    weights = ChannelWeights(net, trace_groups(net, EXAMPLE), ["conv2"])
     # A row of 8 x 3 x 3, and a column of 10 at each of the 16 positions of the map.
     assert weights.counts.tolist() == [8 * 9 + 16 * 10] * 12
     columns = net.linear.weight.detach().double().view(10, 12, 16)
@@ -21,7 +21,7 @@ def test_flattened_reader_counts_all_positions() -> None:
 
 def test_depthwise_weights_do_not_count() -> None:
     net = make(Depthwise)
-    weights = ChannelWeights(net, build_groups(net, EXAMPLE), ["expand.0"])
+    weights = ChannelWeights(net, trace_groups(net, EXAMPLE), ["expand.0"])
     before = weights.squares()
     with torch.no_grad():
         net.depthwise[0].weight.fill_(7)
@@ -34,7 +34,7 @@ def test_depthwise_weights_do_not_count() -> None:
 
 def test_batch_norms_only() -> None:
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     weights = ChannelWeights(net, groups, ["stem.0"], batch_norms_only=True)
     expected = (net.stem[1].weight.square() + net.a2[1].weight.square()).detach() / 2
     torch.testing.assert_close(weights.norms(), expected.double().sqrt(), rtol=1e-6, atol=0)
@@ -43,7 +43,7 @@ def test_batch_norms_only() -> None:
 
 def test_split_and_keeps() -> None:
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     weights = ChannelWeights(net, groups, ["a1.0", "b1.0"])
     assert len(weights) == 16
     plan = PruningPlan({"b1.0": torch.tensor([0, 9])}, {"b1.0": 10})
@@ -55,7 +55,7 @@ def test_split_and_keeps() -> None:
 
 def test_no_group_at_all() -> None:
     net = make(Residual)
-    weights = ChannelWeights(net, build_groups(net, EXAMPLE), [])
+    weights = ChannelWeights(net, trace_groups(net, EXAMPLE), [])
     assert weights.norms().tolist() == []
     assert not weights.trainable()
     weights.add_to_gradients(torch.zeros(0))
@@ -64,7 +64,7 @@ def test_no_group_at_all() -> None:
 
 def test_trainable() -> None:
     net = make(Residual)
-    weights = ChannelWeights(net, build_groups(net, EXAMPLE))
+    weights = ChannelWeights(net, trace_groups(net, EXAMPLE))
     assert weights.trainable()
     for parameter in net.parameters():
         parameter.requires_grad_(False)
@@ -75,7 +75,7 @@ def test_trainable() -> None:
 @pytest.mark.parametrize("how", ["replaced", "shrunk in place"])
 def test_a_width_that_changed_is_an_error(how: str) -> None:
     net = make(Residual)
-    weights = ChannelWeights(net, build_groups(net, EXAMPLE))
+    weights = ChannelWeights(net, trace_groups(net, EXAMPLE))
     weights.squares()
     if how == "replaced":
         net.a1[0].weight = nn.Parameter(torch.zeros(5, 8, 3, 3))

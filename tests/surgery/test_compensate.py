@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compensate import compensate
 from lightning_prune.surgery.mask import ChannelMask
@@ -70,7 +70,7 @@ def test_weights_are_those_of_stacked_least_squares(reader: nn.Conv2d) -> None:
     before = copy.deepcopy(net.reader)
     plan = PruningPlan({"first": keep}, {"first": 6})
     adjusted = compensate(
-        net, build_groups(net, x), plan, lambda: [x[:1], x[1:]], forward, positions=100
+        net, trace_groups(net, x), plan, lambda: [x[:1], x[1:]], forward, positions=100
     )
     assert adjusted == ("reader",)
     taken = net.reader.weight.clone()
@@ -90,7 +90,7 @@ def test_double_precision_stays_double() -> None:
     # On a copy: what is double already is worked on in place.
     weight, _ = least_squares(copy.deepcopy(net), x, keep, 0.01, shift=False)
     plan = PruningPlan({"first": keep}, {"first": 6})
-    compensate(net, build_groups(net, x), plan, lambda: [x], forward, positions=100)
+    compensate(net, trace_groups(net, x), plan, lambda: [x], forward, positions=100)
     found = net.reader.weight.detach()[:, keep]
     torch.testing.assert_close(found, weight[:, keep], atol=1e-11, rtol=1e-10)
 
@@ -100,7 +100,7 @@ def test_a_copy_of_a_kept_channel_is_taken_over_exactly() -> None:
     net, x = Reader(nn.Conv2d(6, 4, 3, padding=1)), torch.randn(8, 3, 8, 8)
     with torch.no_grad():  # channel 4 says what channel 1 says, twice as loud
         net.first.weight[4], net.first.bias[4] = 2 * net.first.weight[1], 2 * net.first.bias[1]
-    wanted, groups = net(x), build_groups(net, x)
+    wanted, groups = net(x), trace_groups(net, x)
     plan = PruningPlan({"first": torch.tensor([0, 1, 2, 3, 5])}, {"first": 6})
     compensate(net, groups, plan, lambda: [x], forward, ridge=1e-7)
     ChannelMask(net, groups, plan).apply()
@@ -119,7 +119,7 @@ def test_a_copy_of_a_kept_channel_is_taken_over_exactly() -> None:
 def test_each_reader_alone_is_nearer_to_what_it_was(network: type, shape: tuple) -> None:
     torch.manual_seed(1)
     net, x = network().eval(), torch.randn(*shape)
-    groups = build_groups(net, x)
+    groups = trace_groups(net, x)
     plan = random_plan(groups, seed=0)
     without, given = copy.deepcopy(net), copy.deepcopy(net)
     adjusted = compensate(given, groups, plan, lambda: [x], forward, positions=10_000)
@@ -153,7 +153,7 @@ def test_each_reader_alone_is_nearer_to_what_it_was(network: type, shape: tuple)
 def test_what_an_earlier_mask_silenced_is_not_asked_again() -> None:
     torch.manual_seed(0)
     net, x = Reader(nn.Conv2d(6, 4, 3, padding=1)), torch.randn(4, 3, 8, 8)
-    groups = build_groups(net, x)
+    groups = trace_groups(net, x)
     held = PruningPlan({"first": torch.tensor([0, 1, 2])}, {"first": 6})
     ChannelMask(net, groups, held).apply()
     before = net.reader.weight.clone()
@@ -167,7 +167,7 @@ def test_what_an_earlier_mask_silenced_is_not_asked_again() -> None:
 def test_modes_random_state_and_statistics_stay() -> None:
     torch.manual_seed(0)
     net, x = Reader(nn.Conv2d(6, 4, 1, bias=False), norm=True).train(), torch.randn(4, 3, 8, 8)
-    groups = build_groups(net, x)
+    groups = trace_groups(net, x)
     state, statistics = torch.random.get_rng_state(), net.norm.running_mean.clone()
     plan = PruningPlan({"first": torch.tensor([0, 3])}, {"first": 6})
     compensate(net, groups, plan, lambda: [x], forward, positions=5)
@@ -180,7 +180,7 @@ def test_modes_random_state_and_statistics_stay() -> None:
 @pytest.mark.parametrize("wrong", [{"ridge": 0.0}, {"positions": 0}])
 def test_arguments_out_of_range(wrong: dict) -> None:
     net, x = Chain(), torch.randn(1, 3, 8, 8)
-    groups = build_groups(net, x)
+    groups = trace_groups(net, x)
     with pytest.raises(ValueError, match=next(iter(wrong))):
         compensate(net, groups, PruningPlan(), lambda: [x], forward, **wrong)
 
@@ -188,7 +188,7 @@ def test_arguments_out_of_range(wrong: dict) -> None:
 def test_processes_that_share_the_images_agree_with_one_that_has_them_all() -> None:
     torch.manual_seed(0)
     net, x = Reader(nn.Conv2d(6, 4, 3, padding=1)), torch.randn(4, 3, 6, 6)
-    groups = build_groups(net, x)
+    groups = trace_groups(net, x)
     plan = PruningPlan({"first": torch.tensor([0, 3])}, {"first": 6})
     other: list[Tensor] = []
     compensate(
@@ -206,7 +206,7 @@ def test_a_reader_of_too_many_inputs_is_left_with_a_warning() -> None:
     x, before = torch.randn(3, 2), net[2].weight.clone()
     plan = PruningPlan({"0": torch.arange(8200)}, {"0": 16400})
     with pytest.warns(UserWarning, match=r"2 \(16400 inputs\): too many"):
-        assert compensate(net, build_groups(net, x), plan, lambda: [x], forward) == ()
+        assert compensate(net, trace_groups(net, x), plan, lambda: [x], forward) == ()
     assert torch.equal(net[2].weight, before)
 
 
@@ -217,7 +217,7 @@ def test_readers_that_are_called_by_keyword_and_inputs_that_are_not_finite() -> 
 
     torch.manual_seed(0)
     net, x = Named(nn.Conv2d(6, 4, 3, padding=1)), torch.randn(4, 3, 8, 8)
-    groups = build_groups(net, x)
+    groups = trace_groups(net, x)
     plan = PruningPlan({"first": torch.tensor([0, 3])}, {"first": 6})
     before = net.reader.weight.clone()
     assert compensate(net, groups, plan, lambda: [x * torch.nan], forward) == ()

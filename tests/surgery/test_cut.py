@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
@@ -13,7 +13,7 @@ from tests.networks import EXAMPLE, NETWORKS, Residual, make, random_plan
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 def test_masked_equals_cut(network, share):
     net = make(network).eval()
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups, share=share)
     x = torch.randn(4, 3, 8, 8)
     mask = ChannelMask(net, groups, plan)
@@ -26,14 +26,14 @@ def test_masked_equals_cut(network, share):
     for name, keep in plan.keep.items():
         layer = net.get_submodule(name)
         assert getattr(layer, "out_channels", None) or layer.out_features == len(keep)
-    rebuilt = build_groups(net, EXAMPLE)
+    rebuilt = trace_groups(net, EXAMPLE)
     assert {n: rebuilt[n].channels for n in groups} == plan.widths()
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_cut_model_trains(network):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     cut_channels(net, groups, random_plan(groups))
     net.train()(torch.randn(4, 3, 8, 8)).square().mean().backward()
     assert all(p.grad is not None and p.grad.shape == p.shape for p in net.parameters())
@@ -43,7 +43,7 @@ def test_frozen_parameters_stay_frozen_and_untouched_ones_identical():
     net = make(Residual)
     net.a1[0].weight.requires_grad_(False)
     head = net.head.bias
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     pruned = cut_channels(net, groups, random_plan(groups))
     assert not net.a1[0].weight.requires_grad
     assert net.a2[0].weight.requires_grad
@@ -54,7 +54,7 @@ def test_frozen_parameters_stay_frozen_and_untouched_ones_identical():
 
 def test_a_plan_for_another_model_is_refused():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     with pytest.raises(KeyError, match="nowhere"):
         cut_channels(net, groups, PruningPlan({"nowhere": torch.tensor([0])}, {"nowhere": 2}))
     with pytest.raises(ValueError, match="made for 9 channels"):
@@ -63,7 +63,7 @@ def test_a_plan_for_another_model_is_refused():
 
 def test_an_empty_plan_changes_nothing():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     before = list(net.parameters())
     assert not cut_channels(net, groups, PruningPlan()).parameters
     assert all(a is b for a, b in zip(before, net.parameters(), strict=True))
@@ -71,7 +71,7 @@ def test_an_empty_plan_changes_nothing():
 
 def test_masks_are_held_through_momentum_and_weight_decay():
     net = make(Residual).train()
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=0.01)
 
@@ -96,7 +96,7 @@ def test_masks_are_held_through_momentum_and_weight_decay():
 def test_statistics_of_a_masked_norm_are_left_alone():
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
     net[1].running_mean.fill_(3.0)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     ChannelMask(net, groups, PruningPlan({"0": torch.tensor([0])}, {"0": 4})).apply()
     assert net[1].running_mean.tolist() == [3.0] * 4
     assert net[1].weight.tolist() == [1, 0, 0, 0]
@@ -124,7 +124,7 @@ class Follower(nn.Module):
 
 def test_submodules_follow_a_cut_of_their_own_parameters():
     net = nn.Sequential(Follower(3, 4), nn.Sequential(Follower(4, 5)), Follower(5, 2))
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = PruningPlan({"0.inner.0": torch.tensor([1, 3])}, {"0.inner.0": 4})
     cut_channels(net, groups, plan)
     assert net[0].calls == [{"inner.0.weight", "inner.0.bias"}]
@@ -145,7 +145,7 @@ def test_the_model_itself_and_compiled_parts_follow():
             return self.head(self.inner(x))
 
     net = Whole()
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     cut_channels(net, groups, PruningPlan({"inner.0": torch.tensor([2])}, {"inner.0": 4}))
     assert net.channels.tolist() == [2]
     assert net.calls == [{"inner.0.weight", "inner.0.bias", "head.inner.0.weight"}]

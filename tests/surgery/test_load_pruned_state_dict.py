@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.load_pruned_state_dict import load_pruned_state_dict
@@ -16,7 +16,7 @@ from tests.test_loading import VECTORS, Graph
 
 
 def cut(model, share=0.5):
-    groups = build_groups(model, EXAMPLE)
+    groups = trace_groups(model, EXAMPLE)
     cut_channels(model, groups, random_plan(groups, share=share))
     return model.eval()
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelMask, channel_slices
 from tests.networks import EXAMPLE, NETWORKS, Chain, Residual, make, random_plan
@@ -41,7 +41,7 @@ def without(plan, *names):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_exactly_the_removed_channels_are_zeroed(network):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
     before, regions = state(net), touched(net, groups, plan)
     mask = ChannelMask(net, groups, plan)
@@ -59,7 +59,7 @@ def test_exactly_the_removed_channels_are_zeroed(network):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_restoring_gives_back_rows_and_statistics_bit_by_bit(network):
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
     before, regions = state(net), touched(net, groups, plan)
     mask = ChannelMask(net, groups, plan)
@@ -75,7 +75,7 @@ def test_restoring_gives_back_rows_and_statistics_bit_by_bit(network):
 
 def test_only_what_is_masked_is_kept():
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
     mask = ChannelMask(net, groups, plan)
     mask.remember()
@@ -90,7 +90,7 @@ def test_only_what_is_masked_is_kept():
 def test_a_growing_plan_keeps_the_earliest_values(network):
     """Two steps with training between them, each value from when its channel was masked."""
     net = make(network)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     large = random_plan(groups, share=0.4)
     small = PruningPlan(
         {n: torch.cat([k, large.removed(n)[:1]]).sort()[0] for n, k in large.keep.items()},
@@ -119,7 +119,7 @@ def test_a_growing_plan_keeps_the_earliest_values(network):
 def test_groups_are_restored_one_after_the_other():
     """A column of a restored row stays zero until its own group returns."""
     net = make(Chain)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
     before = state(net)
     mask = ChannelMask(net, groups, plan)
@@ -141,7 +141,7 @@ def test_groups_are_restored_one_after_the_other():
 
 def test_what_cannot_be_restored_is_said():
     net = make(Chain)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     mask = ChannelMask(net, groups, random_plan(groups))
     with pytest.raises(RuntimeError, match=r"call remember\(\) before the mask is applied"):
         mask.restore()
@@ -153,7 +153,7 @@ def test_what_cannot_be_restored_is_said():
 @pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
 def test_held_through_steps_wherever_the_memory_lies(kind):
     net = make(Residual)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     mask = ChannelMask(net, groups, random_plan(groups))
     optimizer = kind(net.parameters(), lr=0.1, weight_decay=0.1)
     torch.manual_seed(1)

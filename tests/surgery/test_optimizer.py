@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.optimizer import (
@@ -100,7 +100,7 @@ def test_training_goes_on_as_if_only_masked(name):
     torch.set_default_dtype(torch.float64)
     try:
         train(net, optimizer, 3, seed=1)
-        groups = build_groups(net, example)
+        groups = trace_groups(net, example)
         plan = random_plan(groups)
         masked = copy.deepcopy(net)
         twin = OPTIMIZERS[name](masked.parameters())
@@ -127,7 +127,7 @@ def test_schedulers_and_groups_stay_valid():
     optimizer = torch.optim.SGD([{"params": decay, "weight_decay": 0.1}, {"params": rest}], 0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
     train(net, optimizer, 1, seed=0)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     rebind_optimizer(optimizer, cut_channels(net, groups, random_plan(groups)))
     scheduler.step()
     assert [g["lr"] for g in optimizer.param_groups] == [0.05, 0.05]
@@ -139,7 +139,7 @@ def test_schedulers_and_groups_stay_valid():
 def test_a_forgotten_rebind_is_an_error():
     net = make(Residual)
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     pruned = cut_channels(net, groups, random_plan(groups))
     with pytest.raises(RuntimeError, match="call rebind_optimizer"):
         assert_bound([optimizer], pruned)
@@ -149,7 +149,7 @@ def test_factored_state_starts_anew_with_a_warning():
     net = make(Residual)
     optimizer = torch.optim.Adafactor(net.parameters())
     train(net, optimizer, 1, seed=0)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     pruned = cut_channels(net, groups, random_plan(groups))
     with pytest.warns(UserWarning, match="starts anew"):
         rebind_optimizer(optimizer, pruned)
@@ -202,7 +202,7 @@ def test_one_warning_names_all_parameters_whose_state_is_lost():
     net = make(Residual)
     optimizer = torch.optim.Adafactor(net.parameters())
     train(net, optimizer, 1, seed=0)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     pruned = cut_channels(net, groups, random_plan(groups))
     with pytest.warns(UserWarning) as caught:
         rebind_optimizer(optimizer, pruned)
@@ -234,7 +234,7 @@ def test_lbfgs_forgets_its_flat_vectors_and_goes_on(first_is_cut):
         parameters = [bias, *(p for p in parameters if p is not bias)]
     optimizer = torch.optim.LBFGS(parameters, 0.01, max_iter=2)
     optimizer.step(closure_of(net, optimizer))
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
     ChannelMask(net, groups, plan).apply()
     with pytest.warns(UserWarning, match="one vector of all parameters"):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 from tests.networks import EXAMPLE, Residual, make, random_plan
@@ -57,7 +57,7 @@ def test_a_masked_network_is_nearer_to_its_own_statistics():
     net = make(Residual).train()
     data = torch.randn(64, 3, 8, 8)
     recalibrate_norms(net, [data], forward)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     ChannelMask(net, groups, random_plan(groups)).apply()
 
     def gap():

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lightning_prune.functional.usage import used_channels
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.outputs import layer_outputs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.observe.usage import ChannelUsage
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.reinitialize import (
@@ -205,7 +205,7 @@ def test_originals_of_a_cut_equal_a_cut_of_the_originals(network):
     net = make(network)
     usage = ChannelUsage(net, layer_outputs(net, EXAMPLE))
     originals = {n: original_values(*usage.layer_and_norm(net, n)) for n in usage.outputs}
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     pruned = cut_channels(net, groups, random_plan(groups))
     narrower = 0
     for name, values in originals.items():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.slice_mask import SliceMask
 from tests.networks import EXAMPLE, NETWORKS, Residual, make, random_plan
@@ -105,14 +105,14 @@ def test_masks_and_originals_follow_a_cut(network, tmp_path):
     mask.apply()
     torch.save(mask.state_dict(), tmp_path / "mask.pt")
     state = torch.load(tmp_path / "mask.pt", weights_only=True)
-    plan = random_plan(build_groups(net, EXAMPLE))
-    pruned = cut_channels(net, build_groups(net, EXAMPLE), plan)
+    plan = random_plan(trace_groups(net, EXAMPLE))
+    pruned = cut_channels(net, trace_groups(net, EXAMPLE), plan)
     # The same cut of the dense model, and of one whose weights are the masks.
     marks = copy.deepcopy(dense)
     for name, value in masks.items():
         marks.get_submodule(name).weight.data.copy_(value)
     for other in (dense, marks):
-        cut_channels(other, build_groups(other, EXAMPLE), plan)
+        cut_channels(other, trace_groups(other, EXAMPLE), plan)
     after = SliceMask.from_state_dict(make(network), state).after_cut(net, pruned)
     for name in masks:
         left = marks.get_submodule(name).weight.bool()

@@ -1,6 +1,7 @@
 from torch import nn
 
-from lightning_prune.graph.trace import call, trace_groups
+from lightning_prune.graph.forward_pass import call
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
 from tests.networks import EXAMPLE, Residual, make, random_plan
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.resnet_convgru.conv_gru import ConvGRU
 from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
 from lightning_prune.models.resnet_convgru.options import ConvNetOptions, ModulatorOptions
@@ -110,7 +110,7 @@ def test_masked_is_cut_for_short_and_long_windows(frames: int, batch: int, learn
 @pytest.mark.parametrize(("hidden", "width"), [(16, 5), (64, 40), (96, 64), (32, 1)])
 def test_the_hidden_size_becomes_what_was_asked_for(hidden: int, width: int):
     net = network(modulator={"hidden_dim": hidden})
-    groups = build_groups(net, example())
+    groups = trace_groups(net, example())
     group = groups[HIDDEN]
     assert (group.channels, group.step, group.bundle) == (hidden, 1, 1)
     keep = torch.randperm(hidden)[:width].sort()[0]
@@ -127,11 +127,11 @@ def test_the_hidden_size_becomes_what_was_asked_for(hidden: int, width: int):
 
 def test_bundles_of_a_grouped_recurrence_are_whole_hidden_channels():
     net = network(modulator={"use_grouped": True, "num_groups": 4})
-    group = build_groups(net, example())[HIDDEN]
+    group = trace_groups(net, example())[HIDDEN]
     assert (group.channels, group.bundle) == (4, 4)
     before = net.modulator.gru.cell.conv_h.weight.detach().clone()
     plan = PruningPlan({HIDDEN: torch.tensor([0, 3])}, {HIDDEN: 4})
-    cut_channels(net, build_groups(net, example()), plan)
+    cut_channels(net, trace_groups(net, example()), plan)
     hidden = torch.tensor([0, 3, 4, 7, 8, 11, 12, 15])
     rows = torch.cat([hidden, hidden + 16, hidden + 32])
     assert torch.equal(net.modulator.gru.cell.conv_h.weight, before[rows][:, [0, 3]])
@@ -153,7 +153,7 @@ def test_a_masked_hidden_channel_stays_zero_through_time():
         gru = stirred(ConvGRU(3, 6, candidate=candidate))
         model = nn.Sequential(gru, nn.Conv2d(6, 2, 1))
         x = torch.randn(2, 3, 7, 4, 4)
-        groups = build_groups(model, x)
+        groups = trace_groups(model, x)
         ChannelMask(model, groups, PruningPlan({"0.cell.conv_x": torch.tensor([0, 2, 5])},
                     {"0.cell.conv_x": 6})).apply()  # fmt: skip
         for frames in range(1, 8):
@@ -169,7 +169,7 @@ def test_an_rms_norm_divides_by_what_it_divided_by_before():
         model = nn.Sequential(nn.Conv2d(2, 6, 1), norm, nn.ReLU(), nn.Conv2d(6, 2, 1))
         x = noise_like(torch.zeros(2, 2, 3, 3))
         plan = PruningPlan({"0": torch.tensor([1, 4])}, {"0": 6})
-        groups = build_groups(model, x)
+        groups = trace_groups(model, x)
         ChannelMask(model, groups, plan).apply()
         gamma = norm.gamma.detach()[[1, 4]]
         (masked,) = eval_outputs(model, x)
@@ -185,7 +185,7 @@ def test_filters_with_weight_norm_keep_their_lengths():
     first, second = WeightNormConv3d(2, 6, 1), WeightNormConv3d(6, 3, 1)
     model = stirred(nn.Sequential(first, nn.ReLU(), second))
     x = noise_like(torch.zeros(1, 2, 2, 3, 3))
-    groups = build_groups(model, x)
+    groups = trace_groups(model, x)
     assert [(m.layer, m.role) for m in groups["0"].members] == [
         ("0", "producer"),
         ("2", "consumer"),
@@ -206,7 +206,7 @@ def test_filters_with_weight_norm_keep_their_lengths():
 def test_a_cut_model_loads_and_trains_on():
     net = track_architecture(network({"norm_affine": False, "zero_init_residual": False}))
     dense = copy.deepcopy(net)
-    groups = build_groups(net, example())
+    groups = trace_groups(net, example())
     keep = {name: torch.arange(group.channels // 2) for name, group in groups.items()}
     channels = {name: group.channels for name, group in groups.items()}
     plan = PruningPlan(keep, channels)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.blocks import CSP
 from lightning_prune.models.yolov8.csp_reset import COUNTS, ORIGINALS, CSP_Reset, CSPReset
 from lightning_prune.plan import PruningPlan
@@ -544,7 +544,7 @@ PLAN = {
 
 
 def cut(net):
-    groups = build_groups(net, torch.zeros(1, 3, 6, 6))
+    groups = trace_groups(net, torch.zeros(1, 3, 6, 6))
     keep = {name: rows for name, rows in PLAN.items() if name in groups}
     assert keep.keys() >= {"stem", "one.conv3.conv", "two.conv3.conv"}
     plan = PruningPlan(keep, {name: groups[name].channels for name in keep})

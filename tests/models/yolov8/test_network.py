@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.graph.groups import build_groups
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.conversion import convert_ultralytics
 from lightning_prune.models.yolov8.head import flatten_maps
 from lightning_prune.models.yolov8.network import SIZES, YOLOv8
@@ -111,7 +111,7 @@ def test_other_widths_and_channels():
 
 def test_every_hidden_convolution_can_be_pruned():
     network = YOLOv8("n", 4)
-    groups = build_groups(network, torch.zeros(1, 3, 64, 64), lambda m, x: m.raw_maps(x))
+    groups = trace_groups(network, torch.zeros(1, 3, 64, 64), lambda m, x: m.raw_maps(x))
     convolutions = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d)]
     last = [f"head.{kind}.{level}.2" for kind in ("boxes", "classes") for level in range(3)]
     assert sorted(groups.refused) == sorted(last)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.outputs import layer_outputs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.models.yolov8.csp_reset import COUNTS, ORIGINALS, CSPReset
 from lightning_prune.models.yolov8.network import YOLOv8
 from lightning_prune.models.yolov8.reset_network import YOLOv8Reset
@@ -142,7 +142,7 @@ def test_zero_is_silence():
 @pytest.mark.parametrize("topk", [None, 0.2])
 def test_masked_equals_cut_and_counts_and_originals_go_along(topk):
     net = small(topk=topk)
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
     own = {n: f"{n}.conv3.conv" for n in BLOCKS}
     assert groups.keys() >= set(own.values())
@@ -192,7 +192,7 @@ def test_a_deepcopy_and_a_partial_plan():
     net = small()
     twin = copy.deepcopy(net)
     name = f"{BLOCKS[1]}.conv3.conv"
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     plan = PruningPlan({name: torch.tensor([0, 3, 9])}, {name: 16})
     cut_channels(net, groups, plan)
     assert len(net.backbone.p4.csp.channel_usage_count) == 3

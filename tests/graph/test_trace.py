@@ -3,13 +3,13 @@ import torch
 from torch import nn
 from torchvision.models import shufflenet_v2_x0_5
 
-from lightning_prune.graph.groups import build_groups
 from lightning_prune.graph.layers import is_producer
+from lightning_prune.graph.trace import trace_groups
 from tests.networks import EXAMPLE, Chain, Concat, Depthwise, Residual, conv_bn, make
 
 
 def test_chain_groups_and_flattened_reader():
-    groups = build_groups(make(Chain), EXAMPLE)
+    groups = trace_groups(make(Chain), EXAMPLE)
     assert {n: g.layers("consumer") for n, g in groups.items()} == {
         "conv1": ("conv2",),
         "conv2": ("linear",),
@@ -23,7 +23,7 @@ def test_chain_groups_and_flattened_reader():
 
 
 def test_residual_ties_producers_and_names_the_first():
-    groups = build_groups(make(Residual), EXAMPLE)
+    groups = trace_groups(make(Residual), EXAMPLE)
     assert groups["stem.0"].producers == ("stem.0", "a2.0")
     assert groups["stem.0"].layers("carrier") == ("stem.1", "a2.1")
     assert groups["stem.0"].layers("consumer") == ("a1.0", "project.0", "b1.0")
@@ -33,7 +33,7 @@ def test_residual_ties_producers_and_names_the_first():
 
 
 def test_concat_offsets_and_repeats():
-    groups = build_groups(make(Concat), EXAMPLE)
+    groups = trace_groups(make(Concat), EXAMPLE)
     right = {m.layer: m for m in groups["right.0"].members}
     assert right["fuse.0"].index.tolist() == list(range(6, 16))
     assert right["norm"].index.tolist() == list(range(6, 16))
@@ -44,7 +44,7 @@ def test_concat_offsets_and_repeats():
 
 
 def test_depthwise_and_gate_share_the_group_of_the_expansion():
-    groups = build_groups(make(Depthwise), EXAMPLE)
+    groups = trace_groups(make(Depthwise), EXAMPLE)
     group = groups["expand.0"]
     assert set(group.producers) == {"expand.0", "excite"}
     assert "depthwise.0" in group.layers("carrier")
@@ -58,7 +58,7 @@ def test_model_is_left_as_it_was():
     before = {k: v.clone() for k, v in net.state_dict().items()}
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    build_groups(net, EXAMPLE)
+    trace_groups(net, EXAMPLE)
     assert torch.equal(torch.get_rng_state(), state)
     assert net.training
     assert not net.a1[1].training
@@ -70,9 +70,9 @@ def test_model_is_left_as_it_was():
 
 def test_frozen_model_has_the_same_groups():
     net = make(Residual)
-    expected = {n: g.layers("consumer") for n, g in build_groups(net, EXAMPLE).items()}
+    expected = {n: g.layers("consumer") for n, g in trace_groups(net, EXAMPLE).items()}
     net.requires_grad_(False)
-    assert {n: g.layers("consumer") for n, g in build_groups(net, EXAMPLE).items()} == expected
+    assert {n: g.layers("consumer") for n, g in trace_groups(net, EXAMPLE).items()} == expected
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_frozen_model_has_the_same_groups():
 )
 def test_unsupported_layers_are_refused_with_the_reason(layer, reason):
     net = nn.Sequential(nn.Conv2d(3, 8, 1), layer, nn.Conv2d(8, 6, 1), nn.Conv2d(6, 2, 1))
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     assert "2" in groups
     assert "0" not in groups
     assert reason in groups.refused["0"]
@@ -98,7 +98,7 @@ def test_tied_parameters_are_refused():
         nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1)
     )
     net[2].weight = net[1].weight
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     assert not {"0", "1", "2"} & set(groups)
     assert "shares a parameter" in groups.refused["0"]
 
@@ -116,14 +116,14 @@ class Shuffle(nn.Module):
 
 
 def test_split_channels_are_refused():
-    groups = build_groups(Shuffle(), EXAMPLE)
+    groups = trace_groups(Shuffle(), EXAMPLE)
     assert not groups
     assert "split by chunk" in groups.refused["first.0"]
 
 
 def test_what_cannot_be_traced_is_one_clear_error():
     with pytest.raises(ValueError, match=r"ShuffleNetV2 cannot be traced .* split followed by cat"):
-        build_groups(shufflenet_v2_x0_5(weights=None), torch.zeros(1, 3, 64, 64))
+        trace_groups(shufflenet_v2_x0_5(weights=None), torch.zeros(1, 3, 64, 64))
 
 
 class Decoded(nn.Module):
@@ -140,7 +140,7 @@ class Decoded(nn.Module):
 
 
 def test_what_comes_after_the_last_layer_is_not_traced():
-    groups = build_groups(Decoded(), EXAMPLE)
+    groups = trace_groups(Decoded(), EXAMPLE)
     assert list(groups) == ["body.0"]
     assert list(groups.refused) == ["last"]
 
@@ -148,7 +148,7 @@ def test_what_comes_after_the_last_layer_is_not_traced():
 def test_layers_that_do_not_reach_the_output_are_refused():
     net = make(Residual)
     net.unused = nn.Conv2d(3, 3, 1)
-    assert "does not call it" in build_groups(net, EXAMPLE).refused["unused"]
+    assert "does not call it" in trace_groups(net, EXAMPLE).refused["unused"]
 
     class Detached(nn.Module):
         def __init__(self):
@@ -158,11 +158,11 @@ def test_layers_that_do_not_reach_the_output_are_refused():
         def forward(self, x):
             return self.kept(x) + self.lost(x).detach().sum()
 
-    assert "does not depend on it" in build_groups(Detached(), EXAMPLE).refused["lost"]
+    assert "does not depend on it" in trace_groups(Detached(), EXAMPLE).refused["lost"]
 
 
 def test_select_by_pattern_and_near_misses():
-    groups = build_groups(make(Residual), EXAMPLE)
+    groups = trace_groups(make(Residual), EXAMPLE)
     assert groups.select(None) == tuple(groups)
     assert groups.select(["a*"]) == ("stem.0", "a1.0")
     with pytest.raises(KeyError, match=r"did you mean 'stem\.0'"):
@@ -183,7 +183,7 @@ class Shared(nn.Module):
 
 
 def test_one_value_for_all_channels_is_left_alone():
-    groups = build_groups(Shared(), EXAMPLE)
+    groups = trace_groups(Shared(), EXAMPLE)
     assert groups["b"].layers("consumer") == ("gate", "last")
     assert not any(
         m.layer in ("act", "gate") and m.role != "consumer"
@@ -216,7 +216,7 @@ def every_producer(net):
     ids=["chunk", "parametrized", "attention"],
 )
 def test_every_layer_that_makes_channels_is_mentioned(net, example, layers):
-    groups = build_groups(net, example)
+    groups = trace_groups(net, example)
     assert every_producer(net) == {*groups.prunable_layers, *groups.refused}
     for layer, reason in layers.items():
         assert reason in groups.refused[layer]
@@ -229,6 +229,6 @@ def test_every_layer_that_makes_channels_is_mentioned(net, example, layers):
 def test_computed_weights_stay_those_of_the_user(norm):
     net = nn.Sequential(norm(nn.Conv2d(3, 8, 1)), nn.Conv2d(8, 2, 1)).eval()
     before = net[0].weight
-    groups = build_groups(net, EXAMPLE)
+    groups = trace_groups(net, EXAMPLE)
     assert "its weight is computed" in groups.refused["0"]
     assert net[0].weight is before

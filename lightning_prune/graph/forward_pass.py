@@ -1,0 +1,65 @@
+"""Calls a model and leaves it as it was."""
+
+import random
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+
+def call(model: nn.Module, example_input: Any) -> Any:
+    """Call a model on a tensor, a tuple of arguments or a dict of keyword arguments."""
+    if isinstance(example_input, dict):
+        return model(**example_input)
+    if isinstance(example_input, tuple | list):
+        return model(*example_input)
+    return model(example_input)
+
+
+@contextmanager
+def _eager() -> Iterator[None]:
+    # Nothing was compiled where this was never imported; importing it takes seconds.
+    if "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
+        # A FLOP counter's hooks are global; its double count of the wrapper does not matter.
+        warnings.filterwarnings("ignore", message="Using `torch.compile.module.` when there are")
+        yield
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
+
+    Plain tensors too, such as the weights that the older ``weight_norm`` computes in each pass.
+
+    What ``torch.compile`` compiled runs eagerly meanwhile: compiled code does not call hooks.
+    """
+    python, numpy = random.getstate(), np.random.get_state()
+    modes = [(module, module.training) for module in model.modules()]
+    wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    plain = [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+    ]
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+    with torch.random.fork_rng(devices), _eager():
+        try:
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for parameter, wanted in wants:
+                parameter.requires_grad_(wanted)
+            for module, name, value in plain:
+                vars(module)[name] = value
+            random.setstate(python)
+            np.random.set_state(numpy)
