@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from lightning_prune.cli.module_arguments import add_module_arguments
+
 WANTED, THRESHOLD = 0.3, 0.1
 
 
@@ -29,14 +31,7 @@ def analyze_parser() -> argparse.ArgumentParser:
         "--layers", nargs="+", metavar="PATTERN",
         help="names or patterns of layers; default: those that the run regularized",
     )  # fmt: skip
-    add(
-        "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
-        help="the LightningModule; default: that of the run's config.yaml, else DetectionModule",
-    )  # fmt: skip
-    add(
-        "--input-shape", type=int, nargs="+", metavar="SIZE",
-        help="shape of one sample; default: the module's example_input_array",
-    )  # fmt: skip
+    add_module_arguments(parser)
     add("--output", type=Path, help="folder to write to; default: analysis/ in the run's folder")
     add("--no-figures", action="store_true", help="only the table and analysis.json")
     return parser

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from lightning_prune.cli.module_arguments import add_module_arguments
+
 
 def export_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m lightning_prune export`."""
@@ -23,14 +25,7 @@ def export_parser() -> argparse.ArgumentParser:
         "--image-size", type=int, nargs="+", metavar="PIXELS",
         help="side of the images, or height and width; default: what the model was trained on",
     )  # fmt: skip
-    add(
-        "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
-        help="the LightningModule; default: that of the run's config.yaml, else DetectionModule",
-    )  # fmt: skip
-    add(
-        "--input-shape", type=int, nargs="+", metavar="SIZE",
-        help="shape of one sample; default: the module's example_input_array",
-    )  # fmt: skip
+    add_module_arguments(parser)
     add(
         "--batch", type=int,
         help="a fixed batch size, and fixed height and width, which OpenCV 4 and compilers for "

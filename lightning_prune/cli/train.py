@@ -46,22 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run(cfg: DictConfig, goes_on: bool = False) -> Value:
-    """Carry out one configuration: check, seed, build, train or test.
-
-    Args:
-        cfg: the composed configuration, see conf/train.yaml. Values that depend on data or model
-            (number of classes, epochs) are filled in.
-        goes_on: whether it is an interrupted run of the same folder, as with `resume=FOLDER`: it
-            is continued from its newest intact checkpoint.
-
-    Returns:
-        The last value of the monitored metric, which a multirun compares; with `objectives` their
-        values, in that order. None where the run did not log it.
-
-    Raises:
-        ConfigError: before training, if a key, type or range is wrong, or another process works in
-            the folder.
-    """
+    """Carry out one configuration; see ``training.run_config``, which takes seconds to import."""
     from lightning_prune.cli.training import run_config
 
     return run_config(cfg, goes_on)

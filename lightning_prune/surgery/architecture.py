@@ -1,6 +1,5 @@
 """State dicts that describe their own architecture, and modules that follow them on load."""
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from lightning_prune.graph.layers import sync_sizes
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.cut_shapes import why_no_chain, why_no_cut
 from lightning_prune.surgery.incoming_values import check_values
+from lightning_prune.surgery.json_tensor import from_json_tensor, to_json_tensor
 
 RECORD = "architecture_record"
 """Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut."""
@@ -97,9 +97,7 @@ def _write_record(
     changes = _changes(module)
     if not any(changes.values()):
         return
-    text = json.dumps({"version": 1, **changes}, separators=(",", ":"), sort_keys=True)
-    # A list, not a buffer view: safetensors and weights_only both want plain owned storage.
-    state_dict[prefix + RECORD] = torch.tensor(list(text.encode()), dtype=torch.uint8)
+    state_dict[prefix + RECORD] = to_json_tensor({"version": 1, **changes})
 
 
 def read_record(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, Any] | None:
@@ -112,11 +110,7 @@ def read_record(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, An
     if raw is None:
         return None
     try:
-        if not isinstance(raw, Tensor) or raw.dtype != torch.uint8 or raw.ndim != 1:
-            raise ValueError("not a 1-D uint8 tensor")
-        if raw.numel() > _LARGEST_RECORD:
-            raise ValueError(f"{raw.numel()} bytes")
-        record = json.loads(raw.cpu().contiguous().numpy().tobytes())
+        record = from_json_tensor(raw, _LARGEST_RECORD)
         if record["version"] != 1:
             version = printable(str(record["version"]), 20)
             raise ValueError(f"version {version}: this lightning_prune reads version 1")

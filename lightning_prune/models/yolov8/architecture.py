@@ -1,17 +1,16 @@
 """What a YOLOv8 has beside size, classes and image channels: activations, norms, widths."""
 
 import difflib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_prune.models.yolov8.activations import canonical_activation, make_activation
 from lightning_prune.models.yolov8.blocks import CSP, Conv
+from lightning_prune.surgery.json_tensor import from_json_tensor, to_json_tensor
 
 RECORD = "architecture"
 """Key in a network's state dict: uint8, UTF-8 JSON; only where something is not as published."""
@@ -139,8 +138,7 @@ def record_architecture(network: nn.Module) -> None:
 def _write(network: nn.Module, state: dict[str, Any], prefix: str, _metadata: Any) -> None:
     changes = network.architecture.changes()  # type: ignore[operator, union-attr]
     if changes:
-        text = json.dumps(changes, separators=(",", ":"), sort_keys=True)
-        state[prefix + RECORD] = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        state[prefix + RECORD] = to_json_tensor(changes)
 
 
 def _compare(
@@ -171,11 +169,7 @@ def read_architecture_record(raw: Any) -> Architecture:
         ValueError: the record cannot be read.
     """
     try:
-        if not isinstance(raw, Tensor) or raw.dtype != torch.uint8 or raw.ndim != 1:
-            raise ValueError("not a 1-D uint8 tensor")
-        if raw.numel() > _LARGEST_RECORD:
-            raise ValueError(f"{raw.numel()} bytes")
-        return Architecture.of(json.loads(raw.cpu().contiguous().numpy().tobytes()))
+        return Architecture.of(from_json_tensor(raw, _LARGEST_RECORD))
     except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{RECORD} in the state dict is unreadable ({error}): the file was altered"
