@@ -54,6 +54,9 @@ def test_lines_in_a_log_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
 def test_bar_and_lines_on_a_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
+    for name in ("CI", "CONTINUOUS_INTEGRATION", "BUILD_NUMBER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     progress = EpochProgress(refresh_rate=2)
     monkeypatch.undo()
