@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
-from ._compiled import compiled
+from lightning_prune.functional._compiled import compiled
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

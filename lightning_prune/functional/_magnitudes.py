@@ -10,7 +10,7 @@ import numpy as np
 from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
-from ._lines import _fast, _pointer
+from lightning_prune.functional._lines import _fast, _pointer
 
 Sums = NDArray[np.float64]
 _FIRST = 16  # values in two lines of cache mostly decide already

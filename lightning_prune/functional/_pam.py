@@ -13,7 +13,7 @@ with each point first in its own row. ``near`` and ``second`` hold slots of ``me
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compiled import compiled
+from lightning_prune.functional._compiled import compiled
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._compiled import compiled
+from lightning_prune.functional._compiled import compiled
 
 
 @compiled

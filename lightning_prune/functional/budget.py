@@ -3,7 +3,7 @@
 import heapq
 from collections.abc import Callable, Sequence
 
-from .width import allowed_widths, clip_width
+from lightning_prune.functional.width import allowed_widths, clip_width
 
 Cost = Callable[[Sequence[int]], float]
 """Cost of the widths of G layers; it may not fall where a width grows, nor where more grow."""

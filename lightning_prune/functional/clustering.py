@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .dissimilarity import dissimilarity
-from .embedding import Embedding, embed_channels
-from .kmedoids import Backend, KMedoids, kmedoids_sweep
-from .knee import Interpolation, find_knee
-from .silhouette import Other, mean_simplified_silhouette
-from .width import is_selectable
+from lightning_prune.functional.dissimilarity import dissimilarity
+from lightning_prune.functional.embedding import Embedding, embed_channels
+from lightning_prune.functional.kmedoids import Backend, KMedoids, kmedoids_sweep
+from lightning_prune.functional.knee import Interpolation, find_knee
+from lightning_prune.functional.silhouette import Other, mean_simplified_silhouette
+from lightning_prune.functional.width import is_selectable
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from .dissimilarity import dissimilarity
+from lightning_prune.functional.dissimilarity import dissimilarity
 
 Embedding = Literal["tsne", "pca", "none"]
 

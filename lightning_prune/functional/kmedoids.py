@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import _pam
-from ._sklearn_extra import pam as sklearn_extra_pam
+from lightning_prune.functional import _pam
+from lightning_prune.functional._sklearn_extra import pam as sklearn_extra_pam
 
 Backend = Literal["native", "sklearn_extra"]
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from .budget import Cost, give_back
+from lightning_prune.functional.budget import Cost, give_back
 
 _ROUNDING = 1e-9  # 0.3 * 10 is 3.0000000000000004
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .clustering import ChannelClustering, cluster_channels
-from .embedding import Embedding
-from .kmedoids import Backend
-from .knee import Interpolation
-from .silhouette import Other
-from .width import Bound, Width, clip_width
+from lightning_prune.functional.clustering import ChannelClustering, cluster_channels
+from lightning_prune.functional.embedding import Embedding
+from lightning_prune.functional.kmedoids import Backend
+from lightning_prune.functional.knee import Interpolation
+from lightning_prune.functional.silhouette import Other
+from lightning_prune.functional.width import Bound, Width, clip_width
 
 
 @dataclass(frozen=True)
