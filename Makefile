@@ -72,7 +72,7 @@ $(EXTRA_STAMP): pyproject.toml
 
 test-sklearn-extra: $(EXTRA_STAMP)
 	$(EXTRA_VENV)/bin/python -m pytest -o addopts= -p no:cacheprovider \
-	  tests/functional/test_kmedoids_sklearn_extra.py
+	  tests/functional/selection/test_kmedoids_sklearn_extra.py
 
 # AGPL: installed beside the environment, run in processes of its own, never imported by us.
 .ultralytics/helpers/.installed: tests/ultralytics/requirements.txt | $(DEV_STAMP)

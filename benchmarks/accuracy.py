@@ -36,16 +36,16 @@ from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
-from lightning_prune.data.yolo_folder import YoloFolderDataModule
+from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.graph.macs import count_macs
-from lightning_prune.modules.detection import DetectionModule
-from lightning_prune.pruners.bn_scale import BNScale
-from lightning_prune.pruners.clusterer import ChannelClusterer
-from lightning_prune.pruners.criterion import Criterion
-from lightning_prune.pruners.fast_widths import FastWidths
-from lightning_prune.pruners.fisher import Fisher
-from lightning_prune.pruners.group_norm import GroupNorm
-from lightning_prune.pruners.random_choice import RandomChoice
+from lightning_prune.detection.module import DetectionModule
+from lightning_prune.policies.criteria.bn_scale import BNScale
+from lightning_prune.policies.selection.clusterer import ChannelClusterer
+from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.criteria.fisher import Fisher
+from lightning_prune.policies.criteria.group_norm import GroupNorm
+from lightning_prune.policies.criteria.random_choice import RandomChoice
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 
 HERE = Path(__file__).resolve().parent

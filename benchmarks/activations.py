@@ -33,11 +33,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.data.digits import DigitsDetectionDataModule
-from lightning_prune.data.yolo_folder import YoloFolderDataModule
+from lightning_prune.detection.data.digits import DigitsDetectionDataModule
+from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.models.yolov8.postprocess import non_maximum_suppression
-from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.detection.network.postprocess import non_maximum_suppression
+from lightning_prune.detection.module import DetectionModule
 from lightning_prune.observe.activations import ObjectActivations, collect_activations
 
 HERE = Path(__file__).resolve().parent

@@ -19,7 +19,7 @@ import yaml
 from torch import Tensor
 
 from lightning_prune.files.checkpoint_error import CheckpointError
-from lightning_prune.files.newest_checkpoint import search_checkpoints
+from lightning_prune.runs.checkpoint.newest_checkpoint import search_checkpoints
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.sidecar import Sidecar
 

@@ -35,9 +35,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import prune
 
-from lightning_prune.data.digits import DigitsDetectionDataModule
+from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.detection.module import DetectionModule
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelMask, channel_slices
 

@@ -31,7 +31,7 @@ from plain_neural import PlainNetwork
 from torch import Tensor, nn
 
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
+from lightning_prune.neural.network.network import NeuralResponseNetwork
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
 

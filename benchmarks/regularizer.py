@@ -32,11 +32,11 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_prune.data.digits import DigitsDetectionDataModule
+from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.models.yolov8.loss import DetectionLoss
-from lightning_prune.models.yolov8.network import YOLOv8
-from lightning_prune.pruners.channel_regularization import ChannelRegularization
+from lightning_prune.detection.network.loss import DetectionLoss
+from lightning_prune.detection.network.network import YOLOv8
+from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 
 HERE = Path(__file__).resolve().parent
 REG = 5e-3

@@ -28,7 +28,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.cli.train import run
 from lightning_prune.graph.outputs import layer_outputs
 from lightning_prune.observe.usage import ChannelUsage

@@ -36,11 +36,11 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_prune.data.digits import DigitsDetectionDataModule
+from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.graph.outputs import LayerOutput, layer_outputs
-from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.detection.module import DetectionModule
 from lightning_prune.observe.usage import ChannelUsage
-from lightning_prune.pruners.resettable_layers import resettable_layers
+from lightning_prune.policies.layers.resettable_layers import resettable_layers
 
 HERE = Path(__file__).resolve().parent
 THRESHOLD = 1e-6

@@ -2,6 +2,6 @@
 
 # Hydra imports this package when it searches it: the recipes' arithmetic then works in a program
 # that has a command line of its own.
-from lightning_prune.cli.resolvers import register_resolvers
+from lightning_prune.runs.configuration.resolvers import register_resolvers
 
 register_resolvers()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
         ChannelRegularizer as ChannelRegularizer,
     )
     from lightning_prune.callbacks.channel_resetter import ChannelResetter as ChannelResetter
-    from lightning_prune.callbacks.exact_resume import ExactResume as ExactResume
+    from lightning_prune.runs.resume.exact_resume import ExactResume as ExactResume
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )
@@ -26,52 +26,52 @@ if TYPE_CHECKING:
     )
     from lightning_prune.callbacks.slice_masker import SliceMasker as SliceMasker
     from lightning_prune.callbacks.slice_regularizer import SliceRegularizer as SliceRegularizer
-    from lightning_prune.callbacks.stop_on_signal import StopOnSignal as StopOnSignal
-    from lightning_prune.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
-    from lightning_prune.data.digits import DigitsDetectionDataModule as DigitsDetectionDataModule
-    from lightning_prune.data.images import read_image as read_image
-    from lightning_prune.data.neural_sessions import (
+    from lightning_prune.runs.stop_on_signal import StopOnSignal as StopOnSignal
+    from lightning_prune.detection.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
+    from lightning_prune.detection.data.digits import DigitsDetectionDataModule as DigitsDetectionDataModule
+    from lightning_prune.detection.data.images import read_image as read_image
+    from lightning_prune.neural.data.sessions import (
         NeuralSessionsDataModule as NeuralSessionsDataModule,
     )
-    from lightning_prune.data.simulated_cells import (
+    from lightning_prune.neural.data.simulated_cells import (
         SimulatedCellsDataModule as SimulatedCellsDataModule,
     )
-    from lightning_prune.data.yolo_folder import YoloFolderDataModule as YoloFolderDataModule
+    from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule as YoloFolderDataModule
     from lightning_prune.export.export_onnx import export_onnx as export_onnx
     from lightning_prune.files.checkpoint_error import CheckpointError as CheckpointError
     from lightning_prune.files.read_checkpoint import read_checkpoint as read_checkpoint
     from lightning_prune.functional.objects import ObjectSamples as ObjectSamples
-    from lightning_prune.functional.selection import ChannelSelection as ChannelSelection
-    from lightning_prune.functional.selection import select_channels as select_channels
+    from lightning_prune.functional.selection.selection import ChannelSelection as ChannelSelection
+    from lightning_prune.functional.selection.selection import select_channels as select_channels
     from lightning_prune.graph.macs import MacModel as MacModel
     from lightning_prune.graph.macs import count_macs as count_macs
     from lightning_prune.graph.outputs import layer_outputs as layer_outputs
     from lightning_prune.loading import load_pruned as load_pruned
     from lightning_prune.loop.pruning import Pruning as Pruning
-    from lightning_prune.models.yolov8.csp_reset import CSP_Reset as CSP_Reset
-    from lightning_prune.models.yolov8.network import YOLOv8 as YOLOv8
-    from lightning_prune.models.yolov8.weights import read_weights as read_weights
-    from lightning_prune.modules.detection import DetectionModule as DetectionModule
-    from lightning_prune.modules.neural_response import NeuralResponseModule as NeuralResponseModule
+    from lightning_prune.detection.network.csp_reset import CSP_Reset as CSP_Reset
+    from lightning_prune.detection.network.network import YOLOv8 as YOLOv8
+    from lightning_prune.detection.weights.read_weights import read_weights as read_weights
+    from lightning_prune.detection.module import DetectionModule as DetectionModule
+    from lightning_prune.neural.module import NeuralResponseModule as NeuralResponseModule
     from lightning_prune.observe.usage import ChannelUsage as ChannelUsage
     from lightning_prune.plan import PruningPlan as PruningPlan
-    from lightning_prune.plugins.atomic_checkpoint_io import (
+    from lightning_prune.runs.checkpoint.atomic_checkpoint_io import (
         AtomicCheckpointIO as AtomicCheckpointIO,
     )
-    from lightning_prune.predict.detections import Detections as Detections
-    from lightning_prune.pruners.bn_scale import BNScale as BNScale
-    from lightning_prune.pruners.bn_scale_penalty import BNScalePenalty as BNScalePenalty
-    from lightning_prune.pruners.fast_widths import FastWidths as FastWidths
-    from lightning_prune.pruners.fisher import Fisher as Fisher
-    from lightning_prune.pruners.fpgm import FPGM as FPGM
-    from lightning_prune.pruners.group_norm import GroupNorm as GroupNorm
-    from lightning_prune.pruners.group_norm_penalty import GroupNormPenalty as GroupNormPenalty
-    from lightning_prune.pruners.lamp import LAMP as LAMP
-    from lightning_prune.pruners.mac_aware import MacAware as MacAware
-    from lightning_prune.pruners.magnitude import Magnitude as Magnitude
-    from lightning_prune.pruners.random_choice import RandomChoice as RandomChoice
-    from lightning_prune.pruners.separability import Separability as Separability
-    from lightning_prune.pruners.taylor import Taylor as Taylor
+    from lightning_prune.detection.predict.detections import Detections as Detections
+    from lightning_prune.policies.criteria.bn_scale import BNScale as BNScale
+    from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty as BNScalePenalty
+    from lightning_prune.policies.selection.fast_widths import FastWidths as FastWidths
+    from lightning_prune.policies.criteria.fisher import Fisher as Fisher
+    from lightning_prune.policies.criteria.fpgm import FPGM as FPGM
+    from lightning_prune.policies.criteria.group_norm import GroupNorm as GroupNorm
+    from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty as GroupNormPenalty
+    from lightning_prune.policies.criteria.lamp import LAMP as LAMP
+    from lightning_prune.policies.criteria.mac_aware import MacAware as MacAware
+    from lightning_prune.policies.criteria.magnitude import Magnitude as Magnitude
+    from lightning_prune.policies.criteria.random_choice import RandomChoice as RandomChoice
+    from lightning_prune.policies.criteria.separability import Separability as Separability
+    from lightning_prune.policies.criteria.taylor import Taylor as Taylor
     from lightning_prune.surgery.architecture import track_architecture as track_architecture
     from lightning_prune.surgery.build_groups import build_groups as build_groups
     from lightning_prune.surgery.cut import cut_channels as cut_channels
@@ -88,34 +88,34 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AtomicCheckpointIO": "plugins.atomic_checkpoint_io",
-    "BNScale": "pruners.bn_scale",
-    "BNScalePenalty": "pruners.bn_scale_penalty",
-    "CSP_Reset": "models.yolov8.csp_reset",
+    "AtomicCheckpointIO": "runs.checkpoint.atomic_checkpoint_io",
+    "BNScale": "policies.criteria.bn_scale",
+    "BNScalePenalty": "policies.penalties.bn_scale_penalty",
+    "CSP_Reset": "detection.network.csp_reset",
     "ChannelMask": "surgery.mask",
     "ChannelMasker": "callbacks.channel_masker",
     "ChannelRegularizer": "callbacks.channel_regularizer",
     "ChannelResetter": "callbacks.channel_resetter",
-    "ChannelSelection": "functional.selection",
+    "ChannelSelection": "functional.selection.selection",
     "ChannelUsage": "observe.usage",
     "CheckpointError": "files.checkpoint_error",
-    "CocoJsonDataModule": "data.coco_json",
-    "DetectionModule": "modules.detection",
-    "Detections": "predict.detections",
-    "DigitsDetectionDataModule": "data.digits",
-    "ExactResume": "callbacks.exact_resume",
+    "CocoJsonDataModule": "detection.data.coco_json",
+    "DetectionModule": "detection.module",
+    "Detections": "detection.predict.detections",
+    "DigitsDetectionDataModule": "detection.data.digits",
+    "ExactResume": "runs.resume.exact_resume",
     "ExponentialMovingAverage": "callbacks.exponential_moving_average",
-    "FPGM": "pruners.fpgm",
-    "FastWidths": "pruners.fast_widths",
-    "Fisher": "pruners.fisher",
-    "GroupNorm": "pruners.group_norm",
-    "GroupNormPenalty": "pruners.group_norm_penalty",
-    "LAMP": "pruners.lamp",
-    "MacAware": "pruners.mac_aware",
+    "FPGM": "policies.criteria.fpgm",
+    "FastWidths": "policies.selection.fast_widths",
+    "Fisher": "policies.criteria.fisher",
+    "GroupNorm": "policies.criteria.group_norm",
+    "GroupNormPenalty": "policies.penalties.group_norm_penalty",
+    "LAMP": "policies.criteria.lamp",
+    "MacAware": "policies.criteria.mac_aware",
     "MacModel": "graph.macs",
-    "Magnitude": "pruners.magnitude",
-    "NeuralResponseModule": "modules.neural_response",
-    "NeuralSessionsDataModule": "data.neural_sessions",
+    "Magnitude": "policies.criteria.magnitude",
+    "NeuralResponseModule": "neural.module",
+    "NeuralSessionsDataModule": "neural.data.sessions",
     "ObjectSamples": "functional.objects",
     "OptimizerResetter": "callbacks.optimizer_resetter",
     "PhysicalPruner": "callbacks.physical_pruner",
@@ -123,16 +123,16 @@ _HOMES = {
     "Pruning": "loop.pruning",
     "PruningPlan": "plan",
     "PruningReport": "callbacks.pruning_report",
-    "RandomChoice": "pruners.random_choice",
-    "Separability": "pruners.separability",
+    "RandomChoice": "policies.criteria.random_choice",
+    "Separability": "policies.criteria.separability",
     "SequentialActivationMasker": "callbacks.sequential_activation_masker",
-    "SimulatedCellsDataModule": "data.simulated_cells",
+    "SimulatedCellsDataModule": "neural.data.simulated_cells",
     "SliceMasker": "callbacks.slice_masker",
     "SliceRegularizer": "callbacks.slice_regularizer",
-    "StopOnSignal": "callbacks.stop_on_signal",
-    "Taylor": "pruners.taylor",
-    "YOLOv8": "models.yolov8.network",
-    "YoloFolderDataModule": "data.yolo_folder",
+    "StopOnSignal": "runs.stop_on_signal",
+    "Taylor": "policies.criteria.taylor",
+    "YOLOv8": "detection.network.network",
+    "YoloFolderDataModule": "detection.data.yolo_folder",
     "build_groups": "surgery.build_groups",
     "check_prunable": "testing",
     "count_macs": "graph.macs",
@@ -143,10 +143,10 @@ _HOMES = {
     "load_pruned_state_dict": "surgery.load_pruned_state_dict",
     "load_state_dict_pruned": "surgery.load_state_dict_pruned",
     "read_checkpoint": "files.read_checkpoint",
-    "read_image": "data.images",
-    "read_weights": "models.yolov8.weights",
+    "read_image": "detection.data.images",
+    "read_weights": "detection.weights.read_weights",
     "reset_channels": "surgery.reinitialize",
-    "select_channels": "functional.selection",
+    "select_channels": "functional.selection.selection",
     "track_architecture": "surgery.architecture",
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_prune.functional.width import clip_width
+from lightning_prune.functional.widths.width import clip_width
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.plan import PruningPlan

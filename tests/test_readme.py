@@ -16,7 +16,7 @@ from PIL import Image
 
 from lightning_prune.cli import analyze, export, layers, predict
 from lightning_prune.cli.train import main
-from lightning_prune.data.simulated_recording import RecordingOptions, simulate_recording
+from lightning_prune.neural.data.simulated_recording import RecordingOptions, simulate_recording
 from tests.overrides import (
     NO_COST,
     SHORTER,
@@ -104,7 +104,7 @@ def make_recordings(folder: Path) -> None:
 
 def make_weights(folder: Path) -> None:
     """Random weights of a three-class YOLOv8n as a plain state dict."""
-    from lightning_prune.models.yolov8.network import YOLOv8
+    from lightning_prune.detection.network.network import YOLOv8
 
     torch.save(YOLOv8("n", num_classes=3).state_dict(), folder / "best.pt")
 

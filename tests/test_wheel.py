@@ -16,7 +16,7 @@ COMPOSE_ALL = """
 import json
 from hydra import compose, initialize_config_dir, initialize_config_module
 import lightning_prune
-from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.runs.configuration.config_folder import config_folder
 
 folder = config_folder()
 root = {"data", "model", "trainer", "callbacks", "logger"}
@@ -101,6 +101,6 @@ def test_every_option_composes_from_a_foreign_folder(installed: Path, tmp_path: 
 
 def test_commands_work_from_a_foreign_folder(installed: Path, tmp_path: Path):
     shown = run(installed, "-m", "lightning_prune", "train", "--cfg", "job", cwd=tmp_path)
-    assert "_target_: lightning_prune.modules.detection.DetectionModule" in shown
+    assert "_target_: lightning_prune.detection.module.DetectionModule" in shown
     script = installed.parent / "lightning-prune"
     assert "Configuration groups" in run(script, "train", "--help", cwd=tmp_path)

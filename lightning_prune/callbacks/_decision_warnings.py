@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.pruners.sequential import GroupDecision
+from lightning_prune.policies.selection.sequential import GroupDecision
 
 
 def warn_of_decisions(decisions: Sequence[GroupDecision]) -> None:

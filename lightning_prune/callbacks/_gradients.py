@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_prune.callbacks._data import batch_length, collection_batches
-from lightning_prune.callbacks._trainer_surgery import total, training_context
+from lightning_prune.callbacks.trainer.surgery import total, training_context
 from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion
 
 
 def check_gradients(criterion: Criterion, pl_module: pl.LightningModule) -> None:

@@ -2,7 +2,7 @@
 
 import lightning.pytorch as pl
 
-from lightning_prune.callbacks._trainer_surgery import callbacks_of, maskers
+from lightning_prune.callbacks.trainer.surgery import callbacks_of, maskers
 from lightning_prune.surgery.held_mask import HeldMask
 from lightning_prune.surgery.mask import removed_positions
 

@@ -14,7 +14,7 @@ from lightning_prune.callbacks._data import (
     samples_function,
 )
 from lightning_prune.callbacks._masked import apply_masks
-from lightning_prune.callbacks._trainer_surgery import (
+from lightning_prune.callbacks.trainer.surgery import (
     average_norms,
     broadcast,
     forward_context,

@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from lightning_prune.callbacks._trainer_surgery import forward_context
-from lightning_prune.callbacks._trainer_trial import training_step_of
+from lightning_prune.callbacks.trainer.surgery import forward_context
+from lightning_prune.callbacks.trainer.trial_step import training_step_of
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out

@@ -5,8 +5,8 @@ import math
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._trainer_comparisons import stopped_early
-from lightning_prune.callbacks._trainer_faults import trains
+from lightning_prune.callbacks.trainer.comparisons import stopped_early
+from lightning_prune.runs.trainer.fit_state import trains
 
 
 def last_epoch(trainer: pl.Trainer, start_epoch: int, consequence: str) -> int | None:

@@ -6,8 +6,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_prune.callbacks._trainer_surgery import maskers
-from lightning_prune.pruners.slice_layers import living_weights
+from lightning_prune.callbacks.trainer.surgery import maskers
+from lightning_prune.policies.layers.slice_layers import living_weights
 
 
 def living(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Tensor]:

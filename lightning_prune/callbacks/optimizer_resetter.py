@@ -8,9 +8,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._restarted_schedule import initial_rates
-from lightning_prune.callbacks._trainer_faults import trains
-from lightning_prune.callbacks._trainer_surgery import (
+from lightning_prune.callbacks.trainer.restarted_schedule import initial_rates
+from lightning_prune.runs.trainer.fit_state import trains
+from lightning_prune.callbacks.trainer.surgery import (
     callbacks_of,
     clear_optimizers,
     maskers,

@@ -12,14 +12,14 @@ from torch import nn
 from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._observation import recalibrate
-from lightning_prune.callbacks._trainer_comparisons import (
+from lightning_prune.callbacks.trainer.comparisons import (
     restart_comparisons,
     restart_plateaus,
     stopped_early,
     suspend_comparisons,
 )
-from lightning_prune.callbacks._trainer_faults import is_fitting
-from lightning_prune.callbacks._trainer_surgery import (
+from lightning_prune.runs.trainer.fit_state import is_fitting
+from lightning_prune.callbacks.trainer.surgery import (
     cut_everywhere,
     forward_context,
     maskers,
@@ -27,7 +27,7 @@ from lightning_prune.callbacks._trainer_surgery import (
     rewrap,
     tell,
 )
-from lightning_prune.callbacks.finite_watch import check_weights
+from lightning_prune.runs.finite_watch import check_weights
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.trace import trace_groups

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_prune.callbacks._arguments import check_counts
-from lightning_prune.callbacks._trainer_surgery import loss_scale
+from lightning_prune.callbacks.trainer.surgery import loss_scale
 from lightning_prune.callbacks.stage import PruningStage
 
 

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from omegaconf import DictConfig
 
 from lightning_prune.cli.check import MAPPINGS, OBJECTS
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 # What constructors raise about their arguments; anything else is a fault and keeps its traceback.
 _REFUSALS = (ValueError, TypeError, ImportError, OSError, MisconfigurationException)

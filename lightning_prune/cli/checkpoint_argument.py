@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from lightning_prune.cli.errors import ConfigError
-from lightning_prune.cli.say import say
+from lightning_prune.errors import ConfigError
+from lightning_prune.runs.say import say
 
 _REPORT = "pruning_report.json"
 _SHOWN = 3

@@ -8,8 +8,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_prune.cli.config_folder import config_folder
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
+from lightning_prune.errors import ConfigError
 from lightning_prune.cli.loader import known_paths, make_loader
 from lightning_prune.cli.near_keys import key_paths, near_keys
 from lightning_prune.cli.quoting import quote, shell_word
@@ -47,7 +47,7 @@ def check_overrides(
     Example:
         >>> check_overrides(["seed=3", "+prunning=x"])
         Traceback (most recent call last):
-        lightning_prune.cli.errors.ConfigError: prunning is not known to the command line. Did you
+        lightning_prune.errors.ConfigError: prunning is not known to the command line. Did you
         mean pruning?...
     """
     allowed = top_level_keys(groups)

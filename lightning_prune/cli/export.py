@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
-from lightning_prune.cli.consent import check_class_of
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.runs.configuration.consent import check_class_of
+from lightning_prune.errors import ConfigError
 from lightning_prune.cli.export_parser import export_parser
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.export.export_onnx import export_onnx
@@ -21,9 +21,9 @@ from lightning_prune.files.file_error import FileError
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.read_yaml import read_yaml
 from lightning_prune.loading import load_pruned
-from lightning_prune.models.yolov8.network import LARGEST_STRIDE
-from lightning_prune.modules.detection import DetectionModule
-from lightning_prune.modules.ultralytics_metadata import ultralytics_metadata
+from lightning_prune.detection.network.network import LARGEST_STRIDE
+from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
 
 _THEIR_SIZE = 640
 

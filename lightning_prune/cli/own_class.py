@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 
 def own_class(name: str) -> Callable[..., nn.Module]:

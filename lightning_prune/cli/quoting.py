@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 _WORD = re.compile(r"^(?P<key>(?:\+\+?|~)?[^=\s'\"\[\]{}(),]+)=(?P<value>.*)$", re.DOTALL)
 # A value that begins so is a list, a mapping, a quoted text or a reference that is not whole.

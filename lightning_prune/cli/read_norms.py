@@ -7,7 +7,7 @@ from torch import nn
 
 from lightning_prune.cli.run_checkpoints import RunCheckpoint
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.pruners.group_norms import group_norms
+from lightning_prune.policies.penalties.group_norms import group_norms
 from lightning_prune.report.norm_history import NormHistory
 
 

@@ -7,11 +7,11 @@ from types import CodeType
 from typing import NamedTuple
 
 from lightning_prune.cli.composition import composition_message
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 # Classes by name: to import them takes seconds, and where they were raised they are imported.
 _REFUSALS = (("lightning_prune.data.checks", "DataError"),)
-_FAILURES = (("lightning_prune.callbacks.non_finite_weights", "NonFiniteWeightsError"),)
+_FAILURES = (("lightning_prune.runs.non_finite_weights", "NonFiniteWeightsError"),)
 _HINT = "(HYDRA_FULL_ERROR=1 shows where this was found)"
 
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _CI = ("CI", "CONTINUOUS_INTEGRATION", "BUILD_NUMBER")

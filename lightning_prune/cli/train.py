@@ -17,12 +17,12 @@ from omegaconf import DictConfig
 
 from lightning_prune.cli.command_line import understood
 from lightning_prune.cli.composition import check_overrides
-from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.cli.given import given_overrides
 from lightning_prune.cli.plain_ending import plain_ending
-from lightning_prune.cli.read_json import read_json
+from lightning_prune.files.read_json import read_json
 from lightning_prune.cli.refusal import refusal
-from lightning_prune.cli.say import say
+from lightning_prune.runs.say import say
 from lightning_prune.cli.versions import versions
 
 Value = float | tuple[float, ...] | None
@@ -59,7 +59,7 @@ def _compose_and_run(arguments: list[str]) -> None:
     command = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")
     try:
         if any(word.startswith("resume=") for word in arguments):
-            from lightning_prune.cli.resume import finished_result, resume_arguments
+            from lightning_prune.runs.resume.resume_command import finished_result, resume_arguments
 
             done = finished_result(arguments)
             if done is not None:
@@ -91,8 +91,8 @@ def _resumed_lock(arguments: Sequence[str]) -> AbstractContextManager[Any]:
     """Hold the folder that is resumed, before Hydra writes into it."""
     if not any(word.startswith("resume=") for word in arguments):
         return nullcontext()
-    from lightning_prune.cli.resume import resumed_folder
-    from lightning_prune.cli.run_lock import run_lock
+    from lightning_prune.runs.resume.resume_command import resumed_folder
+    from lightning_prune.runs.run_lock import run_lock
 
     folder = resumed_folder(arguments)
     return nullcontext() if folder is None else run_lock(folder)
@@ -102,8 +102,8 @@ def _task(cfg: DictConfig) -> Value:
     # Here and not above: what trains takes seconds to import, and --help needs none of it.
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-    from lightning_prune.cli.run_command import RunCommand
-    from lightning_prune.cli.run_lock import run_lock
+    from lightning_prune.runs.resume.run_command import RunCommand
+    from lightning_prune.runs.run_lock import run_lock
     from lightning_prune.cli.terminal import log_file, open_terminal
 
     # Lightning 2.6 asks torch's tree in an old way; a user can do nothing about it. Here and not
@@ -134,7 +134,7 @@ def _task(cfg: DictConfig) -> Value:
 
 def _run_job(cfg: DictConfig) -> Value:
     """Run a job of a sweep as far as its folder says that it has to be run."""
-    from lightning_prune.cli.sweep_callback import JOB
+    from lightning_prune.runs.sweep.sweep_callback import JOB
 
     job = read_json(Path(HydraConfig.get().runtime.output_dir, JOB)) or {}
     if job.get("status") == "ok":
@@ -154,13 +154,13 @@ def _value_of(result: Mapping[str, Any]) -> Value:
 
 
 def _close_sweep() -> None:
-    module = sys.modules.get("lightning_prune.cli.sweep_callback")
+    module = sys.modules.get("lightning_prune.runs.sweep.sweep_callback")
     if module is not None:
         module.SweepCallback.close()
 
 
 def _say_how_to_go_on() -> None:
-    from lightning_prune.cli.resume import resume_command
+    from lightning_prune.runs.resume.resume_command import resume_command
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         say("the same command goes on with this sweep")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_prune.data.collate import Batch
+from lightning_prune.detection.data.collate import Batch
 from lightning_prune.data.sampler import PermutationSampler
 
 Progress = Callable[[], int | None]

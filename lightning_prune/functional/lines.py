@@ -65,7 +65,7 @@ class Lines:
         if not self.weights:
             return torch.zeros(0)
         if self._table is not None:
-            from lightning_prune.functional._lines import sum_all_squares  # numba imports slowly
+            from lightning_prune.functional.kernels.line_sums import sum_all_squares  # numba imports slowly
 
             sums = torch.empty(len(self))
             sum_all_squares(np.array(self.addresses), self._table, sums.numpy())
@@ -89,7 +89,7 @@ class Lines:
         """
         rest: Sequence[Tensor | None] = grads
         if self._table is not None and not sign and scale.dtype == torch.float32:
-            from lightning_prune.functional._lines import add_all_scaled
+            from lightning_prune.functional.kernels.line_sums import add_all_scaled
 
             fit = [
                 grad is not None

@@ -108,7 +108,7 @@ def _count_compiled(counts: Tensor, values: Tensor, bound: float, dim: int) -> b
     if counts.shape != (channels,) or not counts.is_contiguous() or not counts.is_cpu:
         return False
     if _kernel is None:  # numba imports slowly
-        from lightning_prune.functional._magnitudes import count_exceeding
+        from lightning_prune.functional.kernels.count_used import count_exceeding
 
         _kernel = count_exceeding
     low, high = bound / _SAFETY, bound * _SAFETY

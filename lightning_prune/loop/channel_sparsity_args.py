@@ -16,7 +16,7 @@ from lightning_prune.loop.json_section import (
     whole,
 )
 from lightning_prune.loop.pruning_methods import PRUNING_METHODS
-from lightning_prune.pruners.fast_widths import FastWidths
+from lightning_prune.policies.selection.fast_widths import FastWidths
 
 
 def _input_shapes(value: Any, where: str) -> list[list[int]]:

@@ -17,7 +17,7 @@ from lightning_prune.loop.group_listing import group_listing
 from lightning_prune.loop.pruning_config import PruningConfig
 from lightning_prune.loop.slice_pruner import SlicePruner
 from lightning_prune.loop.step_watch import StepWatch
-from lightning_prune.pruners.slice_layers import living_weights
+from lightning_prune.policies.layers.slice_layers import living_weights
 from lightning_prune.surgery.cut import PrunedChannels
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.loop.slice_sparsity_args import SliceSparsityArgs
-from lightning_prune.pruners.slice_layers import slice_layers
-from lightning_prune.pruners.slice_regularization import SliceRegularization
-from lightning_prune.pruners.slice_selection import SliceSelection
+from lightning_prune.policies.layers.slice_layers import slice_layers
+from lightning_prune.policies.penalties.slice_regularization import SliceRegularization
+from lightning_prune.policies.selection.slice_selection import SliceSelection
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.slice_mask import SliceMask
 

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_prune.functional.schedule import learning_rate_factor
-from lightning_prune.modules.load_checked import class_only, load_checked
+from lightning_prune.runs.checkpoint.load_checked import class_only, load_checked
 
 
 class ScheduledModule(L.LightningModule):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.pruners.sequential import GroupDecision
+from lightning_prune.policies.selection.sequential import GroupDecision
 
 
 def dry_run_text(decisions: Sequence[GroupDecision], macs: MacModel) -> str:

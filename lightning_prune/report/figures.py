@@ -7,8 +7,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lightning_prune.files import write_bytes
-from lightning_prune.functional.clustering import ChannelClustering
-from lightning_prune.pruners.sequential import GroupDecision
+from lightning_prune.functional.selection.clustering import ChannelClustering
+from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.selection_figure import selection_figure
 
 

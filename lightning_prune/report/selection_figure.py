@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from lightning_prune.functional.clustering import ChannelClustering
+from lightning_prune.functional.selection.clustering import ChannelClustering
 
 _SEPARATED = 32
 """Channels up to which lines between the clusters can be told apart."""

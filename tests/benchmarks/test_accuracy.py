@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightning_prune.models.yolov8.network import YOLOv8
+from lightning_prune.detection.network.network import YOLOv8
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.metrics.average_precision import DetectionAveragePrecision
+from lightning_prune.detection.average_precision import DetectionAveragePrecision
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

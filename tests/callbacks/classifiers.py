@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
-from lightning_prune.pruners.clusterer import ChannelClusterer
+from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.surgery.architecture import track_architecture
 
 CLASSES = 4

@@ -18,7 +18,7 @@ from lightning_prune.callbacks.exponential_moving_average import ExponentialMovi
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruning_report import PruningReport
-from lightning_prune.pruners.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion
 from tests.callbacks.classifiers import Classifier, masker, patterns, trainer
 
 

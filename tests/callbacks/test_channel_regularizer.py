@@ -16,8 +16,8 @@ from torch import Tensor
 from lightning_prune import BNScalePenalty, ChannelRegularizer, PhysicalPruner
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.pruners.channel_regularization import ChannelRegularization
-from lightning_prune.pruners.group_norms import group_norms
+from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
+from lightning_prune.policies.penalties.group_norms import group_norms
 from tests.callbacks.classifiers import (
     EXAMPLE,
     GROUPS,

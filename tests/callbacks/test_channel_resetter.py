@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_prune.callbacks._trainer_surgery import averaged_copies
+from lightning_prune.callbacks.trainer.surgery import averaged_copies
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner

@@ -11,7 +11,7 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
-from lightning_prune.pruners.widest_layers import WidestLayers
+from lightning_prune.policies.layers.widest_layers import WidestLayers
 from tests.callbacks.classifiers import Classifier, masker, trainer
 
 LATE = r"start_epoch=5 lies after the last epoch \(max_epochs=2\)"

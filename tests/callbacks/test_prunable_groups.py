@@ -11,7 +11,7 @@ from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
-from lightning_prune.pruners.clusterer import ChannelClusterer
+from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from tests.callbacks.classifiers import Classifier, Foreign, trainer
 
 
@@ -148,7 +148,7 @@ def test_a_backend_that_is_not_installed_is_said_before_training(tmp_path, monke
         raise ImportError(f"no module named {name}")
 
     monkeypatch.setattr(
-        "lightning_prune.functional._sklearn_extra.importlib.import_module", missing
+        "lightning_prune.functional.selection.sklearn_extra_pam.importlib.import_module", missing
     )
     clusterer = ChannelClusterer(backend="sklearn_extra")
     stage = SequentialActivationMasker(start_epoch=1, clusterer=clusterer)

@@ -15,11 +15,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
-from lightning_prune.functional.moments import class_moments
-from lightning_prune.functional.selection import select_channels
-from lightning_prune.functional.separability import separability_matrix
-from lightning_prune.pruners.magnitude import Magnitude
-from lightning_prune.pruners.widest_layers import WidestLayers
+from lightning_prune.functional.selection.moments import class_moments
+from lightning_prune.functional.selection.selection import select_channels
+from lightning_prune.functional.selection.separability import separability_matrix
+from lightning_prune.policies.criteria.magnitude import Magnitude
+from lightning_prune.policies.layers.widest_layers import WidestLayers
 from lightning_prune.surgery.architecture import is_tracked
 from tests.callbacks.classifiers import (
     CLASSES,

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn.functional import cross_entropy
 
-from lightning_prune.callbacks._trainer_surgery import averaged_copies, rebuild_optimizers
+from lightning_prune.callbacks.trainer.surgery import averaged_copies, rebuild_optimizers
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter

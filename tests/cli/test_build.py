@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lightning_prune.cli.build import build, build_all
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 
 def node(cfg: dict[str, Any]) -> Any:

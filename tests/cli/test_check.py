@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from lightning_prune.cli.check import check_config
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 
 def config(**changes: Any) -> Any:
@@ -127,11 +127,11 @@ def test_what_a_run_reads_must_be_there(key: str, message: str):
 @pytest.mark.parametrize(
     ("criterion", "wanted"),
     [
-        ({"_target_": "lightning_prune.pruners.magnitude.Magnitude"}, None),
-        ({"_target_": "lightning_prune.pruners.criterion.Criterion"}, None),
+        ({"_target_": "lightning_prune.policies.criteria.magnitude.Magnitude"}, None),
+        ({"_target_": "lightning_prune.policies.criteria.criterion.Criterion"}, None),
         ({"_target_": "builtins.dict"}, "an object (Criterion, given by _target_) or null"),
         (
-            {"_target_": "lightning_prune.pruners.magnitude.Magnitude", "_partial_": True},
+            {"_target_": "lightning_prune.policies.criteria.magnitude.Magnitude", "_partial_": True},
             "an object (Criterion, given by _target_) or null",
         ),
         ("magnitude", "an object (Criterion, given by _target_) or null"),
@@ -152,7 +152,7 @@ def test_an_object_must_be_of_the_kind_that_its_argument_wants(criterion: Any, w
 
 def test_a_rule_needs_what_its_protocol_names():
     target = "lightning_prune.callbacks.channel_masker.ChannelMasker"
-    rule = {"_target_": "lightning_prune.pruners.widest_layers.WidestLayers"}
+    rule = {"_target_": "lightning_prune.policies.layers.widest_layers.WidestLayers"}
     check_config(config(pruning__masker={"_target_": target, "layers": rule}))
     with pytest.raises(ConfigError, match=r"^pruning\.masker\.layers="):
         check_config(
@@ -224,7 +224,7 @@ def test_a_name_in_two_groups_is_refused():
 def test_the_same_object_twice_is_refused(group: str):
     one = {"_target_": "lightning.pytorch.callbacks.Callback"}
     if group == "logger":
-        one = {"_target_": "lightning_prune.cli.csv_logger.AppendingCsvLogger", "save_dir": "x"}
+        one = {"_target_": "lightning_prune.runs.csv_logger.AppendingCsvLogger", "save_dir": "x"}
     check_config(config(**{f"{group}__a": one, f"{group}__b": None, f"{group}__c": None}))
     with pytest.raises(ConfigError, match=rf"^{group}\.a and {group}\.b are the same"):
         check_config(config(**{f"{group}__a": one, f"{group}__b": one}))

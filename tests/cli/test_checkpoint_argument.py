@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 
 def run_with(folder: Path, *names: str, inner: str = "checkpoints") -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lightning_prune.cli.command_line import config_dir, split_options, understood
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 
 UNDERSTOOD = [
     ("pruning=channel", ["+pruning=channel"]),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lightning_prune.cli.composition import check_overrides, top_level_keys
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 from lightning_prune.cli.train import main
 
 REFUSED = [

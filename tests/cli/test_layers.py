@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from lightning_prune.cli.layers import main
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.detection.module import DetectionModule
 from tests.cli.conftest import CONF
 from tests.cli.test_export import Own, cut, save
 
@@ -54,7 +54,7 @@ def test_layers_that_are_selected(words: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_a_rule(capsys: pytest.CaptureFixture[str]):
-    rule = "{_target_: lightning_prune.pruners.widest_layers.WidestLayers, count: 2}"
+    rule = "{_target_: lightning_prune.policies.layers.widest_layers.WidestLayers, count: 2}"
     main([*SMALL, "+pruning=channel", f"pruning.masker.layers={rule}"])
     assert len(listed(capsys.readouterr().out)) == 2
 

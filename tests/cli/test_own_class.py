@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 from lightning_prune.cli.own_class import own_class
 
 

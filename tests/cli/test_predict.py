@@ -12,8 +12,8 @@ from PIL import Image
 
 from lightning_prune.cli import export, predict
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.modules.detection import DetectionModule
-from lightning_prune.modules.neural_response import NeuralResponseModule
+from lightning_prune.detection.module import DetectionModule
+from lightning_prune.neural.module import NeuralResponseModule
 from lightning_prune.surgery.cut import cut_channels
 from tests.cli.test_export import save
 from tests.networks import random_plan
@@ -154,7 +154,7 @@ def test_videos_without_a_backend(
     monkeypatch: pytest.MonkeyPatch,
 ):
     (photos / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom")
-    monkeypatch.setattr("lightning_prune.predict.video.find_spec", lambda name: None)
+    monkeypatch.setattr("lightning_prune.detection.predict.video.find_spec", lambda name: None)
     with pytest.raises(SystemExit, match="2"):
         predict.main([str(checkpoint), "--source", "photos"])
     assert "pip install 'lightning-prune[video]'" in capsys.readouterr().err

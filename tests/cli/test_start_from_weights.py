@@ -11,8 +11,8 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from lightning_prune.data import DigitsDetectionDataModule
 from lightning_prune.plan import PruningPlan
-from tests.models.yolov8.foreign_pickle import save_foreign
-from tests.models.yolov8.layout import recipe_state, ultralytics_layout
+from tests.detection.network.foreign_pickle import save_foreign
+from tests.detection.network.layout import recipe_state, ultralytics_layout
 from tests.overrides import NO_COST, TINY_FOLDER, TINY_PRUNING, TINY_WARNINGS
 
 pytestmark = pytest.mark.filterwarnings(*TINY_WARNINGS)

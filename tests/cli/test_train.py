@@ -13,8 +13,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lightning_prune.cli.config_folder import config_folder
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
+from lightning_prune.errors import ConfigError
 from lightning_prune.cli.train import main, run
 from lightning_prune.cli.training import fill_from_data, plan_epochs
 from tests.cli.conftest import CONF, FAKE
@@ -199,7 +199,7 @@ def test_train_py_is_the_same_command():
     words = [sys.executable, "train.py", "--cfg", "job", "--package", "model", "seed=7"]
     done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "_target_: lightning_prune.modules.detection.DetectionModule" in done.stdout
+    assert "_target_: lightning_prune.detection.module.DetectionModule" in done.stdout
 
 
 def test_what_a_stage_refuses_before_training_is_one_message(cli: Callable[..., Any]):

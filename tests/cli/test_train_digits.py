@@ -52,4 +52,4 @@ def test_a_dry_run_changes_nothing(cli: Callable[..., Any]):
     assert "everything of this run" not in outcome.out
     assert not (outcome.folder / "pruning_report.json").exists()
     config = (outcome.folder / "config.yaml").read_text()
-    assert "_target_: lightning_prune.pruners.magnitude.Magnitude" in config
+    assert "_target_: lightning_prune.policies.criteria.magnitude.Magnitude" in config

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_prune.cli.config_folder import config_folder
+from lightning_prune.runs.configuration.config_folder import config_folder
 
 Kind = Literal["set", "delete", "rename", "add", "copy"]
 Path = tuple[str | int, ...]

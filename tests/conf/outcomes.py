@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.errors import ConfigError
 from lightning_prune.cli.train import run
 from lightning_prune.data.checks import DataError
 
@@ -128,7 +128,7 @@ def stopped(trainers: list[L.Trainer]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
         # The module's hook comes behind those of all callbacks.
         patch.setattr(L.LightningModule, "on_train_start", stop)
-        patch.setattr("lightning_prune.modules.detection.DetectionModule.training_step", step)
+        patch.setattr("lightning_prune.detection.module.DetectionModule.training_step", step)
         patch.setattr(subprocess_script._SubprocessScriptLauncher, "launch", launch)
         patch.setattr(multiprocessing._MultiProcessingLauncher, "launch", launch)
         most = pages * resource.getpagesize() + MEMORY

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_prune.cli.annotations import fits
 from lightning_prune.cli.build import build
-from lightning_prune.cli.config_folder import config_folder
-from lightning_prune.cli.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
+from lightning_prune.errors import ConfigError
 from lightning_prune.cli.node_problems import type_hints
 from tests.conf.mutations import Mutation, mutations, nodes
 from tests.conf.outcomes import outcome

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_prune.callbacks._trainer_surgery import averaged_copies
+from lightning_prune.callbacks.trainer.surgery import averaged_copies
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.stage import PruningStage

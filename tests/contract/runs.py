@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
-from lightning_prune.cli.csv_logger import AppendingCsvLogger
+from lightning_prune.runs.csv_logger import AppendingCsvLogger
 from tests.contract.registry import EPOCHS, MODULES, RECIPES, stages, trainer
 
 # What such small runs are warned about, rightly.

@@ -9,9 +9,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_prune.callbacks.exact_resume import ExactResume
-from lightning_prune.data.dataset import DetectionDataset
-from lightning_prune.data.digits import DigitsDetectionDataModule
+from lightning_prune.runs.resume.exact_resume import ExactResume
+from lightning_prune.detection.data.dataset import DetectionDataset
+from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.sampler import PermutationSampler
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.models.resnet_convgru.network import NeuralResponseNetwork
-from lightning_prune.models.resnet_convgru.options import ConvNetOptions, ModulatorOptions
+from lightning_prune.neural.network.network import NeuralResponseNetwork
+from lightning_prune.neural.network.options import ConvNetOptions, ModulatorOptions
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
 

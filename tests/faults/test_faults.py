@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.plugins.atomic_checkpoint_io import AtomicCheckpointIO
+from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
 from tests.contract.registry import RECIPES
 from tests.faults.nursery import REPOSITORY, Nursery
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
 from lightning_prune.graph.outputs import layer_outputs
-from lightning_prune.models.yolov8.network import YOLOv8
+from lightning_prune.detection.network.network import YOLOv8
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

@@ -8,7 +8,7 @@ import torch
 
 from lightning_prune.loop.pruning import Pruning
 from tests.loop.plain import write
-from tests.pruners.specs import SpecNet
+from tests.policies.specs import SpecNet
 
 NOT_IN_THE_SEED = ("prune_at_target", "verbose")
 

@@ -7,8 +7,8 @@ import torch
 
 from lightning_prune.functional.slices import as_slices
 from lightning_prune.loop.pruning import Pruning
-from lightning_prune.pruners.slice_layers import slice_layers
-from lightning_prune.pruners.slice_selection import SliceSelection
+from lightning_prune.policies.layers.slice_layers import slice_layers
+from lightning_prune.policies.selection.slice_selection import SliceSelection
 from tests.loop.plain import OFF, SLICE, write
 from tests.networks import Residual, make
 

@@ -3,7 +3,7 @@ import torch
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.pruners.sequential import GroupDecision
+from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.dry_run import dry_run_text
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, Residual, make

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lightning_prune.callbacks.pruning_report import PruningReport
-from lightning_prune.functional.clustering import cluster_channels
+from lightning_prune.functional.selection.clustering import cluster_channels
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.pruners.sequential import GroupDecision
+from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.figures import write_figure, write_selection
 from tests.networks import EXAMPLE, Residual, make
 from tests.report.reports import content

@@ -3,7 +3,7 @@ import torch
 from lightning_prune.graph.group import Member
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.pruners.sequential import GroupDecision
+from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.layers import active_channels, layer_rows
 from lightning_prune.surgery.mask import ChannelMask
 from tests.networks import EXAMPLE, Concat, Residual, make

@@ -7,7 +7,7 @@ from torch import nn
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.pruners.group_norms import group_norms
+from lightning_prune.policies.penalties.group_norms import group_norms
 from lightning_prune.report.norm_analysis import norm_analysis
 from lightning_prune.report.norm_history import NormHistory
 from lightning_prune.surgery.cut import cut_channels

@@ -3,8 +3,8 @@ import pytest
 import torch
 from matplotlib import _pylab_helpers
 
-from lightning_prune.functional.clustering import cluster_channels
-from lightning_prune.functional.selection import choose_channels
+from lightning_prune.functional.selection.clustering import cluster_channels
+from lightning_prune.functional.selection.selection import choose_channels
 from lightning_prune.report.selection_figure import KEPT, selection_figure
 
 

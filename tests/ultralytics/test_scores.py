@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from lightning_prune.data.yolo_folder import YoloFolderDataModule
-from lightning_prune.metrics.average_precision import DetectionAveragePrecision
-from lightning_prune.modules.detection import DetectionModule
+from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
+from lightning_prune.detection.average_precision import DetectionAveragePrecision
+from lightning_prune.detection.module import DetectionModule
 from tests.cli.test_export_ultralytics import squares
 from tests.conftest import REPOSITORY
 from tests.overrides import FEW_LAYERS, NO_COST, TINY_PRUNING

@@ -1,0 +1,1 @@
+"""All that the stages need of Lightning's private parts, by subject."""

@@ -1,0 +1,1 @@
+"""Object detection: network, module, data, metric and predictions."""

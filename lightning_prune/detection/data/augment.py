@@ -1,0 +1,152 @@
+"""What training pictures go through: mosaic, affine view, colour, flips."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from lightning_prune.detection.data.affine import View, affine_matrix, warp
+from lightning_prune.detection.data.letterbox import letterbox
+from lightning_prune.detection.data.mosaic import mosaic
+
+_PROBABILITIES = ("mosaic", "fliplr", "flipud")
+_LIMITS = {
+    "degrees": 180.0,
+    "translate": 0.9,
+    "scale": 0.9,
+    "shear": 45.0,
+    "hsv_h": 0.5,
+    "hsv_s": 1.0,
+    "hsv_v": 1.0,
+}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly training pictures are varied; 0 everywhere = not at all.
+
+    Attributes:
+        mosaic: probability of a mosaic of four pictures, 0-1.
+        degrees: rotation, uniform in +- this many degrees.
+        translate: displacement, uniform in +- this fraction of the picture's side.
+        scale: magnification, uniform in 1 +- this.
+        shear: shear along each axis, uniform in +- this many degrees.
+        hsv_h: shift of the hue, uniform in +- this fraction of the colour circle, at most 0.5.
+        hsv_s: factor on the saturation, uniform in 1 +- this.
+        hsv_v: factor on the brightness, uniform in 1 +- this.
+        fliplr: probability of a left-right flip, 0-1.
+        flipud: probability of an upside-down flip, 0-1.
+    """
+
+    mosaic: float = 0.0
+    degrees: float = 0.0
+    translate: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    hsv_h: float = 0.0
+    hsv_s: float = 0.0
+    hsv_v: float = 0.0
+    fliplr: float = 0.0
+    flipud: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers out of range."""
+        for field in fields(self):
+            given = getattr(self, field.name)
+            if isinstance(given, bool) or not isinstance(given, int | float):
+                raise TypeError(f"{field.name}={given!r} is not a number")
+            limit = 1.0 if field.name in _PROBABILITIES else _LIMITS[field.name]
+            if not 0 <= given <= limit:
+                meaning = "a probability" if field.name in _PROBABILITIES else "a range"
+                raise ValueError(
+                    f"{field.name}={given} is outside [0, {limit:g}]: pass {meaning}, 0 = off"
+                )
+
+    @property
+    def moves(self) -> bool:
+        """Whether the affine view is anything but the identity."""
+        return any((self.degrees, self.translate, self.scale, self.shear))
+
+
+def augment(
+    load: Callable[[int], View],
+    index: int,
+    count: int,
+    size: int,
+    settings: Augmentation,
+    rng: np.random.Generator,
+    use_mosaic: bool = True,
+) -> tuple[Tensor, np.ndarray, np.ndarray]:
+    """Make one training picture.
+
+    Args:
+        load: gives picture i with its longer side at `size` pixels and its boxes in pixels.
+        index: the picture wanted.
+        count: number of pictures there are; the mosaic draws its three partners from them.
+        size: side of the result, in pixels.
+        settings: strength of each variation.
+        rng: source of every decision; the same generator state gives the same picture.
+        use_mosaic: False in the last epochs.
+
+    Returns:
+        image (3, size, size) uint8; boxes (M, 4) x1, y1, x2, y2 in pixels; labels (M,).
+    """
+    view = load(index)
+    if use_mosaic and rng.random() < settings.mosaic:
+        centre = rng.integers(size // 2, size + size // 2 + 1, 2)
+        partners = rng.integers(0, count, 3)
+        views = [view, *(load(int(i)) for i in partners)]
+        order = rng.permutation(4)
+        view = mosaic([views[i] for i in order], (int(centre[0]), int(centre[1])), size)
+        view = warp(view, _draw_matrix((size, size), size, settings, rng), size)
+    else:
+        square = letterbox(view.image, size)
+        view = view.moved(np.asarray(square.image), square.left, square.top)
+        if settings.moves:
+            view = warp(view, _draw_matrix((size / 2, size / 2), size, settings, rng), size)
+    image = torch.from_numpy(np.array(view.image)).permute(2, 0, 1).contiguous()
+    image = vary_colour(image, settings, rng)
+    image, boxes = _flip(image, view.boxes, size, settings, rng)
+    return image, boxes, view.labels
+
+
+def vary_colour(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Vary hue, saturation and brightness of a uint8 picture (3, H, W)."""
+    hue, saturation, value = rng.uniform(-1, 1, 3)
+    if settings.hsv_v:
+        image = F.adjust_brightness(image, 1 + value * settings.hsv_v)
+    if settings.hsv_s:
+        image = F.adjust_saturation(image, 1 + saturation * settings.hsv_s)
+    if settings.hsv_h:
+        image = F.adjust_hue(image, hue * settings.hsv_h)
+    return image
+
+
+def _draw_matrix(
+    centre: tuple[float, float], size: int, settings: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    angle, zoom, shear_x, shear_y, shift_x, shift_y = rng.uniform(-1, 1, 6)
+    return affine_matrix(
+        centre,
+        size,
+        angle=angle * settings.degrees,
+        zoom=1 + zoom * settings.scale,
+        shear=(shear_x * settings.shear, shear_y * settings.shear),
+        shift=(shift_x * settings.translate, shift_y * settings.translate),
+    )
+
+
+def _flip(
+    image: Tensor, boxes: np.ndarray, size: int, settings: Augmentation, rng: np.random.Generator
+) -> tuple[Tensor, np.ndarray]:
+    horizontal, vertical = rng.random(2)
+    if horizontal < settings.fliplr:
+        image = F.horizontal_flip(image)
+        boxes = np.stack([size - boxes[:, 2], boxes[:, 1], size - boxes[:, 0], boxes[:, 3]], axis=1)
+    if vertical < settings.flipud:
+        image = F.vertical_flip(image)
+        boxes = np.stack([boxes[:, 0], size - boxes[:, 3], boxes[:, 2], size - boxes[:, 1]], axis=1)
+    return image, boxes

@@ -1,0 +1,139 @@
+"""The default data set: real handwritten digits to be found on canvases. No download."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from lightning_prune.detection.data.augment import Augmentation
+from lightning_prune.detection.data.dataset import ImageSource
+from lightning_prune.detection.data.detection_data import DetectionDataModule
+from lightning_prune.detection.data.digit_canvas import Split, draw_canvas, handwriting
+
+_STREAMS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
+
+
+class DigitCanvases:
+    """Canvases drawn once and held in memory as bytes.
+
+    Args:
+        split: which handwriting to use.
+        count: number of canvases.
+        size: side of a canvas, in pixels.
+        seed: of everything that is random; canvas i does not depend on `count`.
+        classes: digits that appear; they become the classes 0, 1, ... in this order.
+    """
+
+    def __init__(
+        self, split: Split, count: int, size: int, seed: int, classes: Sequence[int]
+    ) -> None:
+        samples, digits = handwriting(split)
+        wanted = np.isin(digits, classes)
+        samples, digits = samples[wanted], digits[wanted]
+        class_of = np.zeros(10, dtype=np.int64)
+        class_of[list(classes)] = np.arange(len(classes))
+        self.canvases = np.empty((count, size, size, 3), dtype=np.uint8)
+        self.labels: list[np.ndarray] = []
+        self.boxes: list[np.ndarray] = []
+        for index in range(count):
+            rng = np.random.default_rng((seed, _STREAMS[split], index))
+            self.canvases[index], found, boxes = draw_canvas(samples, digits, size, rng)
+            self.labels.append(class_of[found])
+            self.boxes.append(boxes)
+
+    def __len__(self) -> int:
+        """Count the canvases."""
+        return len(self.canvases)
+
+    def image(self, index: int) -> np.ndarray:
+        """Give canvas `index`: (size, size, 3) uint8 RGB."""
+        return np.asarray(self.canvases[index])
+
+    def objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Give labels (M,) and boxes (M, 4) of canvas `index`."""
+        return self.labels[index], self.boxes[index]
+
+
+class DigitsDetectionDataModule(DetectionDataModule):
+    """Handwritten digits of scikit-learn at random scale, position, contrast and noise.
+
+    Training, validation and test canvases show disjoint handwriting samples. A canvas holds one to
+    six digits, 20-60 pixels high at 160 pixels; boxes are tight around the ink. There are no
+    flips: a mirrored digit is another sign.
+
+    Args:
+        image_size: side of a canvas, in pixels; a multiple of 32.
+        train_images: number of training canvases.
+        val_images: number of validation canvases.
+        test_images: number of test canvases.
+        batch_size: canvases per batch and process.
+        num_workers: worker processes per loader; 0 is fastest, the canvases lie in memory.
+        seed: of the canvases, the order and the augmentation.
+        classes: digits that appear (0-9, each once), or None: all ten.
+        mosaic: probability of a mosaic of four canvases, 0-1.
+        close_mosaic: number of last epochs without mosaic.
+        degrees: rotation, +- degrees.
+        translate: displacement, +- fraction of the canvas.
+        scale: magnification, 1 +- this.
+        hsv_h: shift of the hue, +- fraction of the colour circle.
+        hsv_s: factor on the saturation, 1 +- this.
+        hsv_v: factor on the brightness, 1 +- this.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 160,
+        train_images: int = 1000,
+        val_images: int = 200,
+        test_images: int = 200,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        classes: list[int] | None = None,
+        mosaic: float = 0.0,
+        close_mosaic: int = 10,
+        degrees: float = 0.0,
+        translate: float = 0.05,
+        scale: float = 0.15,
+        hsv_h: float = 0.0,
+        hsv_s: float = 0.0,
+        hsv_v: float = 0.2,
+    ) -> None:
+        augmentation = Augmentation(
+            mosaic, degrees, translate, scale, hsv_h=hsv_h, hsv_s=hsv_s, hsv_v=hsv_v
+        )
+        super().__init__(image_size, batch_size, num_workers, seed, augmentation, close_mosaic)
+        self.counts = {"train": train_images, "val": val_images, "test": test_images}
+        for split, count in self.counts.items():
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise ValueError(f"{split}_images={count!r}: pass a number of at least 1")
+        self.classes = list(range(10)) if classes is None else list(classes)
+        if not self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"classes={classes}: pass each digit once, and at least one")
+        if not set(self.classes) <= set(range(10)):
+            raise ValueError(f"classes={classes} holds more than the digits 0-9")
+
+    @property
+    def names(self) -> list[str]:
+        """The digits, in the order of their class ids."""
+        return [str(digit) for digit in self.classes]
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """All three splits exist."""
+        return ("train", "val", "test")
+
+    def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:
+        """Draw the canvases of some splits."""
+        return {
+            split: DigitCanvases(
+                split,  # type: ignore[arg-type]
+                self.counts[split],
+                self.image_size,
+                self.seed,
+                self.classes,
+            )
+            for split in splits
+        }

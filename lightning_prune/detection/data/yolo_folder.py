@@ -1,0 +1,124 @@
+"""Data sets in Ultralytics' layout: data.yaml, folders of images, folders of label files."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from lightning.pytorch.utilities import rank_zero_warn
+
+from lightning_prune.detection.data.augment import Augmentation
+from lightning_prune.data.checks import Findings, OnError
+from lightning_prune.detection.data.dataset import ImageSource
+from lightning_prune.detection.data.detection_data import DetectionDataModule
+from lightning_prune.detection.data.records import ImageRecord
+from lightning_prune.detection.data.usable_images import usable_images
+from lightning_prune.detection.data.yolo_images import list_images, places
+from lightning_prune.detection.data.yolo_labels import note_labels_without_image, read_records
+from lightning_prune.detection.data.yolo_layout import read_layout
+
+
+class YoloFolderDataModule(DetectionDataModule):
+    """Images and labels in folders, described by a data.yaml.
+
+    `train`, `val` and optionally `test` are folders, lists of folders or .txt lists of images;
+    labels are in the folder `labels` beside `images`, one line `class cx cy w h` an object. Of
+    polygons the bounding box is taken, of poses (`kpt_shape`) the box; docs/data.md has the rest.
+    Before the first epoch every image is decoded and every label read; what is wrong or left out
+    is reported once, with names. Every process of a distributed run checks for itself.
+
+    Args:
+        root: folder of the data set, or its yaml file.
+        image_size: side of the square images, in pixels; a multiple of 32.
+        batch_size: images per batch and process.
+        num_workers: worker processes per loader.
+        seed: of the order and the augmentation.
+        mosaic: probability of a mosaic of four images, 0-1.
+        close_mosaic: number of last epochs without mosaic.
+        degrees: rotation, +- degrees.
+        translate: displacement, +- fraction of the image.
+        scale: magnification, 1 +- this.
+        shear: shear, +- degrees.
+        hsv_h: shift of the hue, +- fraction of the colour circle.
+        hsv_s: factor on the saturation, 1 +- this.
+        hsv_v: factor on the brightness, 1 +- this.
+        fliplr: probability of a left-right flip.
+        flipud: probability of an upside-down flip.
+        cache_images: hold every resized image in memory.
+        on_error: "raise" stops at damaged images and wrong labels, "skip" leaves those out.
+        decode_check: decode every image beforehand; False reads headers only, which is faster
+            and misses files that are cut short.
+        channels: 3 for RGB, 1 for grey values (a model with `in_channels=1`).
+
+    Raises:
+        DataError: the data set is not there, or not described properly.
+        ValueError: an argument out of range.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int = 640,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        seed: int = 0,
+        mosaic: float = 1.0,
+        close_mosaic: int = 10,
+        degrees: float = 0.0,
+        translate: float = 0.1,
+        scale: float = 0.5,
+        shear: float = 0.0,
+        hsv_h: float = 0.015,
+        hsv_s: float = 0.7,
+        hsv_v: float = 0.4,
+        fliplr: float = 0.5,
+        flipud: float = 0.0,
+        cache_images: bool = False,
+        on_error: OnError = "raise",
+        decode_check: bool = True,
+        channels: Literal[1, 3] = 3,
+    ) -> None:
+        augmentation = Augmentation(
+            mosaic, degrees, translate, scale, shear, hsv_h, hsv_s, hsv_v, fliplr, flipud
+        )
+        super().__init__(
+            image_size, batch_size, num_workers, seed, augmentation, close_mosaic, cache_images,
+            channels,
+        )  # fmt: skip
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f'on_error={on_error!r} is unknown: pass "raise" or "skip"')
+        self.on_error = on_error
+        self.decode_check = decode_check
+        self.layout = read_layout(root)
+        if self.layout.note is not None:
+            rank_zero_warn(self.layout.note)
+
+    @property
+    def names(self) -> list[str]:
+        """Class names, in the order of their ids."""
+        return self.layout.names
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Which of "train", "val" and "test" exist."""
+        return tuple(self.layout.entries)
+
+    def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:
+        """Read and check the images and labels of some splits.
+
+        Raises:
+            DataError: nothing to train on, or problems and on_error is "raise".
+        """
+        findings = Findings()
+        records: dict[str, list[ImageRecord]] = {}
+        unusable: dict[str, set[Path]] = {}
+        for split in splits:
+            images = list_images(self.layout, split, findings)
+            if all(os.path.isdir(place) for place in places(self.layout, split)):
+                note_labels_without_image(images, findings)
+            records[split], unusable[split] = read_records(
+                images, self.num_classes, findings, self.layout.key_points
+            )
+        return usable_images(
+            records, unusable, findings, str(self.layout.file), self.on_error, self.decode_check
+        )

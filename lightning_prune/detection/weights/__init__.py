@@ -1,0 +1,1 @@
+"""Weight files of detectors, ours and those that others wrote."""

@@ -1,0 +1,1 @@
+"""The nine steps of activation-based channel selection."""

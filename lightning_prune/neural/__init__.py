@@ -1,0 +1,1 @@
+"""Responses of recorded cells: network, module, data and metrics."""

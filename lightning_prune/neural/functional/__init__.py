@@ -1,0 +1,1 @@
+"""Likelihoods and scores of spike counts, as functions on tensors."""

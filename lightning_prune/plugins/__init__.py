@@ -1,1 +1,0 @@
-"""Floor 4: plugins of the Trainer."""

@@ -1,0 +1,34 @@
+"""The geometric-median criterion: the channels that the others cannot stand in for stay."""
+
+from torch import Tensor
+
+from lightning_prune.graph.importance import group_importance
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+
+
+class FPGM(Criterion):
+    r"""Keep the channels whose filters are farthest from all the others.
+
+    .. math:: I_k = \sum_j \lVert |w_k|^p - |w_j|^p \rVert_2
+
+    summed over the layers that make or read the channels.
+
+    Args:
+        p: 1 or 2, the exponent of the weights before distances are taken, as in torch-pruning.
+
+    Raises:
+        ValueError: another p.
+
+    Source: He, Liu, Wang, Hu, Yang, 2019, Filter Pruning via Geometric Median for Deep
+    Convolutional Neural Networks Acceleration, CVPR, arXiv 1811.00250; torch-pruning's
+    ``FPGMImportance``.
+    """
+
+    def __init__(self, p: int = 2) -> None:
+        if p not in (1, 2):
+            raise ValueError(f"p={p}: pass 1 (magnitudes) or 2 (squares)")
+        self.p = p
+
+    def importance(self, evidence: Evidence) -> Tensor:
+        """Return the sum of distances of every channel, (C,)."""
+        return group_importance(evidence.model, evidence.group, "fpgm", self.p)

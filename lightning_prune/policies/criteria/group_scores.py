@@ -1,0 +1,63 @@
+"""Scores of a group's channels, summed over the layers that are tied in it."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lightning_prune.functional.importance import filter_norm, norm_scale
+from lightning_prune.functional.selection.moments import ClassMoments
+from lightning_prune.graph.group import Group, Member
+from lightning_prune.graph.layers import channel_dims, scale_of
+from lightning_prune.graph.names import modules_by_name
+
+
+def _to_channels(values: Tensor, member: Member, channels: int) -> Tensor:
+    scores = torch.zeros(channels, dtype=torch.float64)
+    return scores.index_add(0, member.channel, values.detach().double().cpu()[member.index])
+
+
+@torch.no_grad()
+def weight_norm(model: nn.Module, group: Group, p: int) -> Tensor:
+    """Return the Lp norm of every channel's filter, summed over the group's producers: (C,)."""
+    modules = modules_by_name(model)
+    total = torch.zeros(group.channels, dtype=torch.float64)
+    for member in group.members:
+        if member.role == "producer":
+            layer = modules[member.layer]
+            dim = dict(channel_dims(layer, "producer"))["weight"]
+            weight = layer.get_parameter("weight").movedim(dim, 0)
+            total += _to_channels(filter_norm(weight, p), member, group.channels)
+    return total
+
+
+def norm_members(model: nn.Module, group: Group) -> list[Member]:
+    """Return the group's carriers that are norms with a scale for each channel."""
+    modules = modules_by_name(model)
+    return [
+        member
+        for member in group.members
+        if member.role == "carrier" and scale_of(modules[member.layer]) is not None
+    ]
+
+
+@torch.no_grad()
+def batch_norm_scale(model: nn.Module, group: Group) -> Tensor:
+    """Return |gamma| of every channel, summed over the group's batch norms: (C,)."""
+    modules = modules_by_name(model)
+    total = torch.zeros(group.channels, dtype=torch.float64)
+    for member in norm_members(model, group):
+        layer = modules[member.layer]
+        gamma = layer.get_parameter(scale_of(layer) or "weight")
+        total += _to_channels(norm_scale(gamma), member, group.channels)
+    return total
+
+
+def mean_activation(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor:
+    """Return the mean |activation| over all objects, summed over the group's sources: (C,)."""
+    total = torch.zeros(group.channels, dtype=torch.float64)
+    for member in group.sources:
+        seen = moments[member.layer]
+        share = seen.count / seen.count.sum()
+        total += _to_channels(seen.mean_abs @ share, member, group.channels)
+    return total

@@ -1,0 +1,113 @@
+"""The MAC-aware criterion: of equally important channels those that cost fewer MACs stay."""
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from lightning_prune.functional.importance import Aggregation, mac_aware
+from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.plan import PruningPlan
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.policies.criteria.group_norm import GroupNorm
+
+
+class MacAware(Criterion):
+    """Rank groups by another criterion's importance and by the MACs of their root layers.
+
+    The MACs are compared with the least and the most among all layers that are pruned, roots and
+    those tied to them.
+
+    Inside a group the ranking is that of the other criterion; between groups that are ranked
+    together channels of layers that cost many MACs go sooner. See
+    ``functional.importance.mac_aware`` for the formulas.
+
+    Args:
+        criterion: The importance, divided by its mean in each group; None: ``GroupNorm``.
+        aggregation: ``sum`` or ``mul``.
+        alpha: Weight of the importance in ``sum``, in [0, 1].
+        beta: Root of the MACs' ratio in ``mul``, more than 0: the larger, the less MACs count.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source: the MAC-aware importance of sirc-torch-pruning (A. Raviv).
+    """
+
+    def __init__(
+        self,
+        criterion: Criterion | None = None,
+        aggregation: Aggregation = "sum",
+        alpha: float = 0.9,
+        beta: float = 2.0,
+    ) -> None:
+        if aggregation not in ("sum", "mul"):
+            raise ValueError(f"aggregation={aggregation!r}: allowed are sum, mul")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha={alpha} is outside [0, 1]: pass the weight of the importance")
+        if not 0 < beta < math.inf:
+            raise ValueError(f"beta={beta}: pass a number above 0, the root of the MACs' ratio")
+        self.criterion = criterion or GroupNorm()
+        self.aggregation: Aggregation = aggregation
+        self.alpha = alpha
+        self.beta = beta
+        self.uses_gradients = self.criterion.uses_gradients
+        self.uses_clusters = self.criterion.uses_clusters
+
+    def importance(self, evidence: Evidence) -> Tensor:
+        """Return the other criterion's importance, (C,): in one group MACs change no order."""
+        return self.criterion.importance(evidence)
+
+    def choose(self, evidence: Evidence, width: int) -> Tensor:
+        """Choose as the other criterion does."""
+        return self.criterion.choose(evidence, width)
+
+    def check(self, model: nn.Module, group: Group) -> None:
+        """Raise ValueError where the other criterion cannot judge a group."""
+        self.criterion.check(model, group)
+
+    def start(self) -> None:
+        """Forget the batches of an earlier decision."""
+        self.criterion.start()
+
+    def add_batch(self, model: nn.Module, groups: ChannelGroups, names: Sequence[str]) -> None:
+        """Take note of a batch, as the other criterion does."""
+        self.criterion.add_batch(model, groups, names)
+
+    @property
+    def sums(self) -> dict[str, Tensor]:
+        """What the other criterion summed up."""
+        return self.criterion.sums
+
+    def comparable(
+        self,
+        model: nn.Module,
+        groups: ChannelGroups,
+        names: Sequence[str],
+        macs: MacModel,
+        held: PruningPlan,
+    ) -> dict[str, Tensor]:
+        """Return the importances joined with the dense MACs of the root layers."""
+        plain = self.criterion.comparable(model, groups, names, macs, held)
+        if not plain:
+            return plain
+        costs = {name: float(macs.layers[name]) for name in names}
+        largest = max(
+            float(values[held.mask(name)].max() if name in held.keep else values.max())
+            for name, values in plain.items()
+        )
+        # Over all layers that are pruned, those tied to a root too, as the reference has it.
+        listed = [
+            float(macs.layers[n])
+            for name in names
+            for n in groups[name].producers
+            if n in macs.layers
+        ]
+        bounds = min(listed), max(listed)
+        return {
+            name: mac_aware(
+                values, costs[name], bounds, largest, self.aggregation, self.alpha, self.beta
+            )
+            for name, values in plain.items()
+        }

@@ -1,0 +1,1 @@
+"""Which layers a policy looks at."""

@@ -1,0 +1,1 @@
+"""What pushes weak channels and slices towards zero while a model trains."""

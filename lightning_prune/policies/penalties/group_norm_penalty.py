@@ -1,0 +1,46 @@
+"""The growing penalty on group norms: weak channels are drawn to zero more strongly."""
+
+from collections.abc import Collection
+
+from torch import Tensor
+
+from lightning_prune.functional.penalty import growing_strength
+from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
+from lightning_prune.surgery.channel_weights import ChannelWeights
+
+
+class GroupNormPenalty(ChannelPenalty):
+    r"""Shrink every weight of a channel in proportion to itself, weak channels more.
+
+    .. math:: g \mathrel{+}= \lambda s_k w, \quad
+        s_k = 2^{\alpha (I_{max} - I_k) / (I_{max} - I_{min})}
+
+    on the rows, columns and norm scales of channel k, with its norm :math:`I_k` (see
+    ``group_norms``) and the strength :math:`\lambda`.
+
+    Args:
+        alpha: The weakest channel of a group is drawn 2 to this power times as strongly as the
+            strongest; >= 0.
+
+    Raises:
+        ValueError: alpha is negative or not finite.
+
+    Source: Fang, Ma, Song, Mi, Wang, 2023, DepGraph: Towards Any Structural Pruning, CVPR,
+    arXiv 2301.12900.
+    """
+
+    def __init__(self, alpha: float = 4.0) -> None:
+        if not 0 <= alpha < 100:
+            raise ValueError(f"alpha={alpha}: pass a number in [0, 100), for example 4")
+        self.alpha = alpha
+
+    def add_to_gradients(
+        self,
+        weights: ChannelWeights,
+        base: Tensor,
+        active: Tensor | None,
+        parameters: Collection[int] | None,
+    ) -> None:
+        """Add the gradient of the penalty."""
+        strength = growing_strength(weights.norms(), self.alpha, weights.group, active)
+        weights.add_to_gradients(base * strength, parameters)

@@ -1,0 +1,1 @@
+"""Which channels and slices of all layers are removed."""

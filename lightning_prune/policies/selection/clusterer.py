@@ -1,0 +1,98 @@
+"""How channels are clustered by what they separate: the settings of steps 2 to 6."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from lightning_prune.functional.selection.sklearn_extra_pam import check_installed
+from lightning_prune.functional.selection.clustering import ChannelClustering, cluster_channels
+from lightning_prune.functional.selection.embedding import Embedding
+from lightning_prune.functional.selection.kmedoids import Backend
+from lightning_prune.functional.selection.knee import Interpolation
+from lightning_prune.functional.selection.moments import ClassMoments
+from lightning_prune.functional.selection.separability import separability_matrix
+from lightning_prune.functional.selection.silhouette import Other
+from lightning_prune.graph.group import Group
+
+
+@dataclass(frozen=True)
+class ChannelClusterer:
+    """Cluster a group's channels from the class statistics of its producers.
+
+    Tied producers stand side by side: their separability matrices are joined along the columns,
+    so that one decision serves the group.
+
+    Args:
+        embedding: ``tsne``, ``pca`` or ``none`` (cluster the matrix's rows themselves).
+        perplexity: Perplexity of t-SNE, lowered where a layer has few channels.
+        other: ``mean`` or ``nearest`` other medoid in the silhouette.
+        interpolation: ``polynomial`` (degree 2) or ``interp1d`` fit of the curve before the knee.
+        backend: ``native`` or ``sklearn_extra`` k-medoids.
+        seed: Seed of the embedding and of k-medoids.
+
+    Raises:
+        ValueError: an unknown name or a perplexity that is not positive.
+    """
+
+    embedding: Embedding = "tsne"
+    perplexity: float = 10.0
+    other: Other = "mean"
+    interpolation: Interpolation = "polynomial"
+    backend: Backend = "native"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "embedding": get_args(Embedding),
+            "other": get_args(Other),
+            "interpolation": get_args(Interpolation),
+            "backend": get_args(Backend),
+        }
+        for key, names in allowed.items():
+            if getattr(self, key) not in names:
+                raise ValueError(f"{key}={getattr(self, key)!r}: allowed are {', '.join(names)}")
+        if not 0 < self.perplexity < math.inf:
+            raise ValueError(
+                f"perplexity={self.perplexity}: pass a positive number, for example 10"
+            )
+
+    def check(self) -> None:
+        """Check before training that the backend is there.
+
+        Raises:
+            ValueError: it is not installed.
+        """
+        if self.backend == "sklearn_extra":
+            try:
+                check_installed()
+            except ImportError as error:
+                raise ValueError(f"clusterer.backend='sklearn_extra': {error}") from error
+
+    def cluster(self, group: Group, moments: Mapping[str, ClassMoments]) -> ChannelClustering:
+        """Return the clusters of a group's channels for every k, with the knee."""
+        return cluster_channels(
+            group_separability(group, moments),
+            embedding=self.embedding,
+            perplexity=self.perplexity,
+            other=self.other,
+            interpolation=self.interpolation,
+            seed=self.seed,
+            backend=self.backend,
+        )
+
+
+def group_separability(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor:
+    """Return the separability of a group's channels, (C, P): its producers' side by side."""
+    matrices = []
+    for member in group.sources:
+        seen = moments[member.layer]
+        matrix = separability_matrix(seen.mean, seen.variance, seen.count).cpu()
+        rows = matrix.new_zeros(group.channels, matrix.shape[1])
+        rows.index_add_(0, member.channel, matrix[member.index])
+        # Channels that can only go together count as their mean.
+        matrices.append(rows / torch.bincount(member.channel)[:, None])
+    return torch.cat(matrices, dim=1)

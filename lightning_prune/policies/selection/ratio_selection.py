@@ -1,0 +1,241 @@
+"""Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from lightning_prune.functional.widths.removal import RemovalPath, rungs
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.isomorphic import isomorphic_sets
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.plan import PruningPlan
+from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.selection.fast_widths import FastWidths
+
+Ranking = Literal["global", "local", "isomorphic"]
+"""Which groups are ranked together: all, none, or those of the same structure."""
+
+# More than this fraction of the dense MACs under the target, and blocks are exchanged.
+_TOLERANCE = 0.005
+
+
+def check_selection(ranking: Ranking, max_pruning_ratio: float, round_to: int) -> None:
+    """Check the limits of a selection.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    if ranking not in get_args(Ranking):
+        raise ValueError(f"ranking={ranking!r}: allowed are {', '.join(get_args(Ranking))}")
+    if not 0 < max_pruning_ratio <= 1:
+        raise ValueError(
+            f"max_pruning_ratio={max_pruning_ratio} is outside (0, 1]: pass the largest "
+            "fraction of a layer's channels that may be removed"
+        )
+    if round_to < 1:
+        raise ValueError(f"round_to={round_to}: pass an integer of at least 1")
+
+
+@dataclass(frozen=True)
+class RatioStep:
+    """What a step removes, together with the steps before it.
+
+    Attributes:
+        plan: Which channels stay, for each selected group.
+        ratio: The pruning ratio that was asked for.
+        removed: Fraction of the channels of the selected groups that is gone.
+        macs: MACs that remain.
+        share: MACs that remain, as a fraction of the dense model's.
+        reached: Whether there is no further step: the MAC target is met, or all that may go is
+            gone.
+    """
+
+    plan: PruningPlan
+    ratio: float
+    removed: float
+    macs: int
+    share: float
+    reached: bool
+
+
+@dataclass(frozen=True)
+class RatioSelection:
+    """Removes the least important channels of many groups, a given fraction or to a MAC target.
+
+    Attributes:
+        groups: All groups of the model.
+        names: Groups to prune.
+        macs: MACs as a function of widths.
+        criterion: How important a channel is.
+        ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
+            ``isomorphic``: one ranking per set of structurally equal groups, and the same ratio in
+            every set.
+        max_pruning_ratio: Largest fraction of a group's channels that is removed, in (0, 1].
+        round_to: Widths are multiples of it; at least one such block remains.
+        fast_widths: How widths move to such as run fast; None: they are what the ranking gives.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    groups: ChannelGroups
+    names: tuple[str, ...]
+    macs: MacModel
+    criterion: Criterion
+    ranking: Ranking = "global"
+    max_pruning_ratio: float = 1.0
+    round_to: int = 1
+    fast_widths: FastWidths | None = None
+
+    def __post_init__(self) -> None:
+        check_selection(self.ranking, self.max_pruning_ratio, self.round_to)
+
+    def check(self, model: nn.Module, mac_target: float | None) -> None:
+        """Check before training what can be known before training.
+
+        Raises:
+            ValueError: the criterion cannot judge a group, or the MAC target is out of reach.
+        """
+        for name in self.names:
+            self.criterion.check(model, self.groups[name])
+        if mac_target is None:
+            return
+        least = self.macs.cost_of(self.names)(
+            [
+                rungs(self.groups[name].channels, self.max_pruning_ratio, multiple)[-1]
+                for name, multiple in zip(self.names, self._multiples, strict=True)
+            ]
+        )
+        if least > mac_target * self.macs.total:
+            raise ValueError(
+                f"mac_target={mac_target} (fraction of the dense MACs that remains) cannot be "
+                f"reached: the {len(self.names)} selected groups leave at least "
+                f"{least / self.macs.total:.1%} of the dense MACs with "
+                f"max_pruning_ratio={self.max_pruning_ratio} and round_to={self.round_to}; raise "
+                "mac_target or max_pruning_ratio, lower round_to, or select more layers"
+            )
+
+    def why_nothing(self) -> str | None:
+        """Say why no block of channels of any group can be removed, or None."""
+        widths = [self.groups[name].channels for name in self.names]
+        if not widths:
+            return "`layers` selects no layer"
+        narrower = [
+            rungs(channels, self.max_pruning_ratio, multiple)[1:]
+            for channels, multiple in zip(widths, self._multiples, strict=True)
+        ]
+        if any(narrower):
+            return None
+        return (
+            f"none of the {len(widths)} layers ({max(widths)} channels at most) has a "
+            f"narrower width with round_to={self.round_to} and "
+            f"max_pruning_ratio={self.max_pruning_ratio}"
+        )
+
+    def select(
+        self,
+        model: nn.Module,
+        ratio: float,
+        mac_target: float | None,
+        held: PruningPlan | None = None,
+    ) -> RatioStep:
+        """Choose the channels that are gone at a pruning ratio, none of them beyond the MAC target.
+
+        Where the ratio would take the model under the target, the blocks that were removed last
+        are given back and exchanged until the target is met from below as closely as they allow.
+
+        Args:
+            model: The live model, its masked channels at zero.
+            ratio: Fraction of the channels that is gone after this step, in [0, 1].
+            mac_target: Fraction of the dense MACs that remains at the end; None: the ratio decides.
+            held: What is removed already and stays removed.
+
+        Raises:
+            NonFiniteImportanceError: an importance is NaN or infinite.
+        """
+        held = PruningPlan() if held is None else held
+        path = self._path(model, held)
+        names, cost = self.names, self.macs.cost_of(self.names)
+        widths, met = self._widths(path, ratio, mac_target)
+        if self.fast_widths is not None and names:
+            widths = self._faster(path, widths, ratio, mac_target, met)
+        keep = {
+            name: order[len(order) - width :].sort()[0]
+            for name, order, width in zip(names, path.removed_first, widths, strict=True)
+        }
+        channels = {name: self.groups[name].channels for name in names}
+        macs = cost(widths)
+        share = macs / self.macs.total
+        met = met or (mac_target is not None and share <= mac_target)
+        return RatioStep(
+            plan=PruningPlan(keep, channels),
+            ratio=ratio,
+            removed=1 - sum(widths) / sum(channels.values()) if names else 0.0,
+            macs=macs,
+            share=share,
+            reached=met or widths == path.narrowest,
+        )
+
+    def _widths(
+        self, path: RemovalPath, ratio: float, mac_target: float | None
+    ) -> tuple[list[int], bool]:
+        """Return the widths that the ranking gives, and whether they meet the target."""
+        widths, cost = path.widths(ratio), self.macs.cost_of(self.names)
+        if mac_target is None or cost(widths) > (budget := mac_target * self.macs.total):
+            return widths, False
+        drift = 1 if self.ranking == "local" else None
+        within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, drift)
+        assert within is not None
+        return within, True
+
+    def _faster(
+        self,
+        path: RemovalPath,
+        widths: list[int],
+        ratio: float,
+        mac_target: float | None,
+        met: bool,
+    ) -> list[int]:
+        """Move widths to such as are faster, their MACs as they are, or just below a met target."""
+        assert self.fast_widths is not None
+        budget: float = self.macs.cost_of(self.names)(widths)
+        if met and mac_target is not None:
+            budget = mac_target * self.macs.total
+        around = widths
+        if self.ranking == "local":
+            # Not from where earlier steps went: else every step could go as far again.
+            everything = [torch.zeros(self.groups[name].channels) for name in self.names]
+            anew = replace(path, importance=everything, gone=[each.bool() for each in everything])
+            around, _ = self._widths(anew, ratio, mac_target)
+        return self.fast_widths.choose(
+            self.macs, self.names, widths, around, path.rungs, self._multiples, budget
+        )
+
+    def _path(self, model: nn.Module, held: PruningPlan) -> RemovalPath:
+        importance = self.criterion.comparable(model, self.groups, self.names, self.macs, held)
+        return RemovalPath(
+            [importance[name] for name in self.names],
+            [self._gone(name, held) for name in self.names],
+            self._scopes(model),
+            self.max_pruning_ratio,
+            self._multiples,
+        )
+
+    @property
+    def _multiples(self) -> list[int]:
+        return [self.groups[name].round_to(self.round_to) for name in self.names]
+
+    def _gone(self, name: str, held: PruningPlan) -> Tensor:
+        if name in held.keep:
+            return ~held.mask(name)
+        return torch.zeros(self.groups[name].channels, dtype=torch.bool)
+
+    def _scopes(self, model: nn.Module) -> Sequence[int]:
+        if self.ranking == "global":
+            return [0] * len(self.names)
+        if self.ranking == "local":
+            return range(len(self.names))
+        return isomorphic_sets(model, self.groups, self.names)

@@ -1,0 +1,1 @@
+"""Durable runs: checkpoints, resume, sweeps and signals. Nothing here knows of pruning."""

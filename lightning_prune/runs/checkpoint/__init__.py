@@ -1,0 +1,1 @@
+"""Checkpoint files that are whole, honest and readable."""

@@ -1,0 +1,1 @@
+"""Sweeps that outlive failures and end with one table."""

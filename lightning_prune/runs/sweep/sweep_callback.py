@@ -1,0 +1,172 @@
+"""What a multirun does besides running jobs: it outlives failures and ends with one table."""
+
+import json
+import logging
+import os
+import socket
+import sys
+import uuid
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_prune.errors import ConfigError
+from lightning_prune.files.read_json import read_json
+from lightning_prune.runs.run_lock import run_lock
+from lightning_prune.runs.run_result import RESULT
+from lightning_prune.runs.resume.run_start import set_aside
+from lightning_prune.runs.sweep.sweep_state import SweepState, find_sweep, plain_words
+from lightning_prune.data.checks import DataError
+from lightning_prune.files.write_json import write_json
+from lightning_prune.runs.sweep.sweep_table import print_sweep, sweep_rows, write_sweep
+
+JOB = "job.json"
+log = logging.getLogger(__name__)
+
+
+class SweepCallback(Callback):
+    """Compare the jobs of a multirun in one table; stands in `hydra.callbacks` of conf/train.yaml.
+
+    Each job writes `job.json` into its folder, in the process and on the machine where it runs;
+    the table is built from these files, printed, and written as `sweep.json` and `sweep.csv` into
+    the sweep's folder. Hydra ends a sweep at the first job that raised, without a word about the
+    others; here a job that fails is logged, the others run, and the exit code tells: 2 where
+    configurations were refused and nothing else went wrong, else 1. Single runs are left alone.
+
+    A sweep that was killed is taken up by its own command: jobs with a result are not run again,
+    jobs that were killed go on from their last checkpoint, jobs that failed and the others start.
+    The same holds for a job whose launcher starts it again, as submitit does.
+    """
+
+    _open: ClassVar["SweepCallback | None"] = None
+    # Of the class: launchers send callbacks to other processes.
+    _locks: ClassVar[ExitStack] = ExitStack()
+
+    def __init__(self) -> None:
+        self._sweep = ""
+        self._folder = Path()
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Take up the sweep of the same command that was killed, or give a new one its name.
+
+        By its name its jobs are told from older ones in its folder.
+
+        Raises:
+            SystemExit: a process of that sweep still runs, and its folder was asked for.
+        """
+        try:
+            found = find_sweep(config)
+            self._folder = Path(config.hydra.sweep.dir).absolute()
+            SweepCallback._locks.enter_context(run_lock(self._folder))
+        except ConfigError as error:  # Hydra would make a warning of it
+            print(error, file=sys.stderr)
+            raise SystemExit(2) from error
+        self._sweep = uuid.uuid4().hex if found is None else found.sweep
+        SweepState.of(config, self._sweep).write(self._folder)
+        SweepCallback._open = self
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note that the job has begun: one that is killed leaves no more than this."""
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        folder = _output_folder(config)
+        old = read_json(Path(config.hydra.runtime.output_dir, JOB))
+        known = old is not None and self._is_same(old, config)
+        if known and old is not None and old["status"] == "ok" and old["result"] is not None:
+            return  # the task finds it there, and does nothing
+        goes_on = known and old is not None and old["status"] == "unfinished"
+        if not goes_on and old is not None:
+            set_aside(folder)
+        (folder / RESULT).unlink(missing_ok=True)
+        reason = "its process ended without a result; its folder may hold a log"
+        self._write(config, "unfinished", reason, goes_on=goes_on)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Note how the job ended, and keep a failure from ending the sweep."""
+        if config.hydra.mode != RunMode.MULTIRUN:
+            return
+        if job_return.status == JobStatus.COMPLETED:
+            self._write(config, "ok", None)
+            return
+        error = job_return._return_value
+        refused = isinstance(error, ConfigError | DataError | HydraException)
+        reason = str(error) if refused else f"{type(error).__name__}: {error}"
+        log.error(
+            "job %s failed: %s", config.hydra.job.num, reason, exc_info=None if refused else error
+        )
+        self._write(config, "failed", reason, refused)
+        # Exceptions may not survive the way back from another process; the files say it all.
+        job_return.return_value, job_return.status = None, JobStatus.COMPLETED
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print and write the table.
+
+        Raises:
+            SystemExit: a job failed.
+        """
+        jobs = self._finish()
+        finished = bool(jobs) and all(job["status"] == "ok" for job in jobs)
+        SweepState.of(config, self._sweep, finished).write(self._folder)
+        failed = [job for job in jobs if job["status"] != "ok"]
+        if failed:
+            raise SystemExit(2 if all(job["refused"] for job in failed) else 1)
+
+    @classmethod
+    def close(cls) -> None:
+        """Show the table of a sweep that was interrupted, as far as it came."""
+        if cls._open is not None:
+            cls._open._finish()
+
+    def _is_same(self, job: dict[str, Any], config: DictConfig) -> bool:
+        """Tell whether a `job.json` is of this job of this sweep: YAML files may have changed."""
+        now = plain_words(config.hydra.overrides.task)
+        return bool(job["sweep"] == self._sweep and plain_words(job["overrides"]) == now)
+
+    def _write(
+        self,
+        config: DictConfig,
+        status: str,
+        reason: str | None,
+        refused: bool = False,
+        goes_on: bool = False,
+    ) -> None:
+        result = _output_folder(config) / RESULT
+        content = {
+            "sweep": self._sweep,
+            "job": config.hydra.job.num,
+            "overrides": [str(word) for word in config.hydra.overrides.task],
+            "status": status,
+            "reason": reason,
+            "refused": refused,
+            "goes_on": goes_on,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "result": json.loads(result.read_text()) if result.is_file() else None,
+        }
+        write_json(Path(config.hydra.runtime.output_dir, JOB), content)
+
+    def _finish(self) -> list[dict[str, Any]]:
+        SweepCallback._open = None
+        SweepCallback._locks.close()
+        found = [json.loads(path.read_text()) for path in sorted(self._folder.rglob(JOB))]
+        jobs = [job for job in found if job["sweep"] == self._sweep]
+        if jobs:
+            rows = sweep_rows(jobs)
+            write_sweep(self._folder, rows)
+            print_sweep(rows)
+            print(f"the sweep lies in {self._folder}", flush=True)
+        return jobs
+
+
+def _output_folder(config: DictConfig) -> Path:
+    try:
+        return Path(config.output_dir)
+    except OmegaConfBaseException:  # a job whose configuration is about to be refused
+        return Path(config.hydra.runtime.output_dir)

@@ -1,0 +1,1 @@
+"""All that durable runs need of Lightning's private parts."""
