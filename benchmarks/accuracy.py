@@ -37,15 +37,15 @@ from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
-from lightning_prune.graph.macs import count_macs
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.graph.macs import count_macs
 from lightning_prune.policies.criteria.bn_scale import BNScale
-from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.policies.criteria.criterion import Criterion
-from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.random_choice import RandomChoice
+from lightning_prune.policies.selection.clusterer import ChannelClusterer
+from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 
 HERE = Path(__file__).resolve().parent

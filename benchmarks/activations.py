@@ -35,9 +35,9 @@ from torch import Tensor, nn
 
 from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
-from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.network.postprocess import non_maximum_suppression
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.network.postprocess import non_maximum_suppression
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.observe.activations import ObjectActivations, collect_activations
 
 HERE = Path(__file__).resolve().parent

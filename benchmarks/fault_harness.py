@@ -19,9 +19,9 @@ import yaml
 from torch import Tensor
 
 from lightning_prune.files.checkpoint_error import CheckpointError
-from lightning_prune.runs.checkpoint.newest_checkpoint import search_checkpoints
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.sidecar import Sidecar
+from lightning_prune.runs.checkpoint.newest_checkpoint import search_checkpoints
 
 METRICS = "metrics.csv"
 # A process that shows no sign of its end after so many seconds hangs.

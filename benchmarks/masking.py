@@ -36,8 +36,8 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 
 from lightning_prune.detection.data.digits import DigitsDetectionDataModule
-from lightning_prune.graph.trace import trace_groups
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelMask, channel_slices
 

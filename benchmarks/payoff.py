@@ -29,16 +29,16 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from lightning_prune.detection.network.network import YOLOv8
+from lightning_prune.detection.weights.read_weights import read_state_dict
 from lightning_prune.export.onnx_model import onnx_model
 from lightning_prune.functional.widths.budget import scale_widths
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.network.network import YOLOv8
-from lightning_prune.detection.weights.read_weights import read_state_dict
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.criteria.group_norm import GroupNorm
+from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ratio_selection import Ranking, RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 

@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_prune.detection.data.digits import DigitsDetectionDataModule
-from lightning_prune.graph.trace import trace_groups
 from lightning_prune.detection.network.loss import DetectionLoss
 from lightning_prune.detection.network.network import YOLOv8
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 
 HERE = Path(__file__).resolve().parent

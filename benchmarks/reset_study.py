@@ -28,10 +28,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.cli.train import run
 from lightning_prune.graph.outputs import layer_outputs
 from lightning_prune.observe.usage import ChannelUsage
+from lightning_prune.runs.configuration.config_folder import config_folder
 
 HERE = Path(__file__).resolve().parent
 QUIET = "pruning.channel_resetter.every_n_epochs=null"

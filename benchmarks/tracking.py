@@ -37,8 +37,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_prune.detection.data.digits import DigitsDetectionDataModule
-from lightning_prune.graph.outputs import LayerOutput, layer_outputs
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.graph.outputs import LayerOutput, layer_outputs
 from lightning_prune.observe.usage import ChannelUsage
 from lightning_prune.policies.layers.resettable_layers import resettable_layers
 

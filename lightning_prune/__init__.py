@@ -7,13 +7,14 @@ Lightning nor Hydra.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lightning_prune.moved import install
+
 if TYPE_CHECKING:
     from lightning_prune.callbacks.channel_masker import ChannelMasker as ChannelMasker
     from lightning_prune.callbacks.channel_regularizer import (
         ChannelRegularizer as ChannelRegularizer,
     )
     from lightning_prune.callbacks.channel_resetter import ChannelResetter as ChannelResetter
-    from lightning_prune.runs.resume.exact_resume import ExactResume as ExactResume
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )
@@ -26,17 +27,19 @@ if TYPE_CHECKING:
     )
     from lightning_prune.callbacks.slice_masker import SliceMasker as SliceMasker
     from lightning_prune.callbacks.slice_regularizer import SliceRegularizer as SliceRegularizer
-    from lightning_prune.runs.stop_on_signal import StopOnSignal as StopOnSignal
     from lightning_prune.detection.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
-    from lightning_prune.detection.data.digits import DigitsDetectionDataModule as DigitsDetectionDataModule
+    from lightning_prune.detection.data.digits import (
+        DigitsDetectionDataModule as DigitsDetectionDataModule,
+    )
     from lightning_prune.detection.data.images import read_image as read_image
-    from lightning_prune.neural.data.sessions import (
-        NeuralSessionsDataModule as NeuralSessionsDataModule,
+    from lightning_prune.detection.data.yolo_folder import (
+        YoloFolderDataModule as YoloFolderDataModule,
     )
-    from lightning_prune.neural.data.simulated_cells import (
-        SimulatedCellsDataModule as SimulatedCellsDataModule,
-    )
-    from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule as YoloFolderDataModule
+    from lightning_prune.detection.module import DetectionModule as DetectionModule
+    from lightning_prune.detection.network.csp_reset import CSP_Reset as CSP_Reset
+    from lightning_prune.detection.network.network import YOLOv8 as YOLOv8
+    from lightning_prune.detection.predict.detections import Detections as Detections
+    from lightning_prune.detection.weights.read_weights import read_weights as read_weights
     from lightning_prune.export.export_onnx import export_onnx as export_onnx
     from lightning_prune.files.checkpoint_error import CheckpointError as CheckpointError
     from lightning_prune.files.read_checkpoint import read_checkpoint as read_checkpoint
@@ -48,30 +51,35 @@ if TYPE_CHECKING:
     from lightning_prune.graph.outputs import layer_outputs as layer_outputs
     from lightning_prune.loading import load_pruned as load_pruned
     from lightning_prune.loop.pruning import Pruning as Pruning
-    from lightning_prune.detection.network.csp_reset import CSP_Reset as CSP_Reset
-    from lightning_prune.detection.network.network import YOLOv8 as YOLOv8
-    from lightning_prune.detection.weights.read_weights import read_weights as read_weights
-    from lightning_prune.detection.module import DetectionModule as DetectionModule
+    from lightning_prune.neural.data.sessions import (
+        NeuralSessionsDataModule as NeuralSessionsDataModule,
+    )
+    from lightning_prune.neural.data.simulated_cells import (
+        SimulatedCellsDataModule as SimulatedCellsDataModule,
+    )
     from lightning_prune.neural.module import NeuralResponseModule as NeuralResponseModule
     from lightning_prune.observe.usage import ChannelUsage as ChannelUsage
     from lightning_prune.plan import PruningPlan as PruningPlan
-    from lightning_prune.runs.checkpoint.atomic_checkpoint_io import (
-        AtomicCheckpointIO as AtomicCheckpointIO,
-    )
-    from lightning_prune.detection.predict.detections import Detections as Detections
     from lightning_prune.policies.criteria.bn_scale import BNScale as BNScale
-    from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty as BNScalePenalty
-    from lightning_prune.policies.selection.fast_widths import FastWidths as FastWidths
     from lightning_prune.policies.criteria.fisher import Fisher as Fisher
     from lightning_prune.policies.criteria.fpgm import FPGM as FPGM
     from lightning_prune.policies.criteria.group_norm import GroupNorm as GroupNorm
-    from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty as GroupNormPenalty
     from lightning_prune.policies.criteria.lamp import LAMP as LAMP
     from lightning_prune.policies.criteria.mac_aware import MacAware as MacAware
     from lightning_prune.policies.criteria.magnitude import Magnitude as Magnitude
     from lightning_prune.policies.criteria.random_choice import RandomChoice as RandomChoice
     from lightning_prune.policies.criteria.separability import Separability as Separability
     from lightning_prune.policies.criteria.taylor import Taylor as Taylor
+    from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty as BNScalePenalty
+    from lightning_prune.policies.penalties.group_norm_penalty import (
+        GroupNormPenalty as GroupNormPenalty,
+    )
+    from lightning_prune.policies.selection.fast_widths import FastWidths as FastWidths
+    from lightning_prune.runs.checkpoint.atomic_checkpoint_io import (
+        AtomicCheckpointIO as AtomicCheckpointIO,
+    )
+    from lightning_prune.runs.resume.exact_resume import ExactResume as ExactResume
+    from lightning_prune.runs.stop_on_signal import StopOnSignal as StopOnSignal
     from lightning_prune.surgery.architecture import track_architecture as track_architecture
     from lightning_prune.surgery.build_groups import build_groups as build_groups
     from lightning_prune.surgery.cut import cut_channels as cut_channels
@@ -84,6 +92,8 @@ if TYPE_CHECKING:
     from lightning_prune.surgery.mask import ChannelMask as ChannelMask
     from lightning_prune.surgery.reinitialize import reset_channels as reset_channels
     from lightning_prune.testing import check_prunable as check_prunable
+
+install()
 
 __version__ = "0.1.0"
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lightning_prune.files.checkpoint_error import CheckpointError
-from lightning_prune.runs.checkpoint.lightning_content import check_lightning
 from lightning_prune.files.read_checkpoint import read_checkpoint
+from lightning_prune.runs.checkpoint.lightning_content import check_lightning
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.surgery.load_pruned_state_dict import load_pruned_state_dict
 

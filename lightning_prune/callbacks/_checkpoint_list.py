@@ -9,11 +9,11 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_prune.runs.trainer.fit_state import checkpoint_callbacks
-from lightning_prune.callbacks.trainer.surgery import callbacks_of
 from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.runs.checkpoint.read_epoch import read_epoch
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
+from lightning_prune.runs.trainer.fit_state import checkpoint_callbacks
 
 
 def checkpoint_list(

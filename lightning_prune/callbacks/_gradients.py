@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_prune.callbacks._data import batch_length, collection_batches
-from lightning_prune.callbacks.trainer.surgery import total, training_context
+from lightning_prune.callbacks.trainer.precision import training_context
 from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.runs.trainer.ranks import total
 
 
 def check_gradients(criterion: Criterion, pl_module: pl.LightningModule) -> None:

@@ -2,7 +2,8 @@
 
 import lightning.pytorch as pl
 
-from lightning_prune.callbacks.trainer.surgery import callbacks_of, maskers
+from lightning_prune.callbacks.trainer.cut import maskers
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.held_mask import HeldMask
 from lightning_prune.surgery.mask import removed_positions
 

@@ -14,13 +14,8 @@ from lightning_prune.callbacks._data import (
     samples_function,
 )
 from lightning_prune.callbacks._masked import apply_masks
-from lightning_prune.callbacks.trainer.surgery import (
-    average_norms,
-    broadcast,
-    forward_context,
-    gather,
-    total,
-)
+from lightning_prune.callbacks.trainer.averages import average_norms
+from lightning_prune.callbacks.trainer.precision import forward_context
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.observe.activations import (
     Matching,
@@ -29,6 +24,7 @@ from lightning_prune.observe.activations import (
     merge_activations,
 )
 from lightning_prune.plan import PruningPlan
+from lightning_prune.runs.trainer.ranks import broadcast, gather, total
 from lightning_prune.surgery.compensate import compensate
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from lightning_prune.callbacks.trainer.surgery import forward_context
+from lightning_prune.callbacks.trainer.precision import forward_context
 from lightning_prune.callbacks.trainer.trial_step import training_step_of
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.trace import trace_groups

@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_prune.callbacks.trainer.surgery import maskers
+from lightning_prune.callbacks.trainer.cut import maskers
 from lightning_prune.policies.layers.slice_layers import living_weights
 
 

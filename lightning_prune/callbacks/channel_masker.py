@@ -11,16 +11,16 @@ from lightning_prune.callbacks._arguments import check_counts, check_fraction
 from lightning_prune.callbacks._gradients import informed
 from lightning_prune.callbacks._observation import compensate_readers, recalibrate
 from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
-from lightning_prune.callbacks.trainer.surgery import restart_averages
 from lightning_prune.callbacks.masking_stage import MaskingStage
+from lightning_prune.callbacks.trainer.averages import restart_averages
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion
-from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerRule
+from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ratio_selection import (
     Ranking,
     RatioSelection,

@@ -12,14 +12,17 @@ from torch import Tensor
 from lightning_prune.callbacks._arguments import check_fraction
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._prunable_groups import prunable_groups
-from lightning_prune.callbacks.trainer.surgery import maskers
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
+from lightning_prune.callbacks.trainer.cut import maskers
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
-from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization, check_strength
-from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
 from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
+from lightning_prune.policies.penalties.channel_regularization import (
+    ChannelRegularization,
+    check_strength,
+)
+from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
 from lightning_prune.surgery.cut import PrunedChannels
 
 

@@ -13,17 +13,18 @@ from torch import Tensor
 from lightning_prune.callbacks._arguments import check_counts, check_fraction
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._masked import apply_masks, masked_channels
-from lightning_prune.runs.trainer.fit_state import trains
-from lightning_prune.callbacks.trainer.surgery import averaged_copies, broadcast, total
 from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_usage
 from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.outputs import layer_outputs
 from lightning_prune.observe.usage import ChannelUsage
 from lightning_prune.observe.usage_counter import usage_stats
 from lightning_prune.observe.usage_history import UsageHistory
-from lightning_prune.policies.selection.reset_choice import Which, reset_choice
 from lightning_prune.policies.layers.resettable_layers import resettable_layers
+from lightning_prune.policies.selection.reset_choice import Which, reset_choice
+from lightning_prune.runs.trainer.fit_state import trains
+from lightning_prune.runs.trainer.ranks import broadcast, total
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.reinitialize import (
     ResetType,

@@ -6,9 +6,9 @@ from typing import Any, Generic, TypeVar
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks.trainer.surgery import broadcast
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.policies.criteria.non_finite_importance import NonFiniteImportanceError
+from lightning_prune.runs.trainer.ranks import broadcast
 from lightning_prune.surgery.held_mask import HeldMask
 
 Mask = TypeVar("Mask", bound=HeldMask)

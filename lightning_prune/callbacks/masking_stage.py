@@ -13,18 +13,18 @@ from lightning_prune.callbacks._gradients import check_gradients
 from lightning_prune.callbacks._observation import recalibrate
 from lightning_prune.callbacks._prunable_groups import prunable_groups
 from lightning_prune.callbacks._schedule import warn_of_nothing_masked
-from lightning_prune.callbacks.trainer.surgery import (
-    callbacks_of,
+from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.callbacks.trainer.averages import (
     mask_averages,
     restore_averages,
     save_validated_weights,
 )
-from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
 

@@ -8,19 +8,19 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks.trainer.restarted_schedule import initial_rates
-from lightning_prune.runs.trainer.fit_state import trains
-from lightning_prune.callbacks.trainer.surgery import (
-    callbacks_of,
+from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.trainer.cut import maskers
+from lightning_prune.callbacks.trainer.optimizers import (
     clear_optimizers,
-    maskers,
     rebuild_optimizers,
     remaining_steps,
     restart_schedules,
     steps_per_epoch,
 )
-from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.trainer.restarted_schedule import initial_rates
 from lightning_prune.functional.schedule import Decay, learning_rate_factor
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
+from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.optimizer import keep_groups
 

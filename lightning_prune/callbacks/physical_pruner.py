@@ -12,26 +12,22 @@ from torch import nn
 from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._observation import recalibrate
+from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.trainer.averages import restart_averages
 from lightning_prune.callbacks.trainer.comparisons import (
     restart_comparisons,
     restart_plateaus,
     stopped_early,
     suspend_comparisons,
 )
-from lightning_prune.runs.trainer.fit_state import is_fitting
-from lightning_prune.callbacks.trainer.surgery import (
-    cut_everywhere,
-    forward_context,
-    maskers,
-    restart_averages,
-    rewrap,
-    tell,
-)
-from lightning_prune.runs.finite_watch import check_weights
-from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.trainer.cut import cut_everywhere, maskers, tell
+from lightning_prune.callbacks.trainer.precision import forward_context
+from lightning_prune.callbacks.trainer.strategy import rewrap
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
+from lightning_prune.runs.finite_watch import check_weights
+from lightning_prune.runs.trainer.fit_state import is_fitting
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.mask import ChannelMask

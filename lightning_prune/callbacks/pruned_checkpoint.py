@@ -7,10 +7,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.runs.checkpoint.kept_files import follow_files
 from lightning_prune.runs.run_marks import marks_of, same
-from lightning_prune.callbacks.trainer.surgery import callbacks_of
-from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.cut import PrunedChannels
 
 _OF_A_RUN = (

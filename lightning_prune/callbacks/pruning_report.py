@@ -17,20 +17,21 @@ from tqdm.auto import tqdm
 import lightning_prune
 from lightning_prune.callbacks._checkpoint_list import checkpoint_list
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.runs.trainer.fit_state import trains
-from lightning_prune.callbacks.trainer.logged_metrics import evaluated_metrics
-from lightning_prune.callbacks.trainer.surgery import callbacks_of, maskers
 from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.trainer.cut import maskers
+from lightning_prune.callbacks.trainer.logged_metrics import evaluated_metrics
+from lightning_prune.files.write_json import write_json
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import count_macs
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.figures import write_figure, write_selection
-from lightning_prune.files.write_json import write_json
 from lightning_prune.report.latency import measure_latency
 from lightning_prune.report.layers import layer_rows
 from lightning_prune.report.model_figure import model_figure
 from lightning_prune.report.table import print_report
 from lightning_prune.report.usage_figure import usage_figure
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
+from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
 

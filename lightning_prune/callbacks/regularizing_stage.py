@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_prune.callbacks._arguments import check_counts
-from lightning_prune.callbacks.trainer.surgery import loss_scale
 from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.trainer.precision import loss_scale
 
 
 class Penalty(Protocol):

@@ -15,8 +15,8 @@ from lightning_prune.callbacks._decision_warnings import warn_of_decisions
 from lightning_prune.callbacks._gradients import informed
 from lightning_prune.callbacks._observation import Background, observe_objects, recalibrate
 from lightning_prune.callbacks._schedule import last_epoch
-from lightning_prune.callbacks.trainer.surgery import stop_before_training
 from lightning_prune.callbacks.masking_stage import MaskingStage
+from lightning_prune.callbacks.trainer.loops import stop_before_training
 from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
@@ -26,11 +26,11 @@ from lightning_prune.observe.activations import (
     warn_of_rare_classes,
 )
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.policies.criteria.criterion import Criterion
-from lightning_prune.policies.selection.fast_widths import FastWidths
-from lightning_prune.policies.layers.layer_rule import LayerRule
 from lightning_prune.policies.criteria.separability import Separability
+from lightning_prune.policies.layers.layer_rule import LayerRule
+from lightning_prune.policies.selection.clusterer import ChannelClusterer
+from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text

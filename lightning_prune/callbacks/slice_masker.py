@@ -14,16 +14,13 @@ from lightning_prune.callbacks._schedule import (
     warn_of_nothing_masked,
 )
 from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
-from lightning_prune.callbacks.trainer.surgery import (
-    averaged_copies,
-    callbacks_of,
-    mask_averages,
-)
 from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.callbacks.masking_stage import MaskingStage
+from lightning_prune.callbacks.trainer.averages import averaged_copies, mask_averages
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.policies.layers.slice_layers import check_slice_layers, slice_layers
 from lightning_prune.policies.selection.slice_selection import SliceSelection
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.slice_mask import SliceMask
 

@@ -8,7 +8,10 @@ from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.policies.layers.slice_layers import check_slice_layers, slice_layers
-from lightning_prune.policies.penalties.slice_regularization import SliceRegularization, check_slice_reg
+from lightning_prune.policies.penalties.slice_regularization import (
+    SliceRegularization,
+    check_slice_reg,
+)
 from lightning_prune.surgery.cut import PrunedChannels
 
 

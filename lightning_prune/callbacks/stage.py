@@ -7,15 +7,15 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.runs.checkpoint.readable_files import check_hyper_parameters
-from lightning_prune.runs.run_marks import marks_of, same
-from lightning_prune.callbacks.trainer.surgery import (
-    callbacks_of,
+from lightning_prune.callbacks.trainer.strategy import (
     check_order,
     refuse_callbacks,
     refuse_strategy,
 )
+from lightning_prune.runs.checkpoint.readable_files import check_hyper_parameters
 from lightning_prune.runs.finite_watch import watch_weights
+from lightning_prune.runs.run_marks import marks_of, same
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.architecture import track_architecture
 
 _TOLD = "_lightning_prune_used_again"

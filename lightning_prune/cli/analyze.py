@@ -13,23 +13,23 @@ from omegaconf import OmegaConf
 
 from lightning_prune.cli.analyze_parser import THRESHOLD, WANTED, analyze_parser
 from lightning_prune.cli.build import build
-from lightning_prune.runs.configuration.consent import check_targets_of
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.export import example_of, load_module
 from lightning_prune.cli.read_norms import read_norms
 from lightning_prune.cli.run_checkpoints import checkpoint_files, run_checkpoints
-from lightning_prune.runs.configuration.run_facts import RunFacts
-from lightning_prune.graph.macs import MacModel
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.errors import ConfigError
+from lightning_prune.files.write_json import write_json
+from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.layers.layer_rule import select_groups
 from lightning_prune.report.figures import file_name, write_figure
-from lightning_prune.files.write_json import write_json
 from lightning_prune.report.norm_analysis import norm_analysis
 from lightning_prune.report.norm_comparison import norm_comparison
 from lightning_prune.report.norm_figure import norm_figure
 from lightning_prune.report.norm_history import NormHistory
 from lightning_prune.report.norm_overview import norm_overview
 from lightning_prune.report.norm_table import print_comparison, print_norms
+from lightning_prune.runs.configuration.consent import check_targets_of
+from lightning_prune.runs.configuration.run_facts import RunFacts
 from lightning_prune.surgery.build_groups import build_groups
 
 

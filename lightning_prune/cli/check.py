@@ -14,12 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.cli.annotations import describe, fits
-from lightning_prune.runs.configuration.config_folder import config_folder
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.near_keys import key_paths, near_keys
 from lightning_prune.cli.node_problems import node_problems, target_of, unusual_number
 from lightning_prune.cli.problem import Problem, first_causes, value_at
 from lightning_prune.cli.unknown_key import unknown_key
+from lightning_prune.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
 
 # Groups that hold one object, and groups that hold a mapping of objects; each with their kind.
 OBJECTS: dict[str, type] = {

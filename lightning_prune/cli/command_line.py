@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from lightning_prune.cli.composition import check_overrides
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.group_words import check_choices, with_plus
 from lightning_prune.cli.loader import config_tree, known_paths, make_loader
 from lightning_prune.cli.near_keys import key_paths, near_keys
 from lightning_prune.cli.quoting import shell_word, understood_word
+from lightning_prune.errors import ConfigError
 from lightning_prune.runs.say import say
 
 # Options of Hydra that are followed by a value.

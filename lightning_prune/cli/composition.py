@@ -8,12 +8,12 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_prune.runs.configuration.config_folder import config_folder
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.loader import known_paths, make_loader
 from lightning_prune.cli.near_keys import key_paths, near_keys
 from lightning_prune.cli.quoting import quote, shell_word
 from lightning_prune.cli.unknown_key import near_names, unknown_key
+from lightning_prune.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
 
 _OVERRIDE = re.compile(r"^(?:\+\+?|~)?(?P<key>[^=@]+)(?:@[^=]*)?=")
 

@@ -11,19 +11,19 @@ import torch
 from torch import Tensor
 
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
-from lightning_prune.runs.configuration.consent import check_class_of
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.export_parser import export_parser
 from lightning_prune.cli.own_class import own_class
+from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.network.network import LARGEST_STRIDE
+from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
+from lightning_prune.errors import ConfigError
 from lightning_prune.export.export_onnx import export_onnx
 from lightning_prune.export.onnx_model import check_onnx_installed
 from lightning_prune.files.file_error import FileError
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.read_yaml import read_yaml
 from lightning_prune.loading import load_pruned
-from lightning_prune.detection.network.network import LARGEST_STRIDE
-from lightning_prune.detection.module import DetectionModule
-from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
+from lightning_prune.runs.configuration.consent import check_class_of
 
 _THEIR_SIZE = 640
 

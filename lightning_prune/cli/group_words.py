@@ -8,10 +8,10 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.types import RunMode
 
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.loader import COMPOSITION_ERRORS
 from lightning_prune.cli.quoting import parse, quote, shell_word
 from lightning_prune.cli.unknown_key import near_names
+from lightning_prune.errors import ConfigError
 
 # In no defaults list: without one of them a run is dense.
 ADDED = ("pruning", "experiment", "switch")

@@ -20,16 +20,15 @@ from lightning_prune.cli.check import check_config
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.command_line import split_options, understood
 from lightning_prune.cli.composition import composition_message
-from lightning_prune.runs.configuration.config_folder import config_folder
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.export import load_module
 from lightning_prune.cli.layers_parser import layers_parser
 from lightning_prune.cli.own_class import own_class
 from lightning_prune.cli.quoting import quote
 from lightning_prune.cli.training import fill_from_data
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import ConfigError, DataError
 from lightning_prune.policies.layers.layer_rule import select_groups
 from lightning_prune.report.layer_listing import layer_listing
+from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.surgery.build_groups import build_groups
 
 

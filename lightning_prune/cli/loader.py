@@ -15,11 +15,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_prune.runs.configuration.config_folder import config_folder
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.near_keys import key_paths
+from lightning_prune.errors import ConfigError
 from lightning_prune.files.file_error import FileError
 from lightning_prune.files.read_yaml import read_yaml
+from lightning_prune.runs.configuration.config_folder import config_folder
 
 # What a composition may end with: Hydra raises plain ValueErrors too, YAML errors have no parent.
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError, OSError)

@@ -11,8 +11,8 @@ import torch
 from omegaconf import DictConfig
 
 from lightning_prune.cli.build import build
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.unknown_key import near_names
+from lightning_prune.errors import ConfigError
 
 MACS = "macs"
 

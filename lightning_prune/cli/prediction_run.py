@@ -13,7 +13,6 @@ import torch
 from tqdm import tqdm
 
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.export import load_module
 from lightning_prune.cli.terminal import shows_bars
 from lightning_prune.detection.data.images import ImageError, read_image
@@ -23,11 +22,16 @@ from lightning_prune.detection.predict.detections import Detections
 from lightning_prune.detection.predict.detector import Detector
 from lightning_prune.detection.predict.module_detector import detector_of, options_of
 from lightning_prune.detection.predict.onnx_detector import OnnxDetector
-from lightning_prune.detection.predict.options import PredictionOptions, check_image_size, class_numbers
+from lightning_prune.detection.predict.options import (
+    PredictionOptions,
+    check_image_size,
+    class_numbers,
+)
 from lightning_prune.detection.predict.predict_images import input_size, make_detections
 from lightning_prune.detection.predict.result_folder import ResultFolder, numbered_folder
 from lightning_prune.detection.predict.sources import Source, find_sources
 from lightning_prune.detection.predict.video import VideoError, check_video_installed, open_video
+from lightning_prune.errors import ConfigError
 
 _SHOWN = 5
 Item = TypeVar("Item")

@@ -5,15 +5,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from lightning_prune.callbacks.trainer.surgery import callbacks_of
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.callbacks.slice_masker import SliceMasker
-from lightning_prune.runs.say import say
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.policies.layers.layer_rule import select_groups
+from lightning_prune.runs.say import say
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
 
 class RunPlan(pl.Callback):

@@ -17,13 +17,13 @@ from omegaconf import DictConfig
 
 from lightning_prune.cli.command_line import understood
 from lightning_prune.cli.composition import check_overrides
-from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.cli.given import given_overrides
 from lightning_prune.cli.plain_ending import plain_ending
-from lightning_prune.files.read_json import read_json
 from lightning_prune.cli.refusal import refusal
-from lightning_prune.runs.say import say
 from lightning_prune.cli.versions import versions
+from lightning_prune.files.read_json import read_json
+from lightning_prune.runs.configuration.config_folder import config_folder
+from lightning_prune.runs.say import say
 
 Value = float | tuple[float, ...] | None
 
@@ -102,9 +102,9 @@ def _task(cfg: DictConfig) -> Value:
     # Here and not above: what trains takes seconds to import, and --help needs none of it.
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+    from lightning_prune.cli.terminal import log_file, open_terminal
     from lightning_prune.runs.resume.run_command import RunCommand
     from lightning_prune.runs.run_lock import run_lock
-    from lightning_prune.cli.terminal import log_file, open_terminal
 
     # Lightning 2.6 asks torch's tree in an old way; a user can do nothing about it. Here and not
     # in main: the jobs of a sweep may run in processes of their own.

@@ -18,24 +18,24 @@ from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.cli.build import build, build_all
 from lightning_prune.cli.check import check_config
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
-from lightning_prune.errors import ConfigError
-from lightning_prune.runs.configuration.folder_seal import seal
 from lightning_prune.cli.given import was_given
 from lightning_prune.cli.objectives import MACS, check_objectives, objective_values, returned
-from lightning_prune.files.read_json import read_json
-from lightning_prune.runs.resume.resume_command import NEVER
-from lightning_prune.runs.run_lock import run_lock
 from lightning_prune.cli.run_plan import RunPlan
-from lightning_prune.runs.run_result import RESULT, write_result
-from lightning_prune.runs.resume.run_start import RunStart, find_start, say_changes, take_up
-from lightning_prune.runs.say import say
-from lightning_prune.runs.configuration.set_plain import set_plain
 from lightning_prune.cli.training_end import TrainingEnd
-from lightning_prune.runs.wandb_id import keep_wandb_id
+from lightning_prune.errors import ConfigError
 from lightning_prune.files import write_bytes
 from lightning_prune.files.checkpoint_error import CheckpointError
-from lightning_prune.loading import load_pruned
+from lightning_prune.files.read_json import read_json
 from lightning_prune.files.write_json import write_json
+from lightning_prune.loading import load_pruned
+from lightning_prune.runs.configuration.folder_seal import seal
+from lightning_prune.runs.configuration.set_plain import set_plain
+from lightning_prune.runs.resume.resume_command import NEVER
+from lightning_prune.runs.resume.run_start import RunStart, find_start, say_changes, take_up
+from lightning_prune.runs.run_lock import run_lock
+from lightning_prune.runs.run_result import RESULT, write_result
+from lightning_prune.runs.say import say
+from lightning_prune.runs.wandb_id import keep_wandb_id
 
 Value = float | tuple[float, ...] | None
 

@@ -1,7 +1,1 @@
-"""LightningDataModules, and what makes a data pipeline resumable."""
-
-from lightning_prune.detection.data.coco_json import CocoJsonDataModule
-from lightning_prune.detection.data.digits import DigitsDetectionDataModule
-from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
-
-__all__ = ["CocoJsonDataModule", "DigitsDetectionDataModule", "YoloFolderDataModule"]
+"""What the data modules of every family share: findings, loaders and orders that resume."""

@@ -8,15 +8,12 @@ from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_prune.errors import DataError
 from lightning_prune.files.file_error import printable
 
 OnError = Literal["raise", "skip"]
 SHOWN = 5  # places named per kind of problem
 MANY = 500  # images from which looking at them takes so long that it is shown
-
-
-class DataError(ValueError):
-    """A data set that cannot be trained on as it is."""
 
 
 class Problem(Enum):

@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_prune.detection.data.collate import Batch
 from lightning_prune.data.sampler import PermutationSampler
 
 Progress = Callable[[], int | None]
 
 
-class ResumableLoader(DataLoader[Batch]):
+class ResumableLoader(DataLoader[Any]):
     """Load batches in an order that a checkpoint can restore to the batch.
 
     Lightning stores `state_dict()` of every training loader that has one and gives it back before
@@ -45,14 +44,14 @@ class ResumableLoader(DataLoader[Batch]):
         self._first = 0
         self._open_epoch: int | None = None
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """Hand out the rest of the epoch the sampler stands in."""
         if isinstance(self.sampler, PermutationSampler):
             self._open_epoch = self.sampler.epoch
             self._handed_out = self._first = self.sampler.start // self._batch_size
         return self._count(super().__iter__())
 
-    def _count(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def _count(self, batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
             self._handed_out += 1
             yield batch

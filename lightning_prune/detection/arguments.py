@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor
 
 from lightning_prune.detection.network.architecture import Architecture
-from lightning_prune.detection.weights.infer_architecture import FIRST
 from lightning_prune.detection.network.network import CUSTOM, LARGEST_STRIDE, SIZES, Size
+from lightning_prune.detection.weights.infer_architecture import FIRST
 from lightning_prune.detection.weights.read_weights import PretrainedWeights
 from lightning_prune.modules.argument_ranges import (
     SCHEDULE_RANGES,

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
 
-from lightning_prune.functional.matching import match_objects
-from lightning_prune.functional.objects import ObjectSamples
-from lightning_prune.functional.schedule import Schedule
+from lightning_prune.detection.arguments import (
+    adapt_channels,
+    check,
+    check_channels,
+    resolve,
+)
 from lightning_prune.detection.average_precision import DetectionAveragePrecision
 from lightning_prune.detection.network.loss import DetectionLoss
 from lightning_prune.detection.network.network import Size, YOLOv8
@@ -22,12 +25,9 @@ from lightning_prune.detection.network.postprocess import (
 )
 from lightning_prune.detection.network.reset_network import YOLOv8Reset
 from lightning_prune.detection.weights.read_weights import PREFIX, PretrainedWeights, read_weights
-from lightning_prune.detection.arguments import (
-    adapt_channels,
-    check,
-    check_channels,
-    resolve,
-)
+from lightning_prune.functional.matching import match_objects
+from lightning_prune.functional.objects import ObjectSamples
+from lightning_prune.functional.schedule import Schedule
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 

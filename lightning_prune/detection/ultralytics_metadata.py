@@ -1,7 +1,7 @@
 """What tools for Ultralytics models want to know about an exported detector."""
 
-from lightning_prune.detection.network.network import LARGEST_STRIDE
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.network.network import LARGEST_STRIDE
 
 
 def ultralytics_metadata(

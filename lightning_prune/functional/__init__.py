@@ -1,17 +1,22 @@
 """Tensors in, tensors out: the steps of channel selection as plain functions."""
 
+from lightning_prune.functional.importance import filter_norm, norm_scale
+from lightning_prune.functional.low_channels import low_channels
+from lightning_prune.functional.matching import cell_of, match_objects
+from lightning_prune.functional.objects import ObjectSamples
+from lightning_prune.functional.penalty import growing_strength
 from lightning_prune.functional.selection.clustering import ChannelClustering, cluster_channels
 from lightning_prune.functional.selection.dissimilarity import dissimilarity
 from lightning_prune.functional.selection.embedding import embed_channels
-from lightning_prune.functional.importance import filter_norm, norm_scale
 from lightning_prune.functional.selection.kmedoids import KMedoids, kmedoids, kmedoids_sweep
 from lightning_prune.functional.selection.knee import find_knee
-from lightning_prune.functional.low_channels import low_channels
-from lightning_prune.functional.matching import cell_of, match_objects
 from lightning_prune.functional.selection.moments import ClassMoments, class_moments, merge_moments
-from lightning_prune.functional.objects import ObjectSamples
-from lightning_prune.functional.penalty import growing_strength
-from lightning_prune.functional.selection.selection import ChannelSelection, choose_channels, heaviest_per_cluster, select_channels
+from lightning_prune.functional.selection.selection import (
+    ChannelSelection,
+    choose_channels,
+    heaviest_per_cluster,
+    select_channels,
+)
 from lightning_prune.functional.selection.separability import jeffries_matusita, separability_matrix
 from lightning_prune.functional.selection.silhouette import mean_simplified_silhouette
 from lightning_prune.functional.widths.width import Width, clip_width, is_selectable

@@ -30,7 +30,9 @@ def line_filler(values: Tensor, gone: Mapping[int, Tensor]) -> Callable[[], None
     if rows is None:
         return _masked_fill(values.detach(), gone)
     bits, inner = rows
-    from lightning_prune.functional.kernels.zeroing import zero_rows  # numba takes a moment to import
+    from lightning_prune.functional.kernels.zeroing import (
+        zero_rows,  # numba takes a moment to import
+    )
 
     lines = {dim: index.cpu() for dim, index in gone.items()}
     if values.ndim == 1:

@@ -65,7 +65,9 @@ class Lines:
         if not self.weights:
             return torch.zeros(0)
         if self._table is not None:
-            from lightning_prune.functional.kernels.line_sums import sum_all_squares  # numba imports slowly
+            from lightning_prune.functional.kernels.line_sums import (
+                sum_all_squares,  # numba imports slowly
+            )
 
             sums = torch.empty(len(self))
             sum_all_squares(np.array(self.addresses), self._table, sums.numpy())

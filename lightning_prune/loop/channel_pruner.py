@@ -18,8 +18,8 @@ from lightning_prune.loop.forward_pass import Forward, example_inputs
 from lightning_prune.loop.pruning_methods import criterion_of, penalty_of
 from lightning_prune.loop.stale_parameters import StaleParameters
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 from lightning_prune.policies.layers.layer_rule import select_groups
+from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 from lightning_prune.policies.selection.ratio_selection import Ranking, RatioSelection
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask

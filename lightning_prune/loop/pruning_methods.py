@@ -4,17 +4,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lightning_prune.policies.criteria.bn_scale import BNScale
-from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
-from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.fpgm import FPGM
 from lightning_prune.policies.criteria.group_norm import GroupNorm
-from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
 from lightning_prune.policies.criteria.lamp import LAMP
 from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
 from lightning_prune.policies.criteria.taylor import Taylor
+from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
+from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
+from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
 
 if TYPE_CHECKING:
     from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs

@@ -1,1 +1,1 @@
-"""LightningModules of the project."""
+"""What the LightningModules of every family share."""

@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from lightning_prune.neural.network.options import (
-    ConvNetOptions,
-    FrontendOptions,
-    ModulatorOptions,
-    ReadoutOptions,
-)
 from lightning_prune.modules.argument_ranges import (
     SCHEDULE_RANGES,
     Ranges,
     check_choices,
     check_ranges,
+)
+from lightning_prune.neural.network.options import (
+    ConvNetOptions,
+    FrontendOptions,
+    ModulatorOptions,
+    ReadoutOptions,
 )
 
 SECTIONS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {

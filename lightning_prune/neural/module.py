@@ -9,15 +9,15 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from lightning_prune.functional.objects import ObjectSamples
-from lightning_prune.neural.functional.poisson_loss import poisson_loss
 from lightning_prune.functional.schedule import Schedule
+from lightning_prune.modules.scheduled_module import ScheduledModule
+from lightning_prune.neural.arguments import check, plain, read_sections, with_behavior
+from lightning_prune.neural.functional.poisson_loss import poisson_loss
 from lightning_prune.neural.metrics.bits_per_spike import BitsPerSpike
 from lightning_prune.neural.metrics.normalized_correlation import NormalizedCorrelation
 from lightning_prune.neural.network.network import NeuralResponseNetwork
-from lightning_prune.runs.checkpoint.module_state import read_module_state
-from lightning_prune.neural.arguments import check, plain, read_sections, with_behavior
 from lightning_prune.neural.results import say_paired, write_cells
-from lightning_prune.modules.scheduled_module import ScheduledModule
+from lightning_prune.runs.checkpoint.module_state import read_module_state
 from lightning_prune.surgery.architecture import track_architecture
 
 _LEAST_COUNT = 1e-4  # spikes per frame; a silent cell has no logarithm

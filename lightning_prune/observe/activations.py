@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.selection.moments import ClassMoments, class_moments, merge_moments
 from lightning_prune.functional.objects import ObjectSamples
+from lightning_prune.functional.selection.moments import ClassMoments, class_moments, merge_moments
 from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.observe.background import add_background
 from lightning_prune.observe.reader import LayerReader

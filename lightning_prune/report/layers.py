@@ -8,8 +8,8 @@ from torch import nn
 from lightning_prune.graph.group import ChannelGroups, Member
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
-from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.policies.layers.widest_layers import block_of
+from lightning_prune.policies.selection.sequential import GroupDecision
 
 
 def active_channels(layer: nn.Module, member: Member) -> int:

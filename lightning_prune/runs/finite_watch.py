@@ -10,14 +10,15 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
+from lightning_prune.runs.non_finite_weights import NonFiniteWeightsError
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import (
     is_fitting,
     put_first,
     save_nothing_on_exception,
     skips_steps,
 )
-from lightning_prune.callbacks.trainer.surgery import callbacks_of, gather
-from lightning_prune.runs.non_finite_weights import NonFiniteWeightsError
+from lightning_prune.runs.trainer.ranks import gather
 
 _STATISTICS = ("running_mean", "running_var")
 _ADVICE = (

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from lightning_prune.callbacks.trainer.surgery import (
+from lightning_prune.runs.trainer.signals import (
     end_after_batch,
     put_back_at_teardown,
     requeue_signal,

@@ -13,9 +13,9 @@ import lightning.pytorch as pl
 import torch
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
-from lightning_prune.runs.non_finite_weights import NonFiniteWeightsError
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.policies.criteria.group_norm import GroupNorm
+from lightning_prune.runs.non_finite_weights import NonFiniteWeightsError
 from tests.callbacks.classifiers import Classifier, trainer
 
 

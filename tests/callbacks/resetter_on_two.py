@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from lightning_prune.callbacks.trainer.surgery import total
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
+from lightning_prune.runs.trainer.ranks import total
 from tests.callbacks.classifiers import patterns
 from tests.callbacks.test_channel_resetter import Rectified
 

@@ -9,17 +9,18 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_prune.callbacks.trainer.surgery import averaged_copies, rebuild_optimizers
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruning_report import PruningReport
-from lightning_prune.runs.csv_logger import AppendingCsvLogger
+from lightning_prune.callbacks.trainer.averages import averaged_copies
+from lightning_prune.callbacks.trainer.optimizers import rebuild_optimizers
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.random_choice import RandomChoice
 from lightning_prune.policies.criteria.taylor import Taylor
+from lightning_prune.runs.csv_logger import AppendingCsvLogger
 from tests.callbacks.classifiers import (
     EXAMPLE,
     GROUPS,

@@ -15,12 +15,12 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_prune.callbacks.trainer.surgery import averaged_copies
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.slice_masker import SliceMasker
+from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.slice_mask import SliceMask

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lightning_prune.callbacks.trainer.surgery import averaged_copies
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
+from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.policies.criteria.fisher import Fisher
 from tests.callbacks.classifiers import Classifier, masker, patterns, trainer
 

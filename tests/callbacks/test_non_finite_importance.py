@@ -9,11 +9,11 @@ from torch.utils.data import DataLoader
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.slice_masker import SliceMasker
-from lightning_prune.policies.selection import slice_selection
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.non_finite_importance import check_finite
 from lightning_prune.policies.criteria.taylor import Taylor
+from lightning_prune.policies.selection import slice_selection
 from tests.callbacks.classifiers import Classifier, masker, patterns, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed from")

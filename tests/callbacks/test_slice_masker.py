@@ -14,7 +14,6 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn.functional import cross_entropy
 
-from lightning_prune.callbacks.trainer.surgery import averaged_copies, rebuild_optimizers
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
@@ -22,6 +21,8 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
+from lightning_prune.callbacks.trainer.averages import averaged_copies
+from lightning_prune.callbacks.trainer.optimizers import rebuild_optimizers
 from tests.callbacks.classifiers import Classifier, ManualClassifier, patterns, trainer
 
 REPOSITORY = Path(__file__).resolve().parents[2]

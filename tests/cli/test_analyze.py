@@ -18,11 +18,11 @@ from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.cli import analyze
 from lightning_prune.cli.analyze import main
-from lightning_prune.runs.configuration.folder_seal import seal
-from lightning_prune.runs.configuration.run_facts import RunFacts
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.policies.penalties.group_norms import group_norms
 from lightning_prune.report.figures import file_name
+from lightning_prune.runs.configuration.folder_seal import seal
+from lightning_prune.runs.configuration.run_facts import RunFacts
 from tests.callbacks.classifiers import EXAMPLE, GROUPS, Classifier, trainer
 
 CLASS = f"{Classifier.__module__}.Classifier"

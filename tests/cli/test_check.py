@@ -131,7 +131,10 @@ def test_what_a_run_reads_must_be_there(key: str, message: str):
         ({"_target_": "lightning_prune.policies.criteria.criterion.Criterion"}, None),
         ({"_target_": "builtins.dict"}, "an object (Criterion, given by _target_) or null"),
         (
-            {"_target_": "lightning_prune.policies.criteria.magnitude.Magnitude", "_partial_": True},
+            {
+                "_target_": "lightning_prune.policies.criteria.magnitude.Magnitude",
+                "_partial_": True,
+            },
             "an object (Criterion, given by _target_) or null",
         ),
         ("magnitude", "an object (Criterion, given by _target_) or null"),

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from lightning_prune.cli.composition import check_overrides, top_level_keys
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.train import main
+from lightning_prune.errors import ConfigError
 
 REFUSED = [
     (["+prunning=x"], "prunning is not known to the command line. Did you mean pruning?"),

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from lightning_prune.cli.export import main
-from lightning_prune.runs.configuration.folder_seal import seal
+from lightning_prune.detection.module import DetectionModule
 from lightning_prune.export import export_onnx as room
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.module import DetectionModule
+from lightning_prune.runs.configuration.folder_seal import seal
 from lightning_prune.surgery.compare import eval_outputs, noise_like
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import random_plan

@@ -23,11 +23,11 @@ from lightning_prune.cli.export import main
 from lightning_prune.detection.data.images import read_image
 from lightning_prune.detection.data.letterbox import letterbox
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
-from lightning_prune.graph.trace import trace_groups
 from lightning_prune.detection.module import DetectionModule
-from lightning_prune.plan import PruningPlan
 from lightning_prune.detection.predict.detect_images import detect_images
 from lightning_prune.detection.predict.module_detector import detector_of, options_of
+from lightning_prune.graph.trace import trace_groups
+from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
 from tests.cli.test_export import save
 

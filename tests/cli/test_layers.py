@@ -9,8 +9,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from lightning_prune.cli.layers import main
-from lightning_prune.graph.trace import trace_groups
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.graph.trace import trace_groups
 from tests.cli.conftest import CONF
 from tests.cli.test_export import Own, cut, save
 

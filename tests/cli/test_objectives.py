@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.objectives import objective_values, returned
+from lightning_prune.cli.train import run
+from lightning_prune.errors import ConfigError
 from lightning_prune.files.read_json import read_json
 from lightning_prune.runs.run_result import RESULT
-from lightning_prune.cli.train import run
 from tests.cli.test_train import composed
 
 SMALL = ["dense_epochs=2", "logger=none", "trainer.num_sanity_val_steps=0"]

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.own_class import own_class
+from lightning_prune.errors import ConfigError
 
 
 def test_a_file_beside_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

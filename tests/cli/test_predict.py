@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from lightning_prune.cli import export, predict
-from lightning_prune.graph.trace import trace_groups
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.neural.module import NeuralResponseModule
 from lightning_prune.surgery.cut import cut_channels
 from tests.cli.test_export import save

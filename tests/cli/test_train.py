@@ -13,10 +13,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from lightning_prune.runs.configuration.config_folder import config_folder
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.train import main, run
 from lightning_prune.cli.training import fill_from_data, plan_epochs
+from lightning_prune.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
 from tests.cli.conftest import CONF, FAKE
 from tests.cli.fakes import Line, Points
 

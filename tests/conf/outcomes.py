@@ -17,9 +17,8 @@ from torch import Tensor
 
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.train import run
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import ConfigError, DataError
 
 MEMORY = 6 << 30  # bytes that a mutated configuration may take on top of what is in use
 # What a library says of itself when nobody has put it into the words of the user.

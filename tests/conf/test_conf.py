@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
 from lightning_prune.cli.check import check_config
-from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.cli.train import run
+from lightning_prune.runs.configuration.config_folder import config_folder
 from tests.overrides import TINY, TINY_NEURAL, TINY_NEURAL_RECIPES, TINY_WARNINGS
 
 CONF = config_folder()

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lightning_prune.cli.annotations import fits
 from lightning_prune.cli.build import build
-from lightning_prune.runs.configuration.config_folder import config_folder
-from lightning_prune.errors import ConfigError
 from lightning_prune.cli.node_problems import type_hints
+from lightning_prune.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
 from tests.conf.mutations import Mutation, mutations, nodes
 from tests.conf.outcomes import outcome
 from tests.overrides import TINY, TINY_RECIPES

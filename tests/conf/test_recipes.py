@@ -10,8 +10,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from lightning_prune import DetectionModule
-from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.cli.train import run
+from lightning_prune.runs.configuration.config_folder import config_folder
 from tests.overrides import TINY, TINY_RECIPES, TINY_WARNINGS
 
 pytestmark = pytest.mark.filterwarnings(*TINY_WARNINGS)

@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from lightning_prune.cli.build import build
-from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.neural.module import NeuralResponseModule
+from lightning_prune.runs.configuration.config_folder import config_folder
 
 SWITCHES = sorted(path.stem for path in (config_folder() / "switch").glob("*.yaml"))
 ABLATION = "neural_ablation"

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_prune.callbacks.trainer.surgery import averaged_copies
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.stage import PruningStage
+from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.surgery.architecture import track_architecture
 from tests.callbacks.classifiers import CLASSES
 from tests.contract.registry import Classifier, stages, trainer

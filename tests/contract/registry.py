@@ -14,15 +14,15 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.cli.build import build_all
-from lightning_prune.runs.configuration.config_folder import config_folder
-from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.sampler import PermutationSampler
-from lightning_prune.neural.data.simulated_cells import SimulatedCellsDataModule
+from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.neural.data.simulated_cells import SimulatedCellsDataModule
 from lightning_prune.neural.module import NeuralResponseModule
+from lightning_prune.runs.configuration.config_folder import config_folder
+from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.surgery.architecture import track_architecture
 from tests.callbacks.classifiers import CLASSES, conv_bn, patterns
 

@@ -1,6 +1,7 @@
 import pytest
 
-from lightning_prune.data.checks import DataError, Findings, Problem, settle
+from lightning_prune.data.checks import Findings, Problem, settle
+from lightning_prune.errors import DataError
 
 
 def findings(**counts: int) -> Findings:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_prune.runs.resume.exact_resume import ExactResume
-from lightning_prune.detection.data.dataset import DetectionDataset
-from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.sampler import PermutationSampler
+from lightning_prune.detection.data.dataset import DetectionDataset
+from lightning_prune.detection.data.digits import DigitsDetectionDataModule
+from lightning_prune.runs.resume.exact_resume import ExactResume
 
 EPOCHS, BATCHES = 3, 5
 Trace = list[tuple[int, int, float, float]]

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from lightning_prune.data import DigitsDetectionDataModule
+from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.network.network import YOLOv8
+from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loading import load_pruned
-from lightning_prune.detection.network.network import YOLOv8
-from lightning_prune.detection.module import DetectionModule
-from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
 from tests.detection.network.foreign_pickle import save_foreign

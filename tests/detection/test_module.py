@@ -11,11 +11,11 @@ from torchvision.ops import box_convert, box_iou
 
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.detection.data.letterbox import letterbox
-from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.weights.conversion import convert_ultralytics
+from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.network.postprocess import non_maximum_suppression
 from lightning_prune.detection.network.reset_network import YOLOv8Reset
-from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.weights.conversion import convert_ultralytics
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
 from tests.detection.network.foreign_pickle import save_foreign

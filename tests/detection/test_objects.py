@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from lightning_prune.callbacks._data import objects_function, samples_function
-from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.observe.activations import collect_activations
 from lightning_prune.observe.classifier import classifier_objects, classifier_samples
 

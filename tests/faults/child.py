@@ -17,13 +17,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
-from lightning_prune.runs.csv_logger import AppendingCsvLogger
 from lightning_prune.cli.training_end import TrainingEnd
-from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint
-from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
 from lightning_prune.files.write_json import write_json
+from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
+from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint
+from lightning_prune.runs.csv_logger import AppendingCsvLogger
+from lightning_prune.runs.resume.exact_resume import ExactResume
 from tests.contract.registry import MODULES, stages, trainer
 
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from lightning_prune.detection.weights.read_weights import read_weights
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.inert_pickle import read_torch_zip
-from lightning_prune.runs.checkpoint.newest_checkpoint import search_checkpoints
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.loading import load_pruned
-from lightning_prune.detection.weights.read_weights import read_weights
 from lightning_prune.runs.checkpoint.module_state import read_module_state
+from lightning_prune.runs.checkpoint.newest_checkpoint import search_checkpoints
 from tests.faults.apart import apart
 from tests.faults.mutations import KINDS, LEVELS, Small, file_of, mutate, write
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_prune.files.read_json import read_json
 from lightning_prune.files.file_error import FileError
+from lightning_prune.files.read_json import read_json
 from lightning_prune.files.read_json_text import read_json_text
 
 

@@ -4,9 +4,9 @@ import torch_pruning as tp
 import torchvision
 from torch import nn
 
+from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.network.network import YOLOv8
 from tests.networks import EXAMPLE, NETWORKS, Depthwise, Residual, make
 
 

@@ -10,17 +10,17 @@ from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loop.pruning import Pruning
 from lightning_prune.policies.criteria.bn_scale import BNScale
-from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
-from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
-from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.criteria.fpgm import FPGM
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.lamp import LAMP
 from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
-from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.policies.criteria.taylor import Taylor
+from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
+from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
+from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from tests.loop.plain import CHANNEL, batch, channel_pruning, masked, state_in, write
 from tests.networks import EXAMPLE, Concat, Residual, make
 

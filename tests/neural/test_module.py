@@ -11,14 +11,14 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from lightning_prune.cli.build import build
-from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.cli.training import fill_from_data
-from lightning_prune.neural.data.simulated_cells import SimulatedCellsDataModule
-from lightning_prune.neural.functional.poisson_loss import poisson_loss
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loading import load_pruned
+from lightning_prune.neural.data.simulated_cells import SimulatedCellsDataModule
+from lightning_prune.neural.functional.poisson_loss import poisson_loss
 from lightning_prune.neural.module import NeuralResponseModule
 from lightning_prune.plan import PruningPlan
+from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.surgery.cut import cut_channels
 from tests.neural.data.recordings import arrays, write
 

@@ -8,11 +8,11 @@ from lightning.pytorch.plugins import MixedPrecision
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
-from lightning_prune.runs.finite_watch import FiniteWatch
-from lightning_prune.runs.non_finite_weights import NonFiniteWeightsError
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
+from lightning_prune.runs.finite_watch import FiniteWatch
+from lightning_prune.runs.non_finite_weights import NonFiniteWeightsError
 from tests.callbacks.classifiers import Classifier, ManualClassifier, masker, trainer
 
 STEPS = 6  # of an epoch

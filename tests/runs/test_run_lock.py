@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_prune.runs import run_lock as module
 from lightning_prune.errors import ConfigError
+from lightning_prune.runs import run_lock as module
 from lightning_prune.runs.run_lock import LOCK, Owner, run_lock, working_owner
 
 CHILD = """

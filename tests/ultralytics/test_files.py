@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.detection.weights.read_weights import read_weights
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.weights.read_weights import read_weights
 from tests.ultralytics.installed import NEWEST, VERSIONS, absent, run_script
 
 pytestmark = [absent, pytest.mark.slow]

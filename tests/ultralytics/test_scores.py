@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.detection.average_precision import DetectionAveragePrecision
+from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.detection.module import DetectionModule
 from tests.cli.test_export_ultralytics import squares
 from tests.conftest import REPOSITORY

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lightning_prune.callbacks.trainer.surgery import callbacks_of
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
 _SKIP = "_should_skip_check"
 

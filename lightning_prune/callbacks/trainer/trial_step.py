@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_prune.callbacks._data import collection_loader
-from lightning_prune.callbacks.trainer.surgery import on_device
+from lightning_prune.callbacks.trainer.precision import on_device
 from lightning_prune.graph.forward_pass import untouched
 
 _FEW = 2  # samples: enough for batch norms

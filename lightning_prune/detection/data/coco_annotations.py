@@ -12,12 +12,13 @@ from unicodedata import normalize
 
 import numpy as np
 
+from lightning_prune.data.checks import Findings, Problem
 from lightning_prune.detection.data.boxes import ROUNDING, Box, check_boxes
-from lightning_prune.data.checks import DataError, Findings, Problem
 from lightning_prune.detection.data.coco_file import CocoFile, CocoImage, CocoObject
 from lightning_prune.detection.data.coco_values import Key
 from lightning_prune.detection.data.records import ImageRecord
 from lightning_prune.detection.data.yolo_layout import variants
+from lightning_prune.errors import DataError
 from lightning_prune.files.file_error import printable
 
 PIXEL = 1.0  # annotation tools count to the last pixel or to its edge

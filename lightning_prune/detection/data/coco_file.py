@@ -9,8 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_prune.data.checks import DataError, Findings, Problem
-from lightning_prune.detection.data.coco_values import Key, as_box, as_flag, as_key, as_size, hull, shown
+from lightning_prune.data.checks import Findings, Problem
+from lightning_prune.detection.data.coco_values import (
+    Key,
+    as_box,
+    as_flag,
+    as_key,
+    as_size,
+    hull,
+    shown,
+)
+from lightning_prune.errors import DataError
 from lightning_prune.files.file_error import FileError, printable
 from lightning_prune.files.read_text import MEGABYTE, read_text
 

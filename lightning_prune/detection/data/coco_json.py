@@ -5,14 +5,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from lightning_prune.data.checks import Findings, OnError
 from lightning_prune.detection.data.augment import Augmentation
-from lightning_prune.data.checks import DataError, Findings, OnError
 from lightning_prune.detection.data.coco_annotations import coco_records
 from lightning_prune.detection.data.coco_file import ADVICE, CocoFile, read_coco, without_collection
 from lightning_prune.detection.data.dataset import ImageSource
 from lightning_prune.detection.data.detection_data import DetectionDataModule
 from lightning_prune.detection.data.records import ImageRecord
 from lightning_prune.detection.data.usable_images import usable_images
+from lightning_prune.errors import DataError
 
 
 class CocoJsonDataModule(DetectionDataModule):

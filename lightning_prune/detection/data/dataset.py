@@ -8,11 +8,11 @@ import torch
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
+from lightning_prune.data.sampler import Draw
 from lightning_prune.detection.data.affine import View
 from lightning_prune.detection.data.augment import Augmentation, augment
 from lightning_prune.detection.data.collate import Sample
 from lightning_prune.detection.data.letterbox import fit, letterbox
-from lightning_prune.data.sampler import Draw
 
 
 class ImageSource(Protocol):

@@ -7,12 +7,12 @@ from dataclasses import replace
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from lightning_prune.detection.data.augment import Augmentation
-from lightning_prune.data.checks import DataError
-from lightning_prune.detection.data.collate import Batch, collate
-from lightning_prune.detection.data.dataset import DetectionDataset, ImageSource
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.resumable_data import ResumableDataModule, check_at_least
+from lightning_prune.detection.data.augment import Augmentation
+from lightning_prune.detection.data.collate import Batch, collate
+from lightning_prune.detection.data.dataset import DetectionDataset, ImageSource
+from lightning_prune.errors import DataError
 
 _SPLITS_OF_STAGE = {
     "fit": ("train", "val"),
@@ -25,11 +25,11 @@ _SPLITS_OF_STAGE = {
 class DetectionDataModule(ResumableDataModule):
     """Base of the detection DataModules. Subclasses say where the pictures come from.
 
-    Batches are `(images, targets)` as `lightning_prune.detection.data.collate.collate` makes them. Training
-    pictures are augmented; validation, test and collection pictures are letterboxed only. The
-    training order and every augmentation depend on (seed, epoch, index) alone, and the training
-    loader continues in the middle of an epoch after a resume. Ranks of a distributed run share the
-    pictures by themselves; Lightning adds no sampler of its own.
+    Batches are `(images, targets)` as `collate` makes them. Training pictures are augmented;
+    validation, test and collection pictures are letterboxed only. The training order and every
+    augmentation depend on (seed, epoch, index) alone, and the training loader continues in the
+    middle of an epoch after a resume. Ranks of a distributed run share the pictures by themselves;
+    Lightning adds no sampler of its own.
 
     Args:
         image_size: side of the square pictures, in pixels; a multiple of 32.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from lightning_prune.data.checks import MANY, DataError, Findings, Problem
+from lightning_prune.data.checks import MANY, Findings, Problem
 from lightning_prune.detection.data.images import (
     ImageError,
     open_image,
@@ -18,6 +18,7 @@ from lightning_prune.detection.data.images import (
     read_image,
     sixteen_bits,
 )
+from lightning_prune.errors import DataError
 
 _DIM = 1 << 14  # of 65536: a quarter of the range
 _SINGLE = ("JPEG", "MPO")  # what else an MPO file holds are previews

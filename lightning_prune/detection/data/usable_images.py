@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lightning_prune.data.checks import MANY, DataError, Findings, OnError, Problem, settle
+from lightning_prune.data.checks import MANY, Findings, OnError, Problem, settle
 from lightning_prune.detection.data.dataset import ImageSource
 from lightning_prune.detection.data.image_facts import ImageFacts, look_at_images, note_images
 from lightning_prune.detection.data.images import ImageError
 from lightning_prune.detection.data.records import ImageFiles, ImageRecord
+from lightning_prune.errors import DataError
 
 Sizes = Mapping[Path, tuple[int, int]]
 

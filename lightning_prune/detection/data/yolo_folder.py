@@ -7,8 +7,8 @@ from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.detection.data.augment import Augmentation
 from lightning_prune.data.checks import Findings, OnError
+from lightning_prune.detection.data.augment import Augmentation
 from lightning_prune.detection.data.dataset import ImageSource
 from lightning_prune.detection.data.detection_data import DetectionDataModule
 from lightning_prune.detection.data.records import ImageRecord

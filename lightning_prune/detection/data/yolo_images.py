@@ -5,7 +5,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
-from lightning_prune.data.checks import DataError, Findings, Problem
+from lightning_prune.data.checks import Findings, Problem
 from lightning_prune.detection.data.images import (
     HEIF_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -13,6 +13,7 @@ from lightning_prune.detection.data.images import (
     image_suffixes,
 )
 from lightning_prune.detection.data.yolo_layout import YoloLayout, download_hint, variants
+from lightning_prune.errors import DataError
 from lightning_prune.files.file_error import FileError, printable
 from lightning_prune.files.read_text import MEGABYTE, read_text
 

@@ -5,9 +5,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_prune.data.checks import Findings, Problem
 from lightning_prune.detection.data.boxes import Box, check_boxes
-from lightning_prune.data.checks import DataError, Findings, Problem
 from lightning_prune.detection.data.records import ImageRecord
+from lightning_prune.errors import DataError
 from lightning_prune.files.file_error import FileError, printable
 from lightning_prune.files.read_text import MEGABYTE, read_text
 

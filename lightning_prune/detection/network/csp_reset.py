@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_prune.functional.top_k import keep_strongest
 from lightning_prune.detection.network.blocks import CSP
+from lightning_prune.functional.top_k import keep_strongest
 from lightning_prune.observe.usage_counter import UsageCounter
 from lightning_prune.observe.used_channels import UsedChannels, set_used
 from lightning_prune.surgery.cut import Replacement

@@ -11,10 +11,10 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_prune.detection.data.letterbox import PAD_VALUE, fit, letterbox
-from lightning_prune.detection.predict.placement import Placement
 from lightning_prune.detection.network.postprocess import MAX_CANDIDATES, non_maximum_suppression
 from lightning_prune.detection.predict.detector import Detector
 from lightning_prune.detection.predict.options import PredictionOptions
+from lightning_prune.detection.predict.placement import Placement
 
 Found = tuple[Tensor, Tensor, Tensor]
 """Boxes (n, 4) in pixels of the image, scores (n,) and classes (n,), best first."""

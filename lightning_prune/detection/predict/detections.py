@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from lightning_prune.detection.data.images import read_image
-from lightning_prune.files import write_bytes
 from lightning_prune.detection.predict.draw_boxes import draw_boxes
+from lightning_prune.files import write_bytes
 
 DRAWN_SUFFIXES = {".bmp": "BMP", ".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.detection.predict.detector import class_tuple
 from lightning_prune.detection.predict.options import PredictionOptions
+from lightning_prune.graph.forward_pass import untouched
 
 
 @dataclass

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_prune.detection.predict.detector import class_tuple
 from lightning_prune.export.session import open_session, run_session
 from lightning_prune.files.foreign_file import describe_foreign
-from lightning_prune.detection.predict.detector import class_tuple
 
 _LAYOUT = "(batch, 4 + classes, anchors) before non-maximum suppression"
 

@@ -12,7 +12,11 @@ from lightning_prune.detection.predict.detect_images import Found, detect_images
 from lightning_prune.detection.predict.detections import Detections
 from lightning_prune.detection.predict.detector import Detector
 from lightning_prune.detection.predict.module_detector import detector_of, options_of
-from lightning_prune.detection.predict.options import PredictionOptions, check_image_size, class_numbers
+from lightning_prune.detection.predict.options import (
+    PredictionOptions,
+    check_image_size,
+    class_numbers,
+)
 from lightning_prune.detection.predict.rgb import as_rgb, each_image
 
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning_prune.files import write_bytes
 from lightning_prune.detection.predict.detections import DRAWN_SUFFIXES, Detections
+from lightning_prune.files import write_bytes
 
 RESULTS = "predictions.json"
 

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_prune.files.checkpoint_error import CheckpointError
-from lightning_prune.files.foreign_file import describe_foreign
-from lightning_prune.graph.names import plain_name
 from lightning_prune.detection.network.architecture import RECORD as ARCHITECTURE
 from lightning_prune.detection.network.architecture import read_architecture_record
-from lightning_prune.detection.weights.conversion import convert_ultralytics, strip_wrappers
 from lightning_prune.detection.network.csp_reset import COUNTS, ORIGINALS
+from lightning_prune.detection.weights.conversion import convert_ultralytics, strip_wrappers
 from lightning_prune.detection.weights.infer_architecture import CLASSES, FIRST, infer_from_shapes
 from lightning_prune.detection.weights.other_models import refuse_other_names
 from lightning_prune.detection.weights.weight_files import Source, open_weights
+from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.files.foreign_file import describe_foreign
+from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.architecture import RECORD, read_record
 
 PREFIX = "network."

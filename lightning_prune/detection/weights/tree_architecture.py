@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_prune.files.inert_pickle import Record
 from lightning_prune.detection.network.activations import describe_activation
-from lightning_prune.detection.weights.conversion import CSP_BLOCKS, HEAD, PLAIN, SPP, convert_name
 from lightning_prune.detection.network.head import BINS, STRIDES
+from lightning_prune.detection.weights.conversion import CSP_BLOCKS, HEAD, PLAIN, SPP, convert_name
 from lightning_prune.detection.weights.module_tree import child_at, children_of, kind_of
 from lightning_prune.detection.weights.other_models import refuse_other_layers
+from lightning_prune.files.inert_pickle import Record
 
 _SOURCES: dict[int, Any] = {
     11: [-1, 6], 14: [-1, 4], 17: [-1, 12], 20: [-1, 9], HEAD: [15, 18, 21],

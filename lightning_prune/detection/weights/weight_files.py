@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_prune.files.inert_pickle import UNREADABLE, Record, read_torch_zip
-from lightning_prune.files.read_safetensors import read_safetensors
 from lightning_prune.detection.weights.module_tree import child_at, kind_of, module_tensors, unwrap
 from lightning_prune.detection.weights.other_models import ONLY
 from lightning_prune.detection.weights.tree_architecture import tree_architecture
+from lightning_prune.files.inert_pickle import UNREADABLE, Record, read_torch_zip
+from lightning_prune.files.read_safetensors import read_safetensors
 
 _EXPORTED = {
     ".onnx": "an ONNX file",

@@ -10,14 +10,15 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_prune.data.checks import SHOWN, DataError
+from lightning_prune.data.checks import SHOWN
 from lightning_prune.data.loader import ResumableLoader
+from lightning_prune.data.resumable_data import ResumableDataModule, check_at_least
+from lightning_prune.errors import DataError
 from lightning_prune.neural.data.collate import collate_windows
 from lightning_prune.neural.data.movie_range import MovieScale, movie_dtype, movie_scale
 from lightning_prune.neural.data.session import NeuralSession
 from lightning_prune.neural.data.split import Split, split_windows
 from lightning_prune.neural.data.windows import NeuralBatch, NeuralWindows
-from lightning_prune.data.resumable_data import ResumableDataModule, check_at_least
 from lightning_prune.neural.functional.bits_per_spike import bits_per_spike, mean_bits_per_spike
 
 

@@ -1,6 +1,6 @@
 """The error of one array of a recording."""
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
 
 
 def wrong(place: str, array: str, found: str, wanted: str) -> DataError:

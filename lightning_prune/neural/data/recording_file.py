@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
+from lightning_prune.files.foreign_file import describe_foreign
 from lightning_prune.neural.data.array_file import SUFFIXES, UNREADABLE, FileArray, array_names
 from lightning_prune.neural.data.checks import check_session
 from lightning_prune.neural.data.errors import wrong
 from lightning_prune.neural.data.session import NeuralSession
-from lightning_prune.files.foreign_file import describe_foreign
 
 REQUIRED = ("stimulus", "spikes", "valid", "trial", "frame_rate")
 _LABELS, _NAMES = "labels", "label_names"

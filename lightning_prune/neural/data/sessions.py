@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
 from lightning_prune.neural.data.data_module import NeuralDataModule
 from lightning_prune.neural.data.recording_file import read_session
 from lightning_prune.neural.data.session import NeuralSession

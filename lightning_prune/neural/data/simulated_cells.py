@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from lightning_prune.data.resumable_data import check_at_least
 from lightning_prune.neural.data.data_module import NeuralDataModule
 from lightning_prune.neural.data.session import NeuralSession
-from lightning_prune.data.resumable_data import check_at_least
 from lightning_prune.neural.data.simulated_photographs import MOST
 from lightning_prune.neural.data.simulated_recording import RecordingOptions, simulate_recording
 

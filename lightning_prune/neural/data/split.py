@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
 from lightning_prune.neural.data.session import NeuralSession
 from lightning_prune.neural.data.windows import window_ends
 

@@ -17,8 +17,8 @@ from lightning_prune.neural.functional.bits_per_spike import (
 class BitsPerSpike(Metric):
     """Information about each cell's spikes beyond its mean rate on the evaluated samples.
 
-    See `lightning_prune.neural.functional.bits_per_spike.bits_per_spike` for the formula. The state is
-    four sums per cell in float64: batches, processes and parts merge without loss.
+    See `lightning_prune.neural.functional.bits_per_spike` for the formula. The state is four sums
+    per cell in float64: batches, processes and parts merge without loss.
 
     Args:
         cells: number of cells of each session.

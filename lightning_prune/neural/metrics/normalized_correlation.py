@@ -12,9 +12,9 @@ from lightning_prune.neural.functional.normalized_correlation import normalized_
 class NormalizedCorrelation(Metric):
     """Correlation of a prediction with what repeated stimuli show of each cell's response.
 
-    See `lightning_prune.neural.functional.normalized_correlation` for the formula. An instant of the
-    stimulus counts where it was shown as often as the most frequent one, with the cell valid each
-    time; the prediction is the mean over its repeats. The n-th sample of an instant belongs to
+    See `lightning_prune.neural.functional.normalized_correlation` for the formula. An instant of
+    the stimulus counts where it was shown as often as the most frequent one, with the cell valid
+    each time; the prediction is the mean over its repeats. The n-th sample of an instant belongs to
     repeat n; over several ranks that order is another, which the estimate feels a little.
 
     Args:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.graph.group import Group
-from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.policies.criteria.group_scores import norm_members
+from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.surgery.channel_weights import ChannelWeights
 
 

@@ -8,7 +8,6 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from lightning_prune.functional.selection.sklearn_extra_pam import check_installed
 from lightning_prune.functional.selection.clustering import ChannelClustering, cluster_channels
 from lightning_prune.functional.selection.embedding import Embedding
 from lightning_prune.functional.selection.kmedoids import Backend
@@ -16,6 +15,7 @@ from lightning_prune.functional.selection.knee import Interpolation
 from lightning_prune.functional.selection.moments import ClassMoments
 from lightning_prune.functional.selection.separability import separability_matrix
 from lightning_prune.functional.selection.silhouette import Other
+from lightning_prune.functional.selection.sklearn_extra_pam import check_installed
 from lightning_prune.graph.group import Group
 
 

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.widths.budget import scale_widths
 from lightning_prune.functional.selection.chance import against_chance
 from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.functional.selection.moments import ClassMoments
+from lightning_prune.functional.widths.budget import scale_widths
 from lightning_prune.functional.widths.width import allowed_widths, clip_width, is_selectable
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
-from lightning_prune.policies.selection.clusterer import ChannelClusterer, group_separability
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
-from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.criteria.non_finite_importance import check_finite
+from lightning_prune.policies.selection.clusterer import ChannelClusterer, group_separability
+from lightning_prune.policies.selection.fast_widths import FastWidths
 
 _NO_OBJECT = "no object was matched"
 _NOISE = "separability no better than that of random labels: its clusters are noise"

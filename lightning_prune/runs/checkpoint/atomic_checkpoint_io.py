@@ -15,12 +15,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_prune.files.checkpoint_error import CheckpointError
-from lightning_prune.runs.checkpoint.lightning_content import check_lightning
-from lightning_prune.runs.checkpoint.newest_checkpoint import search_checkpoints
 from lightning_prune.files.part_file import PartFile
-from lightning_prune.runs.checkpoint.plain_content import PlainContent, plain_content
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.sidecar import Sidecar
+from lightning_prune.runs.checkpoint.lightning_content import check_lightning
+from lightning_prune.runs.checkpoint.newest_checkpoint import search_checkpoints
+from lightning_prune.runs.checkpoint.plain_content import PlainContent, plain_content
 from lightning_prune.runs.checkpoint.unreadable_parts import unreadable_parts
 
 _NO_SPACE = {errno.ENOSPC, errno.EFBIG} | {getattr(errno, "EDQUOT", errno.ENOSPC)}

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.runs.trainer.fit_state import checkpoint_callbacks
-from lightning_prune.callbacks.trainer.surgery import broadcast
+from lightning_prune.runs.trainer.ranks import broadcast
 
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.file_error import printable
 from lightning_prune.files.inert_pickle import explain
-from lightning_prune.runs.checkpoint.lightning_content import check_lightning
 from lightning_prune.files.open_regular import open_regular
 from lightning_prune.files.read_checkpoint import check_content, read_checkpoint
 from lightning_prune.files.torch_zip import TorchZip
+from lightning_prune.runs.checkpoint.lightning_content import check_lightning
 
 # A file of save_weights_only=True has the first three, and so has one of a foreign tool.
 _NEEDED = ("state_dict", "epoch", "global_step", "loops", "optimizer_states", "lr_schedulers")

@@ -6,8 +6,8 @@ from weakref import WeakSet
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.runs.checkpoint.plain_content import plain_content
 from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
+from lightning_prune.runs.checkpoint.plain_content import plain_content
 
 _CHECKED: "WeakSet[pl.Trainer]" = WeakSet()
 

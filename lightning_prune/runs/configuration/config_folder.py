@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lightning_prune.runs.configuration.resolvers import register_resolvers
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(__file__).resolve().parents[2]
 # At import: the jobs of a sweep may run in processes that read no command line.
 register_resolvers()
 

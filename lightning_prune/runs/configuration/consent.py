@@ -11,12 +11,12 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.runs.configuration.folder_seal import is_sealed
+from lightning_prune.runs.configuration.shipped_class import foreign_targets, is_shipped_class
 from lightning_prune.runs.resume.run_command import COMMAND, PLACE, RunCommand
 from lightning_prune.runs.say import say
-from lightning_prune.runs.configuration.shipped_class import foreign_targets, is_shipped_class
 
 # Resolvers that look at nothing outside the configuration.
 _HARMLESS = re.compile(r"\$\{(add|part|hydra|oc\.select):")

@@ -18,7 +18,7 @@ _PACKAGES = ("lightning_prune", "lightning", "torch", "torchmetrics")
 # Only modules below these are imported to look; what their packages have already may be named too.
 _IMPORTED = ("lightning_prune", "lightning.pytorch", "torch.nn", "torch.optim", "torchmetrics")
 _BELOW = tuple(f"{name}." for name in _IMPORTED)
-_POLICIES = "lightning_prune.pruners"
+_POLICIES = "lightning_prune.policies"
 # What a recipe names. Loggers one by one: others send what they log to an address they are given.
 _KINDS: tuple[type, ...] = (
     L.LightningModule, L.LightningDataModule, L.Callback, L.Trainer, Accelerator,

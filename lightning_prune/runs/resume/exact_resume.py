@@ -6,11 +6,12 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.runs.resume.inexact_callbacks import warn_of_inexact
+from lightning_prune.functional.random_states import random_states, restore_random_states
 from lightning_prune.runs.checkpoint.kept_files import follow_files
+from lightning_prune.runs.checkpoint.readable_files import check_hyper_parameters
+from lightning_prune.runs.resume.inexact_callbacks import warn_of_inexact
 from lightning_prune.runs.resume.metric_states import restore_metric_states
 from lightning_prune.runs.resume.own_lists import empty_lists, grown_lists, warn_of_lists
-from lightning_prune.runs.checkpoint.readable_files import check_hyper_parameters
 from lightning_prune.runs.trainer.gathered_epoch import (
     add_means,
     drop_means,
@@ -35,8 +36,7 @@ from lightning_prune.runs.trainer.loop_positions import (
     resume_is_over,
     step_plateaus,
 )
-from lightning_prune.callbacks.trainer.surgery import gather
-from lightning_prune.functional.random_states import random_states, restore_random_states
+from lightning_prune.runs.trainer.ranks import gather
 
 _KEY = "exact_resume"
 

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks.trainer.surgery import callbacks_of
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
 _WAY = (
     "resume from files that were written at the end of an epoch: "

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from lightning_prune.callbacks.trainer.surgery import callbacks_of
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
 _PLAIN = (bool, int, float, Tensor)
 

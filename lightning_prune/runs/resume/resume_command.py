@@ -10,9 +10,9 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from lightning_prune.runs.configuration.consent import check_consent
 from lightning_prune.errors import ConfigError
 from lightning_prune.files.read_json import read_json
+from lightning_prune.runs.configuration.consent import check_consent
 from lightning_prune.runs.resume.run_command import COMMAND, PLACE, RunCommand
 from lightning_prune.runs.run_result import RESULT
 

@@ -11,10 +11,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from lightning_prune.errors import ConfigError
-from lightning_prune.runs.configuration.folder_seal import seal
-from lightning_prune.runs.say import say
 from lightning_prune.files.read_yaml import read_yaml
 from lightning_prune.files.write_json import write_json
+from lightning_prune.runs.configuration.folder_seal import seal
+from lightning_prune.runs.say import say
 
 COMMAND = "command.json"
 # Hydra's own words that say where a run is, and not how.

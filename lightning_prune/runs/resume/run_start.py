@@ -10,11 +10,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_prune.errors import ConfigError
-from lightning_prune.runs.configuration.run_facts import RunFacts
-from lightning_prune.runs.run_result import RESULT
-from lightning_prune.runs.configuration.set_plain import set_plain
-from lightning_prune.runs.checkpoint.newest_checkpoint import CheckpointSearch, search_checkpoints
 from lightning_prune.files.read_checkpoint import read_checkpoint
+from lightning_prune.runs.checkpoint.newest_checkpoint import CheckpointSearch, search_checkpoints
+from lightning_prune.runs.configuration.run_facts import RunFacts
+from lightning_prune.runs.configuration.set_plain import set_plain
+from lightning_prune.runs.run_result import RESULT
 
 # What a run that starts over would mix with its own files.
 _LEFT = (

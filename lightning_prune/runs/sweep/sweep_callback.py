@@ -17,14 +17,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_prune.errors import ConfigError
+from lightning_prune.errors import ConfigError, DataError
 from lightning_prune.files.read_json import read_json
+from lightning_prune.files.write_json import write_json
+from lightning_prune.runs.resume.run_start import set_aside
 from lightning_prune.runs.run_lock import run_lock
 from lightning_prune.runs.run_result import RESULT
-from lightning_prune.runs.resume.run_start import set_aside
 from lightning_prune.runs.sweep.sweep_state import SweepState, find_sweep, plain_words
-from lightning_prune.data.checks import DataError
-from lightning_prune.files.write_json import write_json
 from lightning_prune.runs.sweep.sweep_table import print_sweep, sweep_rows, write_sweep
 
 JOB = "job.json"

@@ -11,11 +11,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lightning_prune.errors import ConfigError
-from lightning_prune.runs.processes import is_alive
 from lightning_prune.files.read_json import read_json
+from lightning_prune.files.write_json import write_json
+from lightning_prune.runs.processes import is_alive
 from lightning_prune.runs.resume.resume_command import NEVER, quote
 from lightning_prune.runs.run_lock import working_owner
-from lightning_prune.files.write_json import write_json
 
 STATE = "sweep_state.json"
 

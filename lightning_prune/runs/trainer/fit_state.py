@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 
-from lightning_prune.callbacks.trainer.surgery import callbacks_of
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
 
 def put_first(trainer: pl.Trainer, callback: Callback) -> None:

@@ -6,8 +6,8 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
-from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
+from lightning_prune.runs.resume.exact_resume import ExactResume
 from tests.callbacks.classifiers import Classifier, trainer
 
 # What is validated in each epoch: dense in 0 and 1, masked in 2 to 4, cut from 5 on.

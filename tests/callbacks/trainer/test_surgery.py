@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import (
 )
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_prune.callbacks.trainer.surgery import averaged_copies
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
+from lightning_prune.callbacks.trainer.averages import averaged_copies
 from tests.callbacks.classifiers import GROUPS, Classifier, masker, trainer
 
 AVERAGES = {

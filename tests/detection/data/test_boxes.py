@@ -1,7 +1,7 @@
 import numpy as np
 
-from lightning_prune.detection.data.boxes import check_boxes
 from lightning_prune.data.checks import Findings, Problem
+from lightning_prune.detection.data.boxes import check_boxes
 
 Box = tuple[float, float, float, float]
 

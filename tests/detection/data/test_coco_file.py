@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from lightning_prune.data.checks import DataError, Problem
+from lightning_prune.data.checks import Problem
 from lightning_prune.detection.data.coco_file import CocoFile, read_coco
+from lightning_prune.errors import DataError
 
 
 def content() -> dict[str, Any]:

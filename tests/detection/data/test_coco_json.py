@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from lightning_prune.data.checks import DataError
 from lightning_prune.detection.data.coco_json import CocoJsonDataModule
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
+from lightning_prune.errors import DataError
 from tests.detection.data.folders import write_image
 
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]

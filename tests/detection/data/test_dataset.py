@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_prune.data.sampler import Draw, PermutationSampler
 from lightning_prune.detection.data.augment import Augmentation
 from lightning_prune.detection.data.collate import collate
 from lightning_prune.detection.data.dataset import DetectionDataset
 from lightning_prune.detection.data.digits import DigitCanvases
-from lightning_prune.data.sampler import Draw, PermutationSampler
 
 ALL = list(range(10))
 STRONG = Augmentation(0.5, 5.0, 0.1, 0.3, 2.0, 0.1, 0.5, 0.4, 0.5, 0.5)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.data.checks import DataError
 from lightning_prune.detection.data.letterbox import letterbox
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
+from lightning_prune.errors import DataError
 from tests.detection.data.folders import write_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.2"

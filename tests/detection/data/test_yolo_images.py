@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from lightning_prune.data.checks import DataError, Findings, Problem
+from lightning_prune.data.checks import Findings, Problem
 from lightning_prune.detection.data.yolo_images import list_images
 from lightning_prune.detection.data.yolo_layout import read_layout
+from lightning_prune.errors import DataError
 from tests.detection.data.folders import write_image, write_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.2"
@@ -100,7 +101,9 @@ def test_phone_images_need_their_reader(folder: Path, monkeypatch: pytest.Monkey
     train = folder / "images" / "train"
     for path in train.glob("*.jpg"):
         path.rename(path.with_suffix(".HEIC"))
-    monkeypatch.setattr("lightning_prune.detection.data.yolo_images.image_suffixes", lambda: {".jpg"})
+    monkeypatch.setattr(
+        "lightning_prune.detection.data.yolo_images.image_suffixes", lambda: {".jpg"}
+    )
     with pytest.raises(DataError, match=r"no image in images/train \(known are .jpg; there are 2"):
         names(folder)
     monkeypatch.setattr(

@@ -4,10 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lightning_prune.data.checks import DataError, Findings, Problem
+from lightning_prune.data.checks import Findings, Problem
 from lightning_prune.detection.data.yolo_images import list_images
-from lightning_prune.detection.data.yolo_labels import label_path, note_labels_without_image, read_records
+from lightning_prune.detection.data.yolo_labels import (
+    label_path,
+    note_labels_without_image,
+    read_records,
+)
 from lightning_prune.detection.data.yolo_layout import read_layout
+from lightning_prune.errors import DataError
 from tests.detection.data.folders import write_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.2"

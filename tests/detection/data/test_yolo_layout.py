@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_prune.data.checks import DataError
 from lightning_prune.detection.data.yolo_layout import read_layout
+from lightning_prune.errors import DataError
 from tests.detection.data.folders import write_yolo
 
 GOOD = "0 0.5 0.5 0.2 0.2"

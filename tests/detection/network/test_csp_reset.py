@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.trace import trace_groups
 from lightning_prune.detection.network.blocks import CSP
 from lightning_prune.detection.network.csp_reset import COUNTS, ORIGINALS, CSP_Reset, CSPReset
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.surgery.cut import cut_channels

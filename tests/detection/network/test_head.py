@@ -1,8 +1,8 @@
 import numpy as np
 import torch
 
-from lightning_prune.detection.weights.conversion import convert_ultralytics
 from lightning_prune.detection.network.head import DFL, Head, anchor_points, flatten_maps
+from lightning_prune.detection.weights.conversion import convert_ultralytics
 
 
 def test_reproduces_the_reference(golden_vectors):

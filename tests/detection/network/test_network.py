@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.weights.conversion import convert_ultralytics
 from lightning_prune.detection.network.head import flatten_maps
 from lightning_prune.detection.network.network import SIZES, YOLOv8
+from lightning_prune.detection.weights.conversion import convert_ultralytics
+from lightning_prune.graph.trace import trace_groups
 from tests.detection.network.layout import recipe_state, ultralytics_layout
 
 CASES = [("n", 10), ("n", 80), ("s", 10), ("m", 20), ("l", 10), ("x", 10)]

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.outputs import layer_outputs
-from lightning_prune.graph.trace import trace_groups
 from lightning_prune.detection.network.csp_reset import COUNTS, ORIGINALS, CSPReset
 from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.detection.network.reset_network import YOLOv8Reset
 from lightning_prune.detection.weights.read_weights import read_state_dict
+from lightning_prune.graph.outputs import layer_outputs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.observe.usage import ChannelUsage
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.export.onnx_model import onnx_model
 from lightning_prune.detection.predict.onnx_detector import OnnxDetector
 from lightning_prune.detection.predict.options import PredictionOptions
 from lightning_prune.detection.predict.predict_images import predict_images
+from lightning_prune.export.onnx_model import onnx_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

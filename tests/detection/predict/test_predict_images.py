@@ -10,9 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_prune.detection.average_precision import DetectionAveragePrecision
 from lightning_prune.detection.data.images import ImageError, read_image
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
-from lightning_prune.detection.average_precision import DetectionAveragePrecision
 from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.predict.module_detector import detector_of, options_of
 from lightning_prune.detection.predict.predict_images import predict_images

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from lightning_prune.detection.weights.conversion import convert_ultralytics
 from lightning_prune.detection.network.network import SIZES, YOLOv8
+from lightning_prune.detection.weights.conversion import convert_ultralytics
 from tests.detection.network.layout import ultralytics_layout
 
 

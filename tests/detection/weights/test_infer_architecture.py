@@ -1,8 +1,11 @@
 import pytest
 import torch
 
-from lightning_prune.detection.weights.infer_architecture import infer_architecture, infer_from_shapes
 from lightning_prune.detection.network.network import YOLOv8
+from lightning_prune.detection.weights.infer_architecture import (
+    infer_architecture,
+    infer_from_shapes,
+)
 
 
 @pytest.mark.parametrize(("size", "classes"), [("n", 1), ("s", 80), ("m", 7), ("l", 7), ("x", 4)])

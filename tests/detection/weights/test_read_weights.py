@@ -5,13 +5,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lightning_prune.detection.weights.conversion import convert_ultralytics
 from lightning_prune.detection.network.network import YOLOv8
+from lightning_prune.detection.weights.conversion import convert_ultralytics
 from lightning_prune.detection.weights.read_weights import PREFIX, read_state_dict, read_weights
 from lightning_prune.surgery.architecture import RECORD
-from tests.files.hostile import hostile_files, little_memory
 from tests.detection.network.foreign_pickle import save_foreign
 from tests.detection.network.layout import recipe_state, ultralytics_layout
+from tests.files.hostile import hostile_files, little_memory
 
 NAMES = ["cat", "dog", "owl"]
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.files.inert_pickle import Record
 from lightning_prune.detection.weights.module_tree import module_tensors
 from lightning_prune.detection.weights.tree_architecture import tree_architecture
+from lightning_prune.files.inert_pickle import Record
 from tests.detection.network.foreign_pickle import Classes, build_tree
 from tests.detection.network.layout import recipe_state, ultralytics_layout
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from lightning_prune.functional import KMedoids, kmedoids_sweep
-from lightning_prune.functional.selection import dissimilarity
-from lightning_prune.functional.selection import kmedoids
+from lightning_prune.functional.selection import dissimilarity, kmedoids
 from tests.golden_vectors import GoldenVectors
 
 

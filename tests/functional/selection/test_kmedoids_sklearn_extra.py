@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from lightning_prune.functional import kmedoids_sweep, select_channels
-from lightning_prune.functional.selection import dissimilarity
-from lightning_prune.functional.selection import kmedoids
+from lightning_prune.functional.selection import dissimilarity, kmedoids
 
 installed = importlib.util.find_spec("sklearn_extra") is not None
 

@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
 from lightning_prune.neural.data.checks import check_session
 from tests.neural.data.recordings import session
 

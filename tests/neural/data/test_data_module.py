@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
 from lightning_prune.neural.data.data_module import NeuralDataModule
 from lightning_prune.neural.data.session import NeuralSession
 from lightning_prune.neural.functional.bits_per_spike import bits_per_spike

@@ -3,7 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lightning_prune.neural.data.movie_range import AS_IT_IS, FRACTIONS, GREY, movie_dtype, movie_scale
+from lightning_prune.neural.data.movie_range import (
+    AS_IT_IS,
+    FRACTIONS,
+    GREY,
+    movie_dtype,
+    movie_scale,
+)
 from tests.neural.data.recordings import session
 
 FLOATS = session(stimulus=np.zeros((55, 3, 2), ">f8"))

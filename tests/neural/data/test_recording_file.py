@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
 from lightning_prune.neural.data.recording_file import read_session
 from tests.neural.data.recordings import FORMATS, arrays, session, write
 

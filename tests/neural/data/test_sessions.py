@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
 from lightning_prune.neural.data.sessions import NeuralSessionsDataModule
 from tests.neural.data.recordings import FORMATS, arrays, write
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lightning_prune.data.checks import DataError
+from lightning_prune.errors import DataError
 from lightning_prune.neural.data.split import split_windows
 from lightning_prune.neural.data.windows import window_ends
 from tests.neural.data.recordings import session

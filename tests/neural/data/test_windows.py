@@ -6,8 +6,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_prune.neural.data.collate import collate_windows
-from lightning_prune.neural.data.recording_file import read_session
 from lightning_prune.neural.data.movie_range import FRACTIONS, GREY, movie_scale
+from lightning_prune.neural.data.recording_file import read_session
 from lightning_prune.neural.data.windows import NeuralWindows, window_ends
 from tests.neural.data.recordings import FORMATS, arrays, session, write
 

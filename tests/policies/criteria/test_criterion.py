@@ -3,7 +3,6 @@ import torch
 
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.policies.criteria.bn_scale import BNScale
-from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.fpgm import FPGM
 from lightning_prune.policies.criteria.group_norm import GroupNorm
@@ -11,8 +10,9 @@ from lightning_prune.policies.criteria.lamp import LAMP
 from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
-from lightning_prune.policies.selection.sequential import SequentialSelection
 from lightning_prune.policies.criteria.taylor import Taylor
+from lightning_prune.policies.selection.clusterer import ChannelClusterer
+from lightning_prune.policies.selection.sequential import SequentialSelection
 from tests.networks import Chain, make
 from tests.policies.fixtures import residual
 

@@ -2,10 +2,14 @@ import pytest
 import torch
 
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.policies.criteria.criterion import Evidence
-from lightning_prune.policies.criteria.group_scores import batch_norm_scale, mean_activation, weight_norm
+from lightning_prune.policies.criteria.group_scores import (
+    batch_norm_scale,
+    mean_activation,
+    weight_norm,
+)
 from lightning_prune.policies.criteria.separability import Separability
+from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from tests.networks import EXAMPLE, Chain, make
 from tests.policies.fixtures import residual, seen
 

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from lightning_prune.graph.outputs import layer_outputs
 from lightning_prune.detection.network.network import YOLOv8
+from lightning_prune.graph.outputs import layer_outputs
 from lightning_prune.policies.layers.resettable_layers import resettable_layers
 
 X = torch.zeros(2, 3, 8, 8)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.trace import trace_groups
 from lightning_prune.detection.network.network import YOLOv8
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.policies.layers.widest_layers import WidestLayers, block_of
 from tests.networks import EXAMPLE, Chain, make
 

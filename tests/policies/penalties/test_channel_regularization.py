@@ -7,15 +7,15 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.plan import PruningPlan
+from lightning_prune.policies.criteria.group_scores import norm_members
 from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
 from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
 from lightning_prune.policies.penalties.group_norms import group_norms
-from lightning_prune.policies.criteria.group_scores import norm_members
 from lightning_prune.surgery.cut import cut_channels
 from tests.golden_vectors import GoldenVectors
 from tests.networks import (

@@ -6,12 +6,12 @@ import torch
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.graph.estimated_time import estimated_time
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.network.network import YOLOv8
-from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.criteria.magnitude import Magnitude
+from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 

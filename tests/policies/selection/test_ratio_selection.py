@@ -7,10 +7,10 @@ import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.bn_scale import BNScale
 from lightning_prune.policies.criteria.criterion import Criterion

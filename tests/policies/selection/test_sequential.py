@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.functional.widths.width import clip_width
 from lightning_prune.graph.estimated_time import estimated_time
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.bn_scale import BNScale
-from lightning_prune.policies.selection.clusterer import ChannelClusterer
-from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.criteria.group_scores import weight_norm
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
 from lightning_prune.policies.criteria.separability import Separability
+from lightning_prune.policies.selection.clusterer import ChannelClusterer
+from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, NETWORKS, Chain, make

@@ -16,10 +16,10 @@ from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from torch import nn
 
 from lightning_prune.files.checkpoint_error import CheckpointError
-from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint
 from lightning_prune.files.part_file import PartFile
 from lightning_prune.files.sidecar import Sidecar
 from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
+from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint
 from tests.callbacks.classifiers import Classifier, trainer
 
 

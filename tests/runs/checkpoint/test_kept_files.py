@@ -10,9 +10,9 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint
 from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
+from lightning_prune.runs.resume.exact_resume import ExactResume
 from tests.callbacks.classifiers import Classifier, trainer
 
 SCORES = [0.1, 0.9, 0.7, 0.8, 0.4, 0.5]

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.files.checkpoint_error import CheckpointError
 from tests.callbacks.classifiers import trainer
 
 

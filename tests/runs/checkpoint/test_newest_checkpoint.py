@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint, search_checkpoints
 from lightning_prune.files.sidecar import Sidecar
+from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint, search_checkpoints
 from tests.callbacks.classifiers import Classifier, trainer
 from tests.files.hostile import hostile_files
 

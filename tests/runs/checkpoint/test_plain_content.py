@@ -19,8 +19,8 @@ import torch
 from lightning.fabric.utilities.data import AttributeDict
 from omegaconf import OmegaConf
 
-from lightning_prune.runs.checkpoint.plain_content import plain_content
 from lightning_prune.files.read_checkpoint import read_checkpoint
+from lightning_prune.runs.checkpoint.plain_content import plain_content
 from tests.contract.runs import differences
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from lightning.pytorch.demos.boring_classes import BoringModel
 
-from lightning_prune.runs.checkpoint import read_epoch as module
 from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.runs.checkpoint import read_epoch as module
 from lightning_prune.runs.checkpoint.read_epoch import read_epoch
 
 

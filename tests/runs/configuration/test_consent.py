@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from lightning_prune.runs.configuration.consent import check_class_of, check_targets_of
 from lightning_prune.errors import ConfigError
+from lightning_prune.runs.configuration.consent import check_class_of, check_targets_of
 from lightning_prune.runs.configuration.folder_seal import SEALS, is_sealed, seal
 from lightning_prune.runs.resume.resume_command import resume_arguments
 from lightning_prune.runs.resume.run_command import COMMAND, RunCommand

@@ -22,13 +22,13 @@ from torchmetrics import MeanMetric, MetricCollection, SumMetric
 from torchmetrics.classification import MulticlassF1Score, MulticlassPrecision, MulticlassRecall
 from torchmetrics.wrappers import Running
 
-from lightning_prune.runs.resume.exact_resume import ExactResume
-from lightning_prune.runs.stop_on_signal import StopOnSignal
-from lightning_prune.runs.csv_logger import AppendingCsvLogger
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.sampler import PermutationSampler
-from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint
 from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
+from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint
+from lightning_prune.runs.csv_logger import AppendingCsvLogger
+from lightning_prune.runs.resume.exact_resume import ExactResume
+from lightning_prune.runs.stop_on_signal import StopOnSignal
 from tests.callbacks.classifiers import CLASSES, patterns, trainer
 from tests.contract.registry import Classifier, Noisy
 from tests.contract.runs import differences

@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.runs.csv_logger import AppendingCsvLogger
+from lightning_prune.runs.resume.exact_resume import ExactResume
 from tests.callbacks.classifiers import Classifier, trainer
 from tests.contract.runs import differences
 

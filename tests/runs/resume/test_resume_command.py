@@ -14,9 +14,9 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from lightning_prune.cli.train import main
 from lightning_prune.errors import ConfigError
 from lightning_prune.runs.resume.resume_command import finished_result, quote, resume_arguments
-from lightning_prune.cli.train import main
 from tests.cli.conftest import FAKE, Outcome
 from tests.cli.stoppers import WandbLogger
 from tests.overrides import TINY, TINY_RECIPES, TINY_WARNINGS

@@ -7,10 +7,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from lightning_prune.runs.resume import run_start
 from lightning_prune.errors import ConfigError
-from lightning_prune.runs.resume.run_start import RunStart, find_start, set_aside, take_up
 from lightning_prune.runs.checkpoint.newest_checkpoint import CheckpointSearch
+from lightning_prune.runs.resume import run_start
+from lightning_prune.runs.resume.run_start import RunStart, find_start, set_aside, take_up
 
 
 def test_changes_are_named_by_their_keys():
