@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from lightning_prune.data import DigitsDetectionDataModule
+from lightning_prune import DigitsDetectionDataModule
 from lightning_prune.plan import PruningPlan
 from tests.detection.network.foreign_pickle import save_foreign
 from tests.detection.network.layout import recipe_state, ultralytics_layout

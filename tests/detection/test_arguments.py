@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.data import DigitsDetectionDataModule
+from lightning_prune import DigitsDetectionDataModule
 from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata

@@ -29,7 +29,7 @@ from tests.networks import (
     make,
     random_plan,
 )
-from tests.policies.penalties import (
+from tests.policies.penalty_cases import (
     gradients,
     norms_by_loop,
     penalty_by_loop,
