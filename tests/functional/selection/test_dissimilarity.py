@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.functional.selection import dissimilarity
+from lightning_prune.functional import dissimilarity
 
 
 def test_equals_numpy_and_is_exact_where_dot_products_are_not() -> None:

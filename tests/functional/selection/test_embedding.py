@@ -4,8 +4,7 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.manifold import trustworthiness
 
-from lightning_prune.functional import embed_channels
-from lightning_prune.functional.selection import dissimilarity
+from lightning_prune.functional import dissimilarity, embed_channels
 
 
 def separability(channels: int, pairs: int = 45, groups: int = 4) -> torch.Tensor:

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_prune.functional import KMedoids, kmedoids_sweep
-from lightning_prune.functional.selection import dissimilarity, kmedoids
+from lightning_prune.functional import KMedoids, dissimilarity, kmedoids, kmedoids_sweep
 from tests.golden_vectors import GoldenVectors
 
 

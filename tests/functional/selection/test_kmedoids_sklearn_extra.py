@@ -5,8 +5,7 @@ import importlib.util
 import pytest
 import torch
 
-from lightning_prune.functional import kmedoids_sweep, select_channels
-from lightning_prune.functional.selection import dissimilarity, kmedoids
+from lightning_prune.functional import dissimilarity, kmedoids, kmedoids_sweep, select_channels
 
 installed = importlib.util.find_spec("sklearn_extra") is not None
 

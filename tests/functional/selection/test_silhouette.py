@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.functional import mean_simplified_silhouette
-from lightning_prune.functional.selection import dissimilarity
+from lightning_prune.functional import dissimilarity, mean_simplified_silhouette
 from tests.golden_vectors import GoldenVectors
 
 
