@@ -26,7 +26,7 @@ class Fisher(Criterion):
     Network Compression, ICML, arXiv 2108.00708.
     """
 
-    uses_gradients = True
+    needs = frozenset({"batch_gradients"})
 
     def __init__(self) -> None:
         self._squares: dict[str, Tensor] = {}

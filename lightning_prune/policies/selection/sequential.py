@@ -213,7 +213,7 @@ class SequentialSelection:
         moments = self._moments(group, seen)
         keep = self.criterion.choose(Evidence(model, group, moments, clustering), width)
         status, reason = "pruned", ""
-        if clustering is None and self.criterion.uses_clusters:
+        if clustering is None and "clusters" in self.criterion.needs:
             where = "planned width" if planned else "upper bound"
             why = _ONE_CLASS if moments else _NO_OBJECT
             status, reason = (
@@ -221,7 +221,7 @@ class SequentialSelection:
                 f"{why}: channels chosen by weight magnitude at the {where}",
             )
         decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
-        if clustering is not None and self.criterion.uses_clusters:
+        if clustering is not None and "clusters" in self.criterion.needs:
             decision = self._beside_chance(decision, group, clustering, seen)
         return decision, clustering
 
