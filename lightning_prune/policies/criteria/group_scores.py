@@ -53,6 +53,28 @@ def batch_norm_scale(model: nn.Module, group: Group) -> Tensor:
     return total
 
 
+def mean_output(group: Group, outputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean over the group's sources of what was read of their outputs: (C,).
+
+    Channels that can only go together count as their mean.
+
+    Raises:
+        ValueError: a source was not observed.
+    """
+    total = torch.zeros(group.channels, dtype=torch.float64)
+    count = torch.zeros(group.channels, dtype=torch.float64)
+    for member in group.sources:
+        if member.layer not in outputs:
+            raise ValueError(
+                f"no activation of layer {member.layer!r} was collected: pass Evidence.outputs, "
+                "see observe.output_means.collect_outputs; ChannelMasker does"
+            )
+        seen = outputs[member.layer]
+        total += _to_channels(seen, member, group.channels)
+        count += _to_channels(torch.ones(len(seen)), member, group.channels)
+    return total / count
+
+
 def mean_activation(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor:
     """Return the mean |activation| over all objects, summed over the group's sources: (C,)."""
     total = torch.zeros(group.channels, dtype=torch.float64)
