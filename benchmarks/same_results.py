@@ -173,7 +173,7 @@ STAGES: dict[str, Callable[[], list[Callback]]] = {
         lp.SliceMasker(block_size=4, start_epoch=1, end_epoch=5, norm=1, layers=["net.*.0"]),
     ],
     "reset": lambda: [
-        lp.ChannelResetter(every_n_epochs=2, threshold=0.5, reset_type="original", min_batches=1)
+        lp.ChannelResetter(every_n_epochs=2, threshold=0.4, reset_type="original", min_batches=1)
     ],
     "reset_all": lambda: [
         lp.ChannelResetter(every_n_epochs=2, which="all", min_batches=1),
