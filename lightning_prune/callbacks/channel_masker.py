@@ -103,7 +103,7 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         )
         wanted = "the fraction of the channels that the last step removes"
         check_fraction(wanted, up_to_one=True, pruning_ratio=pruning_ratio)
-        check_selection(ranking, max_pruning_ratio, round_to)
+        check_selection(ranking, (1 - max_pruning_ratio, 1.0), round_to)
         if compensate_images and not recalibrate_images:
             raise ValueError(
                 f"compensate_images={compensate_images} shifts what norms see: set "
@@ -269,8 +269,8 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         self, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
     ) -> RatioSelection:
         names = tuple(name for name in names if name not in self._freed)
-        limits = self.ranking, self.max_pruning_ratio, self.round_to, self.fast_widths
-        return RatioSelection(groups, names, macs, self.criterion, *limits)
+        limits = (1 - self.max_pruning_ratio, 1.0), self.round_to, self.fast_widths
+        return RatioSelection(groups, names, macs, self.criterion, self.ranking, *limits)
 
     def _check_schedule(self, trainer: pl.Trainer) -> None:
         start = self.schedule.start_epoch

@@ -93,7 +93,7 @@ class ChannelPruner:
             macs,
             criterion_of(args),
             "isomorphic" if args.isomorphic else ranking,
-            args.max_pruning_rate,
+            (1 - args.max_pruning_rate, 1.0),
             args.block_size,
             args.fast_widths,
         )

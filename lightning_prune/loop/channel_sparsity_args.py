@@ -75,8 +75,8 @@ class FastWidthsArgs:
     """
 
     vector: Annotated[int, whole(1)] = FastWidths.vector
-    moved: Annotated[float, number(0)] = FastWidths.moved
-    reach: Annotated[float, number(0, 1, "(")] = FastWidths.reach
+    moved: Annotated[float, number(0)] = FastWidths.memory_cost
+    reach: Annotated[float, number(0, 1, "(")] = FastWidths.max_shift
 
 
 def _fast_widths(value: Any, where: str) -> FastWidths:

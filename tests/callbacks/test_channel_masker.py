@@ -482,7 +482,7 @@ def test_a_schedule_that_ends_above_the_target_says_how_far_it_came(tmp_path):
         ({"epoch_rate": 0}, "epoch_rate"),
         ({"pruning_ratio": 1.2}, "1.2"),
         ({"mac_target": 1.0}, r"mac_target=1.0 is outside \(0, 1\)"),
-        ({"max_pruning_ratio": 0}, r"max_pruning_ratio=0 is outside \(0, 1\]"),
+        ({"max_pruning_ratio": 0}, r"keep_range=\(1, 1\.0\): pass the smallest fraction"),
         ({"round_to": 0}, "round_to=0: pass an integer of at least 1"),
         ({"ranking": "none"}, "ranking='none': allowed are global, local, isomorphic"),
         ({"hold_epochs": -1}, "hold_epochs=-1"),
