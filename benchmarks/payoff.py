@@ -39,7 +39,8 @@ from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.selection.fast_widths import FastWidths
-from lightning_prune.policies.selection.ratio_selection import Ranking, RatioSelection
+from lightning_prune.policies.selection.ranking import Ranking
+from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 
 Run = Callable[[Tensor], Any]

@@ -21,11 +21,8 @@ from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerRule
 from lightning_prune.policies.selection.fast_widths import FastWidths
-from lightning_prune.policies.selection.ratio_selection import (
-    Ranking,
-    RatioSelection,
-    check_selection,
-)
+from lightning_prune.policies.selection.ranking import Ranking
+from lightning_prune.policies.selection.ratio_selection import RatioSelection, check_selection
 from lightning_prune.policies.selection.sequential import GroupDecision
 
 

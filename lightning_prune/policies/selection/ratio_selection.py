@@ -1,8 +1,7 @@
 """Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,27 +9,25 @@ from torch import Tensor, nn
 from lightning_prune.functional.widths.removal import RemovalPath
 from lightning_prune.functional.widths.width import narrower_widths
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.selection.fast_widths import FastWidths
-
-Ranking = Literal["global", "local", "isomorphic"]
-"""Which groups are ranked together: all, none, or those of the same structure."""
+from lightning_prune.policies.selection.ranking import Ranking, RankingRule, ranking_rule
 
 # More than this fraction of the dense MACs under the target, and blocks are exchanged.
 _TOLERANCE = 0.005
 
 
-def check_selection(ranking: Ranking, keep_range: tuple[float, float], round_to: int) -> None:
+def check_selection(
+    ranking: Ranking | RankingRule, keep_range: tuple[float, float], round_to: int
+) -> None:
     """Check the limits of a selection.
 
     Raises:
         ValueError: one is out of range.
     """
-    if ranking not in get_args(Ranking):
-        raise ValueError(f"ranking={ranking!r}: allowed are {', '.join(get_args(Ranking))}")
+    ranking_rule(ranking)
     if not 0 <= keep_range[0] < keep_range[1] == 1:
         raise ValueError(
             f"keep_range={keep_range}: pass the smallest fraction of a layer's channels that "
@@ -73,7 +70,7 @@ class RatioSelection:
         criterion: How important a channel is.
         ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
             ``isomorphic``: one ranking per set of structurally equal groups, and the same ratio in
-            every set.
+            every set; or a ``RankingRule``.
         keep_range: Smallest and largest fraction of a group's channels that stays: the smallest
             in [0, 1), the largest 1.
         round_to: Widths are multiples of it; at least one such block remains.
@@ -87,7 +84,7 @@ class RatioSelection:
     names: tuple[str, ...]
     macs: MacModel
     criterion: Criterion
-    ranking: Ranking = "global"
+    ranking: Ranking | RankingRule = "global"
     keep_range: tuple[float, float] = (0.0, 1.0)
     round_to: int = 1
     fast_widths: FastWidths | None = None
@@ -190,7 +187,7 @@ class RatioSelection:
         widths, cost = path.widths(ratio), self.macs.cost_of(self.names)
         if mac_target is None or cost(widths) > (budget := mac_target * self.macs.total):
             return widths, False
-        max_shift = 1 if self.ranking == "local" else None
+        max_shift = ranking_rule(self.ranking).max_shift
         within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, max_shift)
         assert within is not None
         return within, True
@@ -209,7 +206,7 @@ class RatioSelection:
         if met and mac_target is not None:
             budget = mac_target * self.macs.total
         reference = widths
-        if self.ranking == "local":
+        if ranking_rule(self.ranking).max_shift is not None:
             # Not from where earlier steps went: else every step could go as far again.
             everything = [torch.zeros(self.groups[name].channels) for name in self.names]
             dense = replace(path, importance=everything, gone=[each.bool() for each in everything])
@@ -229,7 +226,7 @@ class RatioSelection:
         return RemovalPath(
             [importance[name] for name in self.names],
             [self._gone(name, held) for name in self.names],
-            self._scopes(model),
+            ranking_rule(self.ranking).scopes(model, self.groups, self.names),
             self.keep_range,
             self._multiples,
         )
@@ -246,10 +243,3 @@ class RatioSelection:
         if name in held.keep:
             return ~held.mask(name)
         return torch.zeros(self.groups[name].channels, dtype=torch.bool)
-
-    def _scopes(self, model: nn.Module) -> Sequence[int]:
-        if self.ranking == "global":
-            return [0] * len(self.names)
-        if self.ranking == "local":
-            return range(len(self.names))
-        return isomorphic_sets(model, self.groups, self.names)

@@ -12,11 +12,11 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.ranking import RANKINGS
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 
 PICTURE = torch.zeros(1, 3, 64, 64)
-RANKINGS = ["global", "local", "isomorphic"]
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.non_finite_importance import NonFiniteImportanceError
 from lightning_prune.policies.criteria.random_choice import RandomChoice
+from lightning_prune.policies.selection.ranking import RANKINGS
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, NETWORKS, Chain, Residual, make
 
 PICTURE = torch.zeros(1, 3, 64, 64)
-RANKINGS = ["global", "local", "isomorphic"]
 
 
 class Case:
