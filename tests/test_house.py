@@ -15,7 +15,7 @@ PACKAGE = Path(lightning_prune.__file__).parent
 FLOOR_0 = {"functional", "files", "errors"}
 FLOOR_1 = FLOOR_0 | {"graph", "plan"}
 FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
-FLOOR_3 = FLOOR_2 | {"policies", "loop", "testing"}
+FLOOR_3 = FLOOR_2 | {"policies", "engine", "loop", "testing"}
 FLOOR_4 = FLOOR_3 | {"report"}
 RUNS = FLOOR_0 | {"runs"}
 SHARED = FLOOR_2 | RUNS | {"data", "modules"}
@@ -30,7 +30,8 @@ ROOMS = {
     "observe": FLOOR_1 | {"surgery"},
     "testing": FLOOR_2 | {"policies"},
     "policies": FLOOR_2,
-    "loop": FLOOR_2 | {"policies"},
+    "engine": FLOOR_2 | {"policies"},
+    "loop": FLOOR_2 | {"policies", "engine"},
     "report": FLOOR_3,
     "runs": FLOOR_0,
     "export": FLOOR_4,
