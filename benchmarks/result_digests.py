@@ -70,7 +70,7 @@ def readable(value: Any) -> Any:
     """Replace the tensors in a nest by what they are, as a line of text.
 
     >>> readable({"weight": torch.tensor([[0.0], [1.0]])})
-    {'weight': 'float32 [2, 1] 28d9cbad8b1b8b88, zero rows: [0]'}
+    {'weight': 'float32 [2, 1] 22b6f43bd8d27738, zero rows: [0]'}
     """
     if isinstance(value, Tensor):
         return _tensor_line(value)

@@ -173,7 +173,7 @@ STAGES: dict[str, Callable[[], list[Callback]]] = {
         lp.SliceMasker(block_size=4, start_epoch=1, end_epoch=5, norm=1, layers=["net.*.0"]),
     ],
     "reset": lambda: [
-        lp.ChannelResetter(every_n_epochs=2, threshold=0.5, reset_type="original", min_batches=1)
+        lp.ChannelResetter(every_n_epochs=2, threshold=0.4, reset_type="original", min_batches=1)
     ],
     "reset_all": lambda: [
         lp.ChannelResetter(every_n_epochs=2, which="all", min_batches=1),
@@ -406,17 +406,27 @@ def _start(name: str, folder: Path) -> None:
         raise RuntimeError(f"{name} ended with {run.returncode}:\n{run.stdout[-3000:]}")
 
 
-def compare(before: Path, after: Path, renamed: Sequence[str]) -> list[Difference]:
+def compare(
+    before: Path, after: Path, only: Sequence[str], renamed: Sequence[str]
+) -> list[Difference]:
     """Print what differs between two files of digests, and return it."""
     ours, theirs = (json.loads(path.read_text()) for path in (before, after))
     if ours["made_with"] != theirs["made_with"]:
         print(f"made with {ours['made_with']} and with {theirs['made_with']}")
     names = dict(pair.split("=", 1) for pair in renamed)
-    found = differences(rename(ours["runs"], names), theirs["runs"])
+    runs = [name for name in ours["runs"] | theirs["runs"] if name in only or not only]
+    if not runs:
+        sys.exit("nothing to compare: neither file has such a run")
+    left, right = (
+        {name: side["runs"][name] for name in runs if name in side["runs"]}
+        for side in (ours, theirs)
+    )
+    found = differences(rename(left, names), right)
     for one in found:
         print(f"{one.run:34s}{one.file:36s}{one.item:36s}{one.count:6d}")
         print(f"    {one.first}: {_short(one.before)} -> {_short(one.after)}")
-    print(f"{len(found)} kinds of values differ" if found else "everything is the same")
+    total = f"{len(found)} kinds of values differ" if found else "everything is the same"
+    print(f"{len(runs)} runs: {total}")
     return found
 
 
@@ -429,10 +439,15 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     todo = parser.add_subparsers(dest="todo", required=True)
     names = [*commands(), *IN_PYTHON]
-    one = todo.add_parser("record", help="make the runs and write their digests")
+    only = argparse.ArgumentParser(add_help=False)
+    only.add_argument(
+        "--only", nargs="+", choices=names, default=[], metavar="NAME", help=", ".join(names)
+    )
+    one = todo.add_parser("record", parents=[only], help="make the runs and write their digests")
     one.add_argument("output", type=Path)
-    one.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME")
-    one = todo.add_parser("compare", help="print what differs; exit with 1 where anything does")
+    one = todo.add_parser(
+        "compare", parents=[only], help="print what differs; exit with 1 where anything does"
+    )
     one.add_argument("before", type=Path)
     one.add_argument("after", type=Path)
     one.add_argument(
@@ -454,10 +469,11 @@ def main(words: Sequence[str] | None = None) -> None:
     if args.todo == "run":
         IN_PYTHON[args.name](args.folder)
     elif args.todo == "record":
-        args.output.write_text(json.dumps(record(args.only), indent=1) + "\n")
+        content = record(args.only or [*commands(), *IN_PYTHON])
+        args.output.write_text(json.dumps(content, indent=1) + "\n")
         print(f"written to {args.output}")
     else:
-        sys.exit(bool(compare(args.before, args.after, args.renamed)))
+        sys.exit(bool(compare(args.before, args.after, args.only, args.renamed)))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def digests() -> dict[str, Any]:
         "metrics.csv": [{"step": "0", "loss": "0.5"}, {"step": "1", "loss": "0.25"}],
         "pruning_report.json": {"layers": [{"name": "conv", "knee": 3}], "seed": 0},
     }
-    return {"runs": {"digits": files}, "seconds": {"digits": 1.0}, "made_with": {}}
+    return {"runs": {"digits_slice": files}, "seconds": {"digits_slice": 1.0}, "made_with": {}}
 
 
 def compared(same: Any, folder: Path, before: Any, after: Any, *words: str) -> int:
@@ -43,9 +43,20 @@ def compared(same: Any, folder: Path, before: Any, after: Any, *words: str) -> i
 
 
 def test_equal_files_pass(same: Any, tmp_path: Path, digests: Any, capsys: Any) -> None:
-    slower = digests | {"seconds": {"digits": 9.0}}
+    slower = digests | {"seconds": {"digits_slice": 9.0}}
     assert compared(same, tmp_path, digests, slower) == 0
-    assert capsys.readouterr().out == "everything is the same\n"
+    assert capsys.readouterr().out == "1 runs: everything is the same\n"
+
+
+def test_a_comparison_of_some_runs_does_not_miss_the_others(
+    same: Any, tmp_path: Path, digests: Any
+) -> None:
+    more = copy.deepcopy(digests)
+    more["runs"]["plain_loop"] = {}
+    assert compared(same, tmp_path, digests, more) == 1
+    assert compared(same, tmp_path, digests, more, "--only", "digits_slice") == 0
+    with pytest.raises(SystemExit, match="neither file has such a run"):
+        same.compare(tmp_path / "before.json", tmp_path / "after.json", ["classifier"], [])
 
 
 @pytest.mark.parametrize(
@@ -78,7 +89,7 @@ def test_a_changed_value_is_named(
     same: Any, tmp_path: Path, digests: Any, capsys: Any, place: Any, value: Any, found: Any
 ) -> None:
     after = copy.deepcopy(digests)
-    part = after["runs"]["digits"]
+    part = after["runs"]["digits_slice"]
     for step in place[:-1]:
         part = part[step]
     part[place[-1]] = value
@@ -91,8 +102,8 @@ def test_a_changed_value_is_named(
 
 def test_what_is_in_one_file_only_differs(same: Any, digests: Any) -> None:
     after = copy.deepcopy(digests)
-    del after["runs"]["digits"]["last.ckpt"]
-    after["runs"]["digits"]["metrics.csv"].append({"step": "2"})
+    del after["runs"]["digits_slice"]["last.ckpt"]
+    after["runs"]["digits_slice"]["metrics.csv"].append({"step": "2"})
     row, *_ = found = same.differences(digests["runs"], after["runs"])[::-1]
     assert (row.first, row.before, row.after) == ("2/step", "nothing", '"2"')
     # Two tensors, one step, one rate and one list of parameters.
@@ -102,7 +113,7 @@ def test_what_is_in_one_file_only_differs(same: Any, digests: Any) -> None:
 
 def test_renamed_keys_are_the_same(same: Any, tmp_path: Path, digests: Any) -> None:
     after = copy.deepcopy(digests)
-    files = after["runs"]["digits"]
+    files = after["runs"]["digits_slice"]
     files["metrics.csv"] = [
         {"step": row["step"], "cost": row["loss"]} for row in files["metrics.csv"]
     ]
