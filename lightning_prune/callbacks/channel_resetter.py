@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lightning_prune.callbacks._arguments import check_counts, check_fraction
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._masked import apply_masks, masked_channels
 from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_usage
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.graph.names import modules_by_name
@@ -179,7 +179,7 @@ class ChannelResetter(PruningStage):
         counts, passes = self._usage.read(partial(total, trainer))
         if not self._history:
             warn_of_unseen([name for name, number in passes.items() if not number])
-        masked = masked_channels(trainer)
+        masked = Pipeline.of(trainer).masked_channels()
         stats = {name: usage_stats(count, masked.get(name, ())) for name, count in counts.items()}
         usage = {name: (one["total_channels"], one["used_channels"]) for name, one in stats.items()}
         history = self._history
@@ -285,7 +285,8 @@ class ChannelResetter(PruningStage):
                 "train longer between resets, or lower min_batches"
             )
         self._looks += bool(ready)
-        masked, chosen = masked_channels(trainer), dict[str, Tensor]()
+        pipeline, chosen = Pipeline.of(trainer), dict[str, Tensor]()
+        masked = pipeline.masked_channels()
         stats = {name: usage_stats(counts[name], masked.get(name, set())) for name in ready}
         warn_of_usage(stats, self.which, self.threshold)
         for name in ready:
@@ -295,7 +296,7 @@ class ChannelResetter(PruningStage):
                 chosen[name] = channels
                 self._reset_layer(trainer, pl_module, usage, name, channels)
         # Before the averages get them: columns and slices of the new rows may be masked.
-        apply_masks(trainer)
+        pipeline.apply_masks()
         for name, channels in chosen.items():
             source = usage.layer_and_norm(pl_module, name)
             for copy in averaged_copies(trainer):

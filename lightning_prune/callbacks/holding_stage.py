@@ -35,6 +35,11 @@ class HoldingStage(PruningStage, Generic[Mask]):
         if self._mask is not None and not self._mask.holds(trainer.optimizers):
             self._mask.hold(trainer.optimizers)
 
+    def apply_mask(self) -> None:
+        """Zero again what is held at zero."""
+        if self._mask is not None:
+            self._mask.apply()
+
     def _decided(self, trainer: pl.Trainer, decide: Callable[[], Choice]) -> Choice | None:
         """Return rank 0's choice on every rank; None, with a warning, where there is no basis."""
         chosen: Choice | None = None

@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
-from lightning_prune.callbacks.trainer.cut import maskers
 from lightning_prune.callbacks.trainer.optimizers import (
     clear_optimizers,
     rebuild_optimizers,
@@ -133,7 +133,7 @@ class OptimizerResetter(PruningStage):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restart the learning rate at the first mask, where that is wanted."""
         waiting = self.restart_at == "mask" and self._restart is None and not self._refused
-        if self.restart_lr and waiting and any(masker.plan for masker in maskers(trainer)):
+        if self.restart_lr and waiting and Pipeline.of(trainer).is_masked:
             self._start(trainer, pl_module)
 
     def on_channels_pruned(

@@ -8,12 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightning_prune.engine.verified_cut import verified_cut
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs
 from lightning_prune.loop.cut_record import assert_cut, cut_record, tells_widths
-from lightning_prune.loop.exact_cut import exact_cut
 from lightning_prune.loop.forward_pass import Forward, example_inputs
 from lightning_prune.loop.pruning_methods import criterion_of, penalty_of
 from lightning_prune.loop.stale_parameters import StaleParameters
@@ -104,7 +104,7 @@ class ChannelPruner:
     def _example(self) -> Any:
         assert self._args is not None
         # Made when needed: the model may have moved to another device.
-        return example_inputs(self._args.input_shape, self._args.container, self._model)
+        return example_inputs(self._args.input_shapes, self._args.container, self._model)
 
     def _penalise(self, names: tuple[str, ...]) -> None:
         assert self._args is not None
@@ -275,7 +275,9 @@ class ChannelPruner:
         if not self.plan:
             warnings.warn("the schedule is over and no channel is masked: not cut", stacklevel=4)
         self._mask.apply()
-        pruned = exact_cut(self._model, self.groups, self.plan, self._example(), self._forward)
+        pruned = verified_cut(
+            self._model, self.groups, self.plan, self._example(), forward=self._forward
+        )
         optimizers = list(optimizers)
         for optimizer in optimizers:
             rebind_optimizer(optimizer, pruned)

@@ -177,17 +177,17 @@ def test_a_resumed_run_ends_with_the_same_weights(epoch, whole, tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     ours, theirs = resumed[3].content, callbacks[3].content
-    assert (ours["layers"], ours["cut"]) == (theirs["layers"], theirs["cut"])
+    assert (ours.layers, ours.cut) == (theirs.layers, theirs.cut)
 
 
 def test_the_report_says_what_set_each_width(whole):
     _, model, callbacks = whole
-    rows = {row["name"]: row for row in callbacks[3].content["layers"]}
-    assert callbacks[3].content["cut"]["epoch"] == 5
-    assert rows["net.deep.0"]["channels_after"] == model.net.deep[0].out_channels
-    assert {row["knee"] for row in rows.values()} == {None}
-    assert {row["bound"] for row in rows.values()} <= {"mac_target", "max_pruning_ratio", "none"}
-    assert all(row["status"] == "left" for row in rows.values() if row["bound"] == "none")
+    rows = {row.name: row for row in callbacks[3].content.layers}
+    assert callbacks[3].content.cut.epoch == 5
+    assert rows["net.deep.0"].channels_after == model.net.deep[0].out_channels
+    assert {row.knee for row in rows.values()} == {None}
+    assert {row.bound for row in rows.values()} <= {"mac_target", "max_pruning_ratio", "none"}
+    assert all(row["status"] == "left" for row in rows.values() if row.bound == "none")
 
 
 # --- unprune ------------------------------------------------------------------------------------
@@ -281,8 +281,8 @@ def test_two_maskers_are_cut_together(tmp_path):
     )  # fmt: skip
     model, report = Classifier(), PruningReport(latency_rounds=0, show=False, figures=False)
     trainer(tmp_path, [first, second, PhysicalPruner(), report], 6).fit(model)
-    assert report.content["cut"]["epoch"] == 4
-    rows = {row["name"]: row["channels_after"] for row in report.content["layers"]}
+    assert report.content.cut.epoch == 4
+    rows = {row.name: row.channels_after for row in report.content.layers}
     assert rows == {"net.inner.0": model.net.inner[0].out_channels, "net.deep.0": 8}
     # A channel stays if neither removed it: here some that one kept went by the other.
     both = set(first.decisions[0].keep.tolist()) & set(second.decisions[0].keep.tolist())

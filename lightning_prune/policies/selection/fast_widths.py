@@ -3,16 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.functional.widths.faster_widths import faster_widths
 from lightning_prune.functional.widths.width import near_widths
 from lightning_prune.graph.estimated_time import estimated_time
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.validation import validated
 
 _QUARTER = 0.25
 _BELOW = 0.005
 
 
+@validated
 @dataclass(frozen=True)
 class FastWidths:
     """Shift widths a little from where a ranking put them, to those that run fastest.
@@ -35,26 +39,9 @@ class FastWidths:
         ValueError: an argument is out of range.
     """
 
-    vector: int = 16
-    memory_cost: float = 0.0
-    max_shift: float = 0.125
-
-    def __post_init__(self) -> None:
-        if self.vector < 1:
-            raise ValueError(
-                f"vector={self.vector}: pass the channels that the hardware computes at once, "
-                "at least 1"
-            )
-        if not 0 <= self.memory_cost < math.inf:
-            raise ValueError(
-                f"memory_cost={self.memory_cost}: pass the time to write or read a value in MACs, "
-                "at least 0"
-            )
-        if not 0 < self.max_shift <= 1:
-            raise ValueError(
-                f"max_shift={self.max_shift} is outside (0, 1]: pass the fraction of a layer's "
-                "channels that its width may go from the ranking's"
-            )
+    vector: Annotated[int, AtLeast(1, "the channels that the hardware computes at once")] = 16
+    memory_cost: Annotated[float, AtLeast(0, "the time to write or read a value, in MACs")] = 0.0
+    max_shift: Annotated[float, Between(0, 1, "a fraction of a layer's channels", "(]")] = 0.125
 
     def choose(
         self,

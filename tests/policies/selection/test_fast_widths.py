@@ -135,11 +135,14 @@ def test_no_layer_selected(networks):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vector": 0}, "vector=0: pass the channels that the hardware computes at once"),
-        ({"memory_cost": -1.0}, "memory_cost=-1.0: pass the time to write or read a value"),
+        (
+            {"vector": 0},
+            "vector=0: pass an integer of at least 1, the channels that the hardware computes at",
+        ),
+        ({"memory_cost": -1.0}, "memory_cost=-1.0: pass a number of at least 0, the time to write"),
         ({"memory_cost": float("nan")}, "memory_cost=nan"),
-        ({"max_shift": 0.0}, r"max_shift=0.0 is outside \(0, 1\]"),
-        ({"max_shift": 1.5}, r"max_shift=1.5 is outside \(0, 1\]"),
+        ({"max_shift": 0.0}, r"max_shift=0.0: pass a number in \(0, 1\]"),
+        ({"max_shift": 1.5}, r"max_shift=1.5: pass a number in \(0, 1\]"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
