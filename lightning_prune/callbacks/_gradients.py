@@ -15,8 +15,10 @@ from lightning_prune.callbacks._data import batch_length, collection_batches
 from lightning_prune.callbacks.trainer.precision import training_context
 from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
 from lightning_prune.runs.trainer.ranks import total
+
+_GRADIENTS: frozenset[Need] = frozenset({"gradients", "batch_gradients"})
 
 
 def check_gradients(criterion: Criterion, pl_module: pl.LightningModule) -> None:
@@ -25,12 +27,10 @@ def check_gradients(criterion: Criterion, pl_module: pl.LightningModule) -> None
     Raises:
         ValueError: it uses gradients, and the module optimizes by hand.
     """
-    if criterion.uses_gradients and not pl_module.automatic_optimization:
-        raise ValueError(
-            f"{type(criterion).__name__} needs gradients of the loss, which under manual "
-            "optimization only training_step itself can take: use another criterion, such as "
-            "GroupNorm"
-        )
+    unmet = criterion.needs & _GRADIENTS
+    if unmet and not pl_module.automatic_optimization:
+        where = "under manual optimization only training_step itself can take"
+        raise ValueError(why_unmet(criterion, criterion.needs - unmet, where))
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def informed(
     images: int | None,
 ) -> Iterator[None]:
     """Give a criterion the gradients that it uses, if any, of about ``images`` images."""
-    if not criterion.uses_gradients:
+    if not criterion.needs & _GRADIENTS:
         yield
         return
     criterion.start()

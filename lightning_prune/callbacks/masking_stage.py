@@ -22,7 +22,7 @@ from lightning_prune.callbacks.trainer.averages import (
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
 from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.cut import PrunedChannels
@@ -54,10 +54,13 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
 
     Attributes:
         finished: Whether the masks may be cut out.
+        collects: What the stage collects for criteria; one that needs more is refused.
 
     Raises:
         ValueError: an argument is out of range.
     """
+
+    collects: frozenset[Need] = frozenset({"gradients", "batch_gradients"})
 
     def __init__(
         self,
@@ -181,6 +184,9 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
     def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._cut:
             return
+        unmet = why_unmet(self.criterion, self.collects, f"{type(self).__name__} does not collect")
+        if unmet is not None:
+            raise ValueError(unmet)
         check_gradients(self.criterion, pl_module)
         example = example_input(trainer, pl_module)
         groups = prunable_groups(trainer, pl_module, example)

@@ -79,6 +79,8 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
     Source: Levin and Singer, 2024, arXiv 2309.02272; and CoSeP, 2025, arXiv 2505.13225.
     """
 
+    collects = MaskingStage.collects | {"clusters"}
+
     def __init__(
         self,
         start_epoch: int = 0,
@@ -267,7 +269,7 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
             matching=self.matching,
             background=self.background,
             seed=self.seed,
-            beside_chance=self.criterion.uses_clusters and len(names) == 1,
+            beside_chance="clusters" in self.criterion.needs and len(names) == 1,
         )
         if not self._warned and trainer.is_global_zero:
             warn_of_rare_classes(seen)

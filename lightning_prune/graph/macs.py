@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import channel_dims, is_depthwise, is_producer
+from lightning_prune.graph.layers import is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 
 Values = NDArray[np.float64]
@@ -161,7 +162,7 @@ class MacModel:
                 if member.role == "consumer" and is_producer(layer):
                     per_channel = len(member.index) / group.channels
                     inputs.setdefault(member.layer, []).append((group.name, per_channel))
-                    dim = dict(channel_dims(layer, "consumer"))["weight"]
+                    dim = channel_dim(layer, "consumer")
                     fan_in[member.layer] = layer.get_parameter("weight").shape[dim]
                 elif is_producer(layer):
                     outputs[member.layer] = group.name

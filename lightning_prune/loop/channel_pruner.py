@@ -227,7 +227,7 @@ class ChannelPruner:
     def _check_gradients(self) -> None:
         assert self._selection is not None
         criterion = self._selection.criterion
-        if not criterion.uses_gradients or any(
+        if "gradients" not in criterion.needs or any(
             parameter.grad is not None for parameter in self._model.parameters()
         ):
             return

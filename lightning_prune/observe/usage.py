@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from lightning_prune.graph.layers import channel_dims, width_of
+from lightning_prune.graph.channel_rows import channel_dim
+from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.outputs import LayerOutput
 from lightning_prune.observe.usage_counter import UsageCounter, usage_stats
@@ -209,7 +210,7 @@ def kept_rows(layer: nn.Module, name: str, pruned: PrunedChannels) -> Tensor | N
     replaced = pruned.parameters.get(f"{name}.weight" if name else "weight")
     if replaced is None:
         return None
-    return replaced.kept.get(dict(channel_dims(layer, "producer"))["weight"])
+    return replaced.kept.get(channel_dim(layer))
 
 
 def _forget_compiled(model: nn.Module) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from lightning_prune.graph.channel_rows import weight_rows
 from lightning_prune.graph.group import ChannelGroups, Member
-from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.policies.layers.widest_layers import block_of
 from lightning_prune.policies.selection.sequential import GroupDecision
@@ -21,9 +21,7 @@ def active_channels(layer: nn.Module, member: Member) -> int:
     >>> active_channels(layer, Member("fc", "producer", torch.arange(2), torch.arange(2)))
     1
     """
-    dim = dict(channel_dims(layer, "producer"))["weight"]
-    weight = layer.get_parameter("weight").detach().movedim(dim, 0)
-    alive = (weight.flatten(1).abs().sum(1) > 1e-6).cpu()
+    alive = (weight_rows(layer).detach().abs().sum(1) > 1e-6).cpu()
     return len(member.channel[alive[member.index]].unique())
 
 

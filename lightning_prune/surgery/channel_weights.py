@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from lightning_prune.functional.lines import Lines
+from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.group import ChannelGroups, Member
-from lightning_prune.graph.layers import channel_dims, is_producer, scale_of
+from lightning_prune.graph.layers import is_producer, scale_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 
@@ -101,7 +102,7 @@ class ChannelWeights:
             for member in groups[name].members:
                 tensor = _weight_of(modules[member.layer], batch_norms_only)
                 if tensor is not None:
-                    dim = dict(channel_dims(modules[member.layer], member.role))[tensor]
+                    dim = channel_dim(modules[member.layer], member.role, tensor)
                     found[member.layer, tensor][dim].append((first, member))
             first += width
         positions, channels, lines = [], [], 0

@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
+from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.layers import channel_dims, is_custom, is_depthwise, scale_of, width_of
 from lightning_prune.surgery.cut import Replacement
 from lightning_prune.surgery.optimizer import clear_rows
@@ -93,7 +94,7 @@ def cut_originals(
     """
     if weight is None:
         return dict(originals)
-    rows = weight.kept.get(dict(channel_dims(layer, "producer"))["weight"])
+    rows = weight.kept.get(channel_dim(layer))
     return {
         name: weight.select(value) if name == "weight"
         else value if rows is None else value.index_select(0, rows)

@@ -18,7 +18,9 @@ from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.callbacks.trainer.optimizers import rebuild_optimizers
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.random_choice import RandomChoice
+from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.criteria.taylor import Taylor
 from lightning_prune.runs.csv_logger import AppendingCsvLogger
 from tests.callbacks.classifiers import (
@@ -335,13 +337,26 @@ def test_the_cut_model_and_its_average_are_recalibrated(images, tmp_path):
     assert after.momenta == {0.1}
 
 
+# --- what criteria need -------------------------------------------------------------------------
+
+
+def test_a_criterion_whose_evidence_is_not_collected_is_refused_before_training(tmp_path):
+    stage = channels(mac_target=0.5, criterion=MacAware(Separability()))
+    message = (
+        "MacAware needs clusters of channels by the classes that they separate, which "
+        "ChannelMasker does not collect: use another criterion, such as GroupNorm"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, [stage], 2).fit(Classifier())
+
+
 # --- gradients ----------------------------------------------------------------------------------
 
 
 class Saliency(Criterion):
     """First-order Taylor importance of the root's rows; notes the gradients that it saw."""
 
-    uses_gradients = True
+    needs = frozenset({"gradients"})
 
     def __init__(self):
         self.seen = {}

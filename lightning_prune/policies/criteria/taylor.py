@@ -17,7 +17,7 @@ class Taylor(Criterion):
     Network Pruning, CVPR, arXiv 1906.10771; torch-pruning's ``GroupTaylorImportance``.
     """
 
-    uses_gradients = True
+    needs = frozenset({"gradients"})
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return the first-order change of the loss of every channel, (C,)."""

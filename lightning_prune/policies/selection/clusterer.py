@@ -16,6 +16,7 @@ from lightning_prune.functional.selection.moments import ClassMoments
 from lightning_prune.functional.selection.separability import separability_matrix
 from lightning_prune.functional.selection.silhouette import Other
 from lightning_prune.functional.selection.sklearn_extra_pam import check_installed
+from lightning_prune.graph.channel_rows import add_to_channels
 from lightning_prune.graph.group import Group
 
 
@@ -92,7 +93,7 @@ def group_separability(group: Group, moments: Mapping[str, ClassMoments]) -> Ten
         seen = moments[member.layer]
         matrix = separability_matrix(seen.mean, seen.variance, seen.count).cpu()
         rows = matrix.new_zeros(group.channels, matrix.shape[1])
-        rows.index_add_(0, member.channel, matrix[member.index])
+        add_to_channels(rows, matrix, member)
         # Channels that can only go together count as their mean.
         matrices.append(rows / torch.bincount(member.channel)[:, None])
     return torch.cat(matrices, dim=1)

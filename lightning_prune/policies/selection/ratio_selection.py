@@ -1,6 +1,6 @@
 """Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -12,7 +12,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.selection.fast_widths import FastWidths
 
 Ranking = Literal["global", "local", "isomorphic"]
@@ -141,6 +141,7 @@ class RatioSelection:
         ratio: float,
         mac_target: float | None,
         held: PruningPlan | None = None,
+        evidence: Mapping[str, Evidence] | None = None,
     ) -> RatioStep:
         """Choose the channels that are gone at a pruning ratio, none of them beyond the MAC target.
 
@@ -152,12 +153,14 @@ class RatioSelection:
             ratio: Fraction of the channels that is gone after this step, in [0, 1].
             mac_target: Fraction of the dense MACs that remains at the end; None: the ratio decides.
             held: What is removed already and stays removed.
+            evidence: Group name -> what was collected for the criterion, if it needs activations
+                or clusters; None: nothing.
 
         Raises:
             NonFiniteImportanceError: an importance is NaN or infinite.
         """
         held = PruningPlan() if held is None else held
-        path = self._path(model, held)
+        path = self._path(model, held, evidence)
         names, cost = self.names, self.macs.cost_of(self.names)
         widths, met = self._widths(path, ratio, mac_target)
         if self.fast_widths is not None and names:
@@ -214,8 +217,14 @@ class RatioSelection:
             self.macs, self.names, widths, around, path.rungs, self._multiples, budget
         )
 
-    def _path(self, model: nn.Module, held: PruningPlan) -> RemovalPath:
-        importance = self.criterion.comparable(model, self.groups, self.names, self.macs, held)
+    def _path(
+        self, model: nn.Module, held: PruningPlan, evidence: Mapping[str, Evidence] | None
+    ) -> RemovalPath:
+        # A criterion that needs nothing of it may leave `evidence` out of its signature.
+        known = {} if evidence is None else {"evidence": evidence}
+        importance = self.criterion.comparable(
+            model, self.groups, self.names, self.macs, held, **known
+        )
         return RemovalPath(
             [importance[name] for name in self.names],
             [self._gone(name, held) for name in self.names],

@@ -179,7 +179,12 @@ class SequentialSelection:
         return dict(zip(free, widths, strict=True))
 
     def decide(
-        self, model: nn.Module, name: str, seen: ObjectActivations, width: int | None = None
+        self,
+        model: nn.Module,
+        name: str,
+        seen: ObjectActivations,
+        width: int | None = None,
+        outputs: Mapping[str, Tensor] | None = None,
     ) -> tuple[GroupDecision, ChannelClustering | None]:
         """Choose the channels of one group.
 
@@ -188,6 +193,7 @@ class SequentialSelection:
             name: The group.
             seen: Activations of (at least) its producers.
             width: Planned width; None: the knee within the bounds.
+            outputs: Source's name -> what was collected for a criterion that needs activations.
 
         Returns:
             The decision, and the clustering that it rests on.
@@ -211,9 +217,10 @@ class SequentialSelection:
         bound: str = own.bound if width in (None, own.width) else "mac_target"
         width = own.width if width is None else width
         moments = self._moments(group, seen)
-        keep = self.criterion.choose(Evidence(model, group, moments, clustering), width)
+        evidence = Evidence(model, group, moments, clustering, outputs or {})
+        keep = self.criterion.choose(evidence, width)
         status, reason = "pruned", ""
-        if clustering is None and self.criterion.uses_clusters:
+        if clustering is None and "clusters" in self.criterion.needs:
             where = "planned width" if planned else "upper bound"
             why = _ONE_CLASS if moments else _NO_OBJECT
             status, reason = (
@@ -221,7 +228,7 @@ class SequentialSelection:
                 f"{why}: channels chosen by weight magnitude at the {where}",
             )
         decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
-        if clustering is not None and self.criterion.uses_clusters:
+        if clustering is not None and "clusters" in self.criterion.needs:
             decision = self._beside_chance(decision, group, clustering, seen)
         return decision, clustering
 
