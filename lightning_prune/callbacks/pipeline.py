@@ -41,7 +41,7 @@ class Pipeline:
     """
 
     def __init__(self, trainer: pl.Trainer) -> None:
-        self._trainer = trainer
+        self.trainer = trainer
         self._notifying = False
         self._named: list[str] | None = None
         self._traced: tuple[pl.LightningModule, list[Any], ChannelGroups] | None = None
@@ -63,9 +63,9 @@ class Pipeline:
         Raises:
             ValueError: what is refused, and what to use or to move instead.
         """
-        refuse_strategy(self._trainer)
-        refuse_callbacks(self._trainer)
-        check_order(self._trainer, family)
+        refuse_strategy(self.trainer)
+        refuse_callbacks(self.trainer)
+        check_order(self.trainer, family)
 
     def log_reuse(self, names: list[str]) -> None:
         """Log once, for all stages that are used again, that they begin a new run."""
@@ -110,7 +110,7 @@ class Pipeline:
         module, known = self._module, self._traced
         shapes = [(name, p.shape) for name, p in module.named_parameters()]
         if known is None or known[0] is not module or known[1] != shapes:
-            example = noise_like(example_input(self._trainer, module))
+            example = noise_like(example_input(self.trainer, module))
             known = self._traced = module, shapes, trace_groups(module, example)
         return known[2]
 
@@ -160,14 +160,14 @@ class Pipeline:
         try:
             for listener in [*self._callbacks, pl_module]:
                 if isinstance(listener, ChannelsPrunedListener):
-                    listener.on_channels_pruned(self._trainer, pl_module, pruned)
+                    listener.on_channels_pruned(self.trainer, pl_module, pruned)
         finally:
             self._notifying = False
 
     @property
     def _module(self) -> pl.LightningModule:
-        return self._trainer.lightning_module
+        return self.trainer.lightning_module
 
     @property
     def _callbacks(self) -> list[Any]:
-        return callbacks_of(self._trainer)
+        return callbacks_of(self.trainer)

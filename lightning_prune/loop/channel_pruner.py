@@ -103,7 +103,7 @@ class ChannelPruner:
     def _example(self) -> Any:
         assert self._args is not None
         # Made when needed: the model may have moved to another device.
-        return example_inputs(self._args.input_shape, self._args.container, self._model)
+        return example_inputs(self._args.input_shapes, self._args.container, self._model)
 
     def _penalise(self, names: tuple[str, ...]) -> None:
         assert self._args is not None

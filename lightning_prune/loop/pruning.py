@@ -61,7 +61,7 @@ class Pruning:
         self._config = PruningConfig.read(config_folder)
         self._model = model
         args = self._config.channel
-        forward = as_forward(forward_fn, 1 if args is None else len(args.input_shape), model)
+        forward = as_forward(forward_fn, 1 if args is None else len(args.input_shapes), model)
         self._told: list[str] = []
         self._listed = False
         self._stepped = False

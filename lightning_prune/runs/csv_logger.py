@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.fabric.utilities.logger import _convert_params
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -111,7 +110,8 @@ class AppendingCsvLogger(Logger):
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "hparams.yaml"
         known = yaml.safe_load(path.read_text()) if path.is_file() else {}
-        plain = {str(key): _plain(value) for key, value in _convert_params(params).items()}
+        given = vars(params) if isinstance(params, Namespace) else params or {}
+        plain = {str(key): _plain(value) for key, value in given.items()}
         write_bytes(path, yaml.safe_dump({**(known or {}), **plain}).encode())
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:

@@ -3,7 +3,6 @@
 import lightning.pytorch as pl
 import pytest
 import torch
-from torch import nn
 
 from lightning_prune.callbacks import protocol
 from lightning_prune.callbacks.channel_masker import ChannelMasker
@@ -175,45 +174,3 @@ def test_what_each_stage_shows_to_the_others(stage, names):
 
 def is_protocol(kind):
     return getattr(kind, "_is_protocol", False) and kind.__module__ == protocol.__name__
-
-
-def test_the_event_reaches_callbacks_in_their_order_and_then_the_module(tmp_path):
-    heard = []
-
-    class Listener(pl.Callback):
-        def __init__(self, name):
-            self.name = name
-
-        def on_channels_pruned(self, trainer, pl_module, pruned):
-            heard.append(self.name)
-
-    class Listening(Classifier):
-        def on_channels_pruned(self, trainer, pl_module, pruned):
-            heard.append("module")
-
-    class Deaf(pl.Callback):
-        on_channels_pruned = None
-
-    callbacks = [Listener("first"), Foreign(), PhysicalPruner(), Deaf(), Listener("second")]
-    trainer(tmp_path, callbacks, 4).fit(Listening())
-    assert heard == ["first", "second", "module"]
-
-
-def test_one_trainer_has_one_pipeline(tmp_path):
-    first, second = trainer(tmp_path, []), trainer(tmp_path, [])
-    assert Pipeline.of(first) is Pipeline.of(first)
-    assert Pipeline.of(first) is not Pipeline.of(second)
-    assert not Pipeline.of(first).is_masked
-    assert not Pipeline.of(first).is_finished
-    assert not Pipeline.of(first).plan
-
-
-def test_a_slice_masker_before_a_channel_masker_follows_the_cut(tmp_path):
-    """When the event reaches it, the channel masker behind it still has the plan of the wide net."""
-    slices = SliceMasker(4, 0, 1, pruning_ratio=0.5, layers=["net.inner.0", "net.deep.0"])
-    model = Classifier()
-    trainer(tmp_path, [slices, Foreign(), PhysicalPruner()], 4).fit(model)
-    assert model.net.inner[0].in_channels == 4
-    zeros = float((model.net.inner[0].weight == 0).float().mean())
-    assert slices.slice_share["net.inner.0"] == pytest.approx(zeros)
-    assert isinstance(model.net.inner[0], nn.Conv2d)

@@ -3,15 +3,19 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.functional.widths.faster_widths import faster_widths
 from lightning_prune.graph.estimated_time import estimated_time
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.validation import validated
 
 _QUARTER = 0.25
 _BELOW = 0.005
 
 
+@validated
 @dataclass(frozen=True)
 class FastWidths:
     """Moves widths a little from where a ranking put them, to those that run fastest.
@@ -32,25 +36,9 @@ class FastWidths:
         ValueError: an argument is out of range.
     """
 
-    vector: int = 16
-    moved: float = 0.0
-    reach: float = 0.125
-
-    def __post_init__(self) -> None:
-        if self.vector < 1:
-            raise ValueError(
-                f"vector={self.vector}: pass the channels that the hardware computes at once, "
-                "at least 1"
-            )
-        if not 0 <= self.moved < math.inf:
-            raise ValueError(
-                f"moved={self.moved}: pass the time to move a value in MACs, at least 0"
-            )
-        if not 0 < self.reach <= 1:
-            raise ValueError(
-                f"reach={self.reach} is outside (0, 1]: pass the fraction of a layer's channels "
-                "that its width may go from the ranking's"
-            )
+    vector: Annotated[int, AtLeast(1, "the channels that the hardware computes at once")] = 16
+    moved: Annotated[float, AtLeast(0, "the time to move a value, in MACs")] = 0.0
+    reach: Annotated[float, Between(0, 1, "a fraction of a layer's channels", "(]")] = 0.125
 
     def choose(
         self,

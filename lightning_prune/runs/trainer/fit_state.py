@@ -1,4 +1,4 @@
-"""What the watch over weights needs of Lightning's private parts, and nothing else."""
+"""How far a fit is, and who saves its checkpoints."""
 
 from collections.abc import Iterator
 
@@ -19,6 +19,12 @@ def is_fitting(trainer: pl.Trainer) -> bool:
     """Tell whether a fit is under way: not its sanity check, and not what follows an error."""
     running = trainer.state.status == TrainerStatus.RUNNING
     return running and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+
+
+def is_in_a_fit(pl_module: pl.LightningModule) -> bool:
+    """Tell whether a module has a Trainer, and that Trainer fits: begins to, trains, validates."""
+    trainer = pl_module._trainer
+    return trainer is not None and trainer.state.fn == TrainerFn.FITTING
 
 
 def skips_steps(trainer: pl.Trainer) -> bool:

@@ -135,11 +135,14 @@ def test_no_layer_selected(networks):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"vector": 0}, "vector=0: pass the channels that the hardware computes at once"),
-        ({"moved": -1.0}, "moved=-1.0: pass the time to move a value"),
+        (
+            {"vector": 0},
+            "vector=0: pass an integer of at least 1, the channels that the hardware computes at once",
+        ),
+        ({"moved": -1.0}, "moved=-1.0: pass a number of at least 0, the time to move a value"),
         ({"moved": float("nan")}, "moved=nan"),
-        ({"reach": 0.0}, r"reach=0.0 is outside \(0, 1\]"),
-        ({"reach": 1.5}, r"reach=1.5 is outside \(0, 1\]"),
+        ({"reach": 0.0}, r"reach=0.0: pass a number in \(0, 1\]"),
+        ({"reach": 1.5}, r"reach=1.5: pass a number in \(0, 1\]"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):
