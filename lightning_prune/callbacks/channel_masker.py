@@ -20,11 +20,8 @@ from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerRule
 from lightning_prune.policies.selection.fast_widths import FastWidths
-from lightning_prune.policies.selection.ratio_selection import (
-    Ranking,
-    RatioSelection,
-    check_selection,
-)
+from lightning_prune.policies.selection.ranking import Ranking
+from lightning_prune.policies.selection.ratio_selection import RatioSelection, check_selection
 from lightning_prune.policies.selection.sequential import GroupDecision
 
 
@@ -47,7 +44,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             ``mac_target`` leave it at 1: the schedule stops at the target.
         mac_target: Fraction of the dense model's MACs that remains, in (0, 1), met from below;
             None: the schedule runs to its end.
-        max_pruning_ratio: Largest fraction of a layer's channels that is removed, in (0, 1].
+        keep_range: Smallest fraction of a layer's channels that stays, in [0, 1), and 1.
         round_to: The number of channels that stay in a layer is a multiple of it.
         ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
             ``isomorphic``: one ranking per set of groups of equal structure.
@@ -82,7 +79,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         epoch_rate: int = 1,
         pruning_ratio: float = 1.0,
         mac_target: float | None = None,
-        max_pruning_ratio: float = 0.9,
+        keep_range: tuple[float, float] | list[float] = (0.1, 1.0),
         round_to: int = 1,
         ranking: Ranking = "global",
         fast_widths: FastWidths | None = None,
@@ -102,7 +99,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         )
         wanted = "the fraction of the channels that the last step removes"
         check_fraction(wanted, up_to_one=True, pruning_ratio=pruning_ratio)
-        check_selection(ranking, max_pruning_ratio, round_to)
+        self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[-1]))
+        check_selection(ranking, self.keep_range, round_to)
         if compensate_images and not recalibrate_images:
             raise ValueError(
                 f"compensate_images={compensate_images} shifts what norms see: set "
@@ -119,7 +117,6 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         self.schedule: RatioSchedule = RatioSchedule(
             start_epoch, end_epoch, epoch_rate, pruning_ratio
         )
-        self.max_pruning_ratio = max_pruning_ratio
         self.round_to = round_to
         self.ranking: Ranking = ranking
         self.fast_widths = fast_widths
@@ -135,10 +132,10 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         if len(keep) == channels:
             why = "none of its blocks of channels was due at this ratio"
             return GroupDecision(name, keep, channels, None, "none", "left", why)
-        least = max(self.round_to, (1 - self.max_pruning_ratio) * channels)
+        least = max(self.round_to, self.keep_range[0] * channels)
         bound = "mac_target" if self._state.met else "ratio"
         if len(keep) - self.round_to < least:
-            bound = "max_pruning_ratio"
+            bound = "keep_range"
         return GroupDecision(name, keep, channels, None, bound, "pruned", "")
 
     # --- hooks ------------------------------------------------------------------------------
@@ -188,8 +185,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
                 "the schedule is over with the MAC target unmet: "
                 f"{after.macs_fraction:.1%} of the dense MACs remain (target "
                 f"{self.mac_target:.1%}) with {after.removed:.0%} of the channels masked; that is "
-                "what is cut. Raise pruning_ratio or max_pruning_ratio, lower round_to, or select "
-                "more layers"
+                "what is cut. Raise pruning_ratio, lower keep_range or round_to, or select more "
+                "layers"
             )
         elif not self.plan and self._run.policy.why_nothing(after) is None:
             rank_zero_warn(
@@ -203,7 +200,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     def _begin(
         self, front: TrainerFrontEnd, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
     ) -> Masking[RatioPolicy]:
-        limits = self.ranking, self.max_pruning_ratio, self.round_to, self.fast_widths
+        limits = self.ranking, self.keep_range, self.round_to, self.fast_widths
         selection = RatioSelection(groups, names, macs, self.criterion, *limits)
         policy = RatioPolicy(front.model, selection, self.mac_target)
         if not self._state.freed:
@@ -211,8 +208,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             nothing = selection.why_nothing()
             if nothing is not None:
                 rank_zero_warn(
-                    f"ChannelMasker has no effect: {nothing}; lower round_to, raise "
-                    "max_pruning_ratio, or select wider layers"
+                    f"ChannelMasker has no effect: {nothing}; lower round_to or "
+                    "keep_range, or select wider layers"
                 )
         steps = RatioSteps(self.schedule, names, self.hold_epochs)
         last = last_epoch(front.trainer, self.schedule.start_epoch, "nothing will be pruned")

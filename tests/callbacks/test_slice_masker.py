@@ -182,7 +182,7 @@ def run_stages(folder, epochs=6):
     """Slices at 1, 2, 3 and 4; channels masked at 1 and 3 and cut at 4."""
     files = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     channels = ChannelMasker(
-        1, 4, 2, pruning_ratio=0.5, round_to=4, recalibrate_images=0, max_pruning_ratio=0.7
+        1, 4, 2, pruning_ratio=0.5, round_to=4, recalibrate_images=0, keep_range=(0.3, 1.0)
     )
     return [
         SliceRegularizer(1e-4, 4),
