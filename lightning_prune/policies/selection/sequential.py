@@ -39,7 +39,7 @@ class GroupDecision:
         knee: Knee of the MSS curve, or None.
         bound: What set the width: ``knee``, ``lower``, ``upper``, ``rounding``, ``fallback`` or
             ``mac_target``; of weight-based selection ``ratio``, ``mac_target`` or
-            ``max_pruning_ratio`` (also: one block left).
+            ``keep_range`` (also: one block left).
         status: ``pruned``, ``fallback`` (pruned without activations) or ``left``.
         reason: Why it was left alone or fell back, or that its clusters are noise; empty otherwise.
         separability: Mean separability of its channels, in [0, 2]; None: not measured.
