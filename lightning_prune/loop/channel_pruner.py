@@ -108,7 +108,7 @@ class ChannelPruner:
             "isomorphic" if args.isomorphic else ranking,
             (1 - args.max_pruning_rate, 1.0),
             args.block_size,
-            None if args.fast_widths is None else args.fast_widths.fast_widths,
+            args.fast_widths,
         )
         selection.check(model, args.mac_target)
         policy = RatioPolicy(model, selection, args.mac_target)

@@ -45,26 +45,6 @@ class MacParams:
 
 
 @dataclass(frozen=True)
-class FastWidthsArgs:
-    """The object ``fast_widths``: see ``FastWidths``.
-
-    Attributes:
-        vector: Channels that the hardware computes at once.
-        moved: Time in which a value is written or read, in MACs.
-        reach: How far a width may go, as a fraction of the layer's channels.
-    """
-
-    vector: Annotated[int, AtLeast(1)] = FastWidths.vector
-    moved: Annotated[float, AtLeast(0)] = FastWidths.memory_cost
-    reach: Annotated[float, Between(0, 1, ends="(]")] = FastWidths.max_shift
-
-    @property
-    def fast_widths(self) -> FastWidths:
-        """The same in the words of the package."""
-        return FastWidths(self.vector, self.moved, self.reach)
-
-
-@dataclass(frozen=True)
 class ChannelSparsityArgs:
     """What the file says of channel pruning; the fields are its keys.
 
@@ -125,7 +105,7 @@ class ChannelSparsityArgs:
     MAC_params: MacParams = MacParams()
     layers: list[str] | None = None
     container: Literal["list", "tuple"] | None = None
-    fast_widths: FastWidthsArgs | None = None
+    fast_widths: FastWidths | None = None
     hold_epochs: Annotated[int, AtLeast(0)] = 1
     compensate_images: Annotated[int, AtLeast(0)] = 0
     recalibrate_images: Annotated[int, AtLeast(0)] = 0

@@ -108,7 +108,7 @@ def test_fast_widths(tmp_path):
     fast = FastWidths(vector=8, max_shift=0.5)
     plain = expected_plan(model, 0.4)
     expected = expected_plan(model, 0.4, fast_widths=fast)
-    keys = {"fast_widths": {"vector": 8, "reach": 0.5}}
+    keys = {"fast_widths": {"vector": 8, "max_shift": 0.5}}
     pruner = channel_pruning(tmp_path, model, end_epoch=2, global_prune_rate=0.4, **keys)
     pruner.prune(model, 1)
     assert same(pruner.channel_pruner.plan, expected)

@@ -137,12 +137,9 @@ def test_no_layer_selected(networks):
     [
         (
             {"vector": 0},
-            "vector=0: pass an integer of at least 1, the channels that the hardware",
+            "vector=0: pass an integer of at least 1, the channels that the hardware computes at",
         ),
-        (
-            {"memory_cost": -1.0},
-            "memory_cost=-1.0: pass a number of at least 0, the",
-        ),
+        ({"memory_cost": -1.0}, "memory_cost=-1.0: pass a number of at least 0, the time to write"),
         ({"memory_cost": float("nan")}, "memory_cost=nan"),
         ({"max_shift": 0.0}, r"max_shift=0.0: pass a number in \(0, 1\]"),
         ({"max_shift": 1.5}, r"max_shift=1.5: pass a number in \(0, 1\]"),
