@@ -1,14 +1,19 @@
 """The usage criterion: the channels that are seldom zero stay."""
 
-import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from lightning_prune.annotations import AtLeast
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.group_scores import mean_output
+from lightning_prune.validation import validated
+
+_MEANING = "up to which an activation counts as zero, in root mean squares of the layer"
 
 
+@validated
 class APoZ(Criterion):
     r"""Keep the channels whose activations are zero in the smallest fraction of all places.
 
@@ -34,12 +39,7 @@ class APoZ(Criterion):
 
     needs = frozenset({"activations"})
 
-    def __init__(self, threshold: float = 0.05) -> None:
-        if not 0 <= threshold < math.inf:
-            raise ValueError(
-                f"threshold={threshold}: pass the fraction of the layer's root mean square up to "
-                "which an activation counts as zero, at least 0"
-            )
+    def __init__(self, threshold: Annotated[float, AtLeast(0, _MEANING)] = 0.05) -> None:
         self.threshold = threshold
 
     def output_values(self, output: Tensor) -> Tensor:
