@@ -61,12 +61,16 @@ lightning_prune
 
     def state_dict(self) -> dict[str, Any]:
         """Return it as numbers, strings, tensors, lists and dicts, with the layout's version."""
-        return {"version": VERSION} | vars(self) | {
-            "phase": str(self.phase),
-            "plan": self.plan.state_dict(),
-            "freed": list(self.freed),
-            "decisions": [decision.state_dict() for decision in self.decisions],
-        }
+        return (
+            {"version": VERSION}
+            | vars(self)
+            | {
+                "phase": str(self.phase),
+                "plan": self.plan.state_dict(),
+                "freed": list(self.freed),
+                "decisions": [decision.state_dict() for decision in self.decisions],
+            }
+        )
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "MaskState":
