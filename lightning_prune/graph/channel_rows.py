@@ -36,7 +36,7 @@ def add_to_channels(total: Tensor, values: Tensor, member: Member) -> Tensor:
     Args:
         total: (C, ...) sums over the layers of a group.
         values: (n, ...) one for each position in the layer's channel dimension.
-        member: The layer's share in the group.
+        member: The layer's part in the group.
 
     Returns:
         ``total``.

@@ -32,7 +32,7 @@ class OutputMean:
 
     @property
     def value(self) -> Tensor:
-        """The mean, (C, ...) float64."""
+        """Return the mean, (C, ...) float64."""
         return self.total / self.images
 
 

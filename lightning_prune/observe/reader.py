@@ -60,12 +60,12 @@ class LayerReader:
             self.forget()
 
     def expect(self, objects: ObjectSamples) -> None:
-        """Name the objects of the next forward pass; ``correct`` does not matter here."""
+        """Set the objects of the next forward pass; ``correct`` does not matter here."""
         self.forget()
         self._expected = objects
 
     def forget(self) -> None:
-        """Let go of what the last forward pass left."""
+        """Drop what the last forward pass left."""
         self._expected = None
         self._cells, self._outputs, self._versions = {}, {}, {}
 

@@ -24,7 +24,7 @@ class AppendingCsvLogger(Logger):
     repeated appears twice, the later row counts.
 
     Args:
-        save_dir: folder of both files; created with the first row.
+        save_dir: Folder of both files; created with the first row.
 
     Example:
         >>> import tempfile
@@ -48,22 +48,22 @@ class AppendingCsvLogger(Logger):
 
     @property
     def name(self) -> str:
-        """The logger's name; no folder is made of it."""
+        """Return the logger's name; no folder is made of it."""
         return ""
 
     @property
     def version(self) -> str:
-        """The run's version; no folder is made of it."""
+        """Return the run's version; no folder is made of it."""
         return ""
 
     @property
     def save_dir(self) -> str:
-        """The folder of both files."""
+        """Return the folder of both files."""
         return str(self._folder)
 
     @property
     def log_dir(self) -> str:
-        """The folder of both files."""
+        """Return the folder of both files."""
         return str(self._folder)
 
     @rank_zero_only
@@ -71,8 +71,8 @@ class AppendingCsvLogger(Logger):
         """Append one row.
 
         Args:
-            metrics: names and values.
-            step: the optimizer step the values belong to.
+            metrics: Names and values.
+            step: The optimizer step the values belong to.
         """
         row = {"step": step, **{key: float(value) for key, value in metrics.items()}}
         new = sorted(key for key in row if key not in self._columns)
@@ -88,7 +88,7 @@ class AppendingCsvLogger(Logger):
         return {"rows": self._rows}
 
     def load_state_dict(self, state: dict[str, int]) -> bool:
-        """Take back the rows that were written after a checkpoint.
+        """Remove the rows that were written after a checkpoint.
 
         Returns:
             Whether the file is that of the checkpoint: another one with fewer rows stays as it is.

@@ -26,14 +26,14 @@ def write_result(
     """Write `result.json`: metrics, fall of the group norms, remaining MACs.
 
     Args:
-        folder: output folder of the run; its `metrics.csv`, if any, is read for what the stages
+        folder: Output folder of the run; its `metrics.csv`, if any, is read for what the stages
             logged.
-        monitor: name of the monitored metric.
-        value: its last value; None where the run did not log it.
-        metrics: further metrics, such as those of the test.
-        macs: fraction of the dense MACs that the cut model has; None where nothing was cut: that
+        monitor: Name of the monitored metric.
+        value: Its last value; None where the run did not log it.
+        metrics: Further metrics, such as those of the test.
+        macs: Fraction of the dense MACs that the cut model has; None where nothing was cut: that
             of the masked model, if the stages logged it.
-        objectives: what the run returns to a sweeper, in its order, where that is not `value`.
+        objectives: What the run returns to a sweeper, in its order, where that is not `value`.
     """
     folder = Path(folder)
     rows = _rows(folder / "metrics.csv")
