@@ -1,4 +1,4 @@
-"""The regularize stage: weak channels are drawn to zero while the model trains."""
+"""The regularize stage: weak channels are pushed towards zero while the model trains."""
 
 import importlib
 from collections.abc import Mapping
@@ -101,7 +101,7 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
-        """Stop, or go on with the cut model's groups where an ``end_epoch`` says so."""
+        """Stop, or continue with the cut model's groups where an ``end_epoch`` says so."""
         self._cut, self._regularization = True, None
         self._prepare(trainer, pl_module)
         self._knows_masks = False
@@ -133,11 +133,11 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
             )
         elif last is not None and 0 <= last <= self.start_epoch:
             rank_zero_warn(
-                f"ChannelRegularizer has no effect: start_epoch={self.start_epoch} lies after the "
+                f"ChannelRegularizer has no effect: start_epoch={self.start_epoch} is after the "
                 f"last epoch (max_epochs={last})"
             )
 
-    def _take_up_masks(
+    def _follow_masks(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,

@@ -15,6 +15,7 @@ from lightning_prune.callbacks._observation import Observation
 from lightning_prune.callbacks._prunable_groups import prunable_groups
 from lightning_prune.callbacks._schedule import warn_of_nothing_masked
 from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.engine.calibration import reestimate_norms
 from lightning_prune.engine.mask_state import MaskState
 from lightning_prune.engine.masking import Images, Masking, PolicyT
@@ -171,7 +172,7 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
             rank_zero_warn(f"{type(self).__name__}.unprune has no effect: no channel is masked")
             return
         self._state = run.free(self._state, list(run.live.plan.keep if names is None else names))
-        self._apply_all_masks(trainer)
+        Pipeline.of(trainer).apply_masks()  # a mask that was lifted may overlap others
         if self._images.refit:
             rank_zero_warn(
                 "the layers that read the freed channels keep what they had taken over from them "

@@ -37,7 +37,7 @@ class OptimizerResetter(PruningStage):
 
     Args:
         clear_statistics: Forget momentum and second moments.
-        rebuild: Call ``configure_optimizers`` anew instead (its own schedule starts again too).
+        rebuild: Call ``configure_optimizers`` again instead (its own schedule starts again too).
         restart_lr: Replace the schedules by a warm-up and a decay over the remaining steps. A
             parameter group that joins later (``BackboneFinetuning``) starts at the rate that it is
             given and changes in proportion.
@@ -207,7 +207,7 @@ class OptimizerResetter(PruningStage):
         return {"restart": self._restart, "acted": self._acted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the schedule that was restarted."""
+        """Restore the schedule that was restarted."""
         self._restart = state_dict["restart"]
         # Checkpoints of earlier versions do not say.
         self._acted = state_dict.get("acted", self._restart is not None)

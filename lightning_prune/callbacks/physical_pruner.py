@@ -40,8 +40,8 @@ class PhysicalPruner(PruningStage):
     pruned)`` is called on every callback and on the LightningModule where they define it.
 
     From the first mask to the cut ``EarlyStopping`` is suspended, and ``ReduceLROnPlateau`` does
-    not run out of patience: a masked model is no rival of the dense one. Both begin anew at the
-    cut.
+    not run out of patience: a masked model is not compared with the dense one. Both begin again at
+    the cut.
 
     Args:
         verify: Compare the eval output of the masked and the cut model on seeded noise; a
@@ -49,7 +49,7 @@ class PhysicalPruner(PruningStage):
         tolerance: Largest difference allowed, as a fraction of the largest output; in half
             precision at least 8 units of rounding.
         recalibrate_images: Training images from which the norm statistics of the cut model are
-            estimated anew, before training goes on; averaged copies get the same. 0: never.
+            estimated again, before training continues; averaged copies get the same. 0: never.
 
     Raises:
         ValueError: the tolerance is not positive, or a negative number of images.

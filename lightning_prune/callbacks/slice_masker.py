@@ -14,8 +14,9 @@ from lightning_prune.callbacks._schedule import (
     refuse_late_start,
     warn_of_nothing_masked,
 )
-from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
+from lightning_prune.callbacks._slices import warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.engine.slice_masking import SliceMasking
 from lightning_prune.engine.steps import RatioSteps
 from lightning_prune.functional.ratio import RatioSchedule
@@ -132,7 +133,7 @@ class SliceMasker(HoldingStage[SliceMasking]):
             SliceSelection(layers, self.block_size, self.disable_first_index, self.norm),
             self._steps(layers),
             self._state,
-            partial(living, trainer, pl_module),
+            Pipeline.of(trainer).unmasked_weights,
             partial(warn_of_indivisible, "SliceMasker", self.block_size, set()),
         )
         if self.mode == "prune":
@@ -241,7 +242,7 @@ class SliceMasker(HoldingStage[SliceMasking]):
             return
         number = len(self._run.live.masks)
         self._state = self._run.free(self._state, names)
-        self._apply_all_masks(trainer)  # slices may be in channels that another stage masks
+        Pipeline.of(trainer).apply_masks()  # slices may be in channels that another stage masks
         if names is None:
             epoch = trainer.current_epoch + 1
             rank_zero_info(f"Epoch {epoch}: slices of {number} layers lifted.")

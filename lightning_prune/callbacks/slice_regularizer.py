@@ -1,4 +1,4 @@
-"""The regularize stage of slice pruning: slices are drawn to zero while the model trains."""
+"""The regularize stage of slice pruning: slices are pushed towards zero while the model trains."""
 
 from typing import Annotated
 
@@ -62,11 +62,11 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
         self.block_size = block_size
         self.layers = layers
         self.disable_first_index = disable_first_index
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolve layers before the first batch."""
-        self._told = set()
+        self._warned = set()
         # Widths of a model that was cut in this run follow its channel masker, which was warned of.
         block_size = 1 if self._cut else self.block_size
         layers = slice_layers(pl_module, self.layers, block_size)
@@ -88,10 +88,10 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
-        """Go on with the slices of the filters that are left."""
+        """Continue with the slices of the filters that are left."""
         self._cut, self._knows_masks = True, False
 
-    def _take_up_masks(
+    def _follow_masks(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
@@ -99,7 +99,7 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
     ) -> None:
         regularization.set_living(Pipeline.of(trainer).unmasked_weights())
         odd = regularization.indivisible
-        warn_of_indivisible("SliceRegularizer", self.block_size, self._told, odd)
+        warn_of_indivisible("SliceRegularizer", self.block_size, self._warned, odd)
 
     def _log(
         self,
