@@ -18,7 +18,7 @@ _FLOOR = 5.0
 
 
 def usage_figure(usage: Usage) -> Figure:
-    """Draw the fraction of unused channels of every layer over the epochs, and where channels reset.
+    """Draw the fraction of unused channels of every layer over the epochs, and the resets.
 
     A row is a layer, front to back; the darker a cell, the more of its channels were unused since
     the last reset; a red dot marks an epoch at whose start channels of the layer were reset.
