@@ -10,11 +10,12 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
-from lightning_prune.annotations import AtLeast, Between
+from lightning_prune.annotations import Between
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._prunable_groups import prunable_groups
+from lightning_prune.callbacks._ranges import Epoch, Strength
 from lightning_prune.callbacks.pipeline import Pipeline
-from lightning_prune.callbacks.regularizing_stage import RegularizingStage, Strength
+from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
@@ -67,7 +68,7 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
         gamma: Strength = 1.0,
         penalty: ChannelPenalty | None = None,
         layers: list[str] | LayerRule | None = None,
-        start_epoch: Annotated[int, AtLeast(0)] = 0,
+        start_epoch: Epoch = 0,
         end_epoch: int | None = None,
         threshold: Annotated[
             float, Between(0, 1, "a fraction of the group's largest norm", "()")

@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.annotations import AtLeast, Between
-from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._ranges import Count, Epoch, OptionalCount, check_end
 from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_usage
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
@@ -75,20 +75,20 @@ class ChannelResetter(PruningStage):
     @validated
     def __init__(
         self,
-        every_n_epochs: Annotated[int | None, AtLeast(1)] = 5,
-        start_epoch: Annotated[int, AtLeast(0)] = 0,
+        every_n_epochs: OptionalCount = 5,
+        start_epoch: Epoch = 0,
         end_epoch: int | None = None,
         which: Which = "unused",
         reset_type: ResetType = "random",
         threshold: Annotated[float, AtLeast(0, "the mean magnitude of a channel in use")] = 1e-6,
         layers: list[str] | None = None,
-        min_batches: Annotated[int, AtLeast(1)] = 10,
-        every_n_batches: Annotated[int, AtLeast(1)] = 1,
+        min_batches: Count = 10,
+        every_n_batches: Count = 1,
         only_below: Annotated[
             float | None, Between(0, 1, "the ratio of used channels below which to reset", "(]")
         ] = None,
     ) -> None:
-        check_counts(end_epoch=(end_epoch, start_epoch))
+        check_end(end_epoch, start_epoch)
         self.every_n_epochs = every_n_epochs
         self.start_epoch = start_epoch
         self.end_epoch = end_epoch

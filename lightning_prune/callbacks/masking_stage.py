@@ -8,7 +8,6 @@ from typing import Generic
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_mac_target
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Observation
@@ -64,7 +63,6 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
     ) -> None:
         super().__init__()
         check_layers(layers)
-        check_mac_target(mac_target)
         self.mac_target = mac_target
         self.layers = layers
         self.criterion = criterion

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.annotations import Above, AtLeast
+from lightning_prune.annotations import Above
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._ranges import Images
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.averages import restart_averages
@@ -60,7 +61,7 @@ class PhysicalPruner(PruningStage):
         self,
         verify: bool = True,
         tolerance: Annotated[float, Above(0, "the largest difference allowed")] = 1e-4,
-        recalibrate_images: Annotated[int, AtLeast(0, "a number of training images")] = 0,
+        recalibrate_images: Images = 0,
     ) -> None:
         self.verify = verify
         self.tolerance = tolerance

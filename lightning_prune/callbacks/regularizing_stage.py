@@ -2,18 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Collection
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import lightning.pytorch as pl
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_prune.annotations import AtLeast
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.callbacks._ranges import check_end
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.precision import loss_scale
-
-Strength = Annotated[float, AtLeast(0, "the strength of a penalty")]
 
 
 class Penalty(Protocol):
@@ -38,7 +35,7 @@ class RegularizingStage(PruningStage, Generic[PenaltyT]):
     """
 
     def __init__(self, start_epoch: int, end_epoch: int | None) -> None:
-        check_counts(end_epoch=(end_epoch, start_epoch + 1))
+        check_end(end_epoch, start_epoch + 1)
         self.start_epoch = start_epoch
         self.end_epoch = end_epoch
         self._cut = False

@@ -1,15 +1,13 @@
 """The regularize stage of slice pruning: slices are pushed towards zero while the model trains."""
 
-from typing import Annotated
-
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.annotations import AtLeast
+from lightning_prune.callbacks._ranges import Count, Epoch, Strength
 from lightning_prune.callbacks._slices import warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks.pipeline import Pipeline
-from lightning_prune.callbacks.regularizing_stage import RegularizingStage, Strength
+from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.policies.layers.slice_layers import SliceLayers, slice_layers
 from lightning_prune.policies.penalties.slice_regularization import SliceRegularization
 from lightning_prune.surgery.cut import PrunedChannels
@@ -51,9 +49,9 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
     def __init__(
         self,
         reg: Strength = 1e-5,
-        block_size: Annotated[int, AtLeast(1)] = 8,
+        block_size: Count = 8,
         layers: SliceLayers = None,
-        start_epoch: Annotated[int, AtLeast(0)] = 0,
+        start_epoch: Epoch = 0,
         end_epoch: int | None = None,
         disable_first_index: bool = False,
     ) -> None:

@@ -21,7 +21,7 @@ _WRITTEN = 16
 def norm_overview(
     history: NormHistory, content: Mapping[str, Any], title: str, metric: str | None = None
 ) -> Figure:
-    """Draw histograms of all norms, the fraction of low channels, and two maps of layers and epochs.
+    """Draw histograms of all norms, the fraction of low channels, and maps of layers and epochs.
 
     Norms are shown as a fraction of the largest in their group, so that layers can be compared.
 
