@@ -19,7 +19,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
-from lightning_prune.policies.layers.layer_rule import LayerRule
+from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ranking import Ranking
 from lightning_prune.policies.selection.ratio_selection import RatioSelection, check_selection
@@ -86,7 +86,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         round_to: int = 1,
         ranking: Ranking = "global",
         fast_widths: FastWidths | None = None,
-        layers: list[str] | LayerRule | None = None,
+        layers: LayerChoice = None,
         criterion: Criterion | None = None,
         hold_epochs: HoldEpochs = 1,
         recalibrate_images: _ranges.Images = 0,

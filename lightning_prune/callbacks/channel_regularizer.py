@@ -17,7 +17,7 @@ from lightning_prune.callbacks._ranges import Epoch, Strength
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.policies.layers.layer_rule import LayerChoice, select_groups
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
@@ -67,7 +67,7 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
         mac_reg: Strength = 0.0,
         gamma: Strength = 1.0,
         penalty: ChannelPenalty | None = None,
-        layers: list[str] | LayerRule | None = None,
+        layers: LayerChoice = None,
         start_epoch: Epoch = 0,
         end_epoch: int | None = None,
         threshold: Annotated[
@@ -76,7 +76,6 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
         histograms: bool = True,
     ) -> None:
         super().__init__(start_epoch, end_epoch)
-        check_layers(layers)
         self.reg = reg
         self.mac_reg = mac_reg
         self.gamma = gamma

@@ -24,7 +24,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
-from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.policies.layers.layer_rule import LayerChoice, select_groups
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.surgery.cut import PrunedChannels
 
@@ -55,14 +55,13 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
     def __init__(
         self,
         mac_target: float | None,
-        layers: list[str] | LayerRule | None,
+        layers: LayerChoice,
         criterion: Criterion,
         images: Images,
         observation: Observation,
         dense_checkpoint: str | None,
     ) -> None:
         super().__init__()
-        check_layers(layers)
         self.mac_target = mac_target
         self.layers = layers
         self.criterion = criterion

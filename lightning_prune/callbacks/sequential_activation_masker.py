@@ -32,7 +32,7 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import Matching
 from lightning_prune.policies.criteria.criterion import Criterion, Need
 from lightning_prune.policies.criteria.separability import Separability
-from lightning_prune.policies.layers.layer_rule import LayerRule
+from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
@@ -94,7 +94,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         keep_range: KeepRange = (0.25, 0.5),
         round_to: Count = 1,
         fast_widths: FastWidths | None = None,
-        layers: list[str] | LayerRule | None = None,
+        layers: LayerChoice = None,
         criterion: Criterion | None = None,
         clusterer: ChannelClusterer | None = None,
         layers_per_step: OptionalCount = None,

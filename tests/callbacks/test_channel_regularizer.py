@@ -334,7 +334,7 @@ def test_unknown_layer_names_its_neighbours(tmp_path: Path) -> None:
     [
         ({"reg": 0.0}, "has no effect: reg=0.0, mac_reg=0.0"),
         ({"gamma": 0.0}, "has no effect: .*gamma=0.0"),
-        ({"start_epoch": 1}, "has no effect: start_epoch=1 lies after the last epoch"),
+        ({"start_epoch": 1}, "has no effect: start_epoch=1 is after the last epoch"),
     ],
 )
 def test_no_effect_warns(tmp_path: Path, options: dict[str, Any], message: str) -> None:

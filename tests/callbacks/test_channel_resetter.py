@@ -399,7 +399,7 @@ def test_only_layers_with_little_use_are_reset(tmp_path: Path) -> None:
         ),
         ({"every_n_epochs": 3}, r"resets nothing: .* at epoch 4, .*max_epochs=3; lower every_n"),
         ({"start_epoch": 2}, "resets nothing"),
-        ({"start_epoch": 3}, r"has no effect: start_epoch=3 lies after .*max_epochs=3"),
+        ({"start_epoch": 3}, r"has no effect: start_epoch=3 is after .*max_epochs=3"),
     ],
     ids=[
         "all used",

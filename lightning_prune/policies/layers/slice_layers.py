@@ -63,8 +63,8 @@ SliceLayers = Annotated[
     list[str] | None,
     Such(
         bool,
-        "a list of layer names or patterns such as ['backbone.*'] or ['!head.*'] (all but these), "
-        "or null for all convolutions",
+        "a list of layer names or patterns such as ['backbone.*'], ['!head.*'] (all but these)",
+        "null: all convolutions",
     ),
 ]
 """A choice of layers, before there is a model."""
