@@ -498,7 +498,7 @@ def test_a_schedule_that_may_be_too_long_warns_and_says_when_nothing_was_cut(tmp
 
 
 def test_a_schedule_after_the_last_epoch_warns(tmp_path):
-    with pytest.warns(UserWarning, match=r"start_epoch=4 lies after the last|masked nothing"):
+    with pytest.warns(UserWarning, match=r"start_epoch=4 is after the last|masked nothing"):
         trainer(tmp_path, [channels(start_epoch=4)], 4, limit_train_batches=1).fit(Classifier())
 
 
@@ -530,10 +530,10 @@ def test_a_schedule_that_ends_above_the_target_says_how_far_it_came(tmp_path):
         ({"end_epoch": 1}, "end_epoch"),
         ({"epoch_rate": 0}, "epoch_rate"),
         ({"pruning_ratio": 1.2}, "1.2"),
-        ({"mac_target": 1.0}, r"mac_target=1.0 is outside \(0, 1\)"),
+        ({"mac_target": 1.0}, r"mac_target=1.0: pass a number in \(0, 1\)"),
         ({"keep_range": (1.0, 1.0)}, r"keep_range=\(1\.0, 1\.0\): pass the smallest fraction"),
         ({"round_to": 0}, "round_to=0: pass an integer of at least 1"),
-        ({"ranking": "none"}, "ranking='none': allowed are global, local, isomorphic"),
+        ({"ranking": "none"}, "ranking='none': pass 'global', 'local' or 'isomorphic'"),
         ({"hold_epochs": -1}, "hold_epochs=-1"),
         ({"gradient_images": 0}, "gradient_images=0"),
         ({"recalibrate_images": -1}, "recalibrate_images=-1"),
