@@ -20,7 +20,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerRule
-from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.ratio_selection import (
     Ranking,
     RatioSelection,
@@ -82,17 +82,17 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         end_epoch: int = 10,
         epoch_rate: int = 1,
         pruning_ratio: float = 1.0,
-        mac_target: float | None = None,
+        mac_target: float | None = 0.5,
         max_pruning_ratio: float = 0.9,
-        round_to: int = 1,
-        ranking: Ranking = "global",
-        fast_widths: FastWidths | None = None,
+        round_to: int = 8,
+        ranking: Ranking = "local",
+        fast_widths: FastWidths | None = FAST_WIDTHS,
         layers: list[str] | LayerRule | None = None,
         criterion: Criterion | None = None,
         hold_epochs: int = 1,
-        recalibrate_images: int = 0,
-        compensate_images: int = 0,
-        gradient_images: int = 64,
+        recalibrate_images: int = 64,
+        compensate_images: int = 64,
+        gradient_images: int = 256,
         dense_checkpoint: str | None = None,
     ) -> None:
         check_counts(

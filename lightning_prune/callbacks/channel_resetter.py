@@ -75,7 +75,7 @@ class ChannelResetter(PruningStage):
 
     def __init__(
         self,
-        every_n_epochs: int | None = 5,
+        every_n_epochs: int | None = 4,
         start_epoch: int = 0,
         end_epoch: int | None = None,
         which: Which = "unused",

@@ -58,7 +58,7 @@ class OptimizerResetter(PruningStage):
         clear_statistics: bool = True,
         rebuild: bool = False,
         restart_lr: bool = True,
-        restart_at: RestartAt = "cut",
+        restart_at: RestartAt = "mask",
         lr_scale: float = 1.0,
         warmup_epochs: float = 0.5,
         final_lr: float = 0.01,

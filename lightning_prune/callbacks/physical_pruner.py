@@ -59,7 +59,7 @@ class PhysicalPruner(PruningStage):
     """
 
     def __init__(
-        self, verify: bool = True, tolerance: float = 1e-4, recalibrate_images: int = 0
+        self, verify: bool = True, tolerance: float = 1e-4, recalibrate_images: int = 256
     ) -> None:
         if not 0 < tolerance < math.inf:
             raise ValueError(f"tolerance={tolerance}: pass a positive number, for example 1e-4")

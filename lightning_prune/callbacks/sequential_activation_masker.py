@@ -30,7 +30,7 @@ from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.layer_rule import LayerRule
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
-from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
@@ -82,17 +82,17 @@ class SequentialActivationMasker(MaskingStage[SequentialSelection]):
     def __init__(
         self,
         start_epoch: int = 0,
-        mac_target: float | None = None,
-        keep_range: tuple[float, float] | list[float] | None = (0.25, 0.5),
-        round_to: int = 1,
-        fast_widths: FastWidths | None = None,
+        mac_target: float | None = 0.5,
+        keep_range: tuple[float, float] | list[float] | None = (0.25, 0.75),
+        round_to: int = 8,
+        fast_widths: FastWidths | None = FAST_WIDTHS,
         layers: list[str] | LayerRule | None = None,
         criterion: Criterion | None = None,
         clusterer: ChannelClusterer | None = None,
-        layers_per_step: int | None = None,
+        layers_per_step: int | None = 10,
         epochs_per_step: int = 1,
         hold_epochs: int = 1,
-        images: int | None = 512,
+        images: int | None = 256,
         recalibrate_images: int = 64,
         matching: Matching = "detected",
         background: Background = "auto",
