@@ -25,9 +25,9 @@ RECIPES = {
         ChannelRegularizer(1e-3),
         plain(ChannelMasker, start_epoch=1, end_epoch=3, mac_target=0.6),
         PhysicalPruner(),
-        OptimizerResetter(),
+        plain(OptimizerResetter),
     ],
-    "activations": lambda: [masker(start_epoch=1), PhysicalPruner(), OptimizerResetter()],
+    "activations": lambda: [masker(start_epoch=1), PhysicalPruner(), plain(OptimizerResetter)],
     "ends masked": lambda: [
         plain(ChannelMasker, start_epoch=1, end_epoch=3, pruning_ratio=0.4, hold_epochs=1),
         SliceMasker(4, end_epoch=3, layers=["net.deep.0"], pruning_ratio=0.3),
