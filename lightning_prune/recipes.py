@@ -130,7 +130,7 @@ def neural(
     """
     own = {
         "fast_widths": None,
-        "max_pruning_ratio": 0.75,
+        "keep_range": (0.25, 1.0),
         "round_to": 4,
         "compensate_images": 256,
         "gradient_images": 1024,

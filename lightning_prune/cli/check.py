@@ -6,20 +6,21 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightning as L
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_prune.cli.annotations import describe, fits
+from lightning_prune.annotations import AtLeast, Between, shown
 from lightning_prune.cli.near_keys import key_paths, near_keys
 from lightning_prune.cli.node_problems import node_problems, target_of, unusual_number
-from lightning_prune.cli.problem import Problem, first_causes, value_at
+from lightning_prune.cli.problem import first_causes, value_at
 from lightning_prune.cli.unknown_key import unknown_key
 from lightning_prune.errors import ConfigError
 from lightning_prune.runs.configuration.config_folder import config_folder
+from lightning_prune.validation import Problem, problems
 
 # Groups that hold one object, and groups that hold a mapping of objects; each with their kind.
 OBJECTS: dict[str, type] = {
@@ -29,17 +30,16 @@ OBJECTS: dict[str, type] = {
 }
 MAPPINGS: dict[str, type] = {"pruning": L.Callback, "callbacks": L.Callback, "logger": Logger}
 ROOT_TYPES: dict[str, Any] = {
-    "seed": int,
+    "seed": Annotated[int, Between(0, 2**32 - 1)],
     "task": Literal["train", "test"],
     "ckpt_path": str | None,
     "resume": str | None,
     "monitor": str,
     "objectives": list[str] | None,
-    "dense_epochs": int,
-    "recovery_epochs": int,
+    "dense_epochs": Annotated[int, AtLeast(0)],
+    "recovery_epochs": Annotated[int, AtLeast(0)],
     "output_dir": str,
 }
-ROOT_RANGES = {"seed": (0, 2**32 - 1), "dense_epochs": (0, None), "recovery_epochs": (0, None)}
 _OPTIONAL = ("resume", "objectives")
 # Groups whose options are parts of a recipe: at the root nobody reads them.
 _NO_ROOT_KEYS = {"defaults", "hydra", "stage", "penalty", "widths"}
@@ -55,13 +55,15 @@ _FOUND_BY_LIGHTNING = ("last", "best", "hpc")
 def check_config(cfg: DictConfig) -> dict[str, Any]:
     """Check values, keys and types of a whole configuration and return it resolved.
 
-    Ranges are not checked here: they belong to the constructors, which run before training too.
+    Types and ranges are those of the constructors' signatures; what several arguments must be
+    together is judged when they run, before training too.
 
     Args:
         cfg: the composed configuration, without the `hydra` node.
 
     Raises:
-        ConfigError: with one line for each key that is missing, unknown or of a wrong type.
+        ConfigError: with one line for each key that is missing, unknown or of a wrong type
+            or out of range.
     """
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
     try:
@@ -78,15 +80,15 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise ConfigError("the root of the configuration is a list: a mapping is needed")
     root: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    problems = [
+    found = [
         *_root_problems(root),
         *_unread_problems(root, str(raw)),
         *_group_problems(root),
         *_trainer_problems(root),
         *node_problems(root),
     ]
-    if problems:
-        raise ConfigError("\n".join(problem.text for problem in first_causes(problems, raw)))
+    if found:
+        raise ConfigError("\n".join(problem.text for problem in first_causes(found, raw)))
     return root
 
 
@@ -114,16 +116,10 @@ def _root_problems(root: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _value_problems(key: str, value: Any) -> Iterator[Problem]:
-    least, most = ROOT_RANGES.get(key, (None, None))
-    given = f"{key}={value!r} is not allowed: give"
-    if not fits(value, ROOT_TYPES[key]):
-        yield Problem(key, f"{given} {describe(ROOT_TYPES[key])}")
-    elif least is not None and value < least:
-        yield Problem(key, f"{given} an integer of at least {least}")
-    elif most is not None and value > most:
-        yield Problem(key, f"{given} an integer of at most {most}")
-    elif unusual := unusual_number(value):
-        yield Problem(key, f"{given} {unusual}")
+    found = list(problems(ROOT_TYPES[key], value, key))
+    yield from found
+    if not found and (unusual := unusual_number(value)):
+        yield Problem(key, f"{key}={shown(value)}: pass {unusual}")
 
 
 def _unread_problems(root: Mapping[str, Any], raw: str) -> Iterator[Problem]:
@@ -214,10 +210,8 @@ def _trainer_problems(root: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"trainer.{key}", text)
     for key in _DIVISORS:
         value = trainer.get(key)
-        if isinstance(value, int) and value < 1:
-            text = f"trainer.{key}={value} is not allowed: give an integer of at least 1"
-            yield Problem(f"trainer.{key}", text)
+        if isinstance(value, int):
+            yield from problems(Annotated[int, AtLeast(1)], value, f"trainer.{key}")
     devices = trainer.get("devices")
-    if isinstance(devices, int) and devices > _MOST_DEVICES:
-        text = f"trainer.devices={devices} is not allowed: give at most {_MOST_DEVICES}"
-        yield Problem("trainer.devices", text)
+    if isinstance(devices, int):
+        yield from problems(Annotated[int, Between(-1, _MOST_DEVICES)], devices, "trainer.devices")

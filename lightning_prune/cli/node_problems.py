@@ -10,9 +10,10 @@ from typing import Any, Literal
 import hydra
 from hydra.errors import InstantiationException
 
-from lightning_prune.cli.annotations import describe, fits
-from lightning_prune.cli.problem import Problem
+from lightning_prune.annotations import shown
+from lightning_prune.cli.built_objects import builds
 from lightning_prune.cli.unknown_key import unknown_key
+from lightning_prune.validation import Problem, problems
 
 _HYDRA_TYPES: dict[str, Any] = {
     "_partial_": bool,
@@ -50,13 +51,13 @@ def target_of(node: Mapping[str, Any], path: str) -> tuple[Any, Problem | None]:
     name = node["_target_"]
     place, given = f"{path}._target_", f"{path}._target_={name!r}"
     if not (isinstance(name, str) and name):
-        return None, Problem(place, f"{given} is not allowed: give the name of a class")
+        return None, Problem(place, f"{given}: pass the name of a class")
     try:
         target = hydra.utils.get_object(name)
     except (InstantiationException, ImportError, ValueError) as error:
         return None, Problem(place, f"{given} cannot be imported: {_last_line(error)}")
     if not callable(target):
-        text = f"{given} is a {type(target).__name__}: give the name of a class"
+        text = f"{given} is a {type(target).__name__}: pass the name of a class"
         return None, Problem(place, text)
     return target, None
 
@@ -108,17 +109,13 @@ def _value_problems(
     for key, value in node.items():
         place = f"{path}.{key}"
         if key in _HYDRA_KEYS:
-            wanted = _HYDRA_TYPES.get(key, Any)
-            if not fits(value, wanted):
-                text = f"{place}={value!r} is not allowed: give {describe(wanted)}"
-                yield Problem(place, text)
+            yield from problems(_HYDRA_TYPES.get(key, Any), value, place)
         elif key not in parameters:
             unknown += [] if takes_any else [key]
-        elif key in hints and not fits(value, hints[key]):
-            text = f"{place}={value!r} is not allowed: give {describe(hints[key])}"
-            yield Problem(place, text)
+        elif found := list(problems(hints.get(key, Any), value, place, builds)):
+            yield from found
         elif unusual := unusual_number(value):
-            yield Problem(place, f"{place}={value!r} is not allowed: give {unusual}")
+            yield Problem(place, f"{place}={shown(value)}: pass {unusual}")
     yield from _unknown_problems(unknown, path, name, allowed)
 
 
@@ -164,7 +161,7 @@ def type_hints(target: Any) -> dict[str, Any]:
     """
     function = target.__init__ if inspect.isclass(target) else target
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(function, include_extras=True)
     except NameError:
         return {}
 

@@ -2,22 +2,12 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from lightning_prune.validation import Problem
 
 _PART = re.compile(r"[^.\[\]]+")
 _REFERENCE = re.compile(r"^\$\{([\w.]+)\}$")
-
-
-class Problem(NamedTuple):
-    """What is wrong with one key.
-
-    Attributes:
-        path: where the key stands ("pruning.masker.mac_target").
-        text: the sentence for the user.
-    """
-
-    path: str
-    text: str
 
 
 def first_causes(problems: Sequence[Problem], raw: Any) -> Iterator[Problem]:

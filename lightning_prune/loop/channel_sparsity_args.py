@@ -1,35 +1,15 @@
 """The section ``channel_sparsity_args`` of a pruning configuration."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
+from lightning_prune.annotations import Above, AtLeast, Between, Such, one_of
+from lightning_prune.arguments import MacTarget
 from lightning_prune.functional.ratio import RatioSchedule
-from lightning_prune.loop.json_section import (
-    boolean,
-    number,
-    one_of,
-    optional,
-    read_section,
-    section,
-    text,
-    texts,
-    whole,
-)
 from lightning_prune.loop.pruning_methods import PRUNING_METHODS
 from lightning_prune.policies.selection.fast_widths import FastWidths
 
-
-def _input_shapes(value: Any, where: str) -> list[list[int]]:
-    shapes = value if isinstance(value, list) and value and isinstance(value[0], list) else [value]
-    for shape in shapes:
-        sizes = isinstance(shape, list) and all(
-            isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape
-        )
-        if not sizes or not shape:
-            raise ValueError(
-                f"{where} is {value!r}: pass a shape such as [1, 3, 224, 224], or a list of shapes"
-            )
-    return shapes
+Shape = list[Annotated[int, AtLeast(1)]]
 
 
 @dataclass(frozen=True)
@@ -42,9 +22,9 @@ class Regularize:
         gamma: Scale of both.
     """
 
-    reg: Annotated[float, number(0)] = 0.0
-    mac_reg: Annotated[float, number(0)] = 0.0
-    gamma: Annotated[float, number(0)] = 1.0
+    reg: Annotated[float, AtLeast(0)] = 0.0
+    mac_reg: Annotated[float, AtLeast(0)] = 0.0
+    gamma: Annotated[float, AtLeast(0)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -58,30 +38,10 @@ class MacParams:
         beta: The product's root.
     """
 
-    use_macs: Annotated[bool | None, optional(boolean)] = None
-    type: Annotated[str, one_of(("Sum", "Mul"))] = "Sum"
-    alpha: Annotated[float, number(0, 1)] = 0.9
-    beta: Annotated[float, number(0, open_ends="(")] = 2.0
-
-
-@dataclass(frozen=True)
-class FastWidthsArgs:
-    """The object ``fast_widths``: see ``FastWidths``.
-
-    Attributes:
-        vector: Channels that the hardware computes at once.
-        moved: Time in which a value is made or read, in MACs.
-        reach: How far a width may go, as a fraction of the layer's channels.
-    """
-
-    vector: Annotated[int, whole(1)] = FastWidths.vector
-    moved: Annotated[float, number(0)] = FastWidths.moved
-    reach: Annotated[float, number(0, 1, "(")] = FastWidths.reach
-
-
-def _fast_widths(value: Any, where: str) -> FastWidths:
-    args = read_section(FastWidthsArgs, value, where)
-    return FastWidths(args.vector, args.moved, args.reach)
+    use_macs: bool | None = None
+    type: Literal["Sum", "Mul"] = "Sum"
+    alpha: Annotated[float, Between(0, 1)] = 0.9
+    beta: Annotated[float, Above(0)] = 2.0
 
 
 @dataclass(frozen=True)
@@ -110,29 +70,46 @@ class ChannelSparsityArgs:
         layers: Names or patterns of the layers to prune; empty: all.
         container: "tuple": several inputs are passed as a tuple instead of a list.
         fast_widths: How widths move to such as run fast; null: they are what the ranking gives.
+        hold_epochs: Epochs of training with all masks before the cut.
+        compensate_images: Training images from which the layers that read masked channels learn to
+            reconstruct them from the rest; 0: never.
+        recalibrate_images: Training images from which norm statistics are estimated again after
+            each step; 0: never.
+        gradient_images: Training images whose loss is differentiated, or whose activations are
+            averaged, for the methods that need it.
     """
 
-    is_prune: Annotated[bool, boolean]
-    start_epoch: Annotated[int, whole(0)]
-    end_epoch: Annotated[int, whole(1)]
-    input_shape: Annotated[list[list[int]], _input_shapes]
-    epoch_rate: Annotated[int, whole(1)] = 1
-    global_pruning: Annotated[bool, boolean] = True
-    isomorphic: Annotated[bool, boolean] = False
-    block_size: Annotated[int, whole(1)] = 1
-    global_prune_rate: Annotated[float | None, optional(number(0, 1, "("))] = None
-    max_pruning_rate: Annotated[float, number(0, 1, "(")] = 0.9
-    mac_target: Annotated[float | None, optional(number(0, 1, "()"))] = None
-    reach_mac_target: Annotated[bool, boolean] = False
-    log_str: Annotated[str, text] = ""
-    pruning_method: Annotated[str, one_of(tuple(PRUNING_METHODS))] = "GroupNormPruner"
-    prune_channels_at_init: Annotated[bool, boolean] = False
-    infer: Annotated[bool, boolean] = False
-    regularize: Annotated[Regularize, section(Regularize)] = Regularize()
-    MAC_params: Annotated[MacParams, section(MacParams)] = MacParams()
-    layers: Annotated[list[str] | None, optional(texts)] = None
-    container: Annotated[str | None, optional(one_of(("list", "tuple")))] = None
-    fast_widths: Annotated[FastWidths | None, optional(_fast_widths)] = None
+    is_prune: bool
+    start_epoch: Annotated[int, AtLeast(0)]
+    end_epoch: Annotated[int, AtLeast(1)]
+    input_shape: Annotated[
+        Shape | list[Shape],
+        Such(
+            lambda given: given and given != [[]],
+            "a shape such as [1, 3, 224, 224], or a list of shapes",
+        ),
+    ]
+    epoch_rate: Annotated[int, AtLeast(1)] = 1
+    global_pruning: bool = True
+    isomorphic: bool = False
+    block_size: Annotated[int, AtLeast(1)] = 1
+    global_prune_rate: Annotated[float | None, Between(0, 1, ends="(]")] = None
+    max_pruning_rate: Annotated[float, Between(0, 1, ends="(]")] = 0.9
+    mac_target: MacTarget = None
+    reach_mac_target: bool = False
+    log_str: str = ""
+    pruning_method: Annotated[str, one_of(PRUNING_METHODS)] = "GroupNormPruner"
+    prune_channels_at_init: bool = False
+    infer: bool = False
+    regularize: Regularize = Regularize()
+    MAC_params: MacParams = MacParams()
+    layers: list[str] | None = None
+    container: Literal["list", "tuple"] | None = None
+    fast_widths: FastWidths | None = None
+    hold_epochs: Annotated[int, AtLeast(0)] = 1
+    compensate_images: Annotated[int, AtLeast(0)] = 0
+    recalibrate_images: Annotated[int, AtLeast(0)] = 0
+    gradient_images: Annotated[int, AtLeast(1)] = 64
 
     def __post_init__(self) -> None:
         if self.global_prune_rate is None and self.mac_target is None:
@@ -140,7 +117,18 @@ class ChannelSparsityArgs:
                 "one of mac_target (fraction of the dense MACs that remains) and "
                 "global_prune_rate (fraction of the channels that goes) is needed"
             )
+        if self.compensate_images and not self.recalibrate_images:
+            raise ValueError(
+                f"compensate_images={self.compensate_images} shifts what norms see: set "
+                "recalibrate_images too, for example to 64"
+            )
         _ = self.schedule
+
+    @property
+    def input_shapes(self) -> list[list[int]]:
+        """The shape of each input."""
+        single = isinstance(self.input_shape[0], int)
+        return [self.input_shape] if single else self.input_shape  # type: ignore[list-item, return-value]
 
     @property
     def schedule(self) -> RatioSchedule:
@@ -152,3 +140,7 @@ class ChannelSparsityArgs:
     def at_init(self) -> bool:
         """Whether the cut comes before the first epoch."""
         return self.prune_channels_at_init or self.infer
+
+
+NO_CHANNELS = ChannelSparsityArgs(False, 0, 1, [1], global_prune_rate=1.0)
+"""Where ``is_prune`` is false."""

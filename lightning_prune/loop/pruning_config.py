@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from lightning_prune.files import write_bytes
 from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs
-from lightning_prune.loop.json_section import read_section, read_values
 from lightning_prune.loop.slice_sparsity_args import SliceSparsityArgs
+from lightning_prune.validation import read, record_problems, refuse
 
 FILE_NAME = "pruning_config.json"
 _SECTIONS = {"channel_sparsity_args": ChannelSparsityArgs, "slice_sparsity_args": SliceSparsityArgs}
@@ -42,16 +42,18 @@ class PruningConfig:
         """
         path = Path(folder) / FILE_NAME
         content = _content(path)
-        try:
-            for name in content:
-                if name not in _SECTIONS:
-                    allowed = " and ".join(_SECTIONS)
-                    raise ValueError(f"{name} is no known section: allowed are {allowed}")
-            channel = _stage(ChannelSparsityArgs, content, "channel_sparsity_args")
-            slices = _stage(SliceSparsityArgs, content, "slice_sparsity_args")
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        return cls(path, channel, slices)
+        allowed = " and ".join(_SECTIONS)
+        unknown = [name for name in content if name not in _SECTIONS]
+        problems = [f"{name} is no known section: allowed are {allowed}" for name in unknown]
+        stages: dict[str, Any] = {}
+        for name, kind in _SECTIONS.items():
+            try:
+                stages[name] = _stage(kind, content, name)
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError(f"{path}: " + "\n".join(problems))
+        return cls(path, *stages.values())
 
     def write_state(self, log_str: str) -> None:
         """Write back that the model was cut, and what was cut; the rest of the file stays.
@@ -91,9 +93,9 @@ def _stage(kind: type[Stage], content: Mapping[str, Any], name: str) -> Stage | 
         raise ValueError(f'{name} is missing: {{"is_prune": false}} turns it off')
     given = content[name]
     if isinstance(given, Mapping) and given.get("is_prune") is False:
-        read_values(kind, given, name)
+        refuse(record_problems(kind, given, name, complete=False))
         return None
-    return read_section(kind, given, name)
+    return read(kind, given, name)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.functional.ratio import RatioSchedule
-from lightning_prune.loop.json_section import boolean, number, one_of, optional, texts, whole
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class SliceSparsityArgs:
             be left out somehow.
     """
 
-    is_prune: Annotated[bool, boolean]
-    block_size: Annotated[int, whole(1)]
-    start_epoch: Annotated[int, whole(0)]
-    end_epoch: Annotated[int, whole(1)]
-    prune_rate: Annotated[float, number(0, 1, "(")]
-    epoch_rate: Annotated[int, whole(1)] = 1
-    pruning_gradually: Annotated[bool, boolean] = True
-    pruning_mode: Annotated[str, one_of(("Prune", "Unprune"))] = "Prune"
-    disable_first_index: Annotated[bool, boolean] = False
-    pruning_method: Annotated[str, one_of(("L2_norm", "L1_norm"))] = "L2_norm"
-    reg: Annotated[float, number(0)] = 0.0
-    layers: Annotated[list[str] | None, optional(texts)] = None
+    is_prune: bool
+    block_size: Annotated[int, AtLeast(1)]
+    start_epoch: Annotated[int, AtLeast(0)]
+    end_epoch: Annotated[int, AtLeast(1)]
+    prune_rate: Annotated[float, Between(0, 1, ends="(]")]
+    epoch_rate: Annotated[int, AtLeast(1)] = 1
+    pruning_gradually: bool = True
+    pruning_mode: Literal["Prune", "Unprune"] = "Prune"
+    disable_first_index: bool = False
+    pruning_method: Literal["L2_norm", "L1_norm"] = "L2_norm"
+    reg: Annotated[float, AtLeast(0)] = 0.0
+    layers: list[str] | None = None
 
     def __post_init__(self) -> None:
         _ = self.schedule
@@ -53,3 +53,7 @@ class SliceSparsityArgs:
     def norm(self) -> Literal[1, 2]:
         """The norm by which slices are compared."""
         return 1 if self.pruning_method == "L1_norm" else 2
+
+
+NO_SLICES = SliceSparsityArgs(False, 1, 0, 1, 1.0)
+"""Where ``is_prune`` is false."""

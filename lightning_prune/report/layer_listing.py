@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group_listing import group_listing
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.loop.group_listing import group_listing
 
 
 def layer_listing(

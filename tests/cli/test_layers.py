@@ -94,7 +94,7 @@ def test_a_checkpoint(capsys: pytest.CaptureFixture[str], tmp_path: Path):
         (["+prunning=channel"], "Did you mean pruning"),
         (["model.sice=s"], "Did you mean model.size"),
         (["model=yolov9"], "yolov9"),
-        (["model.lr=fast"], "model.lr='fast' is not allowed"),
+        (["model.lr=fast"], "model.lr='fast': pass a number"),
         (
             [*SMALL, "--layers", "network.backbone.p1.konv"],
             "did you mean 'network.backbone.p1.conv'",

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from lightning_prune.cli.problem import Problem, first_causes
+from lightning_prune.cli.problem import first_causes
+from lightning_prune.validation import Problem
 
 RAW = {
     "seed": "x",

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_prune.cli.annotations import fits
+from lightning_prune.annotations import fits
 from lightning_prune.cli.build import build
 from lightning_prune.cli.node_problems import type_hints
 from lightning_prune.errors import ConfigError
@@ -103,7 +103,7 @@ def numbers_of_ours() -> dict[tuple[str, str], DictConfig]:
             target = node["_target_"]
             hints = type_hints(get_object(target)) if target.startswith("lightning_prune.") else {}
             for key in hints.keys() & node.keys():
-                if fits(0.5, hints[key]) and not fits("x", hints[key]):
+                if any(fits(hints[key], n) for n in (0.5, 500.0)) and not fits(hints[key], "x"):
                     found[target, str(key)] = node
     return found
 

@@ -23,7 +23,7 @@ class RenamedKey:
     def value_of(self, old: Any) -> Any:
         """Return what means the same; None: the old value had no meaning."""
         try:
-            return self.translate(old)
+            return None if old in (None, "") else self.translate(old)
         except (TypeError, ValueError):
             return None
 
@@ -37,9 +37,17 @@ def _most_removed(ratio: Any) -> list[float]:
     return [round(1.0 - float(ratio), 12), 1.0]
 
 
+def _as_it_was(value: Any) -> Any:
+    return value
+
+
 # Class of the project -> its old argument -> the new one.
 RENAMED: dict[str, dict[str, RenamedKey]] = {
     "ChannelMasker": {"max_pruning_ratio": RenamedKey("keep_range", _most_removed)},
+    "FastWidths": {
+        "moved": RenamedKey("memory_cost", _as_it_was),
+        "reach": RenamedKey("max_shift", _as_it_was),
+    },
 }
 
 
