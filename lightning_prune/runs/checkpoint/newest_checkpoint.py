@@ -43,7 +43,7 @@ class CheckpointSearch:
         """Return a sentence on where a run can continue."""
         if self.path is not None:
             return f"the newest intact checkpoint here is {printable(str(self.path), 1000)}"
-        return "no other intact checkpoint to continue from lies here"
+        return "there is no other intact checkpoint to continue from"
 
 
 def search_checkpoints(folder: str | Path) -> CheckpointSearch:
