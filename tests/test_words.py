@@ -44,7 +44,7 @@ DIALECT = [
     (r"\b(hear|hears|heard)\b", "is notified of", EVERYWHERE),
     (r"_?\bfates?\b|_fates\b", "input status", EVERYWHERE),
     (r"\brungs?\b", "allowed widths", EVERYWHERE),
-    (r"\bdrift\b", "max shift", CHANNELS),
+    (r"\bdrift\b(?! apart)", "max shift", CHANNELS),
     (r"\breach(?==|: )|`reach`", "max shift", CHANNELS),
     (r"\bLines\b|\bline_filler\b|\bline_sums\b", "row and column sums, make_zeroer", EVERYWHERE),
     (r"\b(set_)?living(_\w+)?\b", "unmasked", EVERYWHERE),

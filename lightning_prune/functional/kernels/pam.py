@@ -104,8 +104,7 @@ def best_swap(
     """Return the medoid best replaced by the candidate, and the change of the loss.
 
     ``cheapest`` is the medoid of the least removal loss, ``radius`` the largest distance to a
-    second
-    medoid: points beyond it cannot prefer the candidate. ``saved`` (k zeros, zeros again on
+    second medoid: points beyond it cannot prefer the candidate. ``saved`` (k zeros, zeros again on
     return), ``touched`` (k) and ``stamp`` (k) are working space; ``visit`` is a number that no
     earlier call with the same ``stamp`` had.
     """
