@@ -149,7 +149,7 @@ STAGES: dict[str, Callable[[], list[Callback]]] = {
     "fpgm": lambda: _masker(
         criterion=lp.FPGM(), ranking="local", mac_target=0.5, fast_widths=lp.FastWidths(vector=4)
     ),
-    "lamp": lambda: _masker(criterion=lp.LAMP(), max_pruning_ratio=0.5),
+    "lamp": lambda: _masker(criterion=lp.LAMP(), keep_range=(0.5, 1.0)),
     "mac_aware": lambda: _masker(criterion=lp.MacAware(), layers=["net.inner.*", "net.deep.*"]),
     "mac_aware_product": lambda: _masker(criterion=lp.MacAware(lp.Magnitude(2), "mul")),
     "magnitude": lambda: _masker(criterion=lp.Magnitude(), end_epoch=2, hold_epochs=0),

@@ -27,7 +27,7 @@ def warn_of_widths(trainer: pl.Trainer, stage: str, block_size: int) -> None:
             )
 
 
-def warn_of_indivisible(stage: str, names: Sequence[str], block_size: int, told: set[str]) -> None:
+def warn_of_indivisible(stage: str, block_size: int, told: set[str], names: Sequence[str]) -> None:
     """Say once for each layer that it is passed over."""
     new = [name for name in names if name not in told]
     told.update(new)

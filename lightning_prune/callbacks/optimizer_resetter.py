@@ -17,12 +17,12 @@ from lightning_prune.callbacks.trainer.optimizers import (
     restart_schedules,
     steps_per_epoch,
 )
-from lightning_prune.callbacks.trainer.restarted_schedule import initial_rates
 from lightning_prune.functional.schedule import Decay, learning_rate_factor
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.optimizer import keep_groups
+from lightning_prune.surgery.restarted_schedule import initial_rates
 
 RestartAt = Literal["cut", "mask"]
 

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._observation import recalibrate
+from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.averages import restart_averages
@@ -24,6 +24,7 @@ from lightning_prune.callbacks.trainer.comparisons import (
 from lightning_prune.callbacks.trainer.cut import cut_everywhere
 from lightning_prune.callbacks.trainer.precision import forward_context
 from lightning_prune.callbacks.trainer.strategy import rewrap
+from lightning_prune.engine.calibration import reestimate_norms
 from lightning_prune.engine.verified_cut import Verification, verified_cut
 from lightning_prune.plan import PruningPlan
 from lightning_prune.runs.finite_watch import check_weights
@@ -139,7 +140,7 @@ class PhysicalPruner(PruningStage):
         )
         rewrap(trainer)
         if self.recalibrate_images:
-            recalibrate(trainer, pl_module, self.recalibrate_images)
+            reestimate_norms(TrainerFrontEnd(trainer, pl_module), self.recalibrate_images)
             restart_averages(trainer, pl_module)
         removed = sum(plan.channels[n] - len(k) for n, k in plan.keep.items())
         rank_zero_info(

@@ -77,7 +77,7 @@ class PrunedCheckpoint(ModelCheckpoint):
         """Know of a cut that fell before a resume, also in a run without this callback."""
         super().on_train_start(trainer, pl_module)
         stages = (c for c in callbacks_of(trainer) if isinstance(c, HoldingStage))
-        self.pruned = self.pruned or any(stage._cut for stage in stages)
+        self.pruned = self.pruned or any(stage.is_cut for stage in stages)
 
     def on_train_batch_end(
         self,

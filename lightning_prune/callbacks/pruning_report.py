@@ -1,19 +1,14 @@
 """What pruning did, layer by layer, and what it cost and gained."""
 
-import math
-import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import nn
 from tqdm.auto import tqdm
 
-import lightning_prune
 from lightning_prune.callbacks._checkpoint_list import checkpoint_list
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks.pipeline import Pipeline
@@ -28,14 +23,19 @@ from lightning_prune.callbacks.protocol import (
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.logged_metrics import evaluated_metrics
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.macs import count_macs
-from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.figures import write_figure, write_selection
-from lightning_prune.report.latency import measure_latency
-from lightning_prune.report.layers import layer_rows
 from lightning_prune.report.model_figure import model_figure
-from lightning_prune.report.report_data import CutFacts, ReportData, Side, Usage, write_report
+from lightning_prune.report.recording import (
+    decisions_of,
+    record_cut,
+    record_decisions,
+    record_latency,
+    record_metrics,
+    record_run,
+    record_size,
+)
+from lightning_prune.report.report_data import ReportData, Side, Usage, write_report
 from lightning_prune.report.table import print_report
 from lightning_prune.report.usage_figure import usage_figure
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
@@ -92,9 +92,7 @@ class PruningReport(PruningStage):
 
         What is not finite is left out: a JSON file knows no such numbers.
         """
-        numbers = {name: float(value) for name, value in metrics.items()}
-        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        self.content.of(side).metrics.update(finite)
+        record_metrics(self.content.of(side), metrics)
 
     def write(self, folder: str | Path) -> Path:
         """Write ``pruning_report.json`` and the overview into a folder; return the former's path.
@@ -117,12 +115,9 @@ class PruningReport(PruningStage):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the dense model, unless a resumed run has done so."""
-        self.content.seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
-        own = {"lightning-prune": lightning_prune.__version__}
-        self.content.versions = own | {name: version(name) for name in _PACKAGES}
-        self.content.device = str(pl_module.device)
+        record_run(self.content, pl_module.device)
         if self.content.dense.macs is None:
-            self._measure("dense", pl_module, example_input(trainer, pl_module))
+            record_size(self.content.dense, pl_module, example_input(trainer, pl_module))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the last metrics of the dense model when the first mask appears."""
@@ -142,36 +137,21 @@ class PruningReport(PruningStage):
     ) -> None:
         """Measure the cut model beside the dense one."""
         example = noise_like(example_input(trainer, pl_module))
-        self.content.cut = CutFacts(
-            trainer.current_epoch,
-            trainer.global_step,
-            pruned.output_difference,
-            list(pruned.mixed_by),
-        )
-        if self.content.first_mask_epoch is None:
-            self.content.first_mask_epoch = trainer.current_epoch
         masked = pl_module if pruned.masked is None else pruned.masked
         for masker in Pipeline.of(trainer).maskers:
             # A masker whose masks and cut fall on one epoch is seen here for the first time.
             if isinstance(masker, DecidingMasker):
                 self._record(masker.decisions, pruned.groups, masked)
                 self._draw(trainer, masker)
-        known = {row.group for row in self.content.layers}
-        rest = [one for one in _decided_by(pruned.plan) if one.group not in known]
-        self._record(rest, pruned.groups, masked)
-        for row in self.content.layers:
-            # Two maskers may have chosen among the channels of one group.
-            bundle = pruned.groups[row.group].bundle if row.group in pruned.groups else 1
-            kept = len(pruned.plan.keep.get(row.group, ())) * bundle
-            row.channels_after = kept or row.channels_before
-            row.pruning_ratio = 1 - row.channels_after / row.channels_before
-        self._measure("pruned", pl_module, example)
+        if not self.content.layers:
+            self.add_metrics("dense", self._validated)
+        record_cut(self.content, pruned, masked, trainer.current_epoch, trainer.global_step)
+        if self.content.first_mask_epoch is None:
+            self.content.first_mask_epoch = trainer.current_epoch
+        record_size(self.content.pruned, pl_module, example)
         if self.latency_rounds and pruned.masked is not None:
             # The masked copy is as wide as the dense model and computes what the cut one does.
-            models = {"dense": pruned.masked, "pruned": pl_module}
-            taken = measure_latency(models, example, self.latency_rounds)
-            self.content.dense.latency_ms = taken["dense"]
-            self.content.pruned.latency_ms = taken["pruned"]
+            record_latency(self.content, masked, pl_module, example, self.latency_rounds)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the metrics: Lightning forgets them where a run is resumed."""
@@ -197,7 +177,7 @@ class PruningReport(PruningStage):
         side = self.content.trained
         if side == "pruned" and self.content.cut is None:
             # Zeros, of slices or of masks that were not cut, leave size and MACs as they are.
-            self._measure("pruned", pl_module, example_input(trainer, pl_module))
+            record_size(self.content.pruned, pl_module, example_input(trainer, pl_module))
         self.add_metrics(side, self._validated)
         if side == "pruned":
             self._log_what_is_missing()
@@ -239,14 +219,9 @@ class PruningReport(PruningStage):
         self, decisions: Sequence[GroupDecision], groups: ChannelGroups, model: nn.Module
     ) -> None:
         """Record the decisions, and the dense model's metrics when the first mask appears."""
-        if not decisions:
-            return
-        if not self.content.layers:
+        if decisions and not self.content.layers:
             self.add_metrics("dense", self._validated)
-        new = layer_rows(decisions, groups, model)
-        names = {row.name for row in new}
-        old = [row for row in self.content.layers if row.name not in names]
-        self.content.layers = [*old, *new]
+        record_decisions(self.content, decisions, groups, model)
 
     def _draw(self, trainer: pl.Trainer, masker: Masker) -> None:
         """Draw the groups whose channels were chosen since the last call."""
@@ -259,25 +234,13 @@ class PruningReport(PruningStage):
             write_selection(self._folder(trainer) / "figures", clustering, decision)
             self._drawn.add(decision.group)
 
-    def _measure(self, side: Side, model: nn.Module, example: Any) -> None:
-        facts = self.content.of(side)
-        facts.parameters = sum(p.numel() for p in model.parameters())
-        facts.macs = count_macs(model, example)
-
     def _folder(self, trainer: pl.Trainer) -> Path:
         return Path(self.folder or trainer.default_root_dir)
 
 
 def _decisions(masker: Masker) -> Sequence[GroupDecision]:
     """Return a masker's decisions, or what its plan says of them."""
-    return masker.decisions if isinstance(masker, DecidingMasker) else _decided_by(masker.plan)
-
-
-def _decided_by(plan: PruningPlan) -> list[GroupDecision]:
-    return [
-        GroupDecision(name, keep, plan.channels[name], None, "plan", "pruned", "")
-        for name, keep in plan.keep.items()
-    ]
+    return masker.decisions if isinstance(masker, DecidingMasker) else decisions_of(masker.plan)
 
 
 def _is_masked(trainer: pl.Trainer) -> bool:

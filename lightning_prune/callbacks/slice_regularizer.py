@@ -101,7 +101,7 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
     ) -> None:
         regularization.set_living(Pipeline.of(trainer).unmasked_weights())
         odd = regularization.indivisible
-        warn_of_indivisible("SliceRegularizer", odd, self.block_size, self._told)
+        warn_of_indivisible("SliceRegularizer", self.block_size, self._told, odd)
 
     def _log(
         self,

@@ -1,6 +1,6 @@
 """How far masks have come, as plain data: the checkpoint of whatever masks a model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -102,7 +102,7 @@ lightning_prune
         return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
 
-def plan_of(decisions: list[GroupDecision]) -> PruningPlan:
+def plan_of(decisions: Iterable[GroupDecision]) -> PruningPlan:
     """Return what decisions mask: groups that are left alone are in no plan."""
     masked = [decision for decision in decisions if decision.status != "left"]
     return PruningPlan({d.group: d.keep for d in masked}, {d.group: d.channels for d in masked})

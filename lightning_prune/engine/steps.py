@@ -70,6 +70,16 @@ class RatioSteps:
             return None
         return state.step_epoch + self.hold_epochs
 
+    def late_cut(self, max_epochs: int) -> str | None:
+        """Say when the cut falls, if the cut model would not be trained within so many epochs."""
+        last, hold = self.epochs[-1], self.hold_epochs or 0
+        if last + hold < max_epochs:
+            return None
+        return (
+            f"the last step falls on epoch {last + 1} and the cut hold_epochs={hold} later, on "
+            f"epoch {last + hold + 1}, but max_epochs={max_epochs}"
+        )
+
     def _left(self, state: MaskState) -> bool:
         return any(name not in state.freed for name in self.names)
 

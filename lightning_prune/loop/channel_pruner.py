@@ -20,7 +20,8 @@ from lightning_prune.loop.stale_parameters import StaleParameters
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.layers.layer_rule import select_groups
 from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
-from lightning_prune.policies.selection.ratio_selection import Ranking, RatioSelection
+from lightning_prune.policies.selection.ranking import Ranking
+from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.optimizer import assert_bound, rebind_optimizer
@@ -93,7 +94,7 @@ class ChannelPruner:
             macs,
             criterion_of(args),
             "isomorphic" if args.isomorphic else ranking,
-            args.max_pruning_rate,
+            (1 - args.max_pruning_rate, 1.0),
             args.block_size,
             args.fast_widths,
         )

@@ -186,7 +186,7 @@ def test_the_report_says_what_set_each_width(whole):
     assert callbacks[3].content.cut.epoch == 5
     assert rows["net.deep.0"].channels_after == model.net.deep[0].out_channels
     assert {row.knee for row in rows.values()} == {None}
-    assert {row.bound for row in rows.values()} <= {"mac_target", "max_pruning_ratio", "none"}
+    assert {row.bound for row in rows.values()} <= {"mac_target", "keep_range", "none"}
     assert all(row["status"] == "left" for row in rows.values() if row.bound == "none")
 
 
@@ -429,7 +429,7 @@ def refused(tmp_path, match, stage, model=None, epochs=9, **options):
 
 
 def test_what_cannot_work_is_refused_before_training(tmp_path):
-    refused(tmp_path, "cannot be.*reached", channels(mac_target=0.05, max_pruning_ratio=0.5))
+    refused(tmp_path, "cannot be.*reached", channels(mac_target=0.05, keep_range=(0.5, 1.0)))
     refused(tmp_path, r"net\.deeep\.0.*did you mean", channels(layers=["net.deeep.0"]))
     refused(tmp_path, r"on epoch 6 and the cut hold_epochs=1 later, on epoch 7, but max_epochs=6",
             channels(), epochs=6)  # fmt: skip
@@ -482,7 +482,7 @@ def test_a_schedule_that_ends_above_the_target_says_how_far_it_came(tmp_path):
         ({"epoch_rate": 0}, "epoch_rate"),
         ({"pruning_ratio": 1.2}, "1.2"),
         ({"mac_target": 1.0}, r"mac_target=1.0 is outside \(0, 1\)"),
-        ({"max_pruning_ratio": 0}, r"max_pruning_ratio=0 is outside \(0, 1\]"),
+        ({"keep_range": (1.0, 1.0)}, r"keep_range=\(1\.0, 1\.0\): pass the smallest fraction"),
         ({"round_to": 0}, "round_to=0: pass an integer of at least 1"),
         ({"ranking": "none"}, "ranking='none': allowed are global, local, isomorphic"),
         ({"hold_epochs": -1}, "hold_epochs=-1"),

@@ -1,4 +1,4 @@
-"""The Fisher criterion: the channels whose removal the loss of single batches feels most stay."""
+"""The Fisher criterion: the channels whose removal changes the loss of single batches most stay."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ class Fisher(Criterion):
         \frac{\partial L_b}{\partial w} \Big| \Big)^2}
 
     over batches b and the tensors t that are tied to channel k: rows, biases, scales and shifts
-    of norms, columns of readers. Squared batch by batch, changes that cancel over the data count;
+    of norms, columns of consumers. Squared batch by batch, changes that cancel over the data count;
     at a minimum of the loss the mean gradient of a first-order criterion says nothing.
 
     Source: Theis, Korshunova, Tejani, Huszar, 2018, Faster Gaze Prediction with Dense Networks
@@ -51,7 +51,7 @@ class Fisher(Criterion):
         return self._squares
 
     def importance(self, evidence: Evidence) -> Tensor:
-        """Return how much the loss of a batch feels of every channel, (C,).
+        """Return by how much each channel changes the loss of a batch, (C,).
 
         Raises:
             ValueError: no batch was added.

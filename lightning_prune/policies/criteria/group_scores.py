@@ -79,6 +79,6 @@ def mean_activation(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor
     total = torch.zeros(group.channels, dtype=torch.float64)
     for member in group.sources:
         seen = moments[member.layer]
-        share = seen.count / seen.count.sum()
-        total += _to_channels(seen.mean_abs @ share, member, group.channels)
+        frequency = seen.count / seen.count.sum()
+        total += _to_channels(seen.mean_abs @ frequency, member, group.channels)
     return total

@@ -1,4 +1,4 @@
-"""The LAMP criterion: a channel's share among those that are as large or larger."""
+"""The LAMP criterion: a channel's fraction of those that are as large or larger."""
 
 from collections.abc import Mapping, Sequence
 

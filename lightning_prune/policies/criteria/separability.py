@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.functional.selection.selection import choose_channels, heaviest_per_cluster
+from lightning_prune.functional.widths.width import is_selectable
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
@@ -35,7 +36,8 @@ class Separability(Criterion):
     .. math:: I_c = \frac{1}{C} \left( \sum_{k=1}^{C} [c \in keep(k)]
         + \frac{w_c}{2 \max w} \right)
 
-    It needs no scale of its own and is comparable between layers. The channels of the largest
+    It needs no scale of its own and is comparable between layers; where there are too few channels
+    to cluster (up to 3) the weight alone decides. The channels of the largest
     importances are not quite those of the clusters at that width, as these need not be nested.
 
     Args:
@@ -83,6 +85,8 @@ class Separability(Criterion):
             NonFiniteImportanceError: a group has no clusters; no choice is made without them.
         """
         for name in names:
+            if not is_selectable(groups[name].channels):
+                continue
             if evidence is None or evidence[name].clustering is None:
                 raise NonFiniteImportanceError(
                     f"{name!r} has no clusters to choose by: no object, or objects of one class "
