@@ -206,7 +206,11 @@ class _Trial:
         twice = tree_map(
             lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v, self.example
         )
-        passes: list[Run] = [lambda net, x=x: self.forward(net, x) for x in (self.example, twice)]
+
+        def passing(example: Any) -> Run:
+            return lambda net: self.forward(net, example)
+
+        passes = [passing(self.example), passing(twice)]
         steps = {} if step is None else {"training_step": [step]}
         return {"the forward pass in training mode": passes, **steps}
 
