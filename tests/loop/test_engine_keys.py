@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.loop.pruning import Pruning
+from lightning_prune.policies.criteria.apoz import APoZ
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.taylor import Taylor
@@ -27,7 +28,7 @@ class AfterTheMask(Callback):
 
 
 @pytest.mark.parametrize("images", [0, 96])
-@pytest.mark.parametrize("criterion", [GroupNorm, Taylor, Fisher])
+@pytest.mark.parametrize("criterion", [GroupNorm, Taylor, Fisher, APoZ])
 def test_a_loop_does_what_the_callback_does(criterion, images, tmp_path):
     """Oracle: ChannelMasker on the same weights and images; plan, refits and norms are equal."""
     stage = plain(
@@ -95,6 +96,10 @@ def test_importances_that_are_not_finite_are_tried_again(tmp_path):
         (
             {"pruning_method": "FisherImportance"},
             "Fisher needs gradients of the loss of single batches, .* `batches` and `loss_fn`",
+        ),
+        (
+            {"pruning_method": "HRankImportance"},
+            "HRank needs activations of layers at training images, .* `batches`",
         ),
         ({"hold_epochs": -1}, "hold_epochs=-1"),
     ],
