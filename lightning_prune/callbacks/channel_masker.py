@@ -62,8 +62,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         compensate_images: Training images from which the layers that read masked channels learn,
             by least squares, to predict those from the channels that stay; 0: never. It needs
             ``recalibrate_images``; averaged copies start anew at each step.
-        gradient_images: Training images whose loss is differentiated, for criteria that use
-            gradients (``Taylor``, ``Fisher``).
+        gradient_images: Training images from which criteria get what they need: gradients of the
+            loss (``Taylor``, ``Fisher``) or activations (``APoZ``, ``HRank``, ``Separability``).
         dense_checkpoint: Where the dense model is saved before the first mask, its weights as they
             are validated (averaged, if they are); None: nowhere.
 

@@ -23,7 +23,7 @@ from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
+from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.layers.layer_rule import LayerChoice, select_groups
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.surgery.cut import PrunedChannels
@@ -42,14 +42,10 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         observation: How objects are observed.
         dense_checkpoint: Where the dense model is saved before the first mask; None: nowhere.
 
-    Attributes:
-        collects: What the stage collects for criteria; one that needs more is refused.
-
     Raises:
         ValueError: an argument is out of range.
     """
 
-    collects: frozenset[Need] = frozenset({"gradients", "batch_gradients", "activations"})
     schedule: RatioSchedule | StepSchedule
 
     def __init__(
@@ -186,9 +182,6 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         if self.is_cut:
             return None
         name = type(self).__name__
-        unmet = why_unmet(self.criterion, self.collects, f"{name} does not collect")
-        if unmet is not None:
-            raise ValueError(unmet)
         front = TrainerFrontEnd(trainer, pl_module, name, self._observation, self.dense_checkpoint)
         front.check_needs(self.criterion)
         example = example_input(trainer, pl_module)

@@ -30,7 +30,7 @@ from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import Matching
-from lightning_prune.policies.criteria.criterion import Criterion, Need
+from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
@@ -83,8 +83,6 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
 
     Source: Levin and Singer, 2024, arXiv 2309.02272; and CoSeP, 2025, arXiv 2505.13225.
     """
-
-    collects: frozenset[Need] = MaskingStage.collects | {"clusters"}
 
     @validated
     def __init__(
