@@ -20,7 +20,7 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerChoice
-from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.ranking import Ranking
 from lightning_prune.policies.selection.ratio_selection import RatioSelection, check_selection
 from lightning_prune.policies.selection.sequential import GroupDecision
@@ -81,17 +81,17 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         end_epoch: int = 10,
         epoch_rate: int = 1,
         pruning_ratio: PruningRatio = 1.0,
-        mac_target: MacTarget = None,
+        mac_target: MacTarget = 0.5,
         keep_range: tuple[float, float] | list[float] = (0.1, 1.0),
-        round_to: int = 1,
-        ranking: Ranking = "global",
-        fast_widths: FastWidths | None = None,
+        round_to: int = 8,
+        ranking: Ranking = "local",
+        fast_widths: FastWidths | None = FAST_WIDTHS,
         layers: LayerChoice = None,
         criterion: Criterion | None = None,
         hold_epochs: HoldEpochs = 1,
-        recalibrate_images: _ranges.Images = 0,
-        compensate_images: _ranges.Images = 0,
-        gradient_images: Count = 64,
+        recalibrate_images: _ranges.Images = 64,
+        compensate_images: _ranges.Images = 64,
+        gradient_images: Count = 256,
         dense_checkpoint: str | None = None,
     ) -> None:
         self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[-1]))

@@ -75,7 +75,7 @@ class ChannelResetter(PruningStage):
     @validated
     def __init__(
         self,
-        every_n_epochs: OptionalCount = 5,
+        every_n_epochs: OptionalCount = 4,
         start_epoch: Epoch = 0,
         end_epoch: int | None = None,
         which: Which = "unused",

@@ -60,7 +60,7 @@ class OptimizerResetter(PruningStage):
         clear_statistics: bool = True,
         rebuild: bool = False,
         restart_lr: bool = True,
-        restart_at: RestartAt = "cut",
+        restart_at: RestartAt = "mask",
         lr_scale: Annotated[float, Above(0, "a multiple of the first rate")] = 1.0,
         warmup_epochs: Annotated[float, AtLeast(0, "the length of the warm-up")] = 0.5,
         final_lr: Annotated[float, Between(0, 1, "a fraction of the peak")] = 0.01,

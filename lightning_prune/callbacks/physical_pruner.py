@@ -61,7 +61,7 @@ class PhysicalPruner(PruningStage):
         self,
         verify: bool = True,
         tolerance: Annotated[float, Above(0, "the largest difference allowed")] = 1e-4,
-        recalibrate_images: Images = 0,
+        recalibrate_images: Images = 256,
     ) -> None:
         self.verify = verify
         self.tolerance = tolerance

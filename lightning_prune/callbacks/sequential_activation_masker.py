@@ -34,7 +34,7 @@ from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
-from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
@@ -88,17 +88,17 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
     def __init__(
         self,
         start_epoch: Epoch = 0,
-        mac_target: MacTarget = None,
-        keep_range: KeepRange = (0.25, 0.5),
-        round_to: Count = 1,
-        fast_widths: FastWidths | None = None,
+        mac_target: MacTarget = 0.5,
+        keep_range: KeepRange = (0.25, 0.75),
+        round_to: Count = 8,
+        fast_widths: FastWidths | None = FAST_WIDTHS,
         layers: LayerChoice = None,
         criterion: Criterion | None = None,
         clusterer: ChannelClusterer | None = None,
-        layers_per_step: OptionalCount = None,
+        layers_per_step: OptionalCount = 10,
         epochs_per_step: Count = 1,
         hold_epochs: HoldEpochs = 1,
-        images: OptionalCount = 512,
+        images: OptionalCount = 256,
         recalibrate_images: _ranges.Images = 64,
         matching: Matching = "detected",
         background: Background = "auto",

@@ -41,6 +41,7 @@ from tests.callbacks.classifiers import (
     patterns,
     trainer,
 )
+from tests.plain_stages import plain
 
 CHANNELS = 8 + 12 + 16
 DENSE = 72 * 64 + 2 * 864 * 64 + 1152 * 16 + 64
@@ -48,7 +49,7 @@ DENSE = 72 * 64 + 2 * 864 * 64 + 1152 * 16 + 64
 
 
 def channels(**options):
-    return ChannelMasker(**{"start_epoch": 1, "end_epoch": 7, "epoch_rate": 2} | options)
+    return plain(ChannelMasker, **{"start_epoch": 1, "end_epoch": 7, "epoch_rate": 2} | options)
 
 
 def macs_of(plan):
@@ -224,11 +225,11 @@ class Unprune(pl.Callback):
 def test_unprune_restores_rows_and_statistics_and_they_train(through_file, tmp_path):
     # The mask falls before the first batch, so that the dense weights are known.
     options = {"start_epoch": 0, "end_epoch": 1, "mac_target": 0.4, "hold_epochs": 3}
-    stage, model, path = ChannelMasker(**options), Classifier(), None
+    stage, model, path = plain(ChannelMasker, **options), Classifier(), None
     lift = Unprune(stage)
     if through_file:
         files = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
-        first = [ChannelMasker(**options), ExponentialMovingAverage(0.9, 5.0), files]
+        first = [plain(ChannelMasker, **options), ExponentialMovingAverage(0.9, 5.0), files]
         trainer(tmp_path, first, 5, enable_checkpointing=True).fit(Classifier())
         path = tmp_path / "epoch=1.ckpt"
         lift.dense = dict(Classifier().state_dict())
@@ -249,7 +250,7 @@ def test_unprune_restores_rows_and_statistics_and_they_train(through_file, tmp_p
 
 
 def test_some_groups_are_freed_and_the_others_cut(tmp_path):
-    stage = ChannelMasker(0, 1, mac_target=0.4, hold_epochs=3, recalibrate_images=32)
+    stage = plain(ChannelMasker, 0, 1, mac_target=0.4, hold_epochs=3, recalibrate_images=32)
     lift, model = Unprune(stage, ["net.deep.0"]), Classifier()
     with pytest.warns(UserWarning, match="over with the MAC target unmet"):
         trainer(tmp_path, [lift, stage, PhysicalPruner()], 5).fit(model)

@@ -29,6 +29,7 @@ from lightning_prune.surgery.slice_mask import SliceMask
 from tests.callbacks.classifiers import CLASSES, patterns, trainer
 from tests.contract.registry import RECIPES, stages
 from tests.contract.runs import fit
+from tests.plain_stages import plain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEAD = (1, 4, 6)
@@ -249,7 +250,9 @@ class Held(pl.Callback):
 def test_masked_channels_stay_masked_and_a_cut_carries_counts_and_originals(
     first: str, tmp_path: Path
 ) -> None:
-    masker = ChannelMasker(start_epoch=1, end_epoch=3, pruning_ratio=0.5, round_to=1, hold_epochs=1)
+    masker = plain(
+        ChannelMasker, start_epoch=1, end_epoch=3, pruning_ratio=0.5, round_to=1, hold_epochs=1
+    )
     stage = resetter(which="all", reset_type="original")
     held, keep = Held(), {}
 

@@ -16,6 +16,7 @@ from tests.callbacks.classifiers import (
     patterns,
     trainer,
 )
+from tests.plain_stages import plain
 
 PICTURES = patterns(8, 5).tensors[0]
 
@@ -64,7 +65,7 @@ class Listener(Classifier):
 def pruned_run(folder, model, epochs=4, pruner=None, hold=1, **options):
     stage = masker(start_epoch=1, hold_epochs=hold)
     before = Before(stage)
-    run = trainer(folder, [stage, before, pruner or PhysicalPruner()], epochs, **options)
+    run = trainer(folder, [stage, before, pruner or plain(PhysicalPruner)], epochs, **options)
     run.fit(model)
     return stage, before, run
 

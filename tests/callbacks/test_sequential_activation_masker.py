@@ -31,6 +31,7 @@ from tests.callbacks.classifiers import (
     patterns,
     trainer,
 )
+from tests.plain_stages import plain
 
 
 class Watch(pl.Callback):
@@ -306,7 +307,7 @@ def test_files_of_a_cut_model_load_at_every_stage(name):
 )
 def test_arguments_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
-        SequentialActivationMasker(**options)
+        plain(SequentialActivationMasker, **options)
 
 
 def test_background_needs_a_number_of_classes(tmp_path):
