@@ -15,7 +15,7 @@ def layer_listing(
 ) -> str:
     """Return the groups, a table of all prunable layers, and the layers that are refused.
 
-    The MACs of a layer are its own share of the dense model's; those of a group are the share that
+    The MACs of a layer are its own fraction of the dense model's; those of a group are what
     depends on its channels: it would go with all of them, from every layer that makes, carries or
     reads them.
 

@@ -15,7 +15,7 @@ from lightning_prune.policies.layers.widest_layers import WidestLayers
 from tests.callbacks.classifiers import Classifier, masker, trainer
 from tests.plain_stages import plain
 
-LATE = r"start_epoch=5 lies after the last epoch \(max_epochs=2\)"
+LATE = r"start_epoch=5 is after the last epoch \(max_epochs=2\)"
 
 
 def slices(**options):
@@ -113,7 +113,7 @@ def test_it_is_said(name, tmp_path):
     assert any(re.search(message, str(w.message)) for w in told)
     masks = name.split(",")[0] in ("sequential", "channel", "slices")
     assert any("masked nothing" in str(w.message) for w in told) == ("late" in name and masks)
-    assert sum("no effect" in str(w.message) or "lies after" in str(w.message) for w in told) <= 2
+    assert sum("no effect" in str(w.message) or "is after" in str(w.message) for w in told) <= 2
 
 
 ERRORS = {
@@ -186,7 +186,7 @@ SHORT = {
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_run_that_max_steps_ends_too_early_says_so_before_and_after(name, tmp_path):
-    said = r"lies after the last epoch \(max_steps=9, 2 epochs\)|masked nothing: training ended"
+    said = r"is after the last epoch \(max_steps=9, 2 epochs\)|masked nothing: training ended"
     with pytest.warns(UserWarning, match=said) as told:
         trainer(tmp_path, [SHORT[name]()], 20, max_steps=9).fit(Classifier())
     texts = [str(w.message) for w in told]
