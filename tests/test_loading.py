@@ -119,7 +119,8 @@ def test_pruned_checkpoint_of_an_untracked_class(tmp_path, kind, recorded):
 
 def test_lightnings_own_loading_of_a_cut_file_says_what_to_use(tmp_path):
     module = cut(track_architecture(Plain(1)))
-    path = save(tmp_path / "a.ckpt", module.state_dict(), dict(module.hparams))
+    path, version = tmp_path / "a.ckpt", {"pytorch-lightning_version": pl.__version__}
+    torch.save({"state_dict": module.state_dict(), **version}, path)
     with pytest.raises(RuntimeError) as caught:
         Plain.load_from_checkpoint(path, weights_only=True)
     assert "use_lightning_prune_load_pruned" in str(caught.value).splitlines()[1]

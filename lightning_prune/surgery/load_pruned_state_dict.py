@@ -61,7 +61,7 @@ def load_pruned_state_dict(
     >>> dense[0], dense[2].in_channels
     (Conv2d(3, 5, kernel_size=(3, 3), stride=(1, 1)), 5)
     """
-    state = _named_as_in(model, with_record(state_dict))
+    state = with_record(_named_as_in(model, state_dict))
     records = [name for name in state if name.split(".")[-1] == RECORD]
     with _all_or_nothing(model):
         if records:
