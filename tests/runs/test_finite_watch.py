@@ -92,7 +92,7 @@ def test_every_stage_ends_the_run_and_keeps_the_files(name, tmp_path):
     text = str(caught.value)
     assert f"epoch 2, global step {Diverging.at + 1}" in text
     assert "first in weight of layer 'net.stem.0' (and " in text
-    assert f"the loss was first NaN or infinite at global step {Diverging.at}. No channel" in text
+    assert f"the loss was NaN or infinite first at global step {Diverging.at}. No channel" in text
     assert epochs.ended == epochs.validated == [0]
     assert (epoch_of(tmp_path / "last.ckpt"), epoch_of(tmp_path / "best.ckpt")) == (0, 0)
     for path in tmp_path.glob("*.ckpt"):
