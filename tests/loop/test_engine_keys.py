@@ -12,6 +12,7 @@ from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.taylor import Taylor
 from tests.callbacks.classifiers import Classifier, patterns, trainer
 from tests.loop.plain import channel_pruning, masked, write
+from tests.plain_stages import plain
 
 ONE_SHOT = {
     "is_prune": True, "start_epoch": 0, "end_epoch": 1, "input_shape": [1, 1, 8, 8],
@@ -29,8 +30,8 @@ class AfterTheMask(Callback):
 @pytest.mark.parametrize("criterion", [GroupNorm, Taylor, Fisher])
 def test_a_loop_does_what_the_callback_does(criterion, images, tmp_path):
     """Oracle: ChannelMasker on the same weights and images; plan, refits and norms are equal."""
-    stage = ChannelMasker(
-        0, 1, pruning_ratio=0.5, criterion=criterion(), gradient_images=96,
+    stage = plain(
+        ChannelMasker, 0, 1, pruning_ratio=0.5, criterion=criterion(), gradient_images=96,
         compensate_images=images, recalibrate_images=images,
     )  # fmt: skip
     after = AfterTheMask()
