@@ -1,8 +1,8 @@
-"""The criteria: which channels stay."""
+"""The criteria that decide which channels stay, and what one of your own begins with."""
 
 from lightning_prune.policies.criteria.apoz import APoZ
 from lightning_prune.policies.criteria.bn_scale import BNScale
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.fpgm import FPGM
 from lightning_prune.policies.criteria.group_norm import GroupNorm
@@ -20,6 +20,7 @@ __all__ = [
     "APoZ",
     "BNScale",
     "Criterion",
+    "Evidence",
     "Fisher",
     "GroupNorm",
     "HRank",
