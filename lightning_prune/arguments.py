@@ -3,8 +3,29 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from lightning_prune.annotations import Between, Such
+from lightning_prune.annotations import Above, AtLeast, Between, Such, multiple_of
 
+Positive = Annotated[int, AtLeast(1)]
+NonNegative = Annotated[int, AtLeast(0)]
+Strength = Annotated[float, AtLeast(0)]
+Probability = Annotated[float, Between(0, 1, "a probability")]
+Threshold = Annotated[float, Between(0, 1, "a probability", "[)")]
+
+# Of the learning rate and its schedule.
+LearningRate = Annotated[float, Above(0, "a learning rate")]
+FinalRate = Annotated[float, Between(0, 1, "a fraction of lr")]
+
+# Of images and recordings.
+ImageSize = Annotated[int, multiple_of(32, 32, 16384)]
+"""Side of square images in pixels; 32 is the largest stride of the detection network."""
+Workers = Annotated[int, Between(0, 512, "worker processes")]
+TrialFraction = Annotated[float, Between(0, 1, "a fraction of the trials", "()")]
+
+# Of channels that count their use.
+TopK = Annotated[float | None, Between(0, 1, "the fraction of places that stay", "(]")]
+UsageThreshold = Annotated[float, AtLeast(0, "a mean magnitude")]
+
+# Of pruning.
 MacTarget = Annotated[
     float | None,
     Between(0, 1, "the fraction of the dense model's MACs that remains, for example 0.5", "()"),

@@ -137,7 +137,7 @@ def test_no_layer_selected(networks):
     [
         (
             {"vector": 0},
-            "vector=0: pass an integer of at least 1, the channels that the hardware computes at once",
+            "vector=0: pass an integer of at least 1, the channels that the hardware",
         ),
         ({"moved": -1.0}, "moved=-1.0: pass a number of at least 0, the time to move a value"),
         ({"moved": float("nan")}, "moved=nan"),
