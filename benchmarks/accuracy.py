@@ -252,7 +252,7 @@ METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionM
         lambda _: GroupNorm(),
         ranking="local",
         compensate_images=128,
-        fast_widths=FastWidths(moved=100, reach=0.5),
+        fast_widths=FastWidths(memory_cost=100, max_shift=0.5),
     ),
     "Fisher, local, compensated": by_ranking(
         lambda _: Fisher(), ranking="local", compensate_images=128

@@ -39,7 +39,8 @@ from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.selection.fast_widths import FastWidths
-from lightning_prune.policies.selection.ratio_selection import Ranking, RatioSelection
+from lightning_prune.policies.selection.ranking import Ranking
+from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 
 Run = Callable[[Tensor], Any]
@@ -161,10 +162,10 @@ def candidates(network: nn.Module, args: argparse.Namespace) -> dict[str, nn.Mod
         for ranking, round_to in itertools.product(args.rankings, args.round_to)
     ]
     kinds += [(ranking, 8, ", fast", FastWidths()) for ranking in args.rankings]
-    kinds += [(args.rankings[-1], 8, ", fast, moved", FastWidths(moved=100, reach=0.5))]
+    kinds += [(args.rankings[-1], 8, ", fast, moved", FastWidths(memory_cost=100, max_shift=0.5))]
     for ranking, round_to, kind, fast in kinds:
         selection = RatioSelection(
-            groups, tuple(groups), macs, GroupNorm(), ranking, max_pruning_ratio=0.9,
+            groups, tuple(groups), macs, GroupNorm(), ranking, keep_range=(0.1, 1.0),
             round_to=round_to, fast_widths=fast,
         )  # fmt: skip
         plan = selection.select(network, 1.0, mac_target=target).plan

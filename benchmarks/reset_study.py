@@ -31,6 +31,7 @@ from torch import nn
 from lightning_prune.cli.train import run
 from lightning_prune.graph.outputs import layer_outputs
 from lightning_prune.observe.usage import ChannelUsage
+from lightning_prune.report.report_data import read_report
 from lightning_prune.runs.configuration.config_folder import config_folder
 
 HERE = Path(__file__).resolve().parent
@@ -101,13 +102,13 @@ def train(variant: str, seed: int, overrides: list[str]) -> dict[str, Any]:
         cfg = hydra.compose("train", words)
     begin = time.monotonic()
     run(cfg)
-    report = json.loads((folder / "pruning_report.json").read_text())
-    layers = report["usage"]["layers"].values()
+    report = read_report(folder / "pruning_report.json")
+    layers = report.usage.layers.values()
     row = {
         "variant": variant,
         "seed": seed,
-        "map50_95": report["dense"]["metrics"]["test/map50_95"],
-        "reset": sum(sum(layer["reset"]) for layer in layers),
+        "map50_95": report.dense.metrics["test/map50_95"],
+        "reset": sum(sum(layer.reset) for layer in layers),
         "seconds": round(time.monotonic() - begin),
         **json.loads((folder / "dead.json").read_text()),
     }

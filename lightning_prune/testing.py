@@ -114,7 +114,7 @@ def _difference(
 def _in_double(
     net: nn.Module, example: Any, groups: ChannelGroups, plan: PruningPlan
 ) -> CutDifference | None:
-    """Look again where rounding may be all that differs: boxes that change places, say."""
+    """Compare again where rounding may be all that differs: boxes that change places, say."""
     try:
         return _difference(net, cast(example, torch.float64), groups, plan)
     except (RuntimeError, TypeError, ValueError):  # the network casts to float itself

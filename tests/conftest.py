@@ -1,6 +1,7 @@
 """Fixtures shared by the whole suite."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,13 @@ import pytest
 from tests.golden_vectors import GoldenVectors, shared_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# `make test &` and nohup start processes that ignore these, and what they start ignores them too.
+for _signal, _handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, _handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """The floors of the house: who may import whom, and that the public names exist."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import lightning
 import pytest
 
 import lightning_prune
@@ -15,7 +17,7 @@ PACKAGE = Path(lightning_prune.__file__).parent
 FLOOR_0 = {"functional", "files", "errors"}
 FLOOR_1 = FLOOR_0 | {"graph", "plan"}
 FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
-FLOOR_3 = FLOOR_2 | {"policies", "loop", "testing"}
+FLOOR_3 = FLOOR_2 | {"policies", "engine", "loop", "testing"}
 FLOOR_4 = FLOOR_3 | {"report"}
 RUNS = FLOOR_0 | {"runs"}
 SHARED = FLOOR_2 | RUNS | {"data", "modules"}
@@ -30,7 +32,8 @@ ROOMS = {
     "observe": FLOOR_1 | {"surgery"},
     "testing": FLOOR_2 | {"policies"},
     "policies": FLOOR_2,
-    "loop": FLOOR_2 | {"policies"},
+    "engine": FLOOR_2 | {"policies"},
+    "loop": FLOOR_2 | {"policies", "engine"},
     "report": FLOOR_3,
     "runs": FLOOR_0,
     "export": FLOOR_4,
@@ -47,6 +50,10 @@ ROOMS = {
     "__init__": FRONT | {"export", "moved"},
 }
 LIGHTNING = {"callbacks", "runs", "loading", "modules", "data", "detection", "neural", "cli"}
+LIBRARY = {"lightning", "lightning_fabric", "pytorch_lightning"}
+# Where private names of Lightning may be used: by subject, so that a new version breaks few files.
+PRIVATE_ROOMS = ("callbacks/trainer", "runs/trainer", "runs/resume")
+NOT_ONLY_THEIRS = {"_computed"}  # of every torchmetrics.Metric
 FUNCTIONAL = {"torch", "numpy", "sklearn", "sklearn_extra", "kneed", "numba", "scipy"}
 # AGPL and GPL: their sources are neither read nor imported by the package.
 FORBIDDEN = {"ultralytics", "kmedoids", "yolov8"}
@@ -77,6 +84,45 @@ def all_imports() -> Iterator[tuple[str, str, str]]:
             yield room_of(path), name, f"{path.relative_to(PACKAGE)}:{line} imports {name}"
 
 
+def private_names(folder: Path) -> set[str]:
+    """Return the names with one leading underscore that the files of a folder define."""
+    patterns = (
+        r"^\s*(?:async )?def (_[a-z]\w*)",
+        r"\bself\.(_[a-z]\w*)\s*(?::[^=\n]+)?=[^=]",
+        r"^(?:    )?(_[a-z]\w*)\s*(?::[^=\n]+)?(?:=[^=]|$)",
+    )
+    texts = [path.read_text(encoding="utf-8") for path in folder.rglob("*.py")]
+    return {name for text in texts for p in patterns for name in re.findall(p, text, re.M)}
+
+
+def private_uses(path: Path, names: set[str]) -> Iterator[str]:
+    """Yield where a file uses one of these names, as an attribute or as text, or imports one."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        used: list[object] = []
+        if isinstance(node, ast.Attribute):
+            used = [node.attr]
+        elif isinstance(node, ast.Constant):
+            used = [node.value]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in LIBRARY:
+            path_and_names = f"{node.module}.{'.'.join(alias.name for alias in node.names)}"
+            used = [part for part in path_and_names.split(".") if part.startswith("_")]
+            names = names | set(map(str, used))
+        for name in used:
+            if isinstance(name, str) and name in names:
+                yield f"{path.relative_to(PACKAGE)}:{getattr(node, 'lineno', 0)} uses {name}"
+
+
+def test_private_names_of_lightning_stay_in_their_rooms():
+    """Names that Lightning defines and the package does not: whatever object they are asked of."""
+    theirs = private_names(Path(lightning.__file__).parent) - private_names(PACKAGE)
+    rooms = tuple(PACKAGE / room for room in PRIVATE_ROOMS)
+    outside = [p for p in PACKAGE.rglob("*.py") if not any(p.is_relative_to(r) for r in rooms)]
+    astray = [use for path in outside for use in private_uses(path, theirs - NOT_ONLY_THEIRS)]
+    assert not astray, "\n".join(astray)
+    inside = [use for room in rooms for p in room.rglob("*.py") for use in private_uses(p, theirs)]
+    assert len(inside) > 20, "the rule finds what it looks for"
+
+
 def test_every_room_has_a_floor():
     rooms = {room_of(path) for path in PACKAGE.rglob("*.py")}
     assert rooms <= ROOMS.keys(), "a new room needs its place in the order of floors"
@@ -97,7 +143,7 @@ def test_imports_go_down_only():
 @pytest.mark.parametrize(
     ("libraries", "allowed"),
     [
-        ({"lightning", "pytorch_lightning", "lightning_fabric"}, LIGHTNING),
+        (LIBRARY, LIGHTNING),
         ({"hydra", "omegaconf"}, {"cli", "runs"}),
         ({"torch_pruning"}, {"graph"}),
         ({"onnx", "onnxruntime", "onnxscript"}, {"export"}),

@@ -9,8 +9,10 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from lightning_prune.callbacks.protocol import DenseCheckpointWriter
 from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint
 from lightning_prune.files.checkpoint_error import CheckpointError
+from lightning_prune.report.report_data import CheckpointRow
 from lightning_prune.runs.checkpoint.read_epoch import read_epoch
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import checkpoint_callbacks
@@ -18,7 +20,7 @@ from lightning_prune.runs.trainer.fit_state import checkpoint_callbacks
 
 def checkpoint_list(
     trainer: pl.Trainer, folder: Path, masked: int | None, cut: int | None
-) -> list[dict[str, Any]]:
+) -> list[CheckpointRow]:
     """Describe the checkpoints that callbacks have written and that are there.
 
     Args:
@@ -28,33 +30,33 @@ def checkpoint_list(
         cut: Epoch at whose start channels were cut, or None.
 
     Returns:
-        For each file: ``file``; what it ``holds`` (``dense``, ``masked`` or ``cut``); the last
-        ``epoch`` that its weights were trained in (None: before the first, or not known); the
-        ``metric`` by which it was chosen, its name ``monitored``; and ``why`` it was written.
+        A row for each file.
     """
-    rows: dict[Path, dict[str, Any]] = {}
+    rows: dict[Path, CheckpointRow] = {}
     for path, row in [*_saved(trainer), *_dense(trainer)]:
         if not path.is_file() or path.absolute() in rows:
             continue
-        epoch, problem = _epoch(path)
-        if row["holds"] is None and epoch is not None:
-            row["holds"] = _holds(epoch, masked, cut)
-        elif row["holds"] == "dense" and epoch is not None:
+        row.file = _name(path, folder)
+        row.epoch, problem = _epoch(path)
+        if row.holds is None and row.epoch is not None:
+            row.holds = _holds(row.epoch, masked, cut)
+        elif row.holds == "dense" and row.epoch is not None:
             # Written at the start of an epoch, with the weights of the one before.
-            epoch = epoch - 1 if epoch else None
-        why = row["why"] if problem is None else f"{row['why']}; {problem}"
-        name = _name(path, folder)
-        rows[path.absolute()] = {"file": name, **row, "epoch": epoch, "why": why}
+            row.epoch = row.epoch - 1 if row.epoch else None
+        row.why += "" if problem is None else f"; {problem}"
+        rows[path.absolute()] = row
     return list(rows.values())
 
 
-def _row(why: str, metric: Any = None, monitored: str | None = None) -> dict[str, Any]:
-    value = None if metric is None else float(metric)
-    value = value if value is not None and math.isfinite(value) else None
-    return {"holds": None, "epoch": None, "metric": value, "monitored": monitored, "why": why}
+def _row(
+    why: str, metric: Any = None, monitored: str | None = None, holds: str | None = None
+) -> CheckpointRow:
+    value = math.nan if metric is None else float(metric)
+    finite = value if math.isfinite(value) else None
+    return CheckpointRow("", holds, None, finite, monitored, why)
 
 
-def _saved(trainer: pl.Trainer) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _saved(trainer: pl.Trainer) -> Iterator[tuple[Path, CheckpointRow]]:
     for callback in checkpoint_callbacks(trainer):
         if callback.monitor is not None:
             yield from _best(callback, callback.monitor)
@@ -66,7 +68,7 @@ def _saved(trainer: pl.Trainer) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield Path(callback.last_model_path), _row("the latest (save_last)")
 
 
-def _best(callback: ModelCheckpoint, monitored: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _best(callback: ModelCheckpoint, monitored: str) -> Iterator[tuple[Path, CheckpointRow]]:
     which = "highest" if callback.mode == "max" else "lowest"
     where = "of the cut model" if isinstance(callback, PrunedCheckpoint) else "of the whole run"
     best = f"{which} {monitored} {where}"
@@ -78,11 +80,11 @@ def _best(callback: ModelCheckpoint, monitored: str) -> Iterator[tuple[Path, dic
             yield Path(path), _row(why, metric, monitored)
 
 
-def _dense(trainer: pl.Trainer) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _dense(trainer: pl.Trainer) -> Iterator[tuple[Path, CheckpointRow]]:
     for callback in callbacks_of(trainer):
-        path = getattr(callback, "dense_checkpoint", None)
-        if path is not None:
-            yield Path(path), _row("before the first mask (dense_checkpoint)") | {"holds": "dense"}
+        if isinstance(callback, DenseCheckpointWriter) and callback.dense_checkpoint is not None:
+            row = _row("before the first mask (dense_checkpoint)", holds="dense")
+            yield Path(callback.dense_checkpoint), row
 
 
 def _holds(epoch: int, masked: int | None, cut: int | None) -> str:

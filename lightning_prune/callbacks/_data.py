@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
-from lightning_prune.callbacks._inputs import model_inputs
 from lightning_prune.callbacks.trainer.precision import on_device
 from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.graph.forward_pass import call, untouched
+from lightning_prune.graph.model_inputs import model_inputs
 from lightning_prune.observe.classifier import classifier_objects, classifier_samples
 
 

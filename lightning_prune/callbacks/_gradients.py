@@ -1,9 +1,8 @@
 """Gradients of the training loss at a moment between two epochs, leaving no trace."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,46 +13,7 @@ from torchmetrics import Metric
 from lightning_prune.callbacks._data import batch_length, collection_batches
 from lightning_prune.callbacks.trainer.precision import training_context
 from lightning_prune.graph.forward_pass import untouched
-from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.runs.trainer.ranks import total
-
-
-def check_gradients(criterion: Criterion, pl_module: pl.LightningModule) -> None:
-    """Refuse, before training, a criterion whose gradients cannot be taken.
-
-    Raises:
-        ValueError: it uses gradients, and the module optimizes by hand.
-    """
-    if criterion.uses_gradients and not pl_module.automatic_optimization:
-        raise ValueError(
-            f"{type(criterion).__name__} needs gradients of the loss, which under manual "
-            "optimization only training_step itself can take: use another criterion, such as "
-            "GroupNorm"
-        )
-
-
-@contextmanager
-def informed(
-    trainer: pl.Trainer,
-    pl_module: pl.LightningModule,
-    criterion: Criterion,
-    groups: ChannelGroups,
-    names: Sequence[str],
-    images: int | None,
-) -> Iterator[None]:
-    """Give a criterion the gradients that it uses, if any, of about ``images`` images."""
-    if not criterion.uses_gradients:
-        yield
-        return
-    criterion.start()
-    add = partial(criterion.add_batch, pl_module, groups, names)
-    with loss_gradients(trainer, pl_module, images, add):
-        sums = criterion.sums
-        for name in names:
-            if name in sums:
-                sums[name] = total(trainer, sums[name])
-        yield
 
 
 @contextmanager

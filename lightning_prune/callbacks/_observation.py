@@ -1,11 +1,12 @@
 """Object activations of a model in training, over all processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import lightning.pytorch as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_prune.callbacks._data import (
     collection_batches,
@@ -13,24 +14,38 @@ from lightning_prune.callbacks._data import (
     objects_function,
     samples_function,
 )
-from lightning_prune.callbacks._masked import apply_masks
-from lightning_prune.callbacks.trainer.averages import average_norms
 from lightning_prune.callbacks.trainer.precision import forward_context
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.outputs import LayerOutput
 from lightning_prune.observe.activations import (
     Matching,
     ObjectActivations,
     collect_activations,
     merge_activations,
 )
-from lightning_prune.plan import PruningPlan
-from lightning_prune.runs.trainer.ranks import broadcast, gather, total
-from lightning_prune.surgery.compensate import compensate
-from lightning_prune.surgery.recalibrate import recalibrate_norms
+from lightning_prune.observe.output_means import OutputMean, collect_outputs, merge_outputs
+from lightning_prune.runs.trainer.ranks import broadcast, gather
 
 Background = bool | Literal["auto"]
 _SHUFFLES = 8
 """Random labellings beside the labels themselves."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """How objects are observed.
+
+    Attributes:
+        images: About how many training images are read over all processes; None: all.
+        matching: ``detected``: only objects that the model got right; ``all``: every one.
+        background: Background cells as one more class: True, False, or ``auto``: where the data
+            have one class only.
+        seed: Seed of the background cells.
+    """
+
+    images: int | None = 512
+    matching: Matching = "detected"
+    background: Background = "auto"
+    seed: int = 0
 
 
 def background_class(
@@ -74,61 +89,43 @@ def observe_objects(
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
     layers: Sequence[str],
+    how: Observation,
     *,
-    images: int | None,
-    matching: Matching,
-    background: Background,
-    seed: int,
     beside_chance: bool = False,
 ) -> ObjectActivations:
-    """Gather the object activations of some layers from about ``images`` training images.
+    """Collect the object activations of some layers from training images.
 
-    Every process reads its share; all of them return the merged result. ``beside_chance``: with
+    Every process reads its part; all of them return the merged result. ``beside_chance``: with
     statistics under random labels.
     """
     agree_on_norms(trainer, pl_module)
     with forward_context(trainer):
         part = collect_activations(
             pl_module,
-            collection_batches(trainer, pl_module, images),
+            collection_batches(trainer, pl_module, how.images),
             layers,
             samples_function(pl_module),
             forward_batch,
             objects_of=objects_function(pl_module),
-            matching=matching,
-            background=background_class(background, trainer, pl_module),
-            seed=seed + trainer.global_rank,
+            matching=how.matching,
+            background=background_class(how.background, trainer, pl_module),
+            seed=how.seed + trainer.global_rank,
             shuffles=_SHUFFLES if beside_chance else 0,
             warn=False,
         )
     return merge_activations(gather(trainer, part))
 
 
-def recalibrate(trainer: pl.Trainer, pl_module: pl.LightningModule, images: int) -> None:
-    """Estimate norm statistics anew from about ``images`` training images of all processes."""
-    with forward_context(trainer):
-        recalibrate_norms(pl_module, collection_batches(trainer, pl_module, images), forward_batch)
-    average_norms(trainer, pl_module)
-
-
-def compensate_readers(
+def observe_outputs(
     trainer: pl.Trainer,
     pl_module: pl.LightningModule,
-    groups: ChannelGroups,
-    plan: PruningPlan,
-    held: PruningPlan,
-    images: int,
-) -> None:
-    """Let the readers of channels that are about to go take over what they were told."""
+    outputs: Mapping[str, LayerOutput],
+    values_of: Callable[[Tensor], Tensor],
+    images: int | None,
+) -> dict[str, OutputMean]:
+    """Average what is read of layer outputs over training images of all processes."""
     agree_on_norms(trainer, pl_module)
     with forward_context(trainer):
-        compensate(
-            pl_module,
-            groups,
-            plan,
-            lambda: collection_batches(trainer, pl_module, images),
-            forward_batch,
-            held=held,
-            total=lambda products: total(trainer, products),
-        )
-    apply_masks(trainer)
+        batches = collection_batches(trainer, pl_module, images)
+        part = collect_outputs(pl_module, batches, outputs, values_of, forward_batch)
+    return merge_outputs(gather(trainer, part))

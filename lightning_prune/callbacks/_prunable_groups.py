@@ -57,7 +57,9 @@ def prunable_groups(
     if known is None or step is not None:
         traced = trace_groups(pl_module, example) if known is None else known.groups
         with forward_context(trainer):
-            groups, refused = try_groups(pl_module, example, traced, step=step, tell=rank_zero_info)
+            groups, refused = try_groups(
+                pl_module, example, traced, step=step, notify=rank_zero_info
+            )
         if refused:
             rank_zero_warn(what_is_left_out(refused))
     else:

@@ -6,35 +6,28 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_prune.callbacks.trainer.cut import maskers
-from lightning_prune.policies.layers.slice_layers import living_weights
+from lightning_prune.callbacks.pipeline import Pipeline
+from lightning_prune.callbacks.protocol import RoundingMasker
 
 
 def living(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Tensor]:
     """Mark what the channels that maskers hold at zero leave of each weight."""
-    left: dict[str, Tensor] = {}
-    for masker in maskers(trainer):
-        groups = getattr(masker, "groups", None)
-        if groups is None or not masker.plan:
-            continue
-        for name, mask in living_weights(pl_module, groups, masker.plan).items():
-            left[name] = left[name] & mask if name in left else mask
-    return left
+    return Pipeline.of(trainer).unmasked_weights()
 
 
 def warn_of_widths(trainer: pl.Trainer, stage: str, block_size: int) -> None:
     """Warn of channel maskers that may leave widths which the block size does not divide."""
-    for masker in maskers(trainer):
-        step = getattr(masker, "round_to", None)
-        if step is not None and step % block_size:
+    for masker in Pipeline.of(trainer).maskers:
+        if isinstance(masker, RoundingMasker) and masker.round_to % block_size:
             rank_zero_warn(
-                f"{stage}(block_size={block_size}) beside {type(masker).__name__}(round_to={step}):"
-                " a layer that is left with a number of filters that the block size does not "
-                "divide is passed over from then on; set round_to to a multiple of block_size"
+                f"{stage}(block_size={block_size}) beside "
+                f"{type(masker).__name__}(round_to={masker.round_to}): a layer that is left with a "
+                "number of filters that the block size does not divide is passed over from then "
+                "on; set round_to to a multiple of block_size"
             )
 
 
-def warn_of_indivisible(stage: str, names: Sequence[str], block_size: int, told: set[str]) -> None:
+def warn_of_indivisible(stage: str, block_size: int, told: set[str], names: Sequence[str]) -> None:
     """Say once for each layer that it is passed over."""
     new = [name for name in names if name not in told]
     told.update(new)

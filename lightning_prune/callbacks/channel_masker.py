@@ -1,35 +1,31 @@
 """The mask stage of weight-based pruning: more and more channels, until a MAC target is met."""
 
-from collections.abc import Iterable
-from functools import partial
-from typing import Any
-
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.callbacks._arguments import check_counts, check_fraction
-from lightning_prune.callbacks._gradients import informed
-from lightning_prune.callbacks._observation import compensate_readers, recalibrate
+from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._observation import Observation
 from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
 from lightning_prune.callbacks.masking_stage import MaskingStage
-from lightning_prune.callbacks.trainer.averages import restart_averages
+from lightning_prune.engine.mask_state import MaskState
+from lightning_prune.engine.masking import Images, Masking
+from lightning_prune.engine.phase import Phase
+from lightning_prune.engine.ratio_policy import RatioPolicy
+from lightning_prune.engine.steps import RatioSteps
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerRule
 from lightning_prune.policies.selection.fast_widths import FastWidths
-from lightning_prune.policies.selection.ratio_selection import (
-    Ranking,
-    RatioSelection,
-    check_selection,
-)
+from lightning_prune.policies.selection.ranking import Ranking
+from lightning_prune.policies.selection.ratio_selection import RatioSelection, check_selection
 from lightning_prune.policies.selection.sequential import GroupDecision
 
 
-class ChannelMasker(MaskingStage[RatioSelection]):
+class ChannelMasker(MaskingStage[RatioPolicy]):
     """Mask the least important channels of the whole model, a larger share at every step.
 
     At the scheduled epochs ``start_epoch``, ``start_epoch + epoch_rate``, ... < ``end_epoch`` the
@@ -48,7 +44,7 @@ class ChannelMasker(MaskingStage[RatioSelection]):
             ``mac_target`` leave it at 1: the schedule stops at the target.
         mac_target: Fraction of the dense model's MACs that remains, in (0, 1), met from below;
             None: the schedule runs to its end.
-        max_pruning_ratio: Largest fraction of a layer's channels that is removed, in (0, 1].
+        keep_range: Smallest fraction of a layer's channels that stays, in [0, 1), and 1.
         round_to: The number of channels that stay in a layer is a multiple of it.
         ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
             ``isomorphic``: one ranking per set of groups of equal structure.
@@ -83,7 +79,7 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         epoch_rate: int = 1,
         pruning_ratio: float = 1.0,
         mac_target: float | None = None,
-        max_pruning_ratio: float = 0.9,
+        keep_range: tuple[float, float] | list[float] = (0.1, 1.0),
         round_to: int = 1,
         ranking: Ranking = "global",
         fast_widths: FastWidths | None = None,
@@ -103,242 +99,131 @@ class ChannelMasker(MaskingStage[RatioSelection]):
         )
         wanted = "the fraction of the channels that the last step removes"
         check_fraction(wanted, up_to_one=True, pruning_ratio=pruning_ratio)
-        check_selection(ranking, max_pruning_ratio, round_to)
+        self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[-1]))
+        check_selection(ranking, self.keep_range, round_to)
         if compensate_images and not recalibrate_images:
             raise ValueError(
                 f"compensate_images={compensate_images} shifts what norms see: set "
                 "recalibrate_images too, for example to 64"
             )
         super().__init__(
-            mac_target, layers, criterion or GroupNorm(), recalibrate_images, dense_checkpoint
+            mac_target,
+            layers,
+            criterion or GroupNorm(),
+            Images(gradient_images, compensate_images, recalibrate_images),
+            Observation(gradient_images),
+            dense_checkpoint,
         )
-        self.schedule = RatioSchedule(start_epoch, end_epoch, epoch_rate, pruning_ratio)
-        self.max_pruning_ratio = max_pruning_ratio
+        self.schedule: RatioSchedule = RatioSchedule(
+            start_epoch, end_epoch, epoch_rate, pruning_ratio
+        )
         self.round_to = round_to
         self.ranking: Ranking = ranking
         self.fast_widths = fast_widths
         self.hold_epochs = hold_epochs
-        self.compensate_images = compensate_images
-        self.gradient_images = gradient_images
-
-        self._held = PruningPlan()
-        self._ratio, self._removed = 0.0, 0.0
-        self._share = 1.0
-        self._step_epoch: int | None = None
-        self._met = False
-        self._freed: list[str] = []
-
-    # --- what other stages read -------------------------------------------------------------
-
-    @property
-    def plan(self) -> PruningPlan:
-        """What is held at zero: empty before the first step and after the cut."""
-        return PruningPlan() if self._cut else self._held
 
     @property
     def decisions(self) -> list[GroupDecision]:
         """What has been decided for each group so far, for the report; stays after the cut."""
-        return [self._decision(name) for name in self._held.keep]
+        return [self._decision(name) for name in self._state.plan.keep]
 
     def _decision(self, name: str) -> GroupDecision:
-        keep, channels = self._held.keep[name], self._held.channels[name]
+        keep, channels = self._state.plan.keep[name], self._state.plan.channels[name]
         if len(keep) == channels:
             why = "none of its blocks of channels was due at this ratio"
             return GroupDecision(name, keep, channels, None, "none", "left", why)
-        least = max(self.round_to, (1 - self.max_pruning_ratio) * channels)
-        bound = "mac_target" if self._met else "ratio"
+        least = max(self.round_to, self.keep_range[0] * channels)
+        bound = "mac_target" if self._state.met else "ratio"
         if len(keep) - self.round_to < least:
-            bound = "max_pruning_ratio"
+            bound = "keep_range"
         return GroupDecision(name, keep, channels, None, bound, "pruned", "")
 
     # --- hooks ------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take up a resumed run's masks."""
-        self._prepare(trainer, pl_module)
-        if self.plan:
-            self._hold(trainer, pl_module)
-        elif (
-            self._step_epoch is None
-            and self._skipped is None
-            and trainer.current_epoch >= self.schedule.end_epoch
-        ):
-            refuse_late_start(trainer, f"before epoch {self.schedule.end_epoch + 1}")
-
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Mask what is due at this epoch; idempotent."""
-        if self._cut or self.finished or self._selection is None:
-            return
-        epoch = trainer.current_epoch
-        if self._is_due(epoch) and not self._met and self._selection.names:
-            self._step(trainer, pl_module, epoch)
-        over = self._is_over() or self._met or not self._selection.names
-        if self._step_epoch is None or not over:
-            return
-        self.finished = epoch >= self._step_epoch + self.hold_epochs
-        if self.finished:
-            self._warn_of_the_end(self._selection)
-
-    def _is_due(self, epoch: int) -> bool:
-        if epoch in (self._step_epoch, self._skipped):
-            return False
-        # Where the last step could not be decided, every further epoch tries again.
-        late = self._skipped is not None and epoch > self.schedule.epochs[-1]
-        return self.schedule.is_scheduled(epoch) or (late and not self._is_over())
-
-    def _is_over(self) -> bool:
-        return self._step_epoch is not None and self._step_epoch >= self.schedule.epochs[-1]
-
-    def _warn_of_the_end(self, selection: RatioSelection) -> None:
-        if self.plan and self.mac_target is not None and not self._met:
+        """Hold a resumed run's masks; refuse a schedule that is over before the first mask."""
+        super().on_train_start(trainer, pl_module)
+        state, target = self._state, self.mac_target
+        if state.phase is Phase.DENSE:
+            if state.failed_epoch is None and trainer.current_epoch >= self.schedule.end_epoch:
+                refuse_late_start(trainer, f"before epoch {self.schedule.end_epoch + 1}")
+        elif self.plan and target is not None and state.macs_fraction <= target and not state.met:
             rank_zero_warn(
-                f"the schedule is over with the MAC target unmet: {self._share:.1%} of the dense "
-                f"MACs remain (target {self.mac_target:.1%}) with {self._removed:.0%} of the "
-                "channels masked; that is what is cut. Raise pruning_ratio or max_pruning_ratio, "
-                "lower round_to, or select more layers"
+                f"mac_target={target} (fraction of the dense MACs that remains) is met already: "
+                f"the masks leave {state.macs_fraction:.1%}, and no further channel is masked; "
+                "lower mac_target to prune more"
             )
-        elif not self.plan and selection.names and selection.why_nothing() is None:
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log how far pruning has come, for the epoch that ends."""
+        state = self._state
+        masked = sum(len(state.plan.removed(name)) for name in state.plan.keep)
+        values = {"ratio": state.ratio, "macs": state.macs_fraction, "masked_channels": masked}
+        for name, value in values.items():
+            own = float(value)
+            pl_module.log(f"pruning/{name}", own, on_step=False, on_epoch=True, batch_size=1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Warn where a run ends without a mask or a cut."""
+        super().on_train_end(trainer, pl_module)
+        if self._state.step_epoch is None and self._state.failed_epoch is not None:
+            rank_zero_warn(
+                "ChannelMasker has no effect: at no step was there a finite importance for every "
+                "channel; the warnings before say which"
+            )
+
+    def _log_progress(self, before: MaskState, after: MaskState) -> None:
+        if after.step_epoch is not None and after.step_epoch != before.step_epoch:
+            rank_zero_info(
+                f"Epoch {after.step_epoch + 1}: {after.removed:.1%} of the channels masked, "
+                f"{after.macs_fraction:.1%} of the MACs remain."
+            )
+        if before.finished or not after.finished or self._run is None:
+            return
+        if self.plan and self.mac_target is not None and not after.met:
+            rank_zero_warn(
+                "the schedule is over with the MAC target unmet: "
+                f"{after.macs_fraction:.1%} of the dense MACs remain (target "
+                f"{self.mac_target:.1%}) with {after.removed:.0%} of the channels masked; that is "
+                "what is cut. Raise pruning_ratio, lower keep_range or round_to, or select more "
+                "layers"
+            )
+        elif not self.plan and self._run.policy.why_nothing(after) is None:
             rank_zero_warn(
                 f"ChannelMasker has no effect: pruning_ratio={self.schedule.final_ratio} removes "
                 f"no whole block of round_to={self.round_to} channels from any layer; raise "
                 "pruning_ratio or lower round_to"
             )
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log how far pruning has come, for the epoch that ends."""
-        masked = sum(len(self._held.removed(name)) for name in self._held.keep)
-        values = {"ratio": self._ratio, "macs": self._share, "masked_channels": float(masked)}
-        for name, value in values.items():
-            pl_module.log(f"pruning/{name}", value, on_step=False, on_epoch=True, batch_size=1)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where a run ends without a mask or a cut."""
-        super().on_train_end(trainer, pl_module)
-        if self._step_epoch is None and self._skipped is not None:
-            rank_zero_warn(
-                "ChannelMasker has no effect: at no step was there a finite importance for every "
-                "channel; the warnings before say which"
-            )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return plan and progress as plain data."""
-        return super().state_dict() | {
-            "plan": self._held.state_dict(),
-            "ratio": self._ratio,
-            "removed": self._removed,
-            "share": self._share,
-            "step_epoch": self._step_epoch,
-            "met": self._met,
-            "freed": list(self._freed),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up plan and progress."""
-        super().load_state_dict(state_dict)
-        self._held = PruningPlan.from_state_dict(state_dict["plan"])
-        self._ratio = state_dict["ratio"]
-        self._removed = state_dict["removed"]
-        self._share = state_dict["share"]
-        self._step_epoch = state_dict["step_epoch"]
-        self._met = state_dict["met"]
-        self._freed = list(state_dict["freed"])
-
     # --- preparation ------------------------------------------------------------------------
 
-    def _choose_among(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        groups: ChannelGroups,
-        names: tuple[str, ...],
-        macs: MacModel,
-    ) -> RatioSelection:
-        selection = self._without_freed(groups, names, macs)
-        if not self._freed:
-            selection.check(pl_module, self.mac_target)
+    def _begin(
+        self, front: TrainerFrontEnd, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
+    ) -> Masking[RatioPolicy]:
+        limits = self.ranking, self.keep_range, self.round_to, self.fast_widths
+        selection = RatioSelection(groups, names, macs, self.criterion, *limits)
+        policy = RatioPolicy(front.model, selection, self.mac_target)
+        if not self._state.freed:
+            selection.check(front.model, self.mac_target)
             nothing = selection.why_nothing()
             if nothing is not None:
                 rank_zero_warn(
-                    f"ChannelMasker has no effect: {nothing}; lower round_to, raise "
-                    "max_pruning_ratio, or select wider layers"
+                    f"ChannelMasker has no effect: {nothing}; lower round_to or "
+                    "keep_range, or select wider layers"
                 )
-        self._check_schedule(trainer)
-        return selection
+        steps = RatioSteps(self.schedule, names, self.hold_epochs)
+        last = last_epoch(front.trainer, self.schedule.start_epoch, "nothing will be pruned")
+        if last is not None:
+            self._check_schedule(steps, last)
+        return Masking(front, policy, steps, self._images)
 
-    def _without_freed(
-        self, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
-    ) -> RatioSelection:
-        names = tuple(name for name in names if name not in self._freed)
-        limits = self.ranking, self.max_pruning_ratio, self.round_to, self.fast_widths
-        return RatioSelection(groups, names, macs, self.criterion, *limits)
-
-    def _check_schedule(self, trainer: pl.Trainer) -> None:
-        start = self.schedule.start_epoch
-        last = last_epoch(trainer, start, "nothing will be pruned")
-        if last is None:
+    def _check_schedule(self, steps: RatioSteps, last: int) -> None:
+        cut = steps.late_cut(last)
+        if cut is None:
             return
-        latest = self.schedule.epochs[-1] + self.hold_epochs
-        if latest < last:
-            return
-        cut = (
-            f"the last step falls on epoch {self.schedule.epochs[-1] + 1} and the cut "
-            f"hold_epochs={self.hold_epochs} later, on epoch {latest + 1}, but max_epochs={last}"
-        )
-        if self.mac_target is None or start + self.hold_epochs >= last:
+        if self.mac_target is None or self.schedule.start_epoch + self.hold_epochs >= last:
             raise ValueError(f"{cut}: lower end_epoch or train longer, so that the cut is trained")
         rank_zero_warn(
             f"{cut}: unless mac_target={self.mac_target} is met at the start of epoch "
             f"{last - self.hold_epochs} or before, nothing is cut"
         )
-
-    # --- decisions --------------------------------------------------------------------------
-
-    def _step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
-        if self._step_epoch is None:
-            self._save_dense(trainer)
-        assert self._selection is not None
-        groups, names, held = self._selection.groups, self._selection.names, self._held
-        if self.mac_target is not None and self._share <= self.mac_target:
-            rank_zero_warn(
-                f"mac_target={self.mac_target} (fraction of the dense MACs that remains) is met "
-                f"already: the masks leave {self._share:.1%}, and no further channel is masked; "
-                "lower mac_target to prune more"
-            )
-        choose = partial(
-            self._selection.select, pl_module, self.schedule.ratio(epoch), self.mac_target, held
-        )
-        with informed(trainer, pl_module, self.criterion, groups, names, self.gradient_images):
-            step = self._decided(trainer, choose)
-        if step is None:
-            return
-        if self.compensate_images:
-            images = self.compensate_images
-            compensate_readers(trainer, pl_module, groups, step.plan, held, images)
-        self._held, self._share, self._step_epoch = step.plan, step.share, epoch
-        self._ratio, self._removed = step.ratio, step.removed
-        self._met = self.mac_target is not None and step.share <= self.mac_target
-        self._hold(trainer, pl_module)
-        if self.recalibrate_images:
-            recalibrate(trainer, pl_module, self.recalibrate_images)
-        if self.compensate_images:
-            restart_averages(trainer, pl_module)
-        rank_zero_info(
-            f"Epoch {epoch + 1}: {step.removed:.1%} of the channels masked, {step.share:.1%} of "
-            "the MACs remain."
-        )
-
-    def _forget(self, names: Iterable[str]) -> None:
-        assert self._selection is not None
-        assert self._macs is not None
-        if self.compensate_images:
-            rank_zero_warn(
-                "the layers that read the freed channels keep what they had taken over from them "
-                "(compensate_images): train on, or start from dense_checkpoint"
-            )
-        self._freed += names
-        keep = {name: k for name, k in self._held.keep.items() if name not in self._freed}
-        self._held = PruningPlan(keep, {name: self._held.channels[name] for name in keep})
-        groups, names = self._selection.groups, self._selection.names
-        self._selection = self._without_freed(groups, names, self._macs)
-        self._share = self._macs.remaining(self._held.widths()) / self._macs.total
-        self._met = self.mac_target is not None and self._share <= self.mac_target

@@ -12,10 +12,9 @@ from torch import Tensor
 from lightning_prune.callbacks._arguments import check_fraction
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._prunable_groups import prunable_groups
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
-from lightning_prune.callbacks.trainer.cut import maskers
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.policies.penalties.channel_regularization import (
@@ -145,10 +144,7 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
         pl_module: pl.LightningModule,
         regularization: ChannelRegularization,
     ) -> None:
-        plan = PruningPlan()
-        for masker in maskers(trainer):
-            plan = plan.merge(masker.plan)
-        regularization.set_masked(plan)
+        regularization.set_masked(Pipeline.of(trainer).plan)
 
     def _log(
         self,

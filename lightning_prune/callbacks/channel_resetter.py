@@ -1,39 +1,37 @@
 """The channel reset stage: counts which channels are used, and lets some of them start anew."""
 
 import math
-import zlib
 from functools import partial
 from typing import Any, get_args
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
 
 from lightning_prune.callbacks._arguments import check_counts, check_fraction
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._masked import apply_masks, masked_channels
 from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_usage
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.averages import averaged_copies
-from lightning_prune.graph.names import modules_by_name
+from lightning_prune.engine.channel_reset import (
+    Originals,
+    channels_to_reset,
+    copy_layers,
+    originals_after_cut,
+    remember_originals,
+    reset_layers,
+)
 from lightning_prune.graph.outputs import layer_outputs
 from lightning_prune.observe.usage import ChannelUsage
 from lightning_prune.observe.usage_counter import usage_stats
 from lightning_prune.observe.usage_history import UsageHistory
 from lightning_prune.policies.layers.resettable_layers import resettable_layers
-from lightning_prune.policies.selection.reset_choice import Which, reset_choice
+from lightning_prune.policies.selection.reset_choice import Which
 from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.runs.trainer.ranks import broadcast, total
 from lightning_prune.surgery.cut import PrunedChannels
-from lightning_prune.surgery.reinitialize import (
-    ResetType,
-    check_reset_type,
-    copy_channels,
-    cut_originals,
-    original_values,
-    reset_channels,
-)
+from lightning_prune.surgery.reinitialize import ResetType, check_reset_type
 
 
 class ChannelResetter(PruningStage):
@@ -112,7 +110,7 @@ class ChannelResetter(PruningStage):
         self.only_below = only_below
         self._usage: ChannelUsage | None = None
         self._saved: dict[str, Any] | None = None
-        self._originals: dict[str, dict[str, Tensor]] = {}
+        self._originals: Originals = {}
         self._seed: int | None = None
         self._reset_epoch: int | None = None
         self._reset_now: dict[str, int] = {}
@@ -179,7 +177,7 @@ class ChannelResetter(PruningStage):
         counts, passes = self._usage.read(partial(total, trainer))
         if not self._history:
             warn_of_unseen([name for name, number in passes.items() if not number])
-        masked = masked_channels(trainer)
+        masked = Pipeline.of(trainer).masked_channels()
         stats = {name: usage_stats(count, masked.get(name, ())) for name, count in counts.items()}
         usage = {name: (one["total_channels"], one["used_channels"]) for name, one in stats.items()}
         history = self._history
@@ -195,10 +193,7 @@ class ChannelResetter(PruningStage):
         """Keep counts and original values of the channels that are left."""
         if self._usage is None:
             return
-        modules = modules_by_name(pl_module)
-        for name, values in self._originals.items():
-            weight = pruned.parameters.get(f"{name}.weight")
-            self._originals[name] = cut_originals(values, modules[name], weight)
+        self._originals = originals_after_cut(self._originals, pl_module, pruned)
         outputs = layer_outputs(pl_module, example_input(trainer, pl_module))
         self._usage = self._usage.after_cut(pl_module, outputs, pruned)
 
@@ -261,9 +256,8 @@ class ChannelResetter(PruningStage):
         usage = ChannelUsage(pl_module, chosen, self.threshold)
         if self._seed is None:
             self._seed = int(broadcast(trainer, torch.initial_seed()))
-        for name in chosen if self.reset_type == "original" else ():
-            if name not in self._originals:  # a resumed run has them, but perhaps not of all
-                self._originals[name] = original_values(*usage.layer_and_norm(pl_module, name))
+        if self.reset_type == "original":
+            remember_originals(self._originals, pl_module, usage)
         self._usage = usage
 
     def _is_due(self, epoch: int) -> bool:
@@ -285,47 +279,30 @@ class ChannelResetter(PruningStage):
                 "train longer between resets, or lower min_batches"
             )
         self._looks += bool(ready)
-        masked, chosen = masked_channels(trainer), dict[str, Tensor]()
+        pipeline = Pipeline.of(trainer)
+        masked = pipeline.masked_channels()
         stats = {name: usage_stats(counts[name], masked.get(name, set())) for name in ready}
         warn_of_usage(stats, self.which, self.threshold)
-        for name in ready:
-            held = masked.get(name, set())
-            channels = reset_choice(counts[name], self.which, held, self.only_below)
-            if len(channels):
-                chosen[name] = channels
-                self._reset_layer(trainer, pl_module, usage, name, channels)
+        tracked = {name: counts[name] for name in ready}
+        chosen = channels_to_reset(tracked, self.which, masked, self.only_below)
+        seed = f"{self._seed} {trainer.current_epoch}"
+        reset_layers(
+            pl_module,
+            usage,
+            chosen,
+            self.reset_type,
+            self._originals,
+            trainer.optimizers,
+            seed,
+        )
         # Before the averages get them: columns and slices of the new rows may be masked.
-        apply_masks(trainer)
-        for name, channels in chosen.items():
-            source = usage.layer_and_norm(pl_module, name)
-            for copy in averaged_copies(trainer):
-                copy_channels(channels, source, usage.layer_and_norm(copy, name))
+        pipeline.apply_masks()
+        copy_layers(pl_module, usage, chosen, averaged_copies(trainer))
         usage.clear(ready)
         self._reset_now = {name: len(channels) for name, channels in chosen.items()}
         rank_zero_info(
             f"Epoch {trainer.current_epoch + 1}: reset {sum(self._reset_now.values())} channels of "
             f"{len(chosen)} layers ({self.which}, {self.reset_type})."
-        )
-
-    def _reset_layer(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        usage: ChannelUsage,
-        name: str,
-        channels: Tensor,
-    ) -> None:
-        layer, norm = usage.layer_and_norm(pl_module, name)
-        key = f"{self._seed} {trainer.current_epoch} {name}"
-        reset_channels(
-            layer,
-            channels,
-            self.reset_type,
-            norm=norm,
-            originals=self._originals.get(name),
-            optimizers=trainer.optimizers,
-            # Of its own: every process draws the same, and no other random number changes.
-            generator=torch.Generator().manual_seed(zlib.crc32(key.encode())),
         )
 
     def _warn_of_no_effect(self, trainer: pl.Trainer) -> None:

@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from lightning_prune.callbacks.trainer.averages import forget_updates
+
 
 class ExponentialMovingAverage(WeightAveraging):
     r"""Average the weights and buffers, slowly at the end and quickly at the start.
@@ -38,8 +40,7 @@ class ExponentialMovingAverage(WeightAveraging):
         """Begin a new average, and count its steps anew, where the callback is used again."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
-            # Otherwise nothing is averaged until the last fit's number of steps is exceeded.
-            self._latest_update_step, self._latest_update_epoch = 0, -1
+            forget_updates(self)
 
     def decay_after(self, updates: int) -> float:
         """Return d_n after n updates.

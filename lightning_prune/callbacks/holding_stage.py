@@ -1,58 +1,76 @@
-"""What all stages share that hold a mask on the weights while the model trains."""
+"""What all stages share that hold something at zero while the model trains."""
 
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Any, Generic, Protocol, TypeVar
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.callbacks.stage import PruningStage
-from lightning_prune.policies.criteria.non_finite_importance import NonFiniteImportanceError
-from lightning_prune.runs.trainer.ranks import broadcast
-from lightning_prune.surgery.held_mask import HeldMask
-
-Mask = TypeVar("Mask", bound=HeldMask)
-Choice = TypeVar("Choice")
+from lightning_prune.engine.live_mask import LiveMask
+from lightning_prune.engine.mask_state import MaskState
+from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
 
-class HoldingStage(PruningStage, Generic[Mask]):
-    """A stage with a mask that follows the optimizers."""
+class Run(Protocol):
+    """What is at work on the model of one fit."""
+
+    @property
+    def live(self) -> LiveMask:
+        """What is held at zero now."""
+
+
+RunT = TypeVar("RunT", bound=Run)
+
+
+class HoldingStage(PruningStage, Generic[RunT]):
+    """A stage with a mask that follows the optimizers.
+
+    Its state is a ``MaskState``, which is its checkpoint too; what is at work on the model of a fit
+    is made anew for each.
+    """
 
     def __init__(self) -> None:
-        self._cut = False
-        self._mask: Mask | None = None
-        self._skipped: int | None = None
+        self._state = MaskState()
+        self._run: RunT | None = None
+
+    @property
+    @abstractmethod
+    def is_cut(self) -> bool:
+        """Whether channels were cut in this run."""
 
     def _let_go(self) -> None:
-        if self._mask is not None:
-            self._mask.release()
-        self._mask = None
+        if self._run is not None:
+            self._run.live.release()
+        self._run = None
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Follow optimizers that were rebuilt: a new one knows nothing of the masks."""
-        if self._mask is not None and not self._mask.holds(trainer.optimizers):
-            self._mask.hold(trainer.optimizers)
+        if self._run is not None:
+            self._run.live.follow()
 
-    def _decided(self, trainer: pl.Trainer, decide: Callable[[], Choice]) -> Choice | None:
-        """Return rank 0's choice on every rank; None, with a warning, where there is no basis."""
-        chosen: Choice | None = None
-        refusal: str | None = None
-        if trainer.is_global_zero:
-            try:
-                chosen = decide()
-            except NonFiniteImportanceError as error:
-                refusal = str(error)
-        # One message for both: the other ranks cannot know which of them comes.
-        chosen, refusal = broadcast(trainer, (chosen, refusal))
-        if refusal is None:
-            return chosen
-        self._skipped = trainer.current_epoch
-        rank_zero_warn(
-            f"{type(self).__name__} masks nothing at the start of epoch {self._skipped + 1} "
-            f"(global step {trainer.global_step}): {refusal}. The next step that is due tries "
-            "again; where it fails too, lower the learning rate, clip gradients, or look for "
-            "training images and activations that are not finite"
+    def apply_mask(self) -> None:
+        """Zero again what is held at zero."""
+        if self._run is not None:
+            self._run.live.apply()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far masks have come, and what is masked as it was before, as plain data."""
+        return self._state.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._state = MaskState.from_state_dict(state_dict)
+
+    @staticmethod
+    def _apply_all_masks(trainer: pl.Trainer) -> None:
+        """Zero what all stages hold, in averages too: a mask that was lifted may overlap others."""
+        stages: Iterable[HoldingStage[Any]] = (
+            callback for callback in callbacks_of(trainer) if isinstance(callback, HoldingStage)
         )
-        return None
+        for stage in stages:
+            if stage._run is not None:
+                stage._run.live.apply()
+                stage._run.live.mask_averages()

@@ -2,45 +2,34 @@
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import replace
+from typing import Generic
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.callbacks._arguments import check_mac_target
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._gradients import check_gradients
-from lightning_prune.callbacks._observation import recalibrate
+from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._observation import Observation
 from lightning_prune.callbacks._prunable_groups import prunable_groups
 from lightning_prune.callbacks._schedule import warn_of_nothing_masked
 from lightning_prune.callbacks.holding_stage import HoldingStage
-from lightning_prune.callbacks.trainer.averages import (
-    mask_averages,
-    restore_averages,
-    save_validated_weights,
-)
+from lightning_prune.engine.calibration import reestimate_norms
+from lightning_prune.engine.mask_state import MaskState
+from lightning_prune.engine.masking import Images, Masking, PolicyT
+from lightning_prune.engine.phase import Phase
+from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
 from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
-from lightning_prune.runs.trainer.callbacks_of import callbacks_of
+from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.surgery.cut import PrunedChannels
-from lightning_prune.surgery.mask import ChannelMask
 
 
-class Selection(Protocol):
-    """What chooses among the channels of groups."""
-
-    @property
-    def groups(self) -> ChannelGroups:
-        """All groups of the model."""
-
-
-By = TypeVar("By", bound=Selection)
-
-
-class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
+class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
     """A stage with a plan: holds it at zero in the model and its averages until the cut.
 
     What is masked is remembered, in checkpoints too, so that ``unprune`` can bring it back.
@@ -49,22 +38,27 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
         mac_target: Fraction of the dense model's MACs that remains, in (0, 1); None: no target.
         layers: Names or patterns of the layers to prune, or a rule; None: all prunable layers.
         criterion: How important a channel is.
-        recalibrate_images: Training images from which norm statistics are estimated anew; 0: never.
+        images: From how many training images evidence, refits and norm statistics come.
+        observation: How objects are observed.
         dense_checkpoint: Where the dense model is saved before the first mask; None: nowhere.
 
     Attributes:
-        finished: Whether the masks may be cut out.
+        collects: What the stage collects for criteria; one that needs more is refused.
 
     Raises:
         ValueError: an argument is out of range.
     """
+
+    collects: frozenset[Need] = frozenset({"gradients", "batch_gradients", "activations"})
+    schedule: RatioSchedule | StepSchedule
 
     def __init__(
         self,
         mac_target: float | None,
         layers: list[str] | LayerRule | None,
         criterion: Criterion,
-        recalibrate_images: int,
+        images: Images,
+        observation: Observation,
         dense_checkpoint: str | None,
     ) -> None:
         super().__init__()
@@ -73,54 +67,68 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
         self.mac_target = mac_target
         self.layers = layers
         self.criterion = criterion
-        self.recalibrate_images = recalibrate_images
         self.dense_checkpoint = dense_checkpoint
-        self.finished = False
-        self._originals: dict[str, Any] | None = None
-        self._selection: By | None = None
-        self._macs: MacModel | None = None
-        self._has_masked = False
+        self._images = images
+        self._observation = observation
 
     @property
-    @abstractmethod
     def plan(self) -> PruningPlan:
         """What is held at zero: empty before the first step and after the cut."""
+        return self._state.masked
+
+    @property
+    def finished(self) -> bool:
+        """Whether the masks may be cut out."""
+        return self._state.finished
 
     @property
     def groups(self) -> ChannelGroups | None:
         """The channel groups of the model, once training has started."""
-        return None if self._selection is None else self._selection.groups
+        return None if self._run is None else self._run.policy.groups
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether what was masked is cut."""
+        return self._state.phase is Phase.CUT
 
     @abstractmethod
-    def _choose_among(
+    def _begin(
         self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
+        front: TrainerFrontEnd,
         groups: ChannelGroups,
         names: tuple[str, ...],
         macs: MacModel,
-    ) -> By:
-        """Return what chooses among these groups, after all checks before training."""
+    ) -> Masking[PolicyT]:
+        """Return what masks these groups, after all checks before training."""
 
     @abstractmethod
-    def _forget(self, names: Iterable[str]) -> None:
-        """Take groups out of the plan for good."""
+    def _log_progress(self, before: MaskState, after: MaskState) -> None:
+        """Log what a step has come to, and how a schedule has ended."""
 
-    def _let_go(self) -> None:
-        super()._let_go()
-        self._selection, self._macs = None, None
-        self._has_masked = False
+    # --- hooks ------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolve layers and check the schedule and the MAC target before the first batch."""
         if pl_module.example_input_array is not None:
             self._prepare(trainer, pl_module)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Hold a resumed run's masks."""
+        run = self._prepare(trainer, pl_module)
+        if run is not None and self.plan:
+            self._state = run.hold(self._state)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Mask what is due at this epoch; idempotent."""
+        if self._run is not None:
+            before, self._state = self._state, self._run.advance(self._state, trainer.current_epoch)
+            self._log_progress(before, self._state)
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where a run ends before the first mask, or with masks that were not cut out."""
-        if self._cut or self.finished or trainer.interrupted:
+        """Warn where a run ends before the first mask, or with masks that were not cut out."""
+        if self.is_cut or self.finished or trainer.interrupted:
             return
-        plan = self.plan
+        plan, state = self.plan, self._state
         if plan:
             removed = sum(len(plan.removed(name)) for name in plan.keep)
             rank_zero_warn(
@@ -129,18 +137,15 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
                 f"{len(plan.keep)} groups held at zero. Train for more epochs, or lower end_epoch, "
                 "start_epoch or hold_epochs"
             )
-        elif not self._has_masked and self._skipped is None:
-            start = getattr(self, "schedule").start_epoch  # noqa: B009 - of each stage's own kind
-            warn_of_nothing_masked(trainer, type(self).__name__, start)
+        elif state.phase is Phase.DENSE and state.failed_epoch is None:
+            warn_of_nothing_masked(trainer, type(self).__name__, self.schedule.start_epoch)
 
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
-        """Let go of the masks: the channels are gone."""
-        if self._mask is not None:
-            self._mask.release()
-        self._mask, self._originals, self._cut = None, None, True
-        self._selection, self._macs = None, None
+        """Drop the masks: the channels are gone."""
+        self._let_go()
+        self._state = replace(self._state, phase=Phase.CUT, originals=None)
 
     def unprune(
         self,
@@ -151,7 +156,7 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
         """Lift masks before the cut: rows, norms and their statistics are what they were.
 
         The groups train freely from then on and are not masked again. Averaged copies get the
-        same values. With ``recalibrate_images`` the norm statistics are estimated anew afterwards.
+        same values. With ``recalibrate_images`` the norm statistics are estimated again afterwards.
 
         Args:
             trainer: The running Trainer.
@@ -161,36 +166,42 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
         Raises:
             KeyError: a group has no mask.
         """
-        if self._mask is None:
+        run = self._run
+        if run is None or not run.live.plan.keep:
             rank_zero_warn(f"{type(self).__name__}.unprune has no effect: no channel is masked")
             return
-        lifted = list(self._mask.plan.keep) if names is None else list(names)
-        groups, plan, originals = self.groups, self._mask.plan, self._mask.originals()
-        assert groups is not None
-        self._mask = self._mask.restore(lifted)
-        restore_averages(trainer, groups, plan, originals, lifted)
-        self._forget(lifted)
-        self._originals = self._mask.originals()
-        self._mask.hold(trainer.optimizers)
-        for other in callbacks_of(trainer):
-            if isinstance(other, MaskingStage) and other._mask is not None:
-                other._mask.apply()  # a restored row may hold columns that another stage masks
-        if self.recalibrate_images:
-            recalibrate(trainer, pl_module, self.recalibrate_images)
+        self._state = run.free(self._state, list(run.live.plan.keep if names is None else names))
+        self._apply_all_masks(trainer)
+        if self._images.refit:
+            rank_zero_warn(
+                "the layers that read the freed channels keep what they had taken over from them "
+                "(compensate_images): train on, or start from dense_checkpoint"
+            )
+        if self._images.norms:
+            reestimate_norms(run.front, self._images.norms)
 
-    def _prepare(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._cut:
-            return
-        check_gradients(self.criterion, pl_module)
+    # --- preparation ------------------------------------------------------------------------
+
+    def _prepare(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> Masking[PolicyT] | None:
+        if self.is_cut:
+            return None
+        name = type(self).__name__
+        unmet = why_unmet(self.criterion, self.collects, f"{name} does not collect")
+        if unmet is not None:
+            raise ValueError(unmet)
+        front = TrainerFrontEnd(trainer, pl_module, name, self._observation, self.dense_checkpoint)
+        front.check_needs(self.criterion)
         example = example_input(trainer, pl_module)
         groups = prunable_groups(trainer, pl_module, example)
-        if self._selection is not None and self._selection.groups.keys() == groups.keys():
-            return
+        if self._run is not None and self._run.policy.groups.keys() == groups.keys():
+            return self._run
         self._check_held(groups)
         names = select_groups(self.layers, pl_module, groups)
         macs = MacModel.of(pl_module, groups, example)
-        self._selection = self._choose_among(trainer, pl_module, groups, names, macs)
-        self._macs = macs
+        self._run = self._begin(front, groups, names, macs)
+        return self._run
 
     def _check_held(self, groups: ChannelGroups) -> None:
         """Refuse masks, of a resumed run, on groups that cannot be cut."""
@@ -201,36 +212,3 @@ class MaskingStage(HoldingStage[ChannelMask], Generic[By]):
                     f"the resumed run masks group {name!r}, which cannot be cut ({why}): start "
                     "from the dense model, or leave the layer out of `layers`"
                 )
-
-    def _hold(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Hold the plan as it is now, in the model and its averages."""
-        assert self.groups is not None
-        if self._mask is not None:
-            self._mask.release()
-        self._mask = ChannelMask(pl_module, self.groups, self.plan)
-        self._mask.remember(self._originals)
-        self._originals = self._mask.originals()
-        self._mask.hold(trainer.optimizers)
-        self._has_masked = True
-        mask_averages(trainer, self.groups, self.plan)
-
-    def _save_dense(self, trainer: pl.Trainer) -> None:
-        if self.dense_checkpoint is not None:
-            save_validated_weights(trainer, self.dense_checkpoint)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the progress, and what is masked as it was before, as plain data."""
-        return {
-            "finished": self.finished,
-            "cut": self._cut,
-            "originals": self._originals,
-            "skipped": self._skipped,
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the progress."""
-        self.finished = state_dict["finished"]
-        self._cut = state_dict["cut"]
-        # Checkpoints of earlier versions have neither.
-        self._originals = state_dict.get("originals")
-        self._skipped = state_dict.get("skipped")

@@ -8,8 +8,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
-from lightning_prune.callbacks.trainer.cut import maskers
 from lightning_prune.callbacks.trainer.optimizers import (
     clear_optimizers,
     rebuild_optimizers,
@@ -17,12 +17,12 @@ from lightning_prune.callbacks.trainer.optimizers import (
     restart_schedules,
     steps_per_epoch,
 )
-from lightning_prune.callbacks.trainer.restarted_schedule import initial_rates
 from lightning_prune.functional.schedule import Decay, learning_rate_factor
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.optimizer import keep_groups
+from lightning_prune.surgery.restarted_schedule import initial_rates
 
 RestartAt = Literal["cut", "mask"]
 
@@ -133,7 +133,7 @@ class OptimizerResetter(PruningStage):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restart the learning rate at the first mask, where that is wanted."""
         waiting = self.restart_at == "mask" and self._restart is None and not self._refused
-        if self.restart_lr and waiting and any(masker.plan for masker in maskers(trainer)):
+        if self.restart_lr and waiting and Pipeline.of(trainer).is_masked:
             self._start(trainer, pl_module)
 
     def on_channels_pruned(

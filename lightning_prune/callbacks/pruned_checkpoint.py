@@ -8,23 +8,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.callbacks.trainer.best_files import RUN_STATE, replaces_files
 from lightning_prune.runs.checkpoint.kept_files import follow_files
 from lightning_prune.runs.run_marks import marks_of, same
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.cut import PrunedChannels
-
-_OF_A_RUN = (
-    "pruned",
-    "best_k_models",
-    "best_model_path",
-    "best_model_score",
-    "current_score",
-    "kth_best_model_path",
-    "kth_value",
-    "last_model_path",
-    "_last_global_step_saved",
-    "_last_checkpoint_saved",
-)
 
 
 class PrunedCheckpoint(ModelCheckpoint):
@@ -63,14 +51,14 @@ class PrunedCheckpoint(ModelCheckpoint):
             enable_version_counter=enable_version_counter,
         )
         self.pruned = False
-        self._fresh = {name: copy.copy(vars(self)[name]) for name in _OF_A_RUN}
+        self._fresh = {name: copy.copy(vars(self)[name]) for name in ("pruned", *RUN_STATE)}
         self._marks: tuple[object, object] | None = None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Know of no best file in a new run: that of the last one held another model."""
         if stage == "fit":
             if self._marks is not None and not all(same(self._marks, trainer, pl_module)):
-                if self.best_model_path and not self._enable_version_counter:
+                if self.best_model_path and replaces_files(self):
                     rank_zero_warn(
                         f"PrunedCheckpoint begins a new run and will replace {self.best_model_path}"
                         " of the last one: move it, or give each run a dirpath of its own"
@@ -89,7 +77,7 @@ class PrunedCheckpoint(ModelCheckpoint):
         """Know of a cut that fell before a resume, also in a run without this callback."""
         super().on_train_start(trainer, pl_module)
         stages = (c for c in callbacks_of(trainer) if isinstance(c, HoldingStage))
-        self.pruned = self.pruned or any(stage._cut for stage in stages)
+        self.pruned = self.pruned or any(stage.is_cut for stage in stages)
 
     def on_train_batch_end(
         self,

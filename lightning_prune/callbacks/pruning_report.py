@@ -1,33 +1,41 @@
 """What pruning did, layer by layer, and what it cost and gained."""
 
-import copy
-import math
-import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import nn
 from tqdm.auto import tqdm
 
-import lightning_prune
 from lightning_prune.callbacks._checkpoint_list import checkpoint_list
 from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks.pipeline import Pipeline
+from lightning_prune.callbacks.protocol import (
+    ClusteringMasker,
+    DecidingMasker,
+    GroupedMasker,
+    Masker,
+    SliceHolder,
+    UsageTracker,
+)
 from lightning_prune.callbacks.stage import PruningStage
-from lightning_prune.callbacks.trainer.cut import maskers
 from lightning_prune.callbacks.trainer.logged_metrics import evaluated_metrics
-from lightning_prune.files.write_json import write_json
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.macs import count_macs
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.figures import write_figure, write_selection
-from lightning_prune.report.latency import measure_latency
-from lightning_prune.report.layers import layer_rows
 from lightning_prune.report.model_figure import model_figure
+from lightning_prune.report.recording import (
+    decisions_of,
+    record_cut,
+    record_decisions,
+    record_latency,
+    record_metrics,
+    record_run,
+    record_size,
+)
+from lightning_prune.report.report_data import ReportData, Side, Usage, write_report
 from lightning_prune.report.table import print_report
 from lightning_prune.report.usage_figure import usage_figure
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
@@ -35,7 +43,6 @@ from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
 
-Side = Literal["dense", "pruned"]
 _PACKAGES = ("torch", "lightning", "torch-pruning", "scikit-learn")
 
 
@@ -56,6 +63,9 @@ class PruningReport(PruningStage):
         figures: Draw ``figures/<group>.png`` when a group's channels are chosen, and
             ``figures/overview.png`` and ``figures/usage.png`` whenever the report is written.
 
+    Attributes:
+        content: What is known so far.
+
     Raises:
         ValueError: a negative number of rounds.
     """
@@ -74,46 +84,27 @@ class PruningReport(PruningStage):
         self.show = show
         self.figures = figures
         self._drawn: set[str] = set()
-        self.content: dict[str, Any] = {
-            "dense": _empty_side(),
-            "pruned": _empty_side(),
-            "layers": [],
-            "cut": None,
-            "slices": {},
-            "first_mask_epoch": None,
-            "checkpoints": [],
-            "usage": None,
-        }
+        self.content = ReportData()
         self._validated: dict[str, float] = {}
-
-    @property
-    def trained(self) -> Side:
-        """What training ends with: the pruned model, or the dense one where only usage was seen."""
-        pruned = self.content["layers"] or self.content["slices"] or not self.content["usage"]
-        return "pruned" if pruned else "dense"
 
     def add_metrics(self, side: Side, metrics: Mapping[str, float]) -> None:
         """Add metrics of the dense or the pruned model, such as those of a test.
 
         What is not finite is left out: a JSON file knows no such numbers.
         """
-        numbers = {name: float(value) for name, value in metrics.items()}
-        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        self.content[side]["metrics"].update(finite)
+        record_metrics(self.content.of(side), metrics)
 
     def write(self, folder: str | Path) -> Path:
         """Write ``pruning_report.json`` and the overview into a folder; return the former's path.
 
         Each file is written whole or not at all.
         """
-        path = Path(folder) / "pruning_report.json"
-        write_json(path, self.content)
-        if self.figures and self.content["layers"]:
-            write_figure(Path(folder) / "figures" / "overview.png", model_figure(self.content))
-        if self.figures and self.content["usage"]:
-            figure = usage_figure(self.content["usage"])
-            write_figure(Path(folder) / "figures" / "usage.png", figure)
-        return path
+        drawn = Path(folder) / "figures"
+        if self.figures and self.content.layers:
+            write_figure(drawn / "overview.png", model_figure(self.content))
+        if self.figures and self.content.usage is not None:
+            write_figure(drawn / "usage.png", usage_figure(self.content.usage))
+        return write_report(Path(folder), self.content)
 
     @rank_zero_only
     def print(self) -> None:
@@ -124,21 +115,21 @@ class PruningReport(PruningStage):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the dense model, unless a resumed run has done so."""
-        self.content["seed"] = _seed()
-        own = {"lightning-prune": lightning_prune.__version__}
-        self.content["versions"] = own | {name: version(name) for name in _PACKAGES}
-        self.content["device"] = str(pl_module.device)
-        if self.content["dense"]["macs"] is not None:
-            return
-        self._measure("dense", pl_module, example_input(trainer, pl_module))
+        record_run(self.content, pl_module.device)
+        if self.content.dense.macs is None:
+            record_size(self.content.dense, pl_module, example_input(trainer, pl_module))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the last metrics of the dense model when the first mask appears."""
-        if self.content["first_mask_epoch"] is None and _is_masked(trainer):
-            self.content["first_mask_epoch"] = trainer.current_epoch
-        for masker in _maskers(trainer):
-            if masker.groups is not None:
-                self._record(masker.decisions, masker.groups, pl_module)
+        if self.content.first_mask_epoch is None and _is_masked(trainer):
+            self.content.first_mask_epoch = trainer.current_epoch
+        pipeline = Pipeline.of(trainer)
+        for masker in pipeline.maskers:
+            groups = masker.groups if isinstance(masker, GroupedMasker) else None
+            if groups is None and masker.plan:
+                groups = pipeline.groups()
+            if groups is not None:  # after the cut decisions stay, of groups that are no more
+                self._record(_decisions(masker), groups, pl_module)
                 self._draw(trainer, masker)
 
     def on_channels_pruned(
@@ -146,31 +137,21 @@ class PruningReport(PruningStage):
     ) -> None:
         """Measure the cut model beside the dense one."""
         example = noise_like(example_input(trainer, pl_module))
-        self.content["cut"] = {
-            "epoch": trainer.current_epoch,
-            "global_step": trainer.global_step,
-            "output_difference": pruned.output_difference,
-            "mixed_by": list(pruned.mixed_by),
-        }
-        if self.content["first_mask_epoch"] is None:
-            self.content["first_mask_epoch"] = trainer.current_epoch
         masked = pl_module if pruned.masked is None else pruned.masked
-        for masker in _maskers(trainer):
+        for masker in Pipeline.of(trainer).maskers:
             # A masker whose masks and cut fall on one epoch is seen here for the first time.
-            self._record(masker.decisions, pruned.groups, masked)
-            self._draw(trainer, masker)
-        for row in self.content["layers"]:
-            # Two maskers may have chosen among the channels of one group.
-            bundle = pruned.groups[row["group"]].bundle if row["group"] in pruned.groups else 1
-            kept = len(pruned.plan.keep.get(row["group"], ())) * bundle
-            row["channels_after"] = kept or row["channels_before"]
-            row["pruning_ratio"] = 1 - row["channels_after"] / row["channels_before"]
-        self._measure("pruned", pl_module, example)
+            if isinstance(masker, DecidingMasker):
+                self._record(masker.decisions, pruned.groups, masked)
+                self._draw(trainer, masker)
+        if not self.content.layers:
+            self.add_metrics("dense", self._validated)
+        record_cut(self.content, pruned, masked, trainer.current_epoch, trainer.global_step)
+        if self.content.first_mask_epoch is None:
+            self.content.first_mask_epoch = trainer.current_epoch
+        record_size(self.content.pruned, pl_module, example)
         if self.latency_rounds and pruned.masked is not None:
             # The masked copy is as wide as the dense model and computes what the cut one does.
-            models = {"dense": pruned.masked, "pruned": pl_module}
-            for side, taken in measure_latency(models, example, self.latency_rounds).items():
-                self.content[side]["latency_ms"] = taken
+            record_latency(self.content, masked, pl_module, example, self.latency_rounds)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the metrics: Lightning forgets them where a run is resumed."""
@@ -180,40 +161,43 @@ class PruningReport(PruningStage):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Complete the report, write it and print it."""
         for callback in callbacks_of(trainer):
-            self.content["slices"].update(getattr(callback, "slice_share", {}))
-            usage = getattr(callback, "usage_history", {"epochs": []})
-            if usage["epochs"] and usage["layers"]:
-                self.content["usage"] = usage
-        if not (self.content["layers"] or self.content["slices"] or self.content["usage"]):
+            if isinstance(callback, SliceHolder):
+                self.content.slices.update(callback.slice_share)
+            if isinstance(callback, UsageTracker):
+                usage = Usage.from_plain(callback.usage_history)
+                if usage.epochs and usage.layers:
+                    self.content.usage = usage
+        if self.content.is_empty:
             if trains(trainer):
                 rank_zero_warn(
                     "PruningReport has no effect: nothing was pruned and no file is written; see "
                     "the warnings of the maskers, train for more epochs, or leave the callback out"
                 )
             return
-        if self.trained == "pruned" and self.content["cut"] is None:
+        side = self.content.trained
+        if side == "pruned" and self.content.cut is None:
             # Zeros, of slices or of masks that were not cut, leave size and MACs as they are.
-            self._measure("pruned", pl_module, example_input(trainer, pl_module))
-        self.add_metrics(self.trained, self._validated)
-        if self.trained == "pruned":
-            self._say_what_is_missing()
+            record_size(self.content.pruned, pl_module, example_input(trainer, pl_module))
+        self.add_metrics(side, self._validated)
+        if side == "pruned":
+            self._log_what_is_missing()
         if trainer.is_global_zero:
-            folder = Path(self.folder or trainer.default_root_dir)
-            cut = None if self.content["cut"] is None else self.content["cut"]["epoch"]
-            masked = self.content["first_mask_epoch"]
-            self.content["checkpoints"] = checkpoint_list(trainer, folder, masked, cut)
+            folder = self._folder(trainer)
+            cut = None if self.content.cut is None else self.content.cut.epoch
+            masked = self.content.first_mask_epoch
+            self.content.checkpoints = checkpoint_list(trainer, folder, masked, cut)
             self.write(folder)
             if self.show:
                 self.print()
 
-    def _say_what_is_missing(self) -> None:
-        """Say why dense and pruned model cannot be compared by their metrics."""
-        if not self.content["pruned"]["metrics"]:
+    def _log_what_is_missing(self) -> None:
+        """Log why dense and pruned model cannot be compared by their metrics."""
+        if not self.content.pruned.metrics:
             rank_zero_info(
                 "PruningReport compares no metrics: no validation logged a finite one (self.log in "
                 "validation_step); add those of a test with add_metrics"
             )
-        elif not self.content["dense"]["metrics"]:
+        elif not self.content.dense.metrics:
             rank_zero_info(
                 "PruningReport has no metrics of the dense model: no validation came before the "
                 "first mask; let masks begin an epoch later, or add them with add_metrics"
@@ -221,63 +205,45 @@ class PruningReport(PruningStage):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the report as far as it is known."""
-        return {"content": copy.deepcopy(self.content), "validated": dict(self._validated)}
+        return {"content": self.content.to_plain(), "validated": dict(self._validated)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the report of a resumed run."""
-        # Checkpoints of earlier versions lack the newer entries.
-        self.content |= copy.deepcopy(state_dict["content"])
+        """Restore the report of a resumed run."""
+        self.content = ReportData.from_plain(state_dict["content"])
         self._validated = dict(state_dict["validated"])
 
     def _forget_run(self) -> None:
         self._drawn = set()
 
     def _record(
-        self,
-        decisions: Sequence[GroupDecision],
-        groups: ChannelGroups,
-        model: nn.Module,
+        self, decisions: Sequence[GroupDecision], groups: ChannelGroups, model: nn.Module
     ) -> None:
-        """Take the decisions in, and the dense model's metrics when the first mask appears."""
-        if not decisions:
-            return
-        if not self.content["layers"]:
+        """Record the decisions, and the dense model's metrics when the first mask appears."""
+        if decisions and not self.content.layers:
             self.add_metrics("dense", self._validated)
-        new = layer_rows(decisions, groups, model)
-        names = {row["name"] for row in new}
-        old = [row for row in self.content["layers"] if row["name"] not in names]
-        self.content["layers"] = [*old, *new]
+        record_decisions(self.content, decisions, groups, model)
 
-    def _draw(self, trainer: pl.Trainer, masker: Any) -> None:
+    def _draw(self, trainer: pl.Trainer, masker: Masker) -> None:
         """Draw the groups whose channels were chosen since the last call."""
-        # Other maskers may cluster nothing; only rank 0 has clusters.
-        clusterings = getattr(masker, "clusterings", {})
-        new = [d for d in masker.decisions if d.group in clusterings.keys() - self._drawn]
-        if not self.figures or not trainer.is_global_zero:
+        if not (self.figures and trainer.is_global_zero and isinstance(masker, ClusteringMasker)):
             return
-        folder = Path(self.folder or trainer.default_root_dir) / "figures"
+        waiting = masker.clusterings.keys() - self._drawn
+        new = [decision for decision in masker.decisions if decision.group in waiting]
         for decision in tqdm(new, "Drawing", leave=False, disable=not new):
-            write_selection(folder, clusterings[decision.group], decision)
+            clustering = masker.clusterings[decision.group]
+            write_selection(self._folder(trainer) / "figures", clustering, decision)
             self._drawn.add(decision.group)
 
-    def _measure(self, side: Side, model: nn.Module, example: Any) -> None:
-        self.content[side]["parameters"] = sum(p.numel() for p in model.parameters())
-        self.content[side]["macs"] = count_macs(model, example)
+    def _folder(self, trainer: pl.Trainer) -> Path:
+        return Path(self.folder or trainer.default_root_dir)
 
 
-def _maskers(trainer: pl.Trainer) -> list[Any]:
-    return [c for c in maskers(trainer) if hasattr(c, "decisions") and hasattr(c, "groups")]
+def _decisions(masker: Masker) -> Sequence[GroupDecision]:
+    """Return a masker's decisions, or what its plan says of them."""
+    return masker.decisions if isinstance(masker, DecidingMasker) else decisions_of(masker.plan)
 
 
 def _is_masked(trainer: pl.Trainer) -> bool:
-    slices = (getattr(callback, "slice_share", {}) for callback in callbacks_of(trainer))
-    zeroed = any(share > 0 for shares in slices for share in shares.values())
-    return zeroed or any(masker.plan for masker in maskers(trainer))
-
-
-def _empty_side() -> dict[str, Any]:
-    return {"parameters": None, "macs": None, "metrics": {}, "latency_ms": None}
-
-
-def _seed() -> int:
-    return int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
+    holders = (c for c in callbacks_of(trainer) if isinstance(c, SliceHolder))
+    zeroed = any(fraction > 0 for holder in holders for fraction in holder.slice_share.values())
+    return zeroed or Pipeline.of(trainer).is_masked

@@ -5,7 +5,8 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.callbacks._arguments import check_counts
-from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
+from lightning_prune.callbacks._slices import warn_of_indivisible, warn_of_widths
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.policies.layers.slice_layers import check_slice_layers, slice_layers
 from lightning_prune.policies.penalties.slice_regularization import (
@@ -98,9 +99,9 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
         pl_module: pl.LightningModule,
         regularization: SliceRegularization,
     ) -> None:
-        regularization.set_living(living(trainer, pl_module))
+        regularization.set_living(Pipeline.of(trainer).unmasked_weights())
         odd = regularization.indivisible
-        warn_of_indivisible("SliceRegularizer", odd, self.block_size, self._told)
+        warn_of_indivisible("SliceRegularizer", self.block_size, self._told, odd)
 
     def _log(
         self,

@@ -5,20 +5,14 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks.trainer.strategy import (
-    check_order,
-    refuse_callbacks,
-    refuse_strategy,
-)
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.runs.checkpoint.readable_files import check_hyper_parameters
 from lightning_prune.runs.finite_watch import watch_weights
 from lightning_prune.runs.run_marks import marks_of, same
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.architecture import track_architecture
-
-_TOLD = "_lightning_prune_used_again"
 
 
 class PruningStage(Callback):
@@ -42,9 +36,7 @@ class PruningStage(Callback):
         track_architecture(pl_module)
         if stage == "fit":
             self._begin_fit(trainer, pl_module)
-            refuse_strategy(trainer)
-            refuse_callbacks(trainer)
-            check_order(trainer, PruningStage)
+            Pipeline.of(trainer).check(PruningStage)
             check_hyper_parameters(trainer, pl_module)
             watch_weights(trainer)
 
@@ -61,21 +53,18 @@ class PruningStage(Callback):
                     "pruned further. To train it as it is, leave the pruning callbacks out of this "
                     "Trainer; to continue the run, resume its checkpoint (ckpt_path)"
                 )
-            self._say_so(trainer, pl_module)
+            self._log_reuse(trainer, pl_module)
             self.load_state_dict(copy.deepcopy(self._fresh))
             self._forget_run()
         self._marks = marks_of(trainer, pl_module)
 
     @staticmethod
-    def _say_so(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def _log_reuse(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Name all stages that begin a new run, in one message."""
         stages = (c for c in callbacks_of(trainer) if isinstance(c, PruningStage))
         used = [c for c in stages if c._fresh is not None]
         names = [type(c).__name__ for c in used if not all(same(c._marks, trainer, pl_module))]
-        if vars(trainer).setdefault(_TOLD, True) is True:
-            vars(trainer)[_TOLD] = names
-            what = "what they did in the last one is forgotten"
-            rank_zero_info(f"{', '.join(names)}: used again, in a new run; {what}.")
+        Pipeline.of(trainer).log_reuse(names)
 
     def _let_go(self) -> None:
         """Drop what belongs to the model and the optimizers of the last fit."""

@@ -41,6 +41,8 @@ ROOT_TYPES: dict[str, Any] = {
     "output_dir": str,
 }
 _OPTIONAL = ("resume", "objectives")
+# Groups whose options are parts of a recipe: at the root nobody reads them.
+_NO_ROOT_KEYS = {"defaults", "hydra", "stage", "penalty", "widths"}
 # What makes a run train or test nothing: it would end with exit code 0 and no result.
 _TRAINS_NOTHING = ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")
 # Numbers that Lightning divides by without a look at them.
@@ -125,7 +127,7 @@ def _unread_problems(root: Mapping[str, Any], raw: str) -> Iterator[Problem]:
     folder = config_folder()
     shipped = OmegaConf.load(folder / "train.yaml")
     groups = {path.name for path in folder.iterdir() if any(path.glob("*.yaml"))}
-    known = {*map(str, shipped), *groups, *ROOT_TYPES, *OBJECTS, *MAPPINGS} - {"defaults", "hydra"}
+    known = {*map(str, shipped), *groups, *ROOT_TYPES, *OBJECTS, *MAPPINGS} - _NO_ROOT_KEYS
     for key, value in root.items():
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         read = key in known or re.search(rf"[{{,]{re.escape(key)}[}},.]", raw)

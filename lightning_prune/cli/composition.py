@@ -8,8 +8,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_prune.cli.loader import known_paths, make_loader
-from lightning_prune.cli.near_keys import key_paths, near_keys
+from lightning_prune.cli.loader import known_paths, make_loader, option_paths
+from lightning_prune.cli.near_keys import near_keys
 from lightning_prune.cli.quoting import quote, shell_word
 from lightning_prune.cli.unknown_key import near_names, unknown_key
 from lightning_prune.errors import ConfigError
@@ -157,13 +157,9 @@ def _is_argument(node: DictConfig, name: str) -> bool:
 
 def _options_with(key: str) -> list[str]:
     """Return the shipped options of the key's group that have it, as they are typed."""
-    group, _, rest = key.partition(".")
-    found = []
-    for path in sorted((config_folder() / group).glob("*.yaml")):
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-        if rest and rest in key_paths(content):
-            found.append(f"{group}={path.stem}")
-    return found
+    group, loader = key.partition(".")[0], make_loader()
+    options = loader.get_group_options(group)
+    return [f"{group}={name}" for name in options if key in option_paths(loader, group, name)]
 
 
 def _near(key: str, words: Sequence[str]) -> list[str]:

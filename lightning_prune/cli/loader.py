@@ -1,5 +1,6 @@
 """Look at what a command line would compose, before Hydra does it in earnest."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,22 @@ def known_paths(loader: ConfigLoaderImpl, words: Sequence[str]) -> list[str]:
     tree = config_tree(loader, words)
     paths = list(key_paths(tree))
     if not tree.get("pruning"):
-        for file in sorted((config_folder() / "pruning").glob("*.yaml")):
-            recipe = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-            if isinstance(recipe, dict):
-                recipe.pop("defaults", None)
-                paths += key_paths(recipe, "pruning")
+        for name in loader.get_group_options("pruning"):
+            paths += option_paths(loader, "pruning", name)
     return [path for path in dict.fromkeys(paths) if not path.rpartition(".")[2].startswith("_")]
+
+
+def option_paths(loader: ConfigLoaderImpl, group: str, option: str) -> list[str]:
+    """Return the path of every key of one option, those of its defaults list among them."""
+    try:
+        with warnings.catch_warnings():  # a file of a group need not say where its own keys stand
+            warnings.simplefilter("ignore")
+            tree = loader.load_configuration(f"{group}/{option}", [], RunMode.RUN)
+    except COMPOSITION_ERRORS:  # it changes choices of the root, or is not to be read
+        return []
+    return [
+        path for path in key_paths(OmegaConf.to_container(tree)) if path.startswith(f"{group}.")
+    ]
 
 
 def _composed(loader: ConfigLoaderImpl, words: Sequence[str]) -> DictConfig:

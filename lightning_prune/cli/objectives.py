@@ -51,7 +51,7 @@ def objective_values(
     names: Iterable[str],
     trained: Mapping[str, float],
     tested: Mapping[str, float],
-    report: Mapping[str, Any] | None,
+    macs: float | None,
 ) -> dict[str, float]:
     """Return the objectives of a run that has ended, in their order.
 
@@ -59,7 +59,7 @@ def objective_values(
         names: what is asked for: metrics, and `macs`, the fraction of the dense MACs that remains.
         trained: the last metrics of the training.
         tested: those of the test.
-        report: content of `pruning_report.json`, where there is one.
+        macs: what remains of the dense MACs; None where nothing was cut: of the masked model.
 
     Raises:
         ConfigError: the run did not log one of them.
@@ -68,7 +68,8 @@ def objective_values(
         >>> objective_values(["macs", "val/acc"], {"val/acc": 0.5, "pruning/macs": 0.25}, {}, None)
         {'macs': 0.25, 'val/acc': 0.5}
     """
-    known = {**trained, **tested, MACS: _macs(trained, report)}
+    left = trained.get("pruning/macs", 1.0) if macs is None else macs
+    known = {**trained, **tested, MACS: left}
     missing = [name for name in names if name not in known]
     if missing:
         raise ConfigError(
@@ -82,13 +83,6 @@ def returned(values: Mapping[str, float]) -> float | tuple[float, ...]:
     """Return the values as sweepers take them: a tuple of several, the number of one alone."""
     found = tuple(values.values())
     return found if len(found) > 1 else found[0]
-
-
-def _macs(trained: Mapping[str, float], report: Mapping[str, Any] | None) -> float:
-    """Return what remains of the dense MACs: of the cut model, else of the masked one."""
-    if report is not None and report["pruned"]["macs"] is not None:
-        return float(report["pruned"]["macs"] / report["dense"]["macs"])
-    return float(trained.get("pruning/macs", 1.0))
 
 
 def _logged(cfg: DictConfig, model: L.LightningModule, data: Any) -> set[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_prune.cli.terminal import shows_bars
 
@@ -61,8 +62,8 @@ class EpochProgress(TQDMProgressBar):
         """Print without tearing the bar; plainly where there is none."""
         if self.is_enabled:
             super().print(*args, sep=sep, **kwargs)
-        elif self._trainer is None or self._trainer.is_global_zero:
-            print(*args, sep=sep, **kwargs, flush=True)
+        else:
+            rank_zero_only(print)(*args, sep=sep, **kwargs, flush=True)
 
     def _begin(self) -> None:
         self._start = time.monotonic()

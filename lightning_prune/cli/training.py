@@ -94,12 +94,12 @@ def _run(cfg: DictConfig, goes_on: bool) -> Value:
     end.complete(trainer, model)
     value = end.metrics.get(cfg.monitor)
     pruned = dict(trainer.test(model, datamodule=data, verbose=False)[0])
-    content = _finish(cfg, callbacks, data, model, dense, pruned)
-    write_result(cfg.output_dir, cfg.monitor, value, pruned, content)
+    macs = _finish(cfg, callbacks, data, model, dense, pruned)
+    write_result(cfg.output_dir, cfg.monitor, value, pruned, macs)
     if not cfg.get("objectives"):
         return value
-    values = objective_values(cfg.objectives, end.metrics, pruned, content)
-    write_result(cfg.output_dir, cfg.monitor, value, pruned, content, values)
+    values = objective_values(cfg.objectives, end.metrics, pruned, macs)
+    write_result(cfg.output_dir, cfg.monitor, value, pruned, macs, values)
     return returned(values)
 
 
@@ -249,21 +249,21 @@ def _finish(
     model: L.LightningModule,
     dense: dict[str, float] | None,
     pruned: dict[str, float],
-) -> dict[str, Any] | None:
-    """Complete, show and return the report of what was pruned, if there is one."""
+) -> float | None:
+    """Complete and show the report of what was pruned; return what remains of the MACs."""
     reports = [callback for callback in callbacks.values() if isinstance(callback, PruningReport)]
     _say_metrics("the trained model", pruned)
     checkpoint = Path(cfg.output_dir, "checkpoints", "dense.ckpt")
     if reports and checkpoint.is_file():
         dense = _evaluate(cfg, _load(type(model), checkpoint), data, "the dense model")
     for report in reports:
-        report.add_metrics(report.trained, pruned)
+        report.add_metrics(report.content.trained, pruned)
         if dense is not None:
             report.add_metrics("dense", dense)
         report.write(cfg.output_dir)
         report.print()
     say(f"everything of this run lies in {cfg.output_dir}")
-    return reports[0].content if reports else None
+    return reports[0].content.macs_fraction if reports else None
 
 
 def _dense_metrics(

@@ -98,7 +98,7 @@ class Findings:
     """Problems found so far, by kind: how many, and the first places where they were found.
 
     Args:
-        advice: what to do about some kinds, in the words of the data's format, in place of what
+        advice: What to do about some kinds, in the words of the data's format, in place of what
             the kind says.
     """
 
@@ -108,7 +108,7 @@ class Findings:
         self._advice = dict(advice or {})
 
     def add(self, problem: Problem, place: str) -> None:
-        """Note one problem and where it is."""
+        """Record one problem and where it is."""
         self._counts[problem] += 1
         places = self.places.setdefault(problem, [])
         if len(places) < SHOWN:
@@ -127,7 +127,7 @@ class Findings:
 
     @property
     def fatal(self) -> bool:
-        """Whether a problem was found that stops a run."""
+        """Return whether a problem was found that stops a run."""
         return any(problem.fatal for problem in self.places)
 
     def message(self) -> str:
@@ -149,10 +149,10 @@ def settle(findings: Findings, on_error: OnError, title: str, left_out: int) -> 
     """Raise or warn, once, about everything found.
 
     Args:
-        findings: what was found.
-        on_error: "raise" stops at problems that would spoil the training, "skip" goes on.
-        title: which data set.
-        left_out: number of images that are not used because of the problems.
+        findings: What was found.
+        on_error: "raise" stops at problems that would spoil the training, "skip" continues.
+        title: Which data set.
+        left_out: Number of images that are not used because of the problems.
 
     Raises:
         DataError: on_error is "raise" and a fatal problem was found.

@@ -21,11 +21,11 @@ class ResumableLoader(DataLoader[Any]):
     middle of a step. So it asks `progress`.
 
     Args:
-        dataset: map-style data set whose keys the sampler draws.
+        dataset: Map-style data set whose keys the sampler draws.
         sampler: `PermutationSampler`; any other sampler works but cannot resume inside an epoch.
-        progress: gives the number of completed batches of the current epoch, -1 when the epoch is
+        progress: Gives the number of completed batches of the current epoch, -1 when the epoch is
             complete, or None when nobody counts (then handed out batches count).
-        **options: those of `torch.utils.data.DataLoader`.
+        **options: Those of `torch.utils.data.DataLoader`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ResumableLoader(DataLoader[Any]):
         self._open_epoch: int | None = None
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Hand out the rest of the epoch the sampler stands in."""
+        """Yield the rest of the epoch that the sampler is in."""
         if isinstance(self.sampler, PermutationSampler):
             self._open_epoch = self.sampler.epoch
             self._handed_out = self._first = self.sampler.start // self._batch_size
@@ -62,7 +62,7 @@ class ResumableLoader(DataLoader[Any]):
         return self.batch_size
 
     def position(self) -> tuple[int, int]:
-        """Give the epoch and the number of completed batches in it."""
+        """Return the epoch and the number of completed batches in it."""
         sampler = self.sampler
         if not isinstance(sampler, PermutationSampler):
             return 0, 0
@@ -81,15 +81,15 @@ class ResumableLoader(DataLoader[Any]):
         return sampler.epoch, completed
 
     def state_dict(self) -> dict[str, int]:
-        """Give the position and what it depends on, as plain numbers."""
+        """Return the position and what it depends on, as plain numbers."""
         epoch, batch = self.position()
         return {"epoch": epoch, "batch": batch, **self._identity()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue at a stored position.
 
-        A position counted with another batch size, number of pictures, number of processes or seed
-        belongs to another order: the epoch then starts at its first picture, with a warning.
+        A position counted with another batch size, number of samples, number of processes or seed
+        belongs to another order: the epoch then starts at its first sample, with a warning.
         """
         if not isinstance(self.sampler, PermutationSampler):
             return
@@ -103,7 +103,7 @@ class ResumableLoader(DataLoader[Any]):
             differences = ", ".join(f"{k} was {old}, is {new}" for k, (old, new) in changed.items())
             warnings.warn(
                 f"The checkpoint was written after batch {batch} of epoch {state['epoch'] + 1} "
-                f"over other data ({differences}): the order of pictures starts anew.",
+                f"over other data ({differences}): the order of samples starts again.",
                 stacklevel=2,
             )
             batch = 0

@@ -21,9 +21,9 @@ class ResumableDataModule(L.LightningDataModule):
     Lightning adds no sampler of its own.
 
     Args:
-        batch_size: samples per batch and process.
-        num_workers: worker processes per loader, at most 512; 0 loads in the main process.
-        seed: of the order.
+        batch_size: Samples per batch and process.
+        num_workers: Worker processes per loader, at most 512; 0 loads in the main process.
+        seed: Of the order.
 
     Raises:
         ValueError: an argument is of the wrong type or out of range.
@@ -43,9 +43,9 @@ class ResumableDataModule(L.LightningDataModule):
         rank, world_size = self._place()
         sampler = PermutationSampler(dataset, self.seed, rank, world_size)
         if self.trainer is not None:
-            # Lightning makes the first iterator of a resumed run before it tells the epoch, and
+            # Lightning makes the first iterator of a resumed run before it sets the epoch, and
             # gives the loader's state back only for checkpoints from within an epoch. `processed`
-            # is the number it tells later; `current_epoch` is one behind after an epoch's end
+            # is the number it sets later; `current_epoch` is one behind after an epoch's end
             progress: Any = self.trainer.fit_loop.epoch_progress.current
             sampler.set_epoch(int(progress.processed))
         return ResumableLoader(

@@ -13,12 +13,12 @@ class Draw(NamedTuple):
     """One draw from a data set.
 
     Attributes:
-        epoch: epoch it is drawn in; seeds the augmentation.
-        picture: index in the data set.
+        epoch: Epoch it is drawn in; seeds the augmentation.
+        sample: Index in the data set.
     """
 
     epoch: int
-    picture: int
+    sample: int
 
 
 def _rank_and_world(rank: int | None, world_size: int | None) -> tuple[int, int]:
@@ -33,21 +33,21 @@ def _rank_and_world(rank: int | None, world_size: int | None) -> tuple[int, int]
 
 
 class PermutationSampler(DistributedSampler[Draw]):
-    """Draw every picture once per epoch, in an order seeded by (seed, epoch), sharded over ranks.
+    """Draw every sample once per epoch, in an order seeded by (seed, epoch), sharded over ranks.
 
     Being a `DistributedSampler` it is left alone by Lightning, which would otherwise shard it a
-    second time. Every rank draws equally many pictures; where the count does not divide, the first
+    second time. Every rank draws equally many samples; where the count does not divide, the first
     ones of the order are drawn once more.
 
     Attributes:
-        epoch: the epoch drawn next.
-        start: pictures of this rank to leave out at the start of that epoch (after a resume).
+        epoch: The epoch drawn next.
+        start: Samples of this rank to leave out at the start of that epoch (after a resume).
 
     Args:
-        dataset: anything with a length.
-        seed: of the order.
-        rank: of this process; None asks torch.distributed.
-        world_size: number of processes; None asks torch.distributed.
+        dataset: Anything with a length.
+        seed: Of the order.
+        rank: Of this process; None asks torch.distributed.
+        world_size: Number of processes; None asks torch.distributed.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class PermutationSampler(DistributedSampler[Draw]):
             self.epoch, self.start = epoch, 0
 
     def seek(self, epoch: int, start: int) -> None:
-        """Go to picture `start` of this rank's part of an epoch."""
+        """Go to sample `start` of this rank's part of an epoch."""
         if epoch < 0 or start < 0:
             raise ValueError(f"epoch={epoch}, start={start}: neither can be negative")
         self.epoch, self.start = epoch, start
 
     def order(self, epoch: int) -> np.ndarray:
-        """Give this rank's part of the order of an epoch, (pictures / ranks) indices."""
+        """Return this rank's part of the order of an epoch, (samples / ranks) indices."""
         count = len(self.dataset)  # type: ignore[arg-type]
         permutation = np.random.default_rng((self.seed, epoch)).permutation(count)
         total = -(-count // self.num_replicas) * self.num_replicas
@@ -87,10 +87,10 @@ class PermutationSampler(DistributedSampler[Draw]):
 
 
 class ShardSampler(DistributedSampler[int]):
-    """Visit every picture exactly once, in order, split over ranks.
+    """Visit every sample exactly once, in order, split over ranks.
 
     Unlike Lightning's choice for validation nothing is visited twice, so that a metric over several
-    processes equals the metric of one. Only where there are fewer pictures than ranks, ranks
+    processes equals the metric of one. Only where there are fewer samples than ranks, ranks
     without one visit the first.
     """
 
@@ -105,9 +105,9 @@ class ShardSampler(DistributedSampler[int]):
         return range(self.rank, count, self.num_replicas) or range(min(count, 1))
 
     def __iter__(self) -> Iterator[int]:
-        """Visit this rank's pictures."""
+        """Visit this rank's samples."""
         return iter(self._indices())
 
     def __len__(self) -> int:
-        """Count this rank's pictures."""
+        """Count this rank's samples."""
         return len(self._indices())

@@ -151,7 +151,7 @@ class DetectionModule(ScheduledModule):
         self.pretrained = found is not None and self._adopt(found) and not replaced
 
     def _adopt(self, found: PretrainedWeights) -> bool:
-        """Take over weights; return whether all of them, the class head included, fitted."""
+        """Load weights; return whether all of them, the class head included, fitted."""
         own = self.network.state_dict()
         state = adapt_channels(found, self.hparams["in_channels"])
         complete: bool = found.num_classes == self.hparams["num_classes"]
@@ -311,7 +311,7 @@ class DetectionModule(ScheduledModule):
         )
 
     def object_positions(self, batch: Batch) -> ObjectSamples:
-        """Tell where the objects of a batch are, before the network has seen it.
+        """Return where the objects of a batch are, before the network has seen it.
 
         Feature maps can then be read as they come; ``correct`` is True throughout.
         """
@@ -322,7 +322,7 @@ class DetectionModule(ScheduledModule):
 
     @torch.no_grad()
     def object_samples(self, batch: Batch, outputs: Tensor) -> ObjectSamples:
-        """Tell for every object of a batch where it is and whether the network found it.
+        """Return for every object of a batch where it is and whether the network found it.
 
         Found means: after non-maximum suppression at ``object_confidence`` a detection of its
         class overlaps it by an IoU of more than 0.5.

@@ -28,7 +28,7 @@ class Flat(nn.Module):
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The tensors of the example input."""
+        """Return the tensors of the example input."""
         return tuple(self.leaves[place] for place in self.places)
 
     def output(self, *tensors: Tensor) -> Any:
@@ -44,7 +44,7 @@ class Flat(nn.Module):
 
 
 def output_names(output: Any, taken: Collection[str] = ()) -> tuple[str, ...]:
-    """Name the tensors in a network's output: by their keys and fields, else output0, output1, ...
+    """Return names for the tensors of an output: keys and fields, else output0, output1, ...
 
     Args:
         output: What the network returned.

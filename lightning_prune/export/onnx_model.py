@@ -112,7 +112,7 @@ def _output(flat: Flat) -> Any:
 
 
 def _free_sizes(tensors: tuple[Tensor, ...], batch: bool, step: int | None) -> tuple[Any] | None:
-    """Say which sizes of the inputs are free, as ``torch.export`` wants it."""
+    """Return which sizes of the inputs are free, as ``torch.export`` wants it."""
     sizes: dict[int, Any] = {0: torch.export.Dim("batch")} if batch else {}
     if step is not None:
         if any(tensor.ndim != 4 for tensor in tensors):
@@ -123,7 +123,7 @@ def _free_sizes(tensors: tuple[Tensor, ...], batch: bool, step: int | None) -> t
 
 
 def _rename_sizes(proto: Any) -> None:
-    """Give free sizes a name each, instead of formulas."""
+    """Name the free sizes, instead of formulas."""
     for value in proto.graph.input:
         sizes = value.type.tensor_type.shape.dim
         for place, name in ((2, "height"), (3, "width")):

@@ -90,7 +90,7 @@ class BoundedUnpickler(pickle._Unpickler):
         self._build(self.stack[-1], state)
 
     def _build(self, target: Any, state: Any) -> None:
-        """Give a record its state; anything else (``OrderedDict`` metadata) stays as it is."""
+        """Set the state of a record; anything else (``OrderedDict`` metadata) stays as it is."""
         if isinstance(target, Record):
             target.state = state
 

@@ -36,7 +36,7 @@ _INSIDE = (
 
 
 def describe_foreign(path: str | Path, expected: Expected = "weights") -> str | None:
-    r"""Say what a file really is, and what to do; None where nothing speaks against its use.
+    r"""Return what a file really is, and what to do; None where nothing speaks against its use.
 
     Looks at the kind of the file, its first 4 kilobytes and, of zip archives, at the last
     megabyte; never waits on pipes. None does not mean that the file is intact.

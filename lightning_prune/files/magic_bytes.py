@@ -32,7 +32,7 @@ class Magic:
     place: int = 0
 
     def matches(self, head: bytes) -> bool:
-        """Tell whether a file that begins like this is of the kind."""
+        """Return whether a file that begins like this is of the kind."""
         if isinstance(self.mark, bytes):
             return head.startswith(self.mark, self.place)
         return self.mark.match(head, self.place) is not None

@@ -18,7 +18,7 @@ class PartFile:
 
     Leaving the context without ``commit`` removes what was written and leaves the target alone.
     While it is open the file is locked; the kernel drops the lock with the process, however that
-    ends. So ``clear_stale`` can tell the remains of a killed process from the work of a living
+    ends. So ``clear_stale`` can distinguish the remains of a killed process from the work of a live
     one, in whatever container or under whatever process number that runs.
 
     Args:
@@ -95,7 +95,7 @@ class PartFile:
         return self._hash.hexdigest()
 
     def commit(self) -> None:
-        """Take the target's place, after ``sync``."""
+        """Replace the target, after ``sync``."""
         self.sync()
         if sys.platform == "win32":
             self._close()  # there no open file can be renamed

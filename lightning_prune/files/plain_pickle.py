@@ -50,7 +50,7 @@ class PlainUnpickler(InertUnpickler):
         )
 
     def _build(self, target: Any, state: Any) -> None:
-        """Give a record its state, or an ``OrderedDict`` its attributes, as torch does."""
+        """Set the state of a record, or the attributes of an ``OrderedDict``, as torch does."""
         if isinstance(target, Record):
             target.state = state
             return

@@ -18,12 +18,12 @@ _MOST_DIMENSIONS = 64
 
 
 def is_size(value: Any) -> bool:
-    """Tell whether a value is an integer from 0 to 2^63 - 1, and no truth value."""
+    """Return whether a value is an integer from 0 to 2^63 - 1, and no truth value."""
     return type(value) is int and 0 <= value < LARGEST
 
 
 def is_sequence(value: Any) -> bool:
-    """Tell whether a value has the kind and length of sizes or strides."""
+    """Return whether a value has the kind and length of sizes or strides."""
     return type(value) in (tuple, list, torch.Size) and len(value) <= _MOST_DIMENSIONS
 
 
@@ -89,7 +89,7 @@ class Keys:
 
 
 def _has_own_hash(value: Any) -> bool:
-    """Tell whether few other values have the hash of this one."""
+    """Return whether few other values have the hash of this one."""
     kind = type(value)
     if kind is int:
         return bool(-LARGEST <= value < LARGEST)

@@ -28,7 +28,7 @@ class TextKind(NamedTuple):
 
 
 def pointer_text(text: str) -> TextKind | None:
-    r"""Say what a text is that stands in place of a file; None where it is nothing known.
+    r"""Return what a text is that stands in place of a file; None where it is nothing known.
 
     Args:
         text: The beginning of the file, some kilobytes.

@@ -27,12 +27,12 @@ class Record:
         return record
 
     def __call__(self, *arguments: Any, **options: Any) -> "Record":
-        """Stand for the result of a call, which is not made."""
+        """Return a record in place of the result of a call, which is not made."""
         return Record(self, *arguments, **options)
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """The state as a dict of attributes; empty where it is anything else."""
+        """Return the state as a dict of attributes; empty where it is anything else."""
         state = self.state
         if isinstance(state, tuple) and len(state) == 2:
             parts = [part for part in state if isinstance(part, dict)]

@@ -48,7 +48,7 @@ class Sidecar:
         write_bytes(self.path, "".join(lines).encode())
 
     def is_there(self) -> bool:
-        """Tell whether something has the sidecar's name, readable or not."""
+        """Return whether something has the sidecar's name, readable or not."""
         return os.path.lexists(self.path)
 
     def current(self) -> list[str]:
@@ -67,7 +67,7 @@ class Sidecar:
         return [actual] if listed is None or actual in listed else []
 
     def problem(self, file: BufferedReader) -> str | None:
-        """Say how the content of an open file contradicts the sidecar, or None."""
+        """Return how the content of an open file contradicts the sidecar, or None."""
         try:
             listed = self.digests()
         except OSError as error:

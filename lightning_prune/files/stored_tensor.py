@@ -80,7 +80,7 @@ def check_state(state: Any) -> None:
 
 
 def rebuild_sparse(layout: Any, data: Any) -> Tensor:
-    """Stand for a sparse tensor, whose indices torch checks after reading."""
+    """Build a sparse tensor, whose indices torch checks after reading."""
     if type(data) is not tuple or not 3 <= len(data) <= 4:
         raise ValueError("a sparse tensor without indices, values and size")
     coordinates = layout is torch.sparse_coo

@@ -83,8 +83,8 @@ def mac_aware(
     Args:
         importance: (C,) importance A of one group's channels.
         macs: m, MACs of the group's root layer, more than 0.
-        macs_range: min m and max m over the groups that are ranked together.
-        largest: max A over those groups, of ``sum`` only; where it is 0, A is left as it is.
+        macs_range: Min m and max m over the groups that are ranked together.
+        largest: Max A over those groups, of ``sum`` only; where it is 0, A is left as it is.
         aggregation: ``sum`` or ``mul``.
         alpha: Weight of the importance in ``sum``, in [0, 1].
         beta: Root of the MACs' ratio in ``mul``, more than 0: the larger, the less MACs count.
@@ -112,7 +112,7 @@ def mac_aware(
         raise ValueError(f"beta={beta}: pass a number above 0, the root of the MACs' ratio")
     least, most = macs_range
     if not 0 < least <= macs <= most:
-        raise ValueError(f"macs={macs} must lie in macs_range={macs_range}, above 0")
+        raise ValueError(f"macs={macs} must be in macs_range={macs_range}, above 0")
     if aggregation == "mul":
         return importance * float((least / macs) ** (1 / beta))
     relative = 0.5 if most == least else (macs - least) / (most - least)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 def low_channels(norms: Tensor, threshold: float = 0.1) -> Tensor:
-    r"""Tell which channels' norm is under a fraction of the largest norm of their group.
+    r"""Return which channels' norm is under a fraction of the largest norm of their group.
 
     .. math:: I_k < \text{threshold} \cdot \max_j I_j
 

@@ -28,7 +28,7 @@ def named_tensors(value: Any) -> dict[Path, Tensor]:
 
 
 def unknown_types(value: Any) -> list[str]:
-    """Name the types in a structure that nobody can look into for tensors, each once.
+    """Return the names of the types that cannot be searched for tensors, each once.
 
     >>> unknown_types([1, "text", {"a": object()}])
     ['object']

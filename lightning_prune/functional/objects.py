@@ -1,4 +1,4 @@
-"""What a model tells about the objects of one batch: where, which class, and was it right."""
+"""The objects of one batch: where, which class, and whether the model was right."""
 
 from typing import NamedTuple
 

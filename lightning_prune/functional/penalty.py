@@ -10,7 +10,7 @@ _EQUAL = 1e-6
 def growing_strength(
     norms: Tensor, alpha: float = 4.0, group: Tensor | None = None, active: Tensor | None = None
 ) -> Tensor:
-    r"""Return how strongly each channel is drawn to zero: the weaker, the more.
+    r"""Return how strongly each channel is penalized: the weaker, the more.
 
     .. math:: s_k = 2^{\alpha (I_{max} - I_k) / (I_{max} - I_{min})}
 
@@ -53,6 +53,6 @@ def growing_strength(
     largest, least = largest[group], least[group]
     span = largest - least
     differ = span > _EQUAL * largest
-    share = torch.where(differ, (largest - norms) / torch.where(differ, span, 1), 0)
-    strength = torch.exp2(alpha * share)
+    weakness = torch.where(differ, (largest - norms) / torch.where(differ, span, 1), 0)
+    strength = torch.exp2(alpha * weakness)
     return strength if active is None else strength.masked_fill(~active, 0)

@@ -40,7 +40,7 @@ def random_states(device: torch.device | None = None) -> RandomStates:
 
 
 def restore_random_states(states: RandomStates, device: torch.device | None = None) -> None:
-    """Put back what ``random_states`` returned.
+    """Restore what ``random_states`` returned.
 
     Args:
         states: The states; they stay as they are.

@@ -19,7 +19,7 @@ class RatioSchedule:
         final_ratio: Fraction of the channels that is gone after the last step, in (0, 1].
 
     Raises:
-        ValueError: a number is out of range, or no epoch lies in the window.
+        ValueError: a number is out of range, or no epoch is in the window.
 
     >>> schedule = RatioSchedule(start_epoch=2, end_epoch=7, epoch_rate=2, final_ratio=0.9)
     >>> list(schedule.epochs), [round(schedule.ratio(epoch), 1) for epoch in range(8)]
@@ -51,11 +51,11 @@ class RatioSchedule:
 
     @property
     def epochs(self) -> range:
-        """The scheduled epochs, in order."""
+        """Return the scheduled epochs, in order."""
         return range(self.start_epoch, self.end_epoch, self.epoch_rate)
 
     def is_scheduled(self, epoch: int) -> bool:
-        """Tell whether channels are removed at the start of an epoch."""
+        """Return whether channels are removed at the start of an epoch."""
         return epoch in self.epochs
 
     def ratio(self, epoch: int) -> float:

@@ -1,4 +1,4 @@
-"""The penalty that draws slices of a weight to zero, and its gradient."""
+"""The penalty that pushes slices of a weight towards zero, and its gradient."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_prune.functional.slices import as_slices, first_of_rows
 
 LEAST_NORM = 1e-4
-"""Below this norm the pull on a slice falls with the norm instead of growing without bound.
+"""Below this norm the penalty on a slice falls with the norm instead of growing without bound.
 
 A slice that weight decay has brought to 1e-15 would get a gradient of 1e15 reg. The reference
 implementation adds 1e-8, the square of this, to its denominator for the same reason.
@@ -20,7 +20,7 @@ class SlicePenalty:
     """The penalty of one weight.
 
     Attributes:
-        value: reg times the number of slices that are not zero; its gradient is reg s / |s|^2.
+        value: Reg times the number of slices that are not zero; its gradient is reg s / |s|^2.
         log_sum: Sum of log |s| over these slices: what that gradient descends, up to reg.
         nonzero: Number of slices that are not zero.
         slices: Number of slices that count.
@@ -41,7 +41,7 @@ def slice_penalty(
         \frac{\partial\,\text{value}}{\partial s} := \text{reg} \frac{s}{\|s\|^2}
         = \text{reg} \frac{\partial \log \|s\|}{\partial s}
 
-    The count itself has no gradient; that of the sum of log norms stands in for it. Slices that
+    The count itself has no gradient; that of the sum of log norms is its proxy. Slices that
     are zero get none. Below ``LEAST_NORM`` the denominator stays at its square.
 
     Args:
@@ -61,14 +61,14 @@ def slice_penalty(
     """
     squares = _squares(filters, block_size)
     counts = ~first_of_rows(squares) if protect_first else torch.ones_like(squares).bool()
-    alive = (squares > 0) & counts
+    active = (squares > 0) & counts
     floor = LEAST_NORM**2
-    logs = 0.5 * squares.where(alive, 1.0).log()
+    logs = 0.5 * squares.where(active, 1.0).log()
     bounded = 0.5 * squares.clamp(min=floor).log() + 0.5 * (squares / floor).clamp(max=1.0)
-    pull = bounded.where(alive, 0.0).sum()
-    nonzero = alive.sum()
-    # pull - pull.detach() is exactly 0 and lends its gradient.
-    value = reg * (nonzero + (pull - pull.detach()))
+    proxy = bounded.where(active, 0.0).sum()
+    nonzero = active.sum()
+    # proxy - proxy.detach() is exactly 0 and lends its gradient.
+    value = reg * (nonzero + (proxy - proxy.detach()))
     return SlicePenalty(value, logs.detach().sum(), nonzero, int(counts.sum()))
 
 
@@ -101,8 +101,8 @@ def slice_pull(
     >>> slice_pull(torch.tensor([[3.0], [1.0], [4.0], [1.0]]), 2, 25.0).tolist()
     [[1.0], [12.5]]
     """
-    pull = _squares(filters, block_size).clamp_(min=LEAST_NORM**2).reciprocal_().mul_(reg)
-    return pull.masked_fill_(first_of_rows(pull), 0.0) if protect_first else pull
+    factors = _squares(filters, block_size).clamp_(min=LEAST_NORM**2).reciprocal_().mul_(reg)
+    return factors.masked_fill_(first_of_rows(factors), 0.0) if protect_first else factors
 
 
 def _squares(filters: Tensor, block_size: int) -> Tensor:

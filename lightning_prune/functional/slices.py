@@ -97,8 +97,8 @@ def smallest_slices(
         protect_first: Spare the first element of each kernel row (x = 0; without a kernel, or with
             a kernel one wide, that is every slice). They count in S; where too few others are
             left, fewer slices are chosen.
-        counted: bool, slices that count in S; None: all. The others are not chosen.
-        held: bool, slices that are taken before all others; None: none.
+        counted: Bool, slices that count in S; None: all. The others are not chosen.
+        held: Bool, slices that are taken before all others; None: none.
 
     Returns:
         bool, True = kept.

@@ -4,16 +4,16 @@ import torch
 from torch import Tensor
 
 
-def keep_strongest(x: Tensor, share: float) -> Tensor:
+def keep_strongest(x: Tensor, fraction: float) -> Tensor:
     r"""Zero all but the k largest magnitudes of each sample and channel.
 
-    .. math:: k = \max(1, \lfloor \text{share} \cdot H W \rfloor)
+    .. math:: k = \max(1, \lfloor \text{fraction} \cdot H W \rfloor)
 
     The gradient reaches the places that stay.
 
     Args:
         x: (B, C, H, W) or (B, C, ...) activations.
-        share: Fraction of the places that stay, in (0, 1].
+        fraction: Fraction of the places that stay, in (0, 1].
 
     Returns:
         The shape of ``x``.
@@ -24,7 +24,7 @@ def keep_strongest(x: Tensor, share: float) -> Tensor:
     [[[0.0, -3.0, 2.0, 0.0]]]
     """
     places = x.flatten(2)
-    count = max(1, int(share * places.shape[2]))
+    count = max(1, int(fraction * places.shape[2]))
     if count >= places.shape[2]:
         return x
     with torch.no_grad():

@@ -20,7 +20,7 @@ class CustomLayer(Protocol):
     norm names its scale of single channels in ``channel_scale``.
     """
 
-    def stand_in(self) -> nn.Module:
+    def proxy(self) -> nn.Module:
         """Return one ordinary layer of the same channels in and out, for tracing.
 
         Its output must have the shape that the layer's own would have, up to axes that come after
@@ -35,7 +35,7 @@ class CustomLayer(Protocol):
     def channel_members(self, role: Role) -> tuple[Member, ...] | str:
         """List the layers that share a role, named relative to this one, or say why none can.
 
-        ``""`` is the layer itself. A member's ``channel`` counts the channels of the stand-in. Of a
+        ``""`` is the layer itself. A member's ``channel`` counts the channels of the proxy. Of a
         recurrent block, which makes its channels and reads them again, members of all roles belong
         to the role ``producer``.
         """
@@ -53,14 +53,14 @@ class CustomLayer(Protocol):
         ...
 
     def mixing_layers(self, role: Role) -> tuple[str, ...]:
-        """Name the layers, relative to this one, whose statistics change with the width.
+        """Return the layers, named relative to this one, whose statistics change with the width.
 
         The cut then differs from the mask, and is reported instead of refused.
         """
         ...
 
 
-class CarrierStandIn(_BatchNorm):
+class CarrierProxy(_BatchNorm):
     """Stands for a layer that passes each channel on by itself, whatever the shape (B, C, ...)."""
 
     def _check_input_dim(self, _input: Tensor) -> None:

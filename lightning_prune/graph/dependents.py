@@ -49,7 +49,7 @@ class Dependent:
     """A layer that holds channels of the root.
 
     Attributes:
-        dep: torch-pruning's dependency, with ``target`` and ``handler``.
+        dep: Torch-pruning's dependency, with ``target`` and ``handler``.
         index: (n,) int64, positions in the layer; one that holds two channels is there twice.
         channel: (n,) int64, the root's channel at each of these positions.
     """

@@ -8,7 +8,7 @@ from lightning_prune.graph.macs import MacModel, Values
 
 
 def estimated_time(
-    macs: MacModel, names: Sequence[str], vector: int, moved: float
+    macs: MacModel, names: Sequence[str], vector: int, memory_cost: float
 ) -> Callable[[Values], Values]:
     r"""Return the time as a function of many choices of widths at once, (N, G) -> (N,), in MACs.
 
@@ -24,7 +24,7 @@ def estimated_time(
         macs: MACs and values of the network.
         names: The G groups whose widths vary, in this order; others keep all channels.
         vector: v, channels that the hardware computes at once.
-        moved: m, the time in which a value is made or read, in MACs.
+        memory_cost: m, the time in which a value is written or read, in MACs.
 
     Source: two terms, of arithmetic and of traffic: S. Williams, A. Waterman, D. Patterson, 2009,
     Roofline, DOI 10.1145/1498765.1498785; the rounding: measured, docs/log.md.
@@ -33,7 +33,7 @@ def estimated_time(
     >>> from lightning_prune.graph.trace import trace_groups
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 24), torch.nn.Linear(24, 10))
     >>> macs = MacModel.of(net, trace_groups(net, torch.zeros(1, 2)), torch.zeros(1, 2))
-    >>> estimated_time(macs, ["0"], vector=16, moved=0)(np.array([[24.0], [17.0], [16.0]]))
+    >>> estimated_time(macs, ["0"], vector=16, memory_cost=0)(np.array([[24.0], [17.0], [16.0]]))
     array([384., 384., 192.])
     """
     place = {name: i for i, name in enumerate(names)}
@@ -66,7 +66,9 @@ def estimated_time(
     def time(widths: Values) -> Values:
         out, whole_out = shares(widths, "out")
         into, whole_in = shares(widths, "in")
-        found: Values = (count * whole_out * whole_in + moved * (made * out + read * into)).sum(1)
+        found: Values = (
+            count * whole_out * whole_in + memory_cost * (made * out + read * into)
+        ).sum(1)
         return found
 
     return time

@@ -11,10 +11,10 @@ from lightning_prune.graph.group import Group, Member
 
 
 def expand_group(group: Group, blocks: Mapping[str, CustomLayer]) -> tuple[Group, list[str]]:
-    """Replace the custom layers of a group, which was traced with their stand-ins.
+    """Replace the custom layers of a group, which was traced with their proxies.
 
     Args:
-        group: Members of it may be stand-ins.
+        group: Members of it may be proxies.
         blocks: Custom layers by their names.
 
     Returns:
@@ -64,23 +64,23 @@ def _join(block: str, inner: str) -> str:
     return f"{block}.{inner}" if inner else block
 
 
-def _placed(part: Member, stand_in: Member, channels: int) -> Member:
-    """Say a part of a custom layer in the channels of the group."""
-    size = max(channels, int(stand_in.index.max()) + 1, int(part.channel.max()) + 1)
+def _placed(part: Member, proxy: Member, channels: int) -> Member:
+    """Return a part of a custom layer in terms of the group's channels."""
+    size = max(channels, int(proxy.index.max()) + 1, int(part.channel.max()) + 1)
     group_channel = torch.full((size,), -1)
-    group_channel[stand_in.index] = stand_in.channel
+    group_channel[proxy.index] = proxy.channel
     found = group_channel[part.channel]
     known = found >= 0
     return replace(
         part,
-        layer=_join(stand_in.layer, part.layer),
+        layer=_join(proxy.layer, part.layer),
         index=part.index[known],
         channel=found[known],
     )
 
 
 def _is_straight(member: Member) -> bool:
-    """Tell whether a layer holds the channels once, in the order of the group."""
+    """Return whether a layer holds the channels once, in the order of the group."""
     return torch.equal(member.index - member.index.min(), member.channel)
 
 

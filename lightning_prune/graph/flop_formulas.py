@@ -27,13 +27,13 @@ def attention_flops(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) 
 
 
 def _mkldnn_lstm_flops(steps: Shape, first: Shape, second: Shape, *_: Any, **__: Any) -> int:
-    """One layer in one direction: both matrices once for each step of each sample."""
+    """Count one layer in one direction: both matrices once for each step of each sample."""
     samples = _samples(steps)
     return 2 * samples * (first[0] * first[1] + second[0] * second[1])
 
 
 def _cudnn_rnn_flops(steps: Shape, weights: Sequence[Shape], *_: Any, **__: Any) -> int:
-    """All layers at once: each matrix once for each step of each sample."""
+    """Count all layers at once: each matrix once for each step of each sample."""
     return 2 * _samples(steps) * sum(w[0] * w[1] for w in weights if len(w) == 2)
 
 
@@ -54,7 +54,7 @@ _FORMULAS: dict[str, Callable[..., int]] = {
 
 
 def register_missing_formulas() -> None:
-    """Teach torch's FLOP counter what it does not know; what it knows stays."""
+    """Register with torch's FLOP counter what it does not know; what it knows stays."""
     for name, formula in _FORMULAS.items():
         packet = getattr(torch.ops.aten, name, None)
         if packet is not None and packet not in flop_registry:

@@ -13,14 +13,14 @@ from lightning_prune.graph.layers import Role
 
 @dataclass(frozen=True)
 class Member:
-    """One layer's share in a group.
+    """One layer's part in a group.
 
     Attributes:
         layer: Name of the layer as in ``named_modules()``.
         role: What the layer does with the channels.
         index: (n,) int64, positions in the layer's channel dimension.
         channel: (n,) int64, the group's channel at each of these positions.
-        shows: Whether the layer's output shows the channels as its readers see them; None: as
+        shows: Whether the layer's output shows the channels as its consumers see them; None: as
             a producer does.
     """
 
@@ -32,7 +32,7 @@ class Member:
 
     @property
     def is_source(self) -> bool:
-        """Whether activations of the channels are read at this layer's output."""
+        """Return whether activations of the channels are read at this layer's output."""
         return self.role == "producer" if self.shows is None else self.shows
 
 
@@ -67,12 +67,12 @@ class Group:
 
     @property
     def producers(self) -> tuple[str, ...]:
-        """Layers whose rows are the channels: the root first, then those tied to it."""
+        """Return the layers whose rows are the channels: the root first, then those tied to it."""
         return self.layers("producer")
 
     @property
     def sources(self) -> tuple[Member, ...]:
-        """Members at whose outputs the channels' activations are read."""
+        """Return the members at whose outputs the channels' activations are read."""
         return tuple(member for member in self.members if member.is_source)
 
     def round_to(self, multiple: int) -> int:
@@ -125,7 +125,7 @@ class ChannelGroups(Mapping[str, Group]):
 
     @property
     def prunable_layers(self) -> tuple[str, ...]:
-        """Names of all layers whose channels can be pruned, in the order of the forward pass."""
+        """Return the names of all prunable layers, in the order of the forward pass."""
         names = {name for group in self.groups.values() for name in group.producers}
         return tuple(name for name in self.order if name in names)
 

@@ -17,7 +17,7 @@ from lightning_prune.graph.names import modules_by_name
 ImportanceKind = Literal["norm", "fpgm", "lamp", "taylor"]
 
 MOST_COLUMNS = 8192
-"""Columns of one reader that FPGM compares with one another; their distances take 256 MiB."""
+"""Columns of one consumer that FPGM compares with one another; their distances take 256 MiB."""
 
 _IMPORTANCES: dict[str, Callable[[int], Any]] = {
     "norm": lambda p: tp.importance.GroupMagnitudeImportance(p=p, normalizer=None),
@@ -50,7 +50,7 @@ def group_importance(model: nn.Module, group: Group, kind: ImportanceKind, p: in
 
     * ``norm``: :math:`\sum |w|^p`
     * ``fpgm``: sum of the Euclidean distances of :math:`|w|^p` to that of all other rows or
-      columns; a reader of n columns per channel and more than 8192 in all (VGG's flattened maps)
+      columns; a consumer of n columns per channel and more than 8192 in all (VGG's flattened maps)
       is compared at each of the n positions by itself
     * ``lamp``: that of ``norm``, s, as :math:`s_c / \sum_{s_u \ge s_c} s_u`
     * ``taylor``: :math:`\sum |w \cdot \partial L / \partial w|`; frozen layers do not count
@@ -96,7 +96,7 @@ def group_importance(model: nn.Module, group: Group, kind: ImportanceKind, p: in
             f"no convolution or linear layer of group {group.name!r} has a gradient: Taylor "
             "importance needs the loss differentiated before, and layers that are not frozen"
         )
-    # As long as torch-pruning's first item, which may be a reader of many columns per channel.
+    # As long as torch-pruning's first item, which may be a consumer of many columns per channel.
     return found[: group.channels].detach().double().cpu()
 
 

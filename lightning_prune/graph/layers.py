@@ -13,7 +13,7 @@ Role = Literal["producer", "carrier", "consumer"]
 
 
 def is_depthwise(layer: nn.Module) -> bool:
-    """Tell whether each output channel of a convolution reads exactly its own input channel."""
+    """Return whether each output channel of a convolution reads exactly its own input channel."""
     return (
         isinstance(layer, _ConvNd)
         and layer.groups > 1
@@ -22,7 +22,7 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 
 def is_producer(layer: nn.Module) -> bool:
-    """Tell whether a layer can be the root of a group: it makes channels out of other channels."""
+    """Return whether a layer can be a group's root: it makes channels out of other channels."""
     return isinstance(layer, _ConvNd | nn.Linear) and not is_depthwise(layer)
 
 
@@ -36,8 +36,8 @@ def width_of(layer: nn.Module) -> int:
 
 
 def is_custom(layer: nn.Module) -> bool:
-    """Tell whether a layer says itself what its channels are, as a ``CustomLayer`` does."""
-    return all(callable(getattr(layer, name, None)) for name in ("stand_in", "channel_dims"))
+    """Return whether a layer says itself what its channels are, as a ``CustomLayer`` does."""
+    return all(callable(getattr(layer, name, None)) for name in ("proxy", "channel_dims"))
 
 
 def channel_dims(layer: nn.Module, role: Role) -> list[tuple[str, int]]:
@@ -109,7 +109,7 @@ def sync_sizes(layer: nn.Module) -> None:
 
 
 def why_unprunable(layer: nn.Module, role: Role) -> str | None:
-    """Say why the channels of a layer cannot be cut, or None where they can."""
+    """Return why the channels of a layer cannot be cut, or None where they can."""
     kind = type(layer).__name__
     # weight_g, weight_orig: what torch.nn.utils' weight_norm, spectral_norm and prune leave.
     computed = hasattr(layer, "weight_g") or hasattr(layer, "weight_orig")
@@ -120,9 +120,9 @@ def why_unprunable(layer: nn.Module, role: Role) -> str | None:
             return None
         if isinstance(layer, nn.GroupNorm | nn.LayerNorm | nn.RMSNorm):
             return f"{kind} mixes the channels: cutting some changes what the others become"
-        return f"{kind} is not supported between a layer and its readers"
+        return f"{kind} is not supported between a layer and its consumers"
     if isinstance(layer, _ConvNd) and layer.groups > 1 and not is_depthwise(layer):
         return f"{kind} with groups={layer.groups} is neither dense nor depthwise"
     if isinstance(layer, _ConvNd | nn.Linear):
         return None
-    return f"{kind} is not supported as a reader of pruned channels"
+    return f"{kind} is not supported as a consumer of pruned channels"

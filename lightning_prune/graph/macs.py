@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import channel_dims, is_depthwise, is_producer
+from lightning_prune.graph.layers import is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 
 Values = NDArray[np.float64]
@@ -53,7 +54,7 @@ def layer_macs(
 
 @contextmanager
 def _unfused_attention() -> Iterator[None]:
-    """Let nn.MultiheadAttention take the path it takes in training, which can be counted."""
+    """Force nn.MultiheadAttention onto its training path, which can be counted."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -115,10 +116,10 @@ def _traced(
 class MacModel:
     """MACs of a network as a function of its groups' widths.
 
-    A layer costs its dense MACs times the kept share of its outputs and of its inputs (a
+    A layer costs its dense MACs times the kept fraction of its outputs and of its inputs (a
     depthwise layer once), which is what the cut network would have; what belongs to no group
     is constant. A depthwise layer over several groups (what was concatenated) stands under the
-    inputs, where shares add up.
+    inputs, where fractions add up.
 
     Attributes:
         layers: Layer name -> dense MACs.
@@ -161,7 +162,7 @@ class MacModel:
                 if member.role == "consumer" and is_producer(layer):
                     per_channel = len(member.index) / group.channels
                     inputs.setdefault(member.layer, []).append((group.name, per_channel))
-                    dim = dict(channel_dims(layer, "consumer"))["weight"]
+                    dim = channel_dim(layer, "consumer")
                     fan_in[member.layer] = layer.get_parameter("weight").shape[dim]
                 elif is_producer(layer):
                     outputs[member.layer] = group.name
@@ -182,7 +183,7 @@ class MacModel:
 
     @property
     def total(self) -> int:
-        """MACs of the dense network."""
+        """Return the MACs of the dense network."""
         return sum(self.layers.values())
 
     def remaining(self, widths: Mapping[str, int]) -> int:
@@ -193,21 +194,21 @@ class MacModel:
         """Return the MACs of each layer when groups keep these many channels (others all)."""
         found = {}
         for name, macs in self.layers.items():
-            share = 1.0
+            fraction = 1.0
             group = self.outputs.get(name)
             if group is not None and group in widths:
-                share = widths[group] / self.channels[group]
+                fraction = widths[group] / self.channels[group]
             if name in self.inputs:
                 lost = sum(
                     per_channel * (self.channels[source] - widths[source])
                     for source, per_channel in self.inputs[name]
                     if source in widths
                 )
-                share *= 1 - lost / self.fan_in[name]
-            found[name] = macs * share
+                fraction *= 1 - lost / self.fan_in[name]
+            found[name] = macs * fraction
         return found
 
-    def shares(self, names: Sequence[str]) -> dict[str, float]:
+    def relative_costs(self, names: Sequence[str]) -> dict[str, float]:
         """Return what a channel of each group costs in MACs, the costliest of these groups being 1.
 
         A channel costs the MACs that the dense network loses with it: in the layers that make,
@@ -217,7 +218,7 @@ class MacModel:
         >>> net = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 8), nn.Linear(8, 1))
         >>> example = torch.zeros(1, 2)
         >>> groups = trace_groups(net, example)
-        >>> MacModel.of(net, groups, example).shares(["0", "1"])
+        >>> MacModel.of(net, groups, example).relative_costs(["0", "1"])
         {'0': 1.0, '1': 0.5}
         """
         saved = {
@@ -247,7 +248,7 @@ class MacModel:
         constant, linear = 0.0, np.zeros(len(names))
         pairs = np.zeros((len(names), len(names)))
         for layer, macs in self.layers.items():
-            # Its share of the dense MACs: (free + inputs @ w) * (1, or w of its output / C).
+            # Its fraction of the dense MACs: (free + inputs @ w) * (1, or w of its output / C).
             free, inputs = 1.0, np.zeros(len(names))
             for source, per_channel in self.inputs.get(layer, ()):
                 if source in place:

@@ -53,7 +53,7 @@ class _Stage:
 
     value: Tensor
     version: int = field(init=False)
-    readers: set[Any] = field(default_factory=set)
+    consumers: set[Any] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.version = _version(self.value)
@@ -100,9 +100,9 @@ class _Recorder(TorchFunctionMode):
         module = self.inside[-1] if self.inside else None
         if any(isinstance(leaf, Tensor) for leaf in tree_leaves(out)):
             # A module may read as often as it likes; what hands its input on reads nothing.
-            reader = object() if module is None else module
+            consumer = object() if module is None else module
             for stage in read:
-                stage.readers |= set() if stage.holds(out) else {reader}
+                stage.consumers |= set() if stage.holds(out) else {consumer}
         if name not in _ELEMENTWISE | _BY_CHANNEL:
             return out
         if module is not None:
@@ -131,7 +131,7 @@ class _Recorder(TorchFunctionMode):
         return [stage for stage in stages if any(stage.holds(value) for value in given)]
 
     def watch(self, name: str, module: nn.Module) -> list[Any]:
-        """Register the hooks that tell of one layer, norm or other module without children."""
+        """Register the hooks of one layer, norm or other module without children."""
 
         def enter(*_: Any) -> None:
             self.inside.append(name)
@@ -217,10 +217,10 @@ def _described(
     layer, own = chain.layer, {chain.layer}
     shared = chain.norm is not None and users[chain.norm] != own
     # A norm of several layers, or values that others read as well: its output is not this one's.
-    if shared or len(chain.stages[0].readers) > 1:
+    if shared or len(chain.stages[0].consumers) > 1:
         return LayerOutput(layer, None, False, layer)
     before = chain.norm or layer
-    if any(len(stage.readers) > 1 for stage in chain.stages[:-1]):
+    if any(len(stage.consumers) > 1 for stage in chain.stages[:-1]):
         return LayerOutput(layer, chain.norm, False, before)
     if chain.function is not None and chain.module is not None and users[chain.module] == own:
         return LayerOutput(layer, chain.norm, True, chain.module)

@@ -10,7 +10,7 @@ from lightning_prune.graph.layers import Role
 class SingleLayer:
     """What a ``CustomLayer`` without layers inside says: every channel by itself, any width.
 
-    A subclass adds ``stand_in`` and ``channel_dims``; the first tensor that ``channel_dims`` lists
+    A subclass adds ``proxy`` and ``channel_dims``; the first tensor that ``channel_dims`` lists
     for a role has one position for each channel.
     """
 
@@ -18,7 +18,7 @@ class SingleLayer:
         """List its own tensors that hold channels in this role, each with its dimension."""
         raise NotImplementedError
 
-    def stand_in(self) -> nn.Module:
+    def proxy(self) -> nn.Module:
         """Return one ordinary layer of the same channels in and out, for tracing."""
         raise NotImplementedError
 
@@ -37,5 +37,5 @@ class SingleLayer:
         return 1
 
     def mixing_layers(self, role: Role) -> tuple[str, ...]:
-        """Name no layer."""
+        """Return no layer."""
         return ()

@@ -10,7 +10,7 @@ from lightning_prune.graph.layers import is_producer, width_of
 
 
 def undo_spatial_mappings(graph: tp.DependencyGraph) -> None:
-    """Let channels pass what torch-pruning takes for a selection of channels and is none.
+    """Patch torch-pruning to pass channels through what it takes for a selection of channels.
 
     It reads every slice as one of channels, and every expansion of five axes as one of attention
     heads. Those over space and time, with the channels in their place, are elementwise for a group.
@@ -45,7 +45,7 @@ def _makers(node: Any) -> list[nn.Module]:
 
 
 def _leaves_channels_alone(node: Any) -> bool:
-    """Tell whether a slice or an expansion goes over axes behind that of the channels, 1."""
+    """Return whether a slice or an expansion goes over axes behind that of the channels, 1."""
     if node.type not in (ops.OPTYPE.SLICE, ops.OPTYPE.EXPAND):
         return False
     sizes: list[int] = list(getattr(node.grad_fn, "_saved_self_sym_sizes", ()))

@@ -23,9 +23,9 @@ from lightning_prune.graph.layers import (
     width_of,
 )
 from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.proxies import proxies_in_place
 from lightning_prune.graph.read_group import read_group
 from lightning_prune.graph.spatial_mappings import undo_spatial_mappings
-from lightning_prune.graph.standing_in import standing_in
 from lightning_prune.graph.traceable import check_traceable
 
 # The forward pass itself has succeeded when these are caught: they come from the tracing.
@@ -165,7 +165,7 @@ def _merge(members: list[Member], order: dict[str, int]) -> tuple[Member, ...]:
 
 
 def tied_layers(model: nn.Module) -> dict[str, str]:
-    """Name the layers that share a parameter with another layer."""
+    """Return the layers that share a parameter with another layer, with the reason."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         for parameter in module.parameters(recurse=False):
@@ -179,7 +179,7 @@ def tied_layers(model: nn.Module) -> dict[str, str]:
 
 
 def _unclear(group: Group) -> str | None:
-    """Say which layer reads one of its positions from two channels of the group."""
+    """Return which layer reads one of its positions from two channels of the group."""
     for member in group.members:
         if len(member.index.unique()) != len(member.index):
             return f"{member.layer} would mix channels of the group with one another"
@@ -222,7 +222,7 @@ def trace_groups(
     with untouched(model):
         model.eval()
         order = _checked_order(model, example_input, run)
-        with standing_in(model, custom):
+        with proxies_in_place(model, custom):
             names: dict[Any, str] = {m: plain_name(name) for name, m in model.named_modules()}
             names |= {parameter: name for name, parameter in model.named_parameters()}
             try:
@@ -239,7 +239,7 @@ def trace_groups(
 
 
 def _roots(order: tuple[str, ...], blocks: Mapping[str, CustomLayer]) -> Iterator[str]:
-    """Name the layers of a forward pass in order, a custom layer in place of those inside it."""
+    """Return the layers of a forward pass in order, a custom layer in place of those inside it."""
     seen: set[str] = set()
     for name in order:
         outer = next((block for block in blocks if name.startswith(f"{block}.")), name)
@@ -286,7 +286,7 @@ def _collect(
             groups[group.name] = group
     made = {layer for group in groups.values() for layer in group.producers} | refused.keys()
     for name, layer in modules.items():
-        # Every layer that makes channels is in a group, or somebody is told why it is not.
+        # Every layer that makes channels is in a group, or is reported with the reason.
         custom = any(f"{name}.".startswith(f"{block}.") for block in blocks)
         if is_producer(layer) and name not in made and not custom:
             refused[name] = why_unprunable(layer, "producer") or (

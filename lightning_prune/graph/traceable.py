@@ -20,7 +20,7 @@ def check_traceable(model: nn.Module) -> None:
     """
     if isinstance(model, DataParallel | DistributedDataParallel):
         raise ValueError(
-            f"the model is wrapped in {type(model).__name__}: pass model.module, and wrap it anew "
+            f"the model is wrapped in {type(model).__name__}: pass model.module, and wrap it again "
             "after the cut"
         )
     for name, module in model.named_modules():

@@ -8,19 +8,20 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from lightning_prune.engine.verified_cut import verified_cut
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs
 from lightning_prune.loop.cut_record import assert_cut, cut_record, tells_widths
-from lightning_prune.loop.exact_cut import exact_cut
 from lightning_prune.loop.forward_pass import Forward, example_inputs
 from lightning_prune.loop.pruning_methods import criterion_of, penalty_of
 from lightning_prune.loop.stale_parameters import StaleParameters
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.layers.layer_rule import select_groups
 from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
-from lightning_prune.policies.selection.ratio_selection import Ranking, RatioSelection
+from lightning_prune.policies.selection.ranking import Ranking
+from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.optimizer import assert_bound, rebind_optimizer
@@ -93,7 +94,7 @@ class ChannelPruner:
             macs,
             criterion_of(args),
             "isomorphic" if args.isomorphic else ranking,
-            args.max_pruning_rate,
+            (1 - args.max_pruning_rate, 1.0),
             args.block_size,
             args.fast_widths,
         )
@@ -227,7 +228,7 @@ class ChannelPruner:
     def _check_gradients(self) -> None:
         assert self._selection is not None
         criterion = self._selection.criterion
-        if not criterion.uses_gradients or any(
+        if "gradients" not in criterion.needs or any(
             parameter.grad is not None for parameter in self._model.parameters()
         ):
             return
@@ -274,7 +275,9 @@ class ChannelPruner:
         if not self.plan:
             warnings.warn("the schedule is over and no channel is masked: not cut", stacklevel=4)
         self._mask.apply()
-        pruned = exact_cut(self._model, self.groups, self.plan, self._example(), self._forward)
+        pruned = verified_cut(
+            self._model, self.groups, self.plan, self._example(), forward=self._forward
+        )
         optimizers = list(optimizers)
         for optimizer in optimizers:
             rebind_optimizer(optimizer, pruned)

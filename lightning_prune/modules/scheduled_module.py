@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_prune.functional.schedule import learning_rate_factor
 from lightning_prune.runs.checkpoint.load_checked import class_only, load_checked
+from lightning_prune.runs.trainer.fit_state import is_in_a_fit
 
 
 class ScheduledModule(L.LightningModule):
@@ -103,7 +104,7 @@ class ScheduledModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Resume the schedule where it started."""
         # Before configure_optimizers, at which time global_step is not yet restored.
-        if self._trainer is not None and self.trainer.state.fn == "fit":
+        if is_in_a_fit(self):
             self._resumed_start = int(checkpoint.get("schedule_start", 0))
 
 

@@ -35,7 +35,7 @@ def read_sections(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_behavior(modulator: Mapping[str, Any] | None, behavior_dim: int | None) -> dict[str, Any]:
-    """Put the width of the behaviour into the settings of the modulator.
+    """Set the width of the behaviour in the settings of the modulator.
 
     Args:
         modulator: Settings by name; a width in it that is None counts as absent.

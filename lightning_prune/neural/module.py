@@ -283,7 +283,7 @@ class NeuralResponseModule(ScheduledModule):
             {
                 f"{stage}/{name}": value.float()
                 for name, value in summary.items()
-                # Without a spike or a signal there is no value: not one that is no number.
+                # Without a spike or a signal there is no value, not even NaN.
                 if name == "bps" or value.isfinite()
             },
             prog_bar=stage == "val",
@@ -291,7 +291,7 @@ class NeuralResponseModule(ScheduledModule):
         )
 
     def object_positions(self, batch: Batch) -> ObjectSamples:
-        """Name the class of the stimulus of every window, for selection by separability.
+        """Return the class of the stimulus of every window, for selection by separability.
 
         Windows without a class (label -1) are left out.
 
@@ -309,7 +309,7 @@ class NeuralResponseModule(ScheduledModule):
         return ObjectSamples(image, label[image], torch.ones_like(image, dtype=torch.bool))
 
     def object_samples(self, batch: Batch, outputs: Any) -> ObjectSamples:
-        """Name the class of the stimulus of every window; none is ever wrong."""
+        """Return the class of the stimulus of every window; none is ever wrong."""
         return self.object_positions(batch)
 
     def make_optimizer(self) -> torch.optim.Optimizer:

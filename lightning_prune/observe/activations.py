@@ -84,11 +84,11 @@ class ObjectActivations:
                 self._merge_pending()
 
     def expect(self, objects: ObjectSamples) -> None:
-        """Name the objects of the next forward pass, so that no feature map need be kept."""
+        """Set the objects of the next forward pass, so that no feature map need be kept."""
         self._reader.expect(objects)
 
     def copy_overwritten(self) -> bool:
-        """Tell whether a forward pass must run again: see ``LayerReader.copy_overwritten``."""
+        """Return whether a forward pass must run again: see ``LayerReader.copy_overwritten``."""
         return self._reader.copy_overwritten()
 
     def update(self, samples: ObjectSamples, matching: Matching = "detected") -> None:
@@ -189,7 +189,7 @@ def collect_activations(
 
 
 def _judged(objects: ObjectSamples, samples: ObjectSamples) -> ObjectSamples:
-    """Say of objects named beforehand what the model got right; the rest are background cells."""
+    """Record which of the expected objects the model got right; the rest are background cells."""
     known = len(samples.label)
     image, label, correct = (
         torch.cat([mine, theirs[known:]])

@@ -1,4 +1,4 @@
-"""Background cells as a class of their own: what a one-class detector is told apart from."""
+"""Background cells as a class of their own: what one-class detectors are separated from."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ _TRIES = 16
 
 
 def _inside(x: Tensor, y: Tensor, image: Tensor, samples: ObjectSamples) -> Tensor:
-    """Tell which points lie in a box of their image: (T,) bool."""
+    """Return which points are in a box of their image: (T,) bool."""
     assert samples.x is not None
     assert samples.y is not None
     width = torch.zeros_like(samples.x) if samples.width is None else samples.width
@@ -25,7 +25,7 @@ def add_background(
 ) -> ObjectSamples:
     """Add one background point per object, in the object's image and outside all boxes of it.
 
-    An object whose image offers no free point in 16 draws gets none.
+    An object whose image has no free point among 16 draws gets none.
 
     Args:
         samples: Objects with positions.

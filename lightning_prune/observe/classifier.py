@@ -11,7 +11,7 @@ _ADVICE = "define object_samples(self, batch, outputs) -> ObjectSamples on the L
 
 
 def classifier_objects(batch: Any) -> ObjectSamples:
-    """Name the objects of a classifier's batch ``(inputs, integer target (B,))``: every image.
+    """Return the objects of a classifier's batch ``(inputs, integer target (B,))``: every image.
 
     Raises:
         TypeError: the batch is not a classifier's; the message says what to define.

@@ -60,12 +60,12 @@ class LayerReader:
             self.forget()
 
     def expect(self, objects: ObjectSamples) -> None:
-        """Name the objects of the next forward pass; ``correct`` does not matter here."""
+        """Set the objects of the next forward pass; ``correct`` does not matter here."""
         self.forget()
         self._expected = objects
 
     def forget(self) -> None:
-        """Let go of what the last forward pass left."""
+        """Drop what the last forward pass left."""
         self._expected = None
         self._cells, self._outputs, self._versions = {}, {}, {}
 
@@ -126,8 +126,7 @@ class LayerReader:
             if not isinstance(output, Tensor):
                 raise ValueError(f"layer {name!r} gives a {type(output).__name__}, not a tensor")
             output = output.detach()
-            if isinstance(module, nn.Linear) and output.ndim > 2:
-                output = output.movedim(-1, 1)  # (B, tokens, C)
+            output = channels_second(module, output)
             if self._expected is not None:
                 output = read_objects(output, self._expected, name, self._cells)
             else:
@@ -136,6 +135,13 @@ class LayerReader:
             self._outputs.setdefault(name, []).append(output)
 
         return keep
+
+
+def channels_second(layer: nn.Module, output: Tensor) -> Tensor:
+    """Return a layer's output with its channels in the second dimension, (B, C, ...)."""
+    if isinstance(layer, nn.Linear) and output.ndim > 2:
+        return output.movedim(-1, 1)  # (B, tokens, C)
+    return output
 
 
 def read_objects(

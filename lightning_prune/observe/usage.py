@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from lightning_prune.graph.layers import channel_dims, width_of
+from lightning_prune.graph.channel_rows import channel_dim
+from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.outputs import LayerOutput
 from lightning_prune.observe.usage_counter import UsageCounter, usage_stats
@@ -73,11 +74,11 @@ class ChannelUsage:
 
     @property
     def tracks(self) -> bool:
-        """Whether forward passes are being counted."""
+        """Return whether forward passes are being counted."""
         return bool(self._handles)
 
     def start(self) -> None:
-        """Begin to count, or go on."""
+        """Begin to count, or continue."""
         self.stop()
         if not self._hooks:  # made once: a callback starts and stops at every batch
             _forget_compiled(self._model)
@@ -88,7 +89,7 @@ class ChannelUsage:
         self._handles = [watched.register_forward_hook(hook) for watched, hook in self._hooks]
 
     def stop(self) -> None:
-        """Take all hooks away; the counts stay."""
+        """Remove all hooks; the counts stay."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -153,7 +154,7 @@ class ChannelUsage:
         return counts, dict(zip(counters, passes.tolist(), strict=True))
 
     def clear(self, layers: Iterable[str] | None = None) -> None:
-        """Forget the counts of some layers; None: of all."""
+        """Clear the counts of some layers; None: of all."""
         for name in self.counters if layers is None else layers:
             self.counters[name].clear()
 
@@ -188,7 +189,7 @@ class ChannelUsage:
         return {"counts": counts, "forwards": forwards, "passes": dict(self._passes)}
 
     def load_state_dict(self, state: Mapping[str, Any], first: bool = True) -> None:
-        """Take up counts.
+        """Restore counts.
 
         Args:
             state: What ``state_dict`` returned; layers that are not tracked are passed over.
@@ -209,11 +210,11 @@ def kept_rows(layer: nn.Module, name: str, pruned: PrunedChannels) -> Tensor | N
     replaced = pruned.parameters.get(f"{name}.weight" if name else "weight")
     if replaced is None:
         return None
-    return replaced.kept.get(dict(channel_dims(layer, "producer"))["weight"])
+    return replaced.kept.get(channel_dim(layer))
 
 
 def _forget_compiled(model: nn.Module) -> None:
-    """Let compiled modules be compiled anew, with hooks: PyTorch does not look for new ones.
+    """Compile compiled modules again, with hooks: PyTorch does not look for new ones.
 
     Nor does it where another model of the same class was compiled before: that one's hooks would
     be called.

@@ -37,7 +37,7 @@ class UsageCounter:
 
     @property
     def channels(self) -> int:
-        """Number of channels."""
+        """Return the number of channels."""
         return len(self.counts)
 
     def update(
@@ -51,7 +51,7 @@ class UsageCounter:
             activation: Elementwise function that is still to be applied.
         """
         if torch.compiler.is_dynamo_compiling():
-            # Compiled code would be compiled anew for every value of `forwards`. As a decorator
+            # Compiled code would be compiled again for every value of `forwards`. As a decorator
             # this would import the compiler, which takes seconds, for everybody.
             torch.compiler.disable(self.update)(output, dim, activation)
             return
@@ -61,7 +61,7 @@ class UsageCounter:
             self.forwards += 1
 
     def clear(self) -> None:
-        """Forget all counts."""
+        """Clear all counts."""
         self.counts.zero_()
         self.forwards = 0
 

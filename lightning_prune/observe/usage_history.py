@@ -72,7 +72,7 @@ class UsageHistory:
         return {"epochs": list(self.epochs), "layers": layers}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` returned."""
+        """Restore what ``state_dict`` returned."""
         self.epochs = list(state["epochs"])
         self.layers = {
             name: {key: list(numbers) for key, numbers in row.items()}

@@ -9,7 +9,7 @@ from lightning_prune.observe.usage_counter import UsageCounter
 
 
 def set_used(usage: UsageCounter, channels: Iterable[int]) -> None:
-    """Let exactly these channels count as used; the counts of those that did stay.
+    """Mark exactly these channels as used; the counts of those that did stay.
 
     Raises:
         ValueError: a channel that the output does not have.
@@ -47,43 +47,43 @@ class UsedChannels(set[int]):
         set_used(self._usage, self)
 
     def add(self, channel: int, /) -> None:
-        """Let a channel count as used."""
+        """Mark a channel as used."""
         super().add(channel)
         self._write()
 
     def discard(self, channel: object, /) -> None:
-        """Let a channel count as never used."""
+        """Mark a channel as never used."""
         super().discard(channel)
         self._write()
 
     def remove(self, channel: int, /) -> None:
-        """Let a channel count as never used; KeyError where it does."""
+        """Mark a channel as never used; KeyError where it is."""
         super().remove(channel)
         self._write()
 
     def pop(self) -> int:
-        """Let some channel count as never used, and return it."""
+        """Mark some channel as never used, and return it."""
         channel = super().pop()
         self._write()
         return channel
 
     def clear(self) -> None:
-        """Forget all counts."""
+        """Clear all counts."""
         super().clear()
         self._write()
 
     def update(self, *others: Iterable[int]) -> None:
-        """Let channels count as used."""
+        """Mark channels as used."""
         super().update(*others)
         self._write()
 
     def difference_update(self, *others: Iterable[Any]) -> None:
-        """Let channels count as never used."""
+        """Mark channels as never used."""
         super().difference_update(*others)
         self._write()
 
     def intersection_update(self, *others: Iterable[Any]) -> None:
-        """Let all but these channels count as never used."""
+        """Mark all but these channels as never used."""
         super().intersection_update(*others)
         self._write()
 

@@ -1,15 +1,15 @@
 """The report's rows: one per layer whose channels were chosen."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
+from lightning_prune.graph.channel_rows import weight_rows
 from lightning_prune.graph.group import ChannelGroups, Member
-from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.policies.layers.widest_layers import block_of
 from lightning_prune.policies.selection.sequential import GroupDecision
+from lightning_prune.report.report_data import LayerRow
 
 
 def active_channels(layer: nn.Module, member: Member) -> int:
@@ -21,15 +21,13 @@ def active_channels(layer: nn.Module, member: Member) -> int:
     >>> active_channels(layer, Member("fc", "producer", torch.arange(2), torch.arange(2)))
     1
     """
-    dim = dict(channel_dims(layer, "producer"))["weight"]
-    weight = layer.get_parameter("weight").detach().movedim(dim, 0)
-    alive = (weight.flatten(1).abs().sum(1) > 1e-6).cpu()
+    alive = (weight_rows(layer).detach().abs().sum(1) > 1e-6).cpu()
     return len(member.channel[alive[member.index]].unique())
 
 
 def layer_rows(
     decisions: Sequence[GroupDecision], groups: ChannelGroups, model: nn.Module
-) -> list[dict[str, Any]]:
+) -> list[LayerRow]:
     """Return one row per producing layer of every decided group, in the order of the forward pass.
 
     Layers tied in one group share its decision; ``group`` names it.
@@ -40,7 +38,7 @@ def layer_rows(
         model: The masked model, not yet cut.
     """
     modules = modules_by_name(model)
-    by_layer: dict[str, dict[str, Any]] = {}
+    by_layer: dict[str, LayerRow] = {}
     for decision in decisions:
         group = groups[decision.group]
         after = len(decision.keep)
@@ -48,20 +46,20 @@ def layer_rows(
             if member.role != "producer":
                 continue
             layer = member.layer
-            by_layer[layer] = {
-                "name": layer,
-                "block": block_of(layer, 3),
-                "group": decision.group,
-                "channels_before": decision.channels * group.bundle,
-                "channels_after": after * group.bundle,
-                "active_channels": active_channels(modules[layer], member) * group.bundle,
-                "pruning_ratio": 1 - after / decision.channels,
-                "knee": decision.knee,
-                "bound": decision.bound,
-                "status": decision.status,
-                "reason": decision.reason,
-                "separability": decision.separability,
-                "separability_at_random": decision.separability_at_random,
-                "noise": decision.noise,
-            }
+            by_layer[layer] = LayerRow(
+                name=layer,
+                block=block_of(layer, 3),
+                group=decision.group,
+                channels_before=decision.channels * group.bundle,
+                channels_after=after * group.bundle,
+                active_channels=active_channels(modules[layer], member) * group.bundle,
+                pruning_ratio=1 - after / decision.channels,
+                knee=decision.knee,
+                bound=decision.bound,
+                status=decision.status,
+                reason=decision.reason,
+                separability=decision.separability,
+                separability_at_random=decision.separability_at_random,
+                noise=decision.noise,
+            )
     return [by_layer[name] for name in groups.order if name in by_layer]

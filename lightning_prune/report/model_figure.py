@@ -1,25 +1,20 @@
 """One figure of the whole run: what every layer lost, and what the model gained."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lightning_prune.report.report_data import LayerRow, ModelFacts, ReportData
 from lightning_prune.report.selection_figure import KEPT, LINE, QUIET
 
-_SIZES = (
-    ("MACs", "macs", 1e6, "million"),
-    ("parameters", "parameters", 1e6, "million"),
-    ("latency", "latency_ms", 1.0, "ms"),
-)
 _ROW = 0.165
 """Height of a layer's row in inches: a line of 7 points with air around it."""
 
 
-def model_figure(content: Mapping[str, Any]) -> Figure:
+def model_figure(content: ReportData) -> Figure:
     """Draw the overview of a pruning report.
 
     Left: channels before and after, layer by layer, front to back. Right: MACs, parameters,
@@ -27,7 +22,7 @@ def model_figure(content: Mapping[str, Any]) -> Figure:
     known; of metrics that were measured in both the test and the validation, the test's.
 
     Args:
-        content: What ``pruning_report.json`` holds: ``layers``, ``dense``, ``pruned``.
+        content: The report.
 
     Returns:
         A figure on an Agg canvas, 12 inches wide and as high as the layers need.
@@ -35,7 +30,7 @@ def model_figure(content: Mapping[str, Any]) -> Figure:
     Raises:
         ValueError: the report names no layer.
     """
-    rows = content["layers"]
+    rows = content.layers
     if not rows:
         raise ValueError("the report names no layer: there is nothing to draw")
     height = max(4.5, 1.2 + _ROW * len(rows))
@@ -44,7 +39,7 @@ def model_figure(content: Mapping[str, Any]) -> Figure:
     grid = figure.add_gridspec(1, 2, width_ratios=(1.5, 1))
     left, right = (figure.add_subfigure(grid[0, column]) for column in (0, 1))
     _draw_layers(left.subplots(), rows)
-    pairs = _pairs(content["dense"], content["pruned"])
+    pairs = _pairs(content.dense, content.pruned)
     if pairs:
         # At the top of the page, however long the list of layers is.
         panels = right.subplots(max(len(pairs), int(height / 1.4)), 1, squeeze=False)[:, 0]
@@ -56,37 +51,41 @@ def model_figure(content: Mapping[str, Any]) -> Figure:
 
 
 def _pairs(
-    dense: Mapping[str, Any], pruned: Mapping[str, Any]
+    dense: ModelFacts, pruned: ModelFacts
 ) -> list[tuple[str, float | None, float | None, str]]:
     """Return (name, dense, pruned, unit) of everything that at least one side knows."""
     found: list[tuple[str, float | None, float | None, str]] = []
-    for name, key, unit, label in _SIZES:
-        before, after = dense.get(key), pruned.get(key)
+    sizes = (
+        ("MACs", dense.macs, pruned.macs, 1e6, "million"),
+        ("parameters", dense.parameters, pruned.parameters, 1e6, "million"),
+        ("latency", dense.latency_ms, pruned.latency_ms, 1.0, "ms"),
+    )
+    for name, before, after, unit, label in sizes:
         if before is not None or after is not None:
             both = [None if value is None else value / unit for value in (before, after)]
             found.append((name, both[0], both[1], label))
-    names = {*dense["metrics"], *pruned["metrics"]}
+    names = {*dense.metrics, *pruned.metrics}
     tested = {name.removeprefix("test/") for name in names if name.startswith("test/")}
     for name in sorted(names):
         if not (name.startswith("val/") and name.removeprefix("val/") in tested):
-            found.append((name, dense["metrics"].get(name), pruned["metrics"].get(name), ""))
+            found.append((name, dense.metrics.get(name), pruned.metrics.get(name), ""))
     return found
 
 
-def _draw_layers(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_layers(axes: Axes, rows: Sequence[LayerRow]) -> None:
     """Draw two bars per layer over one another, and the share that stays."""
     places = np.arange(len(rows))
-    before = np.array([row["channels_before"] for row in rows])
-    after = np.array([row["channels_after"] for row in rows])
+    before = np.array([row.channels_before for row in rows])
+    after = np.array([row.channels_after for row in rows])
     axes.barh(places, before, color=QUIET, alpha=0.55, height=0.78, label="before")
     axes.barh(places, after, color=LINE, height=0.78, label="after")
     room = 0.01 * before.max()
     for place, row in enumerate(rows):
-        text = f"{row['channels_after']}/{row['channels_before']}"
+        text = f"{row.channels_after}/{row.channels_before}"
         marks = {"fallback": " (by magnitude)", "left": " (left alone)"}
-        text += marks.get(row["status"], "")
+        text += marks.get(row.status, "")
         axes.text(before[place] + room, place, text, va="center", fontsize=6.5)
-    axes.set_yticks(places, [row["name"] for row in rows], fontsize=7)
+    axes.set_yticks(places, [row.name for row in rows], fontsize=7)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 1.14 * before.max())
     axes.tick_params(axis="y", length=0)

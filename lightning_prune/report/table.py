@@ -1,15 +1,22 @@
 """The report as tables on the terminal."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
+from lightning_prune.report.report_data import (
+    CheckpointRow,
+    LayerRow,
+    ModelFacts,
+    ReportData,
+    Usage,
+)
+
 _MILLIONS = 1e6
 
 
-def layer_table(rows: list[dict[str, Any]]) -> Table:
+def layer_table(rows: Sequence[LayerRow]) -> Table:
     """Return the table of layers: channels before and after, what set the width, and why."""
     table = Table(title="Layers, front to back", title_justify="left", header_style="bold")
     table.add_column("layer", no_wrap=True)
@@ -19,23 +26,23 @@ def layer_table(rows: list[dict[str, Any]]) -> Table:
     table.add_column("status")
     for row in rows:
         table.add_row(
-            row["name"],
-            str(row["channels_before"]),
-            str(row["channels_after"]),
-            f"{row['pruning_ratio']:.0%}",
-            "-" if row["knee"] is None else str(row["knee"]),
-            row["bound"],
-            row["status"],
+            row.name,
+            str(row.channels_before),
+            str(row.channels_after),
+            f"{row.pruning_ratio:.0%}",
+            "-" if row.knee is None else str(row.knee),
+            row.bound,
+            row.status,
         )
     return table
 
 
-def reasons(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+def reasons(rows: Sequence[LayerRow]) -> dict[str, list[str]]:
     """Return why layers were left alone or fell back: status and reason -> names of the layers."""
     found: dict[str, list[str]] = {}
     for row in rows:
-        if row["reason"]:
-            found.setdefault(f"{row['status']} ({row['reason']})", []).append(row["name"])
+        if row.reason:
+            found.setdefault(f"{row.status} ({row.reason})", []).append(row.name)
     return found
 
 
@@ -43,28 +50,33 @@ def _change(before: float, after: float) -> str:
     return f"{after / before - 1:+.1%}" if before else "-"
 
 
-def summary_table(dense: Mapping[str, Any], pruned: Mapping[str, Any]) -> Table:
+def summary_table(dense: ModelFacts, pruned: ModelFacts) -> Table:
     """Return the table of the dense model beside the pruned one."""
     table = Table(title="Dense and pruned", title_justify="left", header_style="bold")
     table.add_column("")
     for heading in ("dense", "pruned", "change"):
         table.add_column(heading, justify="right")
     sizes = (
-        ("parameters (million)", "parameters", _MILLIONS, ".3f"),
-        ("MACs (million)", "macs", _MILLIONS, ".1f"),
-        ("latency (ms, batch of the example)", "latency_ms", 1, ".2f"),
+        ("parameters (million)", dense.parameters, pruned.parameters, _MILLIONS, ".3f"),
+        ("MACs (million)", dense.macs, pruned.macs, _MILLIONS, ".1f"),
+        (
+            "latency (ms, batch of the example)",
+            dense.latency_ms,
+            pruned.latency_ms,
+            1,
+            ".2f",
+        ),
     )
-    for label, key, unit, form in sizes:
-        before, after = dense[key], pruned[key]
+    for label, before, after, unit, form in sizes:
         if before is not None and after is not None:
             table.add_row(
                 label, f"{before / unit:{form}}", f"{after / unit:{form}}", _change(before, after)
             )
-    for name in sorted({*dense["metrics"], *pruned["metrics"]}):
-        before, after = dense["metrics"].get(name), pruned["metrics"].get(name)
-        cells = ["-" if value is None else f"{value:.4f}" for value in (before, after)]
-        both = before is not None and after is not None
-        table.add_row(name, *cells, f"{after - before:+.4f}" if both else "-")
+    for name in sorted({*dense.metrics, *pruned.metrics}):
+        pair = dense.metrics.get(name), pruned.metrics.get(name)
+        cells = ["-" if value is None else f"{value:.4f}" for value in pair]
+        known = [value for value in pair if value is not None]
+        table.add_row(name, *cells, f"{known[1] - known[0]:+.4f}" if known[1:] else "-")
     return table
 
 
@@ -78,17 +90,17 @@ def slice_table(shares: Mapping[str, float]) -> Table:
     return table
 
 
-def usage_table(usage: Mapping[str, Any]) -> Table:
+def usage_table(usage: Usage) -> Table:
     """Return the table of layers with channels that were reset, or unused in the last epoch."""
     table = Table(title="Channel usage", title_justify="left", header_style="bold")
     table.add_column("layer", no_wrap=True)
     for heading in ("channels", "unused at the end", "reset in all"):
         table.add_column(heading, justify="right")
     quiet = 0
-    for name, row in usage["layers"].items():
-        unused, reset = row["channels"][-1] - row["used"][-1], sum(row["reset"])
+    for name, row in usage.layers.items():
+        unused, reset = row.channels[-1] - row.used[-1], sum(row.reset)
         if unused or reset:
-            table.add_row(name, str(row["channels"][-1]), str(unused), str(reset))
+            table.add_row(name, str(row.channels[-1]), str(unused), str(reset))
         quiet += not (unused or reset)
     if quiet:
         which = "other" if table.row_count else "tracked"
@@ -96,7 +108,7 @@ def usage_table(usage: Mapping[str, Any]) -> Table:
     return table
 
 
-def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
+def checkpoint_table(rows: Sequence[CheckpointRow]) -> Table:
     """Return the table of checkpoints: which model each of them holds, and why it was written."""
     table = Table(title="Checkpoints", title_justify="left", header_style="bold")
     table.add_column("file", overflow="fold")
@@ -106,30 +118,30 @@ def checkpoint_table(rows: list[dict[str, Any]]) -> Table:
     table.add_column("why")
     for row in rows:
         table.add_row(
-            row["file"],
-            row["holds"] or "-",
-            "-" if row["epoch"] is None else str(row["epoch"] + 1),
-            "-" if row["metric"] is None else f"{row['metric']:.4f}",
-            row["why"],
+            row.file,
+            row.holds or "-",
+            "-" if row.epoch is None else str(row.epoch + 1),
+            "-" if row.metric is None else f"{row.metric:.4f}",
+            row.why,
         )
     return table
 
 
-def print_report(content: Mapping[str, Any], console: Console | None = None) -> None:
+def print_report(content: ReportData, console: Console | None = None) -> None:
     """Print the tables; on a terminal with colour, elsewhere as plain text."""
     # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
     console = console or Console(width=None if Console().is_terminal else 120)
-    usage = content.get("usage")
-    if content["layers"] or not (content.get("slices") or usage):
-        console.print(layer_table(content["layers"]))
-    for reason, names in reasons(content["layers"]).items():
+    usage = content.usage
+    if content.layers or not (content.slices or usage):
+        console.print(layer_table(content.layers))
+    for reason, names in reasons(content.layers).items():
         console.print(f"{reason}: {', '.join(names)}", style="yellow")
-    if content.get("slices"):
-        console.print(slice_table(content["slices"]))
+    if content.slices:
+        console.print(slice_table(content.slices))
         console.print("Slices bring no speed on general hardware: size and MACs stay.")
     if usage:
         console.print(usage_table(usage))
-    if content["layers"] or content.get("slices") or not usage:
-        console.print(summary_table(content["dense"], content["pruned"]))
-    if content.get("checkpoints"):
-        console.print(checkpoint_table(content["checkpoints"]))
+    if content.layers or content.slices or not usage:
+        console.print(summary_table(content.dense, content.pruned))
+    if content.checkpoints:
+        console.print(checkpoint_table(content.checkpoints))

@@ -1,6 +1,5 @@
 """One figure of the channels that were used: layer by layer, epoch by epoch."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lightning_prune.report.report_data import Usage
 from lightning_prune.report.selection_figure import KEPT
 
 _ROW = 0.165
@@ -17,14 +17,14 @@ _FLOOR = 5.0
 """Lowest upper end of the scale of unused channels, in percent: little must not look like much."""
 
 
-def usage_figure(usage: Mapping[str, Any]) -> Figure:
+def usage_figure(usage: Usage) -> Figure:
     """Draw the share of unused channels of every layer over the epochs, and where channels reset.
 
     A row is a layer, front to back; the darker a cell, the more of its channels were unused since
     the last reset; a red dot marks an epoch at whose start channels of the layer were reset.
 
     Args:
-        usage: ``threshold``, ``epochs`` and ``layers`` as in ``pruning_report.json``.
+        usage: What the report holds of it.
 
     Returns:
         A figure on an Agg canvas, 10 inches wide and as high as the layers need.
@@ -32,7 +32,7 @@ def usage_figure(usage: Mapping[str, Any]) -> Figure:
     Raises:
         ValueError: no epoch or no layer was tracked.
     """
-    epochs, layers = usage["epochs"], usage["layers"]
+    epochs, layers = usage.epochs, usage.layers
     if not epochs or not layers:
         raise ValueError("no usage was tracked: there is nothing to draw")
     figure = Figure(figsize=(10, max(3.6, 1.6 + _ROW * len(layers))), layout="constrained")
@@ -40,10 +40,8 @@ def usage_figure(usage: Mapping[str, Any]) -> Figure:
     upper, lower = figure.subplots(
         2, 1, sharex=True, height_ratios=(1.1, max(2.0, _ROW * len(layers)))
     )
-    channels, used, reset = (
-        np.array([row[key] for row in layers.values()], dtype=float)
-        for key in ("channels", "used", "reset")
-    )
+    numbers = [(row.channels, row.used, row.reset) for row in layers.values()]
+    channels, used, reset = np.array(numbers, dtype=float).transpose(1, 0, 2)
     unused = 100 * (channels - used) / np.maximum(channels, 1)
     picture = lower.imshow(
         unused, cmap="Blues", vmin=0, vmax=max(_FLOOR, float(unused.max())), aspect="auto",
@@ -68,7 +66,7 @@ def usage_figure(usage: Mapping[str, Any]) -> Figure:
     lower.set_xlabel("epoch")
     figure.colorbar(picture, ax=lower, label="unused channels (%)", pad=0.01, fraction=0.04)
     figure.suptitle(
-        f"Channels whose mean magnitude never exceeded {usage['threshold']:g} since the last reset",
+        f"Channels whose mean magnitude never exceeded {usage.threshold:g} since the last reset",
         fontsize=11,
     )
     return figure

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.fabric.utilities.logger import _convert_params
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -25,7 +24,7 @@ class AppendingCsvLogger(Logger):
     repeated appears twice, the later row counts.
 
     Args:
-        save_dir: folder of both files; created with the first row.
+        save_dir: Folder of both files; created with the first row.
 
     Example:
         >>> import tempfile
@@ -49,22 +48,22 @@ class AppendingCsvLogger(Logger):
 
     @property
     def name(self) -> str:
-        """The logger's name; no folder is made of it."""
+        """Return the logger's name; no folder is made of it."""
         return ""
 
     @property
     def version(self) -> str:
-        """The run's version; no folder is made of it."""
+        """Return the run's version; no folder is made of it."""
         return ""
 
     @property
     def save_dir(self) -> str:
-        """The folder of both files."""
+        """Return the folder of both files."""
         return str(self._folder)
 
     @property
     def log_dir(self) -> str:
-        """The folder of both files."""
+        """Return the folder of both files."""
         return str(self._folder)
 
     @rank_zero_only
@@ -72,8 +71,8 @@ class AppendingCsvLogger(Logger):
         """Append one row.
 
         Args:
-            metrics: names and values.
-            step: the optimizer step the values belong to.
+            metrics: Names and values.
+            step: The optimizer step the values belong to.
         """
         row = {"step": step, **{key: float(value) for key, value in metrics.items()}}
         new = sorted(key for key in row if key not in self._columns)
@@ -89,7 +88,7 @@ class AppendingCsvLogger(Logger):
         return {"rows": self._rows}
 
     def load_state_dict(self, state: dict[str, int]) -> bool:
-        """Take back the rows that were written after a checkpoint.
+        """Remove the rows that were written after a checkpoint.
 
         Returns:
             Whether the file is that of the checkpoint: another one with fewer rows stays as it is.
@@ -111,7 +110,8 @@ class AppendingCsvLogger(Logger):
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._folder / "hparams.yaml"
         known = yaml.safe_load(path.read_text()) if path.is_file() else {}
-        plain = {str(key): _plain(value) for key, value in _convert_params(params).items()}
+        given = vars(params) if isinstance(params, Namespace) else params or {}
+        plain = {str(key): _plain(value) for key, value in given.items()}
         write_bytes(path, yaml.safe_dump({**(known or {}), **plain}).encode())
 
     def _read(self) -> tuple[list[str], list[dict[str, str]]]:

@@ -22,15 +22,15 @@ from lightning_prune.runs.trainer.ranks import gather
 
 _STATISTICS = ("running_mean", "running_var")
 _ADVICE = (
-    "No channel is masked or cut and no checkpoint is written: go on from the last one with a "
+    "No channel is masked or cut and no checkpoint is written: continue from the last one with a "
     "lower learning rate, gradient_clip_val, a weaker regularizer or a wider precision, and look "
-    "for inputs that are not finite"
+    "for NaN or infinite inputs"
 )
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What one process found: tensors that are not finite, and the losses of the epoch."""
+    """What one process found: NaN or infinite tensors, and the losses of the epoch."""
 
     tensors: tuple[str, ...]
     first_step: int | None
@@ -45,9 +45,9 @@ class FiniteWatch(Callback):
     decided on such weights, and the files that are there stay. The loss of every step is noted on
     the device, without waiting for it, so that the error can say where it began.
 
-    Losses that are not finite while all weights are (the module leaves such steps out) are warned
-    of once; with a gradient scaler, which skips such steps, they are no fault. A tensor that held
-    infinity, but no NaN, when training started is meant to.
+    NaN or infinite losses while all weights are finite (the module leaves such steps out) are
+    warned of once; with a gradient scaler, which skips such steps, they are no fault. A tensor
+    that held infinity, but no NaN, when training started is meant to.
 
     Raises:
         NonFiniteWeightsError: during the fit, on all processes.
@@ -63,7 +63,7 @@ class FiniteWatch(Callback):
     # --- hooks ------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note what is infinite on purpose."""
+        """Record what is infinite on purpose."""
         self._forget()
         self._told, self._meant = False, set()
         self._meant = {
@@ -72,13 +72,13 @@ class FiniteWatch(Callback):
         self.check(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before a stage decides."""
+        """Check the weights before a stage decides."""
         self.check(trainer, pl_module)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Note which step the batch belongs to: the counter goes on within it."""
+        """Record which step the batch belongs to: the counter continues within it."""
         self._step = trainer.global_step
 
     def on_train_batch_end(
@@ -101,12 +101,12 @@ class FiniteWatch(Callback):
         self._count = self._count + bad
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before a model is validated, and perhaps saved."""
+        """Check the weights before a model is validated, and perhaps saved."""
         if is_fitting(trainer):
             self.check(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look before the epoch's checkpoints; warn of losses that harmed nothing."""
+        """Check the weights before the epoch's checkpoints; warn of losses that harmed nothing."""
         seen = self.check(trainer, pl_module)
         self._forget()
         if seen.first_step is None or self._told or skips_steps(trainer):
@@ -115,14 +115,14 @@ class FiniteWatch(Callback):
         rank_zero_warn(
             f"the loss was NaN or infinite in {seen.steps} of the batches of epoch "
             f"{trainer.current_epoch + 1}, first at global step {seen.first_step}; all weights are "
-            "finite, so training goes on. Look for inputs or targets that are not finite. Further "
-            "ones are not told of"
+            "finite, so training continues. Look for NaN or infinite inputs or targets. Further "
+            "ones are not reported"
         )
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Look before a checkpoint of this fit replaces a good one."""
+        """Check the weights before a checkpoint of this fit replaces a good one."""
         if is_fitting(trainer):
             self.check(trainer, pl_module)
 
@@ -141,7 +141,7 @@ class FiniteWatch(Callback):
     # --- inside -----------------------------------------------------------------------------
 
     def check(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> _Seen:
-        """Look at all weights and norm statistics; all processes must call it.
+        """Inspect all weights and norm statistics; all processes must call it.
 
         Returns:
             What all processes together have seen in this epoch.
@@ -168,13 +168,13 @@ class FiniteWatch(Callback):
 
 
 def watch_weights(trainer: pl.Trainer) -> None:
-    """Put a watch in front of the Trainer's callbacks, unless there is one."""
+    """Register a watch in front of the Trainer's callbacks, unless there is one."""
     if not any(isinstance(callback, FiniteWatch) for callback in callbacks_of(trainer)):
         put_first(trainer, FiniteWatch())
 
 
 def check_weights(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    """Look at the weights now, between two steps of a stage.
+    """Inspect the weights now, between two steps of a stage.
 
     Raises:
         NonFiniteWeightsError: one of them is NaN or infinite.
@@ -191,7 +191,7 @@ def _message(trainer: pl.Trainer, seen: _Seen) -> str:
     if seen.first_step is None:
         began = "every loss noted since the last look was finite"
     else:
-        began = f"the loss was not finite first at global step {seen.first_step}"
+        began = f"the loss was first NaN or infinite at global step {seen.first_step}"
     return (
         f"the weights are NaN or infinite at {where}: first in {tensor} of layer {layer!r}"
         f"{others}; {began}. {_ADVICE}"
@@ -212,7 +212,7 @@ def _tensor(model: nn.Module, name: str) -> Tensor:
 
 
 def _non_finite(model: nn.Module) -> list[str]:
-    """Name what is not finite, front to back; one wait for each device."""
+    """Return the names of NaN or infinite tensors, front to back; one wait for each device."""
     watched = list(_watched(model))
     flags: dict[torch.device, list[Tensor]] = {}
     places: dict[torch.device, list[int]] = {}

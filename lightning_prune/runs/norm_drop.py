@@ -22,7 +22,7 @@ class NormDrop:
 
     @property
     def drop(self) -> float | None:
-        r"""The fraction :math:`1 - \text{last} / \text{first}` by which the mean norm fell."""
+        r"""Return by which fraction the mean norm fell, :math:`1 - \text{last} / \text{first}`."""
         return 1 - self.last / self.first if self.first else None
 
 

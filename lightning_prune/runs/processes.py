@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def is_alive(process: int) -> bool:
-    """Tell whether a process of this number runs on this machine."""
+    """Return whether a process of this number runs on this machine."""
     if process <= 0 or os.name == "nt":  # there 0 is a signal
         return False
     try:

@@ -1,4 +1,4 @@
-"""One owner for a folder of a run: two processes that go on in it would mix their files."""
+"""One owner for a folder of a run: two processes that continue in it would mix their files."""
 
 import contextlib
 import errno
@@ -38,7 +38,7 @@ class Owner:
         host: Its machine.
         process: Its number there.
         since: When it began, seconds since 1970.
-        token: Tells it from others of the same number.
+        token: Distinguishes it from others of the same number.
     """
 
     host: str
@@ -66,7 +66,7 @@ class Owner:
 
 @contextlib.contextmanager
 def run_lock(folder: str | Path) -> Iterator[None]:
-    """Own a folder: its `run.lock` names host and process, and is removed in the end.
+    """Hold the lock of a folder: its `run.lock` names host and process, and is removed in the end.
 
     The operating system gives up the lock of a process that ends, however it ends: what a killed
     run left is taken over, and that is said. Where a file system has no locks, the process named
@@ -164,7 +164,7 @@ class _Lock:
         file.flush()
 
     def _works(self, former: Owner, free: bool | None) -> bool:
-        """Tell whether the owner named in the file still works."""
+        """Return whether the owner named in the file still works."""
         if former.host == self.owner.host:
             # The lock says it for sure; without locks the number of a process has to do.
             return free is None and former.process != os.getpid() and is_alive(former.process)
@@ -215,7 +215,7 @@ class _Lock:
         return self._file is not None and self._is_same(self._file)
 
     def _is_same(self, file: BufferedRandom) -> bool:
-        """Tell whether the name still leads to an open file."""
+        """Return whether the name still leads to an open file."""
         try:
             return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
         except FileNotFoundError:

@@ -20,19 +20,20 @@ def write_result(
     monitor: str,
     value: float | None,
     metrics: Mapping[str, float],
-    report: Mapping[str, Any] | None = None,
+    macs: float | None = None,
     objectives: Mapping[str, float] | None = None,
 ) -> None:
     """Write `result.json`: metrics, fall of the group norms, remaining MACs.
 
     Args:
-        folder: output folder of the run; its `metrics.csv`, if any, is read for what the stages
+        folder: Output folder of the run; its `metrics.csv`, if any, is read for what the stages
             logged.
-        monitor: name of the monitored metric.
-        value: its last value; None where the run did not log it.
-        metrics: further metrics, such as those of the test.
-        report: content of `pruning_report.json`, where there is one.
-        objectives: what the run returns to a sweeper, in its order, where that is not `value`.
+        monitor: Name of the monitored metric.
+        value: Its last value; None where the run did not log it.
+        metrics: Further metrics, such as those of the test.
+        macs: Fraction of the dense MACs that the cut model has; None where nothing was cut: that
+            of the masked model, if the stages logged it.
+        objectives: What the run returns to a sweeper, in its order, where that is not `value`.
     """
     folder = Path(folder)
     rows = _rows(folder / "metrics.csv")
@@ -43,7 +44,7 @@ def write_result(
         "metrics": dict(metrics),
         "norm_drop": None if norms is None else norms.drop,
         "low_channels": None if norms is None else norms.low_channels,
-        "macs": _remaining(report, rows),
+        "macs": _masked_macs(rows) if macs is None else macs,
     }
     if objectives is not None:
         content["objectives"] = dict(objectives)
@@ -57,10 +58,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _remaining(report: Mapping[str, Any] | None, rows: list[dict[str, str]]) -> float | None:
-    """Return the fraction of the dense MACs that remains: of the cut, else of the masked model."""
-    if report is not None and report["pruned"]["macs"] is not None:
-        return float(report["pruned"]["macs"] / report["dense"]["macs"])
+def _masked_macs(rows: list[dict[str, str]]) -> float | None:
     masked = [row["pruning/macs"] for row in rows if row.get("pruning/macs")]
     return float(masked[-1]) if masked else None
 

@@ -1,4 +1,4 @@
-"""Tell a person something once, however many processes a run has."""
+"""Print something once, however many processes a run has."""
 
 import os
 import sys
@@ -12,8 +12,8 @@ def say(text: str, stream: TextIO | None = None) -> None:
     """Print a line on the first process, at once.
 
     Args:
-        text: what to say.
-        stream: where to; None: standard output.
+        text: What to say.
+        stream: Where to; None: standard output.
     """
     if is_first_process():
         print(text, file=stream or sys.stdout, flush=True)

@@ -1,4 +1,4 @@
-"""Stop a run where a signal asks for it, in a state from which it goes on exactly."""
+"""Stop a run where a signal asks for it, in a state from which it continues exactly."""
 
 import logging
 import os
@@ -87,7 +87,7 @@ class StopOnSignal(pl.Callback):
             self._decide(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Let the validation that is due run to its end: half of one cannot be resumed."""
+        """Run the validation that is due to its end: half of one cannot be resumed."""
         if self._stop:
             end_after_batch(trainer, False)
 
@@ -171,7 +171,7 @@ class StopOnSignal(pl.Callback):
             end_after_batch(trainer)
 
     def _give_back(self) -> list[int]:
-        """Put the earlier handlers back and return the signals that came."""
+        """Restore the earlier handlers and return the signals that came."""
         if self._listening:
             self._listening = False
             for signum, handler in self._before.items():
@@ -198,7 +198,7 @@ class StopOnSignal(pl.Callback):
         elif trainer.is_global_zero:
             rank_zero_warn(
                 f"stopped after step {trainer.global_step}, but {path} could not be written: the "
-                "run goes on from the checkpoint before it"
+                "run continues from the checkpoint before it"
             )
 
 

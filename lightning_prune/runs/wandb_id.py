@@ -13,10 +13,10 @@ _FILE = "wandb_id.txt"
 
 @rank_zero_only
 def keep_wandb_id(cfg: DictConfig) -> None:
-    """Fill in `id` of a W&B logger, so that a resumed run goes on under the same identity.
+    """Fill in `id` of a W&B logger, so that a resumed run continues under the same identity.
 
     Args:
-        cfg: the whole configuration; only a logger whose `id` is null is changed.
+        cfg: The whole configuration; only a logger whose `id` is null is changed.
     """
     for node in (cfg.get("logger") or {}).values():
         if node is None or not str(node.get("_target_", "")).endswith("WandbLogger"):

@@ -70,12 +70,12 @@ def track_architecture(module: nn.Module) -> nn.Module:
 
 
 def is_tracked(module: nn.Module) -> bool:
-    """Tell whether ``track_architecture`` was called on a module."""
+    """Return whether ``track_architecture`` was called on a module."""
     return hasattr(module, _ORIGIN)
 
 
 def is_cut(module: nn.Module) -> bool:
-    """Tell whether a tracked module is narrower than it was built."""
+    """Return whether a tracked module is narrower than it was built."""
     return is_tracked(module) and any(_changes(module).values())
 
 
@@ -200,7 +200,7 @@ def _follow_record(
 
 
 def _wider(shapes: Mapping[str, list[int]], tensors: Mapping[str, Tensor]) -> str | None:
-    """Say which tensor no cut of the dense shapes has; None if each could be one."""
+    """Return which tensor no cut of the dense shapes has; None if each could be one."""
     for name, value in tensors.items():
         dense, new = shapes[name], list(value.shape)
         fits = len(new) == len(dense) and all(
@@ -216,7 +216,7 @@ def _foreign(
     layers: Mapping[str, nn.Module],
     attributes: Mapping[str, Mapping[str, Any]],
 ) -> str | None:
-    """Say which recorded attribute no cut sets; None if each could be set by one."""
+    """Return which recorded attribute no cut sets; None if each could be set by one."""
     for name, own in attributes.items():
         for key, value in own.items() if name in layers else ():
             old = getattr(layers[name], key, name)  # eps may be None before a compensation
@@ -234,7 +234,7 @@ def _impossible(
     tensors: Mapping[str, Tensor],
     recorded: Mapping[str, Mapping[str, Any]],
 ) -> str | None:
-    """Say which layer no cut gives these tensors; None if each could be made by one."""
+    """Return which layer no cut gives these tensors; None if each could be made by one."""
     attributes = {**origin["attributes"], **recorded}
     groups = {
         name: own.get("groups", own.get("num_groups")) for name, own in attributes.items() if own
@@ -262,7 +262,7 @@ def _impossible(
 
 @torch.no_grad()
 def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Give parameters and buffers the shapes of other tensors of the same names.
+    """Resize parameters and buffers to the shapes of other tensors of the same names.
 
     Values are left undefined where a shape changes: a strict load fills them. Device, dtype and
     ``requires_grad`` stay; the layers' size attributes follow.

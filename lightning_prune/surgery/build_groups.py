@@ -15,7 +15,7 @@ def build_groups(
     example_input: Any,
     forward: Callable[[nn.Module, Any], Any] | None = None,
     step: Callable[[nn.Module], Any] | None = None,
-    tell: Callable[[str], None] | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> ChannelGroups:
     """Find the channel groups of a network: traced, then masked and cut on a copy.
 
@@ -28,7 +28,7 @@ def build_groups(
         example_input: A tensor, or a tuple or dict of arguments.
         forward: How to call the model, ``forward(model, example_input)``; None for the plain call.
         step: What training does with the model besides, on a copy; see ``try_groups``.
-        tell: Told in a line what is tried, where that takes long.
+        notify: Called with a line on what is tried, where that takes long.
 
     Raises:
         ValueError: the network cannot be traced.
@@ -45,4 +45,4 @@ def build_groups(
     {'3': 'its channels reach the output of the model'}
     """
     traced = trace_groups(model, example_input, forward)
-    return try_groups(model, example_input, traced, forward, step, tell)[0]
+    return try_groups(model, example_input, traced, forward, step, notify)[0]

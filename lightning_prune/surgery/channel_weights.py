@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from lightning_prune.functional.lines import Lines
+from lightning_prune.functional.row_column_sums import RowColumnSums
+from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.group import ChannelGroups, Member
-from lightning_prune.graph.layers import channel_dims, is_producer, scale_of
+from lightning_prune.graph.layers import is_producer, scale_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 
@@ -34,7 +35,7 @@ class _Part:
 
 
 def _weight_of(layer: nn.Module, batch_norms_only: bool) -> str | None:
-    """Name the weight that counts: no PReLU's and, as in torch-pruning, no depthwise one."""
+    """Return the name of the weight that counts: no PReLU's, no depthwise one (torch-pruning)."""
     if (scale := scale_of(layer)) is not None:
         return scale
     if batch_norms_only:
@@ -49,7 +50,7 @@ class ChannelWeights:
     A channel's weights are its rows in the producers, its columns in the consumers and its scale
     in the norms; no biases, no depthwise weights. The positions are worked out once; weights and
     gradients are looked up at each call, so that the model may move and its parameters may be
-    replaced. After a cut build it anew.
+    replaced. After a cut build it again.
 
     Args:
         model: The live model.
@@ -86,7 +87,7 @@ class ChannelWeights:
         )
         self.counts = torch.zeros(len(self.group), dtype=torch.int64)
         self._parts: list[_Part] = []
-        self._lines: Lines | None = None
+        self._sums: RowColumnSums | None = None
         self._position = self._channel = torch.zeros(0, dtype=torch.int64)
         self._compile(modules_by_name(model), groups, batch_norms_only)
 
@@ -101,39 +102,39 @@ class ChannelWeights:
             for member in groups[name].members:
                 tensor = _weight_of(modules[member.layer], batch_norms_only)
                 if tensor is not None:
-                    dim = dict(channel_dims(modules[member.layer], member.role))[tensor]
+                    dim = channel_dim(modules[member.layer], member.role, tensor)
                     found[member.layer, tensor][dim].append((first, member))
             first += width
-        positions, channels, lines = [], [], 0
+        positions, channels, length = [], [], 0
         for (layer, tensor), dims in found.items():
             weight = modules[layer].get_parameter(tensor)
             part = _Part(modules[layer], layer, tensor, weight.shape, tuple(sorted(dims)))
             self._parts.append(part)
             for dim in sorted(dims):
                 for start, member in dims[dim]:
-                    positions.append(member.index + lines)
+                    positions.append(member.index + length)
                     channels.append(member.channel + start)
                     each = weight.numel() // weight.shape[dim]
                     self.counts.index_add_(0, channels[-1], torch.full_like(channels[-1], each))
-                lines += weight.shape[dim]
+                length += weight.shape[dim]
         if positions:
             self._position, self._channel = torch.cat(positions), torch.cat(channels)
-        self._length = lines
+        self._length = length
 
     def __len__(self) -> int:
         return len(self.group)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return self._parts[0].weight.device if self._parts else torch.device("cpu")
 
-    def _current(self) -> Lines:
-        """Return the lines of the weights as they are now: moved or replaced ones are found."""
+    def _current(self) -> RowColumnSums:
+        """Return the sums over the weights as they are now: moved or replaced ones are found."""
         weights = [part.weight for part in self._parts]
-        lines = self._lines
-        if lines is None or lines.addresses != [weight.data_ptr() for weight in weights]:
-            lines = self._lines = Lines(weights, [part.dims for part in self._parts])
+        sums = self._sums
+        if sums is None or sums.addresses != [weight.data_ptr() for weight in weights]:
+            sums = self._sums = RowColumnSums(weights, [part.dims for part in self._parts])
             device = self.device
             for name in ("_position", "_channel", "group", "counts"):
                 setattr(self, name, getattr(self, name).to(device))
@@ -142,9 +143,9 @@ class ChannelWeights:
                 raise RuntimeError(
                     f"{part.name}.{part.tensor} was {tuple(part.shape)} and is "
                     f"{tuple(weight.shape)}: the model was cut; build the groups and what was "
-                    "made of them anew"
+                    "made of them again"
                 )
-        return lines
+        return sums
 
     @torch.no_grad()
     def squares(self) -> Tensor:
@@ -180,7 +181,7 @@ class ChannelWeights:
         Raises:
             RuntimeError: the model was cut since.
         """
-        lines = self._current()
+        sums = self._current()
         scale = torch.zeros(self._length, device=self.device)
         scale[self._position] = strength.to(scale)[self._channel]
         grads: list[Tensor | None] = []
@@ -193,7 +194,7 @@ class ChannelWeights:
             else:
                 grads.append(grad)
         if any(grad is not None for grad in grads):
-            lines.add_to(grads, scale, sign)
+            sums.add_to(grads, scale, sign)
 
     def keeps(self, plan: PruningPlan) -> Tensor:
         """Return which channels a plan keeps, those of groups it does not name included: (C,)."""
@@ -205,7 +206,7 @@ class ChannelWeights:
         return kept.to(self.device)
 
     def trainable(self) -> bool:
-        """Tell whether any of the weights is trained."""
+        """Return whether any of the weights is trained."""
         return any(part.weight.requires_grad for part in self._parts)
 
     def split(self, values: Tensor) -> dict[str, Tensor]:

@@ -62,7 +62,7 @@ def _without_tf32() -> Iterator[None]:
 
 @contextmanager
 def _bypassed(model: nn.Module, names: Collection[str]) -> Iterator[None]:
-    """Let layers hand their input on."""
+    """Make layers return their input."""
     modules = modules_by_name(model)
     handles = [modules[n].register_forward_hook(lambda _m, x, _out: x[0]) for n in names]
     try:

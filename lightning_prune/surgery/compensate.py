@@ -1,4 +1,4 @@
-"""Lets the readers of removed channels take over what those channels told them."""
+"""Refits the consumers of removed channels, so that they reconstruct the removed inputs."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 
-_STAYS, _GOES, _GONE = 0, 1, 2
+_KEPT, _REMOVED, _ALREADY_MASKED = 0, 1, 2
 # Inner products of inputs that are held at once, in float32 elements (1 GiB).
 _LARGEST = 1 << 28
 
@@ -37,20 +37,20 @@ def compensate(
     seed: int = 0,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[str, ...]:
-    r"""Adjust the readers of channels that are about to go, so that their outputs change least.
+    r"""Refit the consumers of channels to be removed, so that their outputs change least.
 
-    What a reader hears from the channels R that go is predicted, by least squares over some
-    inputs, from the channels K that stay; the prediction is added to its weights:
+    What the removed channels R add to a consumer's output is reconstructed, by least squares over
+    some inputs, from the kept channels K; the solution is added to its weights:
 
     .. math:: W_K \leftarrow W_K + W_R\, G_{RK} (G_{KK} + \lambda I)^{-1}, \qquad
         G = \sum_x x x^T, \quad \lambda = ridge \cdot \overline{diag\, G_{KK}}
 
-    with x a reader's input patch (input channels times kernel, and a constant where the reader
-    has a bias or a batch norm follows, whose statistics must then be estimated anew). Columns
+    with x a consumer's input patch (input channels times kernel, and a constant where it
+    has a bias or a batch norm follows, whose statistics must then be estimated again). Columns
     of R are left as they are: masking zeroes them. To be called before the mask is applied.
 
     Args:
-        model: The live model, with the channels of ``plan`` still alive.
+        model: The live model, in which the channels that ``plan`` removes still work.
         groups: Its channel groups.
         plan: What will be kept.
         batches: Called for a fresh pass over the same batches, on the model's device.
@@ -62,11 +62,11 @@ def compensate(
         total: Sums a tensor over all processes; None: there is one.
 
     Returns:
-        The names of the readers that were adjusted. Convolutions that are transposed or of several
-        groups, and those with a computed weight, are left as they are.
+        The names of the consumers that were refitted. Convolutions that are transposed or of
+        several groups, and those with a computed weight, are left as they are.
 
     Warns:
-        UserWarning: a reader has so many inputs (more than 16383 with its kernel) that their
+        UserWarning: a consumer has so many inputs (more than 16383 with its kernel) that their
             products would not fit into 1 GiB: it is left as it is.
 
     Raises:
@@ -83,7 +83,7 @@ def compensate(
     >>> groups = trace_groups(net, x)
     >>> compensate(net, groups, plan, lambda: [x], lambda net, x: net(x), ridge=1e-6)
     ('1',)
-    >>> [round(value, 3) for value in net[1].weight[0].tolist()]  # 1 + 2 x 1: it hears both
+    >>> [round(value, 3) for value in net[1].weight[0].tolist()]  # 1 + 2 x 1: it stands for both
     [3.0, 1.0]
     """
     if ridge <= 0:
@@ -91,65 +91,68 @@ def compensate(
     if positions < 1:
         raise ValueError(f"positions={positions}: pass at least 1 output position per image")
     modules = modules_by_name(model)
-    fates = _fates(modules, groups, plan, held or PruningPlan())
-    adjusted: list[str] = []
-    for layers in _portions(modules, fates):
-        reader = _Reader(modules, layers, _constant(modules, groups, layers), positions, seed)
-        with untouched(model), reader:
+    status = _input_status(modules, groups, plan, held or PruningPlan())
+    refitted: list[str] = []
+    for layers in _portions(modules, status):
+        constant = _constant(modules, groups, layers)
+        patches = _InputProducts(modules, layers, constant, positions, seed)
+        with untouched(model), patches:
             model.eval()
             for batch in batches():
                 forward(model, batch)
-        for name, products in reader.products.items():
+        for name, products in patches.products.items():
             everywhere = products if total is None else total(products)
-            if _adjust(modules[name], fates[name], everywhere, ridge):
-                adjusted.append(name)
-    return tuple(adjusted)
+            if _refit(modules[name], status[name], everywhere, ridge):
+                refitted.append(name)
+    return tuple(refitted)
 
 
-def _fates(
+def _input_status(
     modules: Mapping[str, nn.Module], groups: ChannelGroups, plan: PruningPlan, held: PruningPlan
 ) -> dict[str, Tensor]:
-    """Return for each reader that loses something what becomes of each of its inputs."""
-    fates: dict[str, Tensor] = {}
+    """Return for each consumer that loses inputs the status of each of its inputs."""
+    found: dict[str, Tensor] = {}
     for name in plan.keep:
         group, keep = groups[name], plan.mask(name)
-        alive = held.mask(name) if name in held.keep else torch.ones_like(keep)
-        fate = torch.where(keep, _STAYS, torch.where(alive, _GOES, _GONE))
+        unmasked = held.mask(name) if name in held.keep else torch.ones_like(keep)
+        status = torch.where(keep, _KEPT, torch.where(unmasked, _REMOVED, _ALREADY_MASKED))
         for member in group.members:
             layer = modules[member.layer]
-            if member.role != "consumer" or not _adjustable(layer):
+            if member.role != "consumer" or not _is_refittable(layer):
                 continue
             weight = layer.get_parameter("weight")
-            fates.setdefault(member.layer, torch.zeros(weight.shape[1], dtype=torch.int64))
-            fates[member.layer][member.index] = fate[member.channel]
+            found.setdefault(member.layer, torch.zeros(weight.shape[1], dtype=torch.int64))
+            found[member.layer][member.index] = status[member.channel]
     return {
-        name: fates[name]
+        name: found[name]
         for name in groups.order
-        if name in fates and (fates[name] == _GOES).any() and (fates[name] == _STAYS).any()
+        if name in found and (found[name] == _REMOVED).any() and (found[name] == _KEPT).any()
     }
 
 
-def _adjustable(layer: nn.Module) -> bool:
-    """Tell whether a reader's columns are its inputs one by one, and its weight what it applies."""
+def _is_refittable(layer: nn.Module) -> bool:
+    """Return whether a layer's columns are its inputs one by one, and it applies its weight."""
     if isinstance(layer, _ConvTransposeNd | CustomLayer):
         return False
     return isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and layer.groups == 1)
 
 
-def _portions(modules: Mapping[str, nn.Module], fates: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    """Split the readers so that the inner products of one portion fit into memory."""
+def _portions(
+    modules: Mapping[str, nn.Module], status: Mapping[str, Tensor]
+) -> Iterator[list[str]]:
+    """Split the consumers so that the inner products of one portion fit into memory."""
     portion: list[str] = []
     size = 0
-    inputs = {name: modules[name].get_parameter("weight")[0].numel() for name in fates}
-    large = [name for name in fates if (inputs[name] + 1) ** 2 > _LARGEST]
+    inputs = {name: modules[name].get_parameter("weight")[0].numel() for name in status}
+    large = [name for name in status if (inputs[name] + 1) ** 2 > _LARGEST]
     if large:
         more = f" and {len(large) - 1} more layers" if large[1:] else ""
         warnings.warn(
-            f"{large[0]}{more} ({inputs[large[0]]} inputs): too many to predict some from the "
-            "others; nothing is taken over from the channels that are masked",
+            f"{large[0]}{more} ({inputs[large[0]]} inputs): too many to reconstruct some from the "
+            "others; these layers are masked without being refitted",
             stacklevel=3,
         )
-    for name in fates:
+    for name in status:
         own = (inputs[name] + 1) ** 2
         if name in large:
             continue
@@ -165,7 +168,7 @@ def _portions(modules: Mapping[str, nn.Module], fates: Mapping[str, Tensor]) -> 
 def _constant(
     modules: Mapping[str, nn.Module], groups: ChannelGroups, layers: list[str]
 ) -> set[str]:
-    """Return the readers whose output may be shifted: by their bias, or freely before a norm."""
+    """Return the consumers whose output may be shifted: by their bias, or freely before a norm."""
     shifted = {name for name in layers if getattr(modules[name], "bias", None) is not None}
     following = dict(pairwise(groups.order))
     normed = {
@@ -174,7 +177,7 @@ def _constant(
     return shifted | normed
 
 
-class _Reader:
+class _InputProducts:
     """Sums the inner products of the input patches of some layers while a model runs."""
 
     def __init__(
@@ -193,7 +196,7 @@ class _Reader:
         self._random = torch.Generator().manual_seed(seed)
         self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> "_Reader":
+    def __enter__(self) -> "_InputProducts":
         self._handles = [
             self._modules[name].register_forward_pre_hook(self._hook(name), with_kwargs=True)
             for name in self._layers
@@ -258,30 +261,30 @@ class _Reader:
         return torch.randint(total, (limit,), generator=self._random)
 
 
-def _adjust(layer: nn.Module, fate: Tensor, products: Tensor, ridge: float) -> bool:
-    """Add to a layer's weights what it would have heard from the inputs that go.
+def _refit(layer: nn.Module, status: Tensor, products: Tensor, ridge: float) -> bool:
+    """Add to a layer's weights what reconstructs its removed inputs from the kept ones.
 
-    Returns False, and changes nothing, where the inputs that stay are all zero or not finite.
+    Returns False, and changes nothing, where the kept inputs are all zero, NaN or infinite.
     """
     weight = layer.get_parameter("weight")
     taps = weight[0, 0].numel()
-    fate = fate.to(weight.device).repeat_interleave(taps)
-    constant = len(products) > len(fate)
-    stays = torch.nonzero(fate == _STAYS).flatten()
-    goes = torch.nonzero(fate == _GOES).flatten()
-    told = torch.cat([stays, stays.new_tensor([len(fate)])]) if constant else stays
-    known = products[told][:, told].double()
-    mean = known.diagonal()[: len(stays)].mean()
+    status = status.to(weight.device).repeat_interleave(taps)
+    constant = len(products) > len(status)
+    kept = torch.nonzero(status == _KEPT).flatten()
+    removed = torch.nonzero(status == _REMOVED).flatten()
+    predictors = torch.cat([kept, kept.new_tensor([len(status)])]) if constant else kept
+    known = products[predictors][:, predictors].double()
+    mean = known.diagonal()[: len(kept)].mean()
     if not bool(products.isfinite().all()) or mean <= 0:
         return False
     damping = torch.full_like(known.diagonal(), float(ridge * mean))
     if constant:
         damping[-1] = 1e-9 * damping[-1]  # a shift costs nothing
-    solved = torch.linalg.solve(known + damping.diag(), products[told][:, goes].double())
+    solved = torch.linalg.solve(known + damping.diag(), products[predictors][:, removed].double())
     flat = weight.detach().flatten(1)
-    added = flat[:, goes].double() @ solved.T
+    added = flat[:, removed].double() @ solved.T
     flat = flat.clone()
-    flat[:, stays] += added[:, : len(stays)].to(flat.dtype)
+    flat[:, kept] += added[:, : len(kept)].to(flat.dtype)
     weight.copy_(flat.view_as(weight))
     bias = getattr(layer, "bias", None)
     if constant and bias is not None:

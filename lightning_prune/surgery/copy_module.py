@@ -70,4 +70,4 @@ class _Proxies:
 
 
 def _no_hook(*_: Any, **__: Any) -> None:
-    """Stand for a hook that cannot be copied: change nothing."""
+    """Replace a hook that cannot be copied: change nothing."""

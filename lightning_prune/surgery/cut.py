@@ -16,7 +16,7 @@ from lightning_prune.surgery.mask import ChannelSlice, channel_slices
 
 @dataclass(frozen=True)
 class Replacement:
-    """A parameter that was cut: what stands in its place and which positions were kept.
+    """A parameter that was cut: what replaces it and which positions were kept.
 
     Attributes:
         old: The parameter before the cut.
@@ -37,7 +37,7 @@ class Replacement:
 
 @dataclass(frozen=True)
 class PrunedChannels:
-    """What a cut removed: the event that is told to every callback.
+    """What a cut removed: the event that every callback is notified of.
 
     Attributes:
         plan: The plan that was carried out.

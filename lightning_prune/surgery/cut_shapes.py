@@ -33,7 +33,7 @@ def why_no_cut(
     new: Mapping[str, Shape],
     groups: int | None = None,
 ) -> str | None:
-    """Say why no cut of a layer has tensors of these shapes; None where one can have.
+    """Return why no cut of a layer has tensors of these shapes; None where one can have.
 
     A cut leaves kernels as they are, and gives all vectors of a layer the same length. Of custom
     layers, and of others than convolutions, linear layers and norms, nothing is known here.
@@ -105,7 +105,7 @@ def _odd_one(name: str, vectors: Mapping[str, Shape], rows: int, weight: Shape) 
 def why_no_chain(
     module: nn.Module, name: str, shapes: Mapping[str, Shape], groups: Mapping[str, Any]
 ) -> str | None:
-    """Say which layer of an ``nn.Sequential`` does not take what the one before it gives.
+    """Return which layer of an ``nn.Sequential`` does not take what the one before it gives.
 
     Args:
         module: The container; other modules have no order that could be known.

@@ -49,7 +49,7 @@ class HeldMask(ABC):
         self._handles = [optimizer.register_step_post_hook(after_step) for optimizer in self._held]
 
     def holds(self, optimizers: Sequence[Optimizer]) -> bool:
-        """Tell whether exactly these optimizers are followed: rebuilt ones have no hook yet."""
+        """Return whether exactly these optimizers are followed: rebuilt ones have no hook yet."""
         return len(optimizers) == len(self._held) and all(
             ours is theirs for ours, theirs in zip(self._held, optimizers, strict=True)
         )

@@ -36,7 +36,7 @@ def load_pruned_state_dict(
     The layers follow the shapes: convolutions (grouped ones keep their number of groups, depthwise
     ones stay depthwise), transposed convolutions, linear layers, norms, PReLU, and parameters of a
     user's own modules. Device, dtype and ``requires_grad`` stay, and tied parameters stay tied;
-    narrowed parameters are new objects, so make the optimizer afterwards. What no shape tells (a
+    narrowed parameters are new objects, so make the optimizer afterwards. What no shape shows (a
     norm that lost whole groups, say) needs a file with an architecture record: one written by a
     module on which ``track_architecture`` was called. Where the file has one, it is followed, and
     the module is tracked from then on. If anything is wrong, nothing is changed.
@@ -175,7 +175,7 @@ def _check_layer(name: str, layer: nn.Module, shapes: Mapping[str, torch.Size]) 
     if isinstance(layer, nn.GroupNorm) and weight[0] % layer.num_groups:
         raise ValueError(
             f"{name} has {weight[0]} channels in the file, which do not divide into its "
-            f"{layer.num_groups} groups: how many are left only an architecture record can tell "
+            f"{layer.num_groups} groups: only an architecture record can say how many are left "
             "(save from a module on which track_architecture was called)"
         )
     rows = weight[0]
@@ -202,8 +202,8 @@ def _check_groups(name: str, layer: _ConvNd, weight: torch.Size) -> None:
     else:
         why = f"{weight[0]} channels do not divide into its {layer.groups} groups"
     raise ValueError(
-        f"{name}.weight is {tuple(weight)} in the file: {why}, and how many groups are left only "
-        "an architecture record can tell (save from a module on which track_architecture was "
+        f"{name}.weight is {tuple(weight)} in the file: {why}, and only an architecture record "
+        "can say how many groups are left (save from a module on which track_architecture was "
         "called)"
     )
 
@@ -234,7 +234,7 @@ def _assign(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
 
 @contextmanager
 def _all_or_nothing(model: nn.Module) -> Iterator[None]:
-    """Put everything back if loading fails: torch copies what fits before it complains."""
+    """Restore everything if loading fails: torch copies what fits before it complains."""
     places = [
         (
             own,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.line_filler import line_filler
+from lightning_prune.functional.make_zeroer import make_zeroer
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
@@ -28,7 +28,7 @@ class ChannelSlice:
 
     @property
     def values(self) -> Tensor:
-        """The tensor that is sliced."""
+        """Return the tensor that is sliced."""
         value = getattr(self.owner, self.tensor)
         assert isinstance(value, Tensor)
         return value
@@ -36,9 +36,9 @@ class ChannelSlice:
 
 def removed_positions(group: Group, plan: PruningPlan) -> Iterator[tuple[str, str, Tensor]]:
     """Yield (layer, role, positions) of the channels that a plan removes from a group."""
-    gone = ~plan.mask(group.name)
+    removed = ~plan.mask(group.name)
     for member in group.members:
-        yield member.layer, member.role, member.index[gone[member.channel]]
+        yield member.layer, member.role, member.index[removed[member.channel]]
 
 
 def channel_slices(
@@ -81,7 +81,7 @@ class _Part:
     owner: nn.Module
     name: str
     tensor: str
-    gone: Mapping[int, Tensor]
+    removed: Mapping[int, Tensor]
 
     @property
     def values(self) -> Tensor:
@@ -91,19 +91,19 @@ class _Part:
 
     @property
     def is_parameter(self) -> bool:
-        """Whether it is trained; statistics and other buffers are not masked."""
+        """Return whether it is trained; statistics and other buffers are not masked."""
         return self.tensor in self.owner._parameters
 
     def region(self) -> Tensor:
         """Return the mask of the tensor's shape, True = belongs to a removed channel."""
         region = torch.zeros(self.values.shape, dtype=torch.bool)
-        for dim, index in self.gone.items():
+        for dim, index in self.removed.items():
             region.index_fill_(dim, index, True)
         return region
 
     def same(self, other: "_Part") -> bool:
-        return self.gone.keys() == other.gone.keys() and all(
-            torch.equal(index, other.gone[dim]) for dim, index in self.gone.items()
+        return self.removed.keys() == other.removed.keys() and all(
+            torch.equal(index, other.removed[dim]) for dim, index in self.removed.items()
         )
 
 
@@ -115,16 +115,16 @@ def _parts(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> dict[s
     parts = {}
     for name, slices in found.items():
         first = next(iter(slices.values()))
-        gone = {dim: part.index for dim, part in slices.items()}
-        parts[name] = _Part(first.owner, name, first.tensor, gone)
+        removed = {dim: part.index for dim, part in slices.items()}
+        parts[name] = _Part(first.owner, name, first.tensor, removed)
     return parts
 
 
 class ChannelMask(HeldMask):
-    """Zeroes the removed channels of a plan: producers' rows and biases, norms, readers' columns.
+    """Zeroes the removed channels of a plan: producers' rows and biases, norms, consumers' columns.
 
-    Running statistics are left alone: with the readers' columns at zero the masked network equals
-    the cut one whatever the activation does at zero.
+    Running statistics are left alone: with the consumers' columns at zero the masked network
+    equals the cut one whatever the activation does at zero.
 
     Zeros do not come back by themselves: with a row and its norm at zero no gradient reaches
     them, and the running variance decays. ``remember`` keeps what is masked, ``restore`` brings it
@@ -158,34 +158,34 @@ class ChannelMask(HeldMask):
         place = {module: number for number, module in enumerate(model.modules())}
         # Last first: those an optimizer has just written are still in the cache.
         self._zeroed = sorted(zeroed, key=lambda part: place[part.owner], reverse=True)
-        # Where each tensor lay when its filler was made; 0: there is none yet.
-        self._fillers: list[tuple[int, Callable[[], None]]] = [(0, _nothing)] * len(self._zeroed)
+        # Where each tensor lay when its zeroer was made; 0: there is none yet.
+        self._zeroers: list[tuple[int, Callable[[], None]]] = [(0, _nothing)] * len(self._zeroed)
         self._originals: dict[str, Tensor] | None = None
 
     @torch.no_grad()
     def apply(self) -> None:
         """Zero the removed channels now."""
         for number, (part, (place, fill)) in enumerate(
-            zip(self._zeroed, self._fillers, strict=True)
+            zip(self._zeroed, self._zeroers, strict=True)
         ):
             # Not getattr: with hundreds of tensors a step the look-up itself would count.
             values = part.owner._parameters[part.tensor]
             assert values is not None
             if place != values.data_ptr():
-                fill = line_filler(values, part.gone)
-                self._fillers[number] = values.data_ptr(), fill
+                fill = make_zeroer(values, part.removed)
+                self._zeroers[number] = values.data_ptr(), fill
             fill()
 
     @torch.no_grad()
     def violations(self) -> list[str]:
-        """Name the tensors in which a removed channel is not zero."""
+        """Return the tensors in which a removed channel is not zero."""
         return [
             part.name
             for part in self._parts.values()
             if part.is_parameter
             and any(
                 bool(part.values.index_select(dim, index.to(part.values.device)).any())
-                for dim, index in part.gone.items()
+                for dim, index in part.removed.items()
             )
         ]
 
@@ -224,7 +224,7 @@ class ChannelMask(HeldMask):
 
     @torch.no_grad()
     def restore(self, names: Iterable[str] | None = None) -> "ChannelMask":
-        """Bring back the channels of some groups, as they were, and stop holding.
+        """Restore the channels of some groups, as they were, and stop holding.
 
         What belongs to a channel of another masked group too (a column of the restored row) stays
         zero, and comes back with that group.

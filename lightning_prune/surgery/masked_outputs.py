@@ -1,11 +1,13 @@
 """What a masked model gives, to be compared with what the cut one gives."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference
@@ -39,6 +41,7 @@ class MaskedOutputs:
         example: Its inputs.
         groups: Its channel groups.
         plan: What will be cut.
+        forward: How the model is called with the inputs.
 
     Attributes:
         allowed: 8 units of rounding of the outputs' precision; it matters in half precision.
@@ -52,25 +55,30 @@ class MaskedOutputs:
     """
 
     def __init__(
-        self, model: nn.Module, example: Any, groups: ChannelGroups, plan: PruningPlan
+        self,
+        model: nn.Module,
+        example: Any,
+        groups: ChannelGroups,
+        plan: PruningPlan,
+        forward: Callable[[nn.Module, Any], Any] = call,
     ) -> None:
-        self._example = example
+        self._example, self._forward = example, forward
         shrinking = (groups[name] for name in plan.keep if len(plan.removed(name)))
         self.mixed_by = tuple(dict.fromkeys(n for group in shrinking for n in group.mixed_by))
-        self._whole = eval_outputs(model, example)
-        self._surgery = (
-            eval_outputs(model, example, self.mixed_by) if self.mixed_by else self._whole
-        )
+        self._whole = self._outputs(model)
+        self._surgery = self._outputs(model, self.mixed_by) if self.mixed_by else self._whole
         self.allowed = _rounding(self._whole)
 
     def difference(self, model: nn.Module) -> CutDifference:
         """Compare with the outputs of the cut model."""
-        whole = largest_difference(self._whole, eval_outputs(model, self._example))
+        whole = largest_difference(self._whole, self._outputs(model))
         surgery = whole
         if self.mixed_by:
-            outputs = eval_outputs(model, self._example, self.mixed_by)
-            surgery = largest_difference(self._surgery, outputs)
+            surgery = largest_difference(self._surgery, self._outputs(model, self.mixed_by))
         return CutDifference(surgery, whole, self.mixed_by)
+
+    def _outputs(self, model: nn.Module, without: tuple[str, ...] = ()) -> list[Tensor]:
+        return eval_outputs(model, self._example, without, self._forward)
 
 
 def _rounding(outputs: list[Tensor]) -> float:

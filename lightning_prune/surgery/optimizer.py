@@ -16,7 +16,7 @@ _INITIAL = {"step_size": "lr"}
 
 
 def rebind_optimizer(optimizer: Optimizer, pruned: PrunedChannels) -> None:
-    """Put the new parameters of a cut in the place of the old ones.
+    """Replace the old parameters of a cut by the new ones.
 
     The parameter groups keep their order and options, so that schedulers, gradient scalers and
     monitors stay valid. State tensors of the parameter's shape are cut alike (``step`` stays).
@@ -29,7 +29,7 @@ def rebind_optimizer(optimizer: Optimizer, pruned: PrunedChannels) -> None:
 
     Warns:
         UserWarning: a state without the parameter's shape (Adafactor, Shampoo; LBFGS, whose state
-            is one vector of all parameters) had to start anew.
+            is one vector of all parameters) had to start again.
     """
     replaced = {id(r.old): (name, r) for name, r in pruned.parameters.items()}
     lost: dict[str, list[str]] = {}
@@ -61,13 +61,13 @@ def rebind_optimizer(optimizer: Optimizer, pruned: PrunedChannels) -> None:
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         warnings.warn(
             f"{type(optimizer).__name__} keeps {keys} of {names[0]}{others} in a form that cannot "
-            "be cut: its state for these parameters starts anew",
+            "be cut: its state for these parameters starts again",
             stacklevel=2,
         )
 
 
 def keep_groups(before: Optimizer, after: Optimizer) -> int:
-    """Give a rebuilt optimizer the trained parameters that only the old one held.
+    """Add to a rebuilt optimizer the trained parameters that only the old one held.
 
     Groups that a callback had added are not among those that ``configure_optimizers`` makes.
 
@@ -93,7 +93,7 @@ def keep_groups(before: Optimizer, after: Optimizer) -> int:
 
 
 def clear_statistics(optimizer: Optimizer) -> None:
-    """Forget momentum and second moments of every parameter; hyper-parameters stay."""
+    """Clear momentum and second moments of every parameter; hyper-parameters stay."""
     for part in _family(optimizer):
         _forget_counts(part)
         part.state.clear()
@@ -106,7 +106,7 @@ def clear_statistics(optimizer: Optimizer) -> None:
 
 @torch.no_grad()
 def clear_rows(optimizers: Iterable[Optimizer], parameter: Tensor, dim: int, rows: Tensor) -> None:
-    """Forget what optimizers remember of some rows of a parameter; ``step`` stays.
+    """Clear what optimizers remember of some rows of a parameter; ``step`` stays.
 
     Args:
         optimizers: Any optimizers; those that do not train the parameter are left alone.
@@ -116,7 +116,7 @@ def clear_rows(optimizers: Iterable[Optimizer], parameter: Tensor, dim: int, row
 
     Warns:
         UserWarning: a factored state (Adafactor, Shampoo, LBFGS) has no rows: all of it starts
-            anew.
+            again.
 
     >>> weight = torch.nn.Parameter(torch.zeros(2, 1))
     >>> optimizer = torch.optim.SGD([weight], 0.1, momentum=0.9)
@@ -139,7 +139,7 @@ def clear_rows(optimizers: Iterable[Optimizer], parameter: Tensor, dim: int, row
         if factored:
             warnings.warn(
                 f"{type(optimizer).__name__} keeps {', '.join(factored)} in a form without rows: "
-                "its whole state for this parameter starts anew",
+                "its whole state for this parameter starts again",
                 stacklevel=2,
             )
             optimizer.state[parameter] = _initial_state(optimizer, parameter)
@@ -156,7 +156,7 @@ def assert_bound(optimizers: Iterable[Optimizer], pruned: PrunedChannels) -> Non
     """Check that no optimizer still holds a parameter that the cut replaced.
 
     Raises:
-        RuntimeError: an optimizer would go on updating weights that the model no longer has.
+        RuntimeError: an optimizer would continue updating weights that the model no longer has.
     """
     dead = {id(r.old): name for name, r in pruned.parameters.items()}
     for optimizer in (part for outer in optimizers for part in _family(outer)):
@@ -196,7 +196,7 @@ def _among(parameter: Tensor, parameters: Iterable[Tensor]) -> bool:
 
 
 def _forget_counts(optimizer: Optimizer) -> None:
-    """Let an optimizer of flat vectors (LBFGS) count its parameters anew."""
+    """Make an optimizer of flat vectors (LBFGS) count its parameters again."""
     if hasattr(optimizer, "_numel_cache"):
         setattr(optimizer, "_numel_cache", None)  # noqa: B010 - no such stub
 
@@ -212,7 +212,7 @@ def _forget_flat(optimizer: Optimizer) -> None:
             if any(value.numel() == whole for value in _tensors(list(state.values()))):
                 warnings.warn(
                     f"{type(optimizer).__name__} keeps one vector of all parameters, which cannot "
-                    "be changed in places: its whole state starts anew",
+                    "be changed in places: its whole state starts again",
                     stacklevel=3,
                 )
                 optimizer.state.clear()
@@ -228,7 +228,7 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _factored(state: Mapping[str, Any], shape: torch.Size) -> list[str]:
-    """Name what a state holds that is neither a number nor of the parameter's shape."""
+    """Return what a state holds that is neither a number nor of the parameter's shape."""
     return [
         key
         for key, value in state.items()

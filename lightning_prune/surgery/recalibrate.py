@@ -1,4 +1,4 @@
-"""Norm statistics estimated anew: masks and cuts leave them those of another network."""
+"""Norm statistics estimated again: masks and cuts leave them those of another network."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -9,12 +9,13 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
+from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.layers import channel_dims, is_custom, is_depthwise, scale_of, width_of
 from lightning_prune.surgery.cut import Replacement
 from lightning_prune.surgery.optimizer import clear_rows
 
 ResetType = Literal["random", "original", "zero"]
-"""What channels start anew with: Xavier's random weights, those they once had, or zeros."""
+"""What channels start again with: Xavier's random weights, those they once had, or zeros."""
 
 _FRESH = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
 
@@ -30,7 +31,7 @@ def check_reset_type(reset_type: str) -> None:
 
 
 def why_not_resettable(layer: nn.Module) -> str | None:
-    """Say why the channels of a layer cannot start anew, or None where they can."""
+    """Return why the channels of a layer cannot start again, or None where they can."""
     if not isinstance(layer, _ConvNd | nn.Linear):
         return f"a {type(layer).__name__} makes no channels: name a convolution or linear layer"
     if parametrize.is_parametrized(layer) or hasattr(layer, "weight_g"):
@@ -38,7 +39,7 @@ def why_not_resettable(layer: nn.Module) -> str | None:
     if isinstance(layer, _ConvTransposeNd) and layer.groups > 1 and not is_depthwise(layer):
         return f"a transposed convolution with groups={layer.groups} has no row for each channel"
     if not layer.weight.requires_grad:
-        return "its weight is frozen: a channel that starts anew would never learn"
+        return "its weight is frozen: a channel that starts again would never learn"
     return None
 
 
@@ -93,7 +94,7 @@ def cut_originals(
     """
     if weight is None:
         return dict(originals)
-    rows = weight.kept.get(dict(channel_dims(layer, "producer"))["weight"])
+    rows = weight.kept.get(channel_dim(layer))
     return {
         name: weight.select(value) if name == "weight"
         else value if rows is None else value.index_select(0, rows)
@@ -112,7 +113,7 @@ def reset_channels(
     optimizers: Iterable[Optimizer] = (),
     generator: torch.Generator | None = None,
 ) -> None:
-    r"""Let output channels of a layer start anew.
+    r"""Reinitialize output channels of a layer.
 
     ``random`` draws rows from Xavier's uniform distribution with the fans of the whole weight,
 

@@ -12,7 +12,7 @@ from lightning_prune.graph.names import plain_name
 
 @torch.no_grad()
 def scramble(model: nn.Module, seed: int = 0, gentle: bool = False) -> None:
-    """Give a model weights that hide no fault: nothing zero, nothing trivial, attention not flat.
+    """Fill a model with weights that hide no fault: nothing zero or trivial, attention not flat.
 
     Branches that start at zero, layer scales of 1e-6, norms of ones and attention of small weights
     would let a wrong cut pass. Weights of layers become normal with variance 2 / fan-in, vectors

@@ -94,7 +94,7 @@ class SliceMask(HeldMask):
 
     @torch.no_grad()
     def restore(self, kept: Mapping[str, Tensor] | None = None) -> None:
-        """Bring back the masked weights as they were, and stop holding.
+        """Restore the masked weights as they were, and stop holding.
 
         Args:
             kept: Masks of weights that stay as they are where they are False, such as those of

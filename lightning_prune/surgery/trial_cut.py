@@ -30,7 +30,7 @@ from lightning_prune.surgery.trial_example import (
 from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
 
 Forward = Callable[[nn.Module, Any], Any]
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 
 _TOLERANCE = 1e-4
 _ROUNDING = 1e-2  # a layer's output differs by less where rounding is all that differs
@@ -47,7 +47,7 @@ def try_groups(
     groups: ChannelGroups,
     forward: Forward | None = None,
     step: Callable[[nn.Module], Any] | None = None,
-    tell: Tell | None = None,
+    notify: Notify | None = None,
 ) -> tuple[ChannelGroups, dict[str, str]]:
     """Mask and cut groups on a copy; say which can be cut, and why the others cannot.
 
@@ -57,8 +57,8 @@ def try_groups(
     those predicted. All groups are cut at once; only where that fails are they taken apart by
     halves. Model, random states and hooks are left as they were.
 
-    Who defines ``on_channels_pruned`` is told of the cut and adapts what is theirs to it: hooks of
-    such a callback are not called in the trial, and of such a model no training is tried.
+    Who defines ``on_channels_pruned`` is notified of the cut and adapts what is theirs to it: hooks
+    of such a callback are not called in the trial, and of such a model no training is tried.
 
     Args:
         module: The live model.
@@ -67,7 +67,7 @@ def try_groups(
         forward: How to call the model, ``forward(model, example)``; None: the plain call.
         step: What training does with the model besides (``training_step`` on a batch), called with
             a cut copy in training mode; left out where the copy as it is cannot do it.
-        tell: Told in a line what is tried, where it takes more than one pass.
+        notify: Called with a line on what is tried, where it takes more than one pass.
 
     Returns:
         The groups that can be cut (the layers of the others in ``refused``), and the reason of
@@ -89,7 +89,7 @@ def try_groups(
     if not groups:
         return groups, {}
     with untouched(module):
-        trial = _Trial(module, example, groups, forward or call, step, tell)
+        trial = _Trial(module, example, groups, forward or call, step, notify)
         good = trial.sift(trial.families(list(groups)))
         good = trial.agreeing(good)
         costs = TrialMacs(trial.dense, groups, trial.plan, trial.example, trial.forward)
@@ -108,7 +108,7 @@ def try_groups(
 
 
 def what_is_left_out(refused: dict[str, str]) -> str:
-    """Return the warning that tells of groups that a trial refused.
+    """Return the warning about groups that a trial refused.
 
     >>> what_is_left_out({"conv1": "its forward pass fails"})
     '1 group of channels keeps its width, because a trial cut failed: conv1: its forward pass fails'
@@ -145,9 +145,9 @@ class _Trial:
         groups: ChannelGroups,
         forward: Forward,
         step: Callable[[nn.Module], Any] | None,
-        tell: Tell | None,
+        notify: Notify | None,
     ) -> None:
-        self.groups, self.forward, self.tell = groups, forward, tell
+        self.groups, self.forward, self.notify = groups, forward, notify
         self.refused: dict[str, str] = {}
         self.halved = False
         self.example = noise_like(example)
@@ -272,7 +272,7 @@ class _Trial:
     # --- many trials ----------------------------------------------------------------------
 
     def families(self, names: list[str]) -> list[list[str]]:
-        """Put together groups that repeat: equal structure, and names that differ in numbers."""
+        """Group the groups that repeat: equal structure, and names that differ in numbers."""
         sets = isomorphic_sets(self.dense, self.groups, names)
         found: dict[tuple[str, int], list[str]] = {}
         for name, kind in zip(names, sets, strict=True):
@@ -288,8 +288,8 @@ class _Trial:
         if len(names) == 1:
             self.refused[names[0]] = reason
             return []
-        if self.tell is not None and not self.halved:
-            self.tell(f"trying which of {len(names)} groups of channels cannot be cut")
+        if self.notify is not None and not self.halved:
+            self.notify(f"trying which of {len(names)} groups of channels cannot be cut")
         self.halved = True
         if len(families) > 1:
             half = len(families) // 2

@@ -18,14 +18,14 @@ def in_training(net: nn.Module) -> nn.Module:
 
 
 def is_told(listener: Any) -> bool:
-    """Tell whether an object defines ``on_channels_pruned``: it is told of a cut and adapts."""
+    """Return whether an object defines ``on_channels_pruned``, which notifies it of a cut."""
     return callable(getattr(listener, "on_channels_pruned", None))
 
 
 def without_listeners(net: nn.Module) -> nn.Module:
-    """Take away the forward hooks of callbacks that are told of a cut.
+    """Remove the forward hooks of callbacks that are notified of a cut.
 
-    What they keep per channel is as wide as the live model, and must not hear of trials.
+    What they keep per channel is as wide as the live model, and trials must not notify them.
 
     Args:
         net: A copy of a model; it is changed.

@@ -84,6 +84,6 @@ class TrialMacs:
 
 
 def _guilty(macs: MacModel, layer: str, names: Sequence[str]) -> list[str]:
-    """Name the groups whose widths a layer's MACs depend on."""
+    """Return the groups whose widths a layer's MACs depend on."""
     sources = {source for source, _ in macs.inputs.get(layer, ())} | {macs.outputs.get(layer)}
     return [name for name in names if name in sources] or list(names[-1:])

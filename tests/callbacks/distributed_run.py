@@ -61,7 +61,7 @@ class Record(pl.Callback):
 class FirstOrder(Criterion):
     """|sum of weight times gradient| of the root's rows; keeps the gradient it was given."""
 
-    uses_gradients = True
+    needs = frozenset({"gradients"})
     gradient: torch.Tensor | None = None
 
     def importance(self, evidence: Any) -> torch.Tensor:

@@ -23,7 +23,7 @@ class Record(pl.Callback):
         self.folder, self.stage = folder, stage
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        masks = self.stage.state_dict()["mask"]["masks"]
+        masks = self.stage.state_dict()["originals"]["masks"]
         weights = {name: pl_module.get_submodule(name).weight.detach() for name in masks}
         content = {"masks": masks, "weights": weights, "ranks": trainer.world_size}
         torch.save(content, self.folder / f"rank{trainer.global_rank}.pt")

@@ -18,7 +18,9 @@ from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.callbacks.trainer.optimizers import rebuild_optimizers
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.random_choice import RandomChoice
+from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.criteria.taylor import Taylor
 from lightning_prune.runs.csv_logger import AppendingCsvLogger
 from tests.callbacks.classifiers import (
@@ -175,17 +177,17 @@ def test_a_resumed_run_ends_with_the_same_weights(epoch, whole, tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
     ours, theirs = resumed[3].content, callbacks[3].content
-    assert (ours["layers"], ours["cut"]) == (theirs["layers"], theirs["cut"])
+    assert (ours.layers, ours.cut) == (theirs.layers, theirs.cut)
 
 
 def test_the_report_says_what_set_each_width(whole):
     _, model, callbacks = whole
-    rows = {row["name"]: row for row in callbacks[3].content["layers"]}
-    assert callbacks[3].content["cut"]["epoch"] == 5
-    assert rows["net.deep.0"]["channels_after"] == model.net.deep[0].out_channels
-    assert {row["knee"] for row in rows.values()} == {None}
-    assert {row["bound"] for row in rows.values()} <= {"mac_target", "max_pruning_ratio", "none"}
-    assert all(row["status"] == "left" for row in rows.values() if row["bound"] == "none")
+    rows = {row.name: row for row in callbacks[3].content.layers}
+    assert callbacks[3].content.cut.epoch == 5
+    assert rows["net.deep.0"].channels_after == model.net.deep[0].out_channels
+    assert {row.knee for row in rows.values()} == {None}
+    assert {row.bound for row in rows.values()} <= {"mac_target", "keep_range", "none"}
+    assert all(row["status"] == "left" for row in rows.values() if row.bound == "none")
 
 
 # --- unprune ------------------------------------------------------------------------------------
@@ -279,8 +281,8 @@ def test_two_maskers_are_cut_together(tmp_path):
     )  # fmt: skip
     model, report = Classifier(), PruningReport(latency_rounds=0, show=False, figures=False)
     trainer(tmp_path, [first, second, PhysicalPruner(), report], 6).fit(model)
-    assert report.content["cut"]["epoch"] == 4
-    rows = {row["name"]: row["channels_after"] for row in report.content["layers"]}
+    assert report.content.cut.epoch == 4
+    rows = {row.name: row.channels_after for row in report.content.layers}
     assert rows == {"net.inner.0": model.net.inner[0].out_channels, "net.deep.0": 8}
     # A channel stays if neither removed it: here some that one kept went by the other.
     both = set(first.decisions[0].keep.tolist()) & set(second.decisions[0].keep.tolist())
@@ -335,13 +337,26 @@ def test_the_cut_model_and_its_average_are_recalibrated(images, tmp_path):
     assert after.momenta == {0.1}
 
 
+# --- what criteria need -------------------------------------------------------------------------
+
+
+def test_a_criterion_whose_evidence_is_not_collected_is_refused_before_training(tmp_path):
+    stage = channels(mac_target=0.5, criterion=MacAware(Separability()))
+    message = (
+        "MacAware needs clusters of channels by the classes that they separate, which "
+        "ChannelMasker does not collect: use another criterion, such as GroupNorm"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer(tmp_path, [stage], 2).fit(Classifier())
+
+
 # --- gradients ----------------------------------------------------------------------------------
 
 
 class Saliency(Criterion):
     """First-order Taylor importance of the root's rows; notes the gradients that it saw."""
 
-    uses_gradients = True
+    needs = frozenset({"gradients"})
 
     def __init__(self):
         self.seen = {}
@@ -414,7 +429,7 @@ def refused(tmp_path, match, stage, model=None, epochs=9, **options):
 
 
 def test_what_cannot_work_is_refused_before_training(tmp_path):
-    refused(tmp_path, "cannot be.*reached", channels(mac_target=0.05, max_pruning_ratio=0.5))
+    refused(tmp_path, "cannot be.*reached", channels(mac_target=0.05, keep_range=(0.5, 1.0)))
     refused(tmp_path, r"net\.deeep\.0.*did you mean", channels(layers=["net.deeep.0"]))
     refused(tmp_path, r"on epoch 6 and the cut hold_epochs=1 later, on epoch 7, but max_epochs=6",
             channels(), epochs=6)  # fmt: skip
@@ -467,7 +482,7 @@ def test_a_schedule_that_ends_above_the_target_says_how_far_it_came(tmp_path):
         ({"epoch_rate": 0}, "epoch_rate"),
         ({"pruning_ratio": 1.2}, "1.2"),
         ({"mac_target": 1.0}, r"mac_target=1.0 is outside \(0, 1\)"),
-        ({"max_pruning_ratio": 0}, r"max_pruning_ratio=0 is outside \(0, 1\]"),
+        ({"keep_range": (1.0, 1.0)}, r"keep_range=\(1\.0, 1\.0\): pass the smallest fraction"),
         ({"round_to": 0}, "round_to=0: pass an integer of at least 1"),
         ({"ranking": "none"}, "ranking='none': allowed are global, local, isomorphic"),
         ({"hold_epochs": -1}, "hold_epochs=-1"),

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -309,8 +310,8 @@ def test_slices_stay_zero(tmp_path: Path) -> None:
 def test_the_report_has_the_history_and_a_picture(tmp_path: Path) -> None:
     stage, report = resetter(), PruningReport(str(tmp_path), show=True)
     trainer(tmp_path, [stage, report], 3).fit(Rectified())
-    assert report.content["usage"] == stage.usage_history
-    assert report.content["pruned"]["macs"] is None
+    assert asdict(report.content.usage) == stage.usage_history
+    assert report.content.pruned.macs is None
     assert (tmp_path / "pruning_report.json").is_file()
     assert (tmp_path / "figures" / "usage.png").stat().st_size > 5000
     assert not (tmp_path / "figures" / "overview.png").exists()

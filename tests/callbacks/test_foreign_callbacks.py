@@ -135,7 +135,7 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:.*starts anew")
+@pytest.mark.filterwarnings("ignore:.*starts again")
 @pytest.mark.parametrize("clear", [True, False], ids=["cleared", "kept"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_trains_on(name, clear, tmp_path):

@@ -38,11 +38,11 @@ CASES = {
     "channel, round_to": (
         lambda: ChannelMasker(0, 1, pruning_ratio=0.5, round_to=16, hold_epochs=0),
         r"ChannelMasker has no effect: none of the 3 layers \(16 channels at most\) has a narrower "
-        "width with round_to=16 and max_pruning_ratio=0.9; lower round_to",
+        r"width with round_to=16 and keep_range=\(0\.1, 1\); lower round_to",
     ),
-    "channel, max_pruning_ratio": (
-        lambda: ChannelMasker(0, 1, pruning_ratio=0.5, max_pruning_ratio=0.01, hold_epochs=0),
-        "and max_pruning_ratio=0.01; lower round_to, raise max_pruning_ratio",
+    "channel, keep_range": (
+        lambda: ChannelMasker(0, 1, pruning_ratio=0.5, keep_range=(0.99, 1.0), hold_epochs=0),
+        r"and keep_range=\(0\.99, 1\); lower round_to or keep_range",
     ),
     "channel, pruning_ratio": (
         lambda: ChannelMasker(

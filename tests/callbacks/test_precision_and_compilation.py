@@ -41,7 +41,7 @@ def test_a_run_in_other_precisions(precision, tmp_path):
     assert model.net.deep[0].out_channels == 8
     dtype = {"bf16-true": torch.bfloat16, "64-true": torch.float64}.get(precision, torch.float32)
     assert {p.dtype for p in model.parameters()} == {dtype}
-    assert callbacks[-1].content["pruned"]["macs"] < callbacks[-1].content["dense"]["macs"]
+    assert callbacks[-1].content.pruned.macs < callbacks[-1].content.dense.macs
     assert run.callback_metrics["val/accuracy"] > 0.6
 
 

@@ -157,6 +157,6 @@ def test_files_that_are_gone_or_torn_are_not_made_up(tmp_path):
 
     report = Thief(str(tmp_path), latency_rounds=0, show=False, figures=False)
     run(tmp_path, [best(tmp_path), last(tmp_path)], extra=[report])
-    (row,) = report.content["checkpoints"]
-    assert (row["file"], row["holds"], row["epoch"]) == ("last.ckpt", None, None)
-    assert row["why"] == "the latest; cannot be read"
+    (row,) = report.content.checkpoints
+    assert (row.file, row.holds, row.epoch) == ("last.ckpt", None, None)
+    assert row.why == "the latest; cannot be read"

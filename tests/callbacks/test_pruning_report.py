@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import lightning
 import pytest
@@ -32,7 +33,8 @@ def test_the_file_says_what_was_pruned_and_what_it_did(hold, tmp_path, monkeypat
     report = PruningReport(str(tmp_path / "out"), **OPTIONS)
     _, fitted = run(tmp_path, model, report, hold_epochs=hold, mac_target=0.4)
     content = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
-    assert content == report.content
+    assert content == report.content.to_plain()
+    assert list(content)[:3] == ["version", "dense", "pruned"]
     for side, module in (("dense", dense), ("pruned", model)):
         assert content[side]["parameters"] == sum(p.numel() for p in module.parameters())
         assert content[side]["macs"] == count_macs(module, EXAMPLE)
@@ -57,19 +59,17 @@ def test_the_file_says_what_was_pruned_and_what_it_did(hold, tmp_path, monkeypat
 def test_every_producing_layer_has_a_row(tmp_path):
     report = PruningReport(str(tmp_path), **OPTIONS)
     stage, _ = run(tmp_path, Classifier(), report)
-    rows = {row["name"]: row for row in report.content["layers"]}
+    rows = {row.name: row for row in report.content.layers}
     assert list(rows) == [f"net.{name}.0" for name in ("stem", "inner", "outer", "deep")]
-    required = {"name", "block", "channels_before", "channels_after", "knee", "bound", "status"}
-    assert all(required | {"reason"} <= row.keys() for row in rows.values())
     for decision in stage.decisions:
         row = rows[decision.group]
-        assert row["channels_before"] == decision.channels
-        assert row["channels_after"] == len(decision.keep)
-        assert (row["knee"], row["bound"]) == (decision.knee, decision.bound)
-        assert (row["status"], row["reason"]) == ("pruned", "")
+        assert row.channels_before == decision.channels
+        assert row.channels_after == len(decision.keep)
+        assert (row.knee, row.bound) == (decision.knee, decision.bound)
+        assert (row.status, row.reason) == ("pruned", "")
     tied = rows["net.outer.0"]
-    assert tied["group"] == "net.stem.0"
-    assert tied["channels_after"] == rows["net.stem.0"]["channels_after"]
+    assert tied.group == "net.stem.0"
+    assert tied.channels_after == rows["net.stem.0"].channels_after
 
 
 def test_a_resumed_run_completes_the_report(tmp_path):
@@ -86,11 +86,11 @@ def test_a_resumed_run_completes_the_report(tmp_path):
         torch.load(path, weights_only=True)
         run(folder, Classifier(), again, extra=[files(folder)], ckpt_path=path)
         for key in ("layers", "cut", "versions", "device"):
-            assert again.content[key] == whole.content[key], key
+            assert getattr(again.content, key) == getattr(whole.content, key), key
         for side in ("dense", "pruned"):
-            ours, theirs = again.content[side], whole.content[side]
-            assert ours["latency_ms"] > 0
-            assert {**ours, "latency_ms": 0} == {**theirs, "latency_ms": 0}
+            ours, theirs = again.content.of(side), whole.content.of(side)
+            assert ours.latency_ms > 0
+            assert replace(ours, latency_ms=0) == replace(theirs, latency_ms=0)
 
 
 def test_metrics_can_be_added_and_the_table_is_printed(tmp_path, capsys):
@@ -158,8 +158,8 @@ def test_metrics_of_any_name_are_compared_if_a_validation_logged_them(tmp_path):
     report = PruningReport(str(tmp_path), **OPTIONS)
     _, fitted = run(tmp_path, OtherNames(), report)
     accuracy = float(fitted.callback_metrics["accuracy"])
-    assert report.content["pruned"]["metrics"] == {"accuracy": accuracy}
-    assert report.content["dense"]["metrics"].keys() == {"accuracy"}
+    assert report.content.pruned.metrics == {"accuracy": accuracy}
+    assert report.content.dense.metrics.keys() == {"accuracy"}
 
 
 @pytest.mark.parametrize(

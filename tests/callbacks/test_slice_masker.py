@@ -182,7 +182,7 @@ def run_stages(folder, epochs=6):
     """Slices at 1, 2, 3 and 4; channels masked at 1 and 3 and cut at 4."""
     files = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     channels = ChannelMasker(
-        1, 4, 2, pruning_ratio=0.5, round_to=4, recalibrate_images=0, max_pruning_ratio=0.7
+        1, 4, 2, pruning_ratio=0.5, round_to=4, recalibrate_images=0, keep_range=(0.3, 1.0)
     )
     return [
         SliceRegularizer(1e-4, 4),
@@ -222,9 +222,9 @@ def test_a_resumed_run_ends_with_the_same_weights_and_state(epoch, whole, tmp_pa
         assert torch.equal(again.state_dict()[name], value), name
     ours, theirs = resumed.state_dict(), stage.state_dict()
     for part in ("masks", "originals"):
-        assert ours["mask"][part].keys() == theirs["mask"][part].keys()
-        for name, value in theirs["mask"][part].items():
-            assert torch.equal(ours["mask"][part][name], value), (part, name)
+        assert ours["originals"][part].keys() == theirs["originals"][part].keys()
+        for name, value in theirs["originals"][part].items():
+            assert torch.equal(ours["originals"][part][name], value), (part, name)
     assert ours["slice_share"] == theirs["slice_share"]
 
 
@@ -270,7 +270,7 @@ def test_a_cut_that_breaks_divisibility_keeps_the_masks_and_says_so(tmp_path):
             for name in CONVS:
                 replaced = pruned.parameters[f"net.{name}.0.weight"]
                 assert torch.equal(conv(pl_module, name) != 0, replaced.select(before[name]))
-            self.masks = copy.deepcopy(stage.state_dict()["mask"]["masks"])
+            self.masks = copy.deepcopy(stage.state_dict()["originals"]["masks"])
             self.seen = True
 
     channels = ChannelMasker(
@@ -309,7 +309,7 @@ class Lift(pl.Callback):
         if trainer.current_epoch == 0:
             self.dense = {n: conv(pl_module, n).detach().clone() for n in CONVS}
         if trainer.current_epoch == 2:
-            self.masks = copy.deepcopy(self.stage.state_dict()["mask"]["masks"])
+            self.masks = copy.deepcopy(self.stage.state_dict()["originals"]["masks"])
             self.stage.unprune(trainer, pl_module, self.names)
             self.restored = {n: conv(pl_module, n).detach().clone() for n in CONVS}
             (average,) = averaged_copies(trainer)
@@ -328,7 +328,7 @@ def test_unprune_restores_the_weights_and_they_train(tmp_path):
         assert torch.equal(lift.average[name][gone], lift.dense[name][gone])
         assert not torch.equal(lift.restored[name][~gone], lift.dense[name][~gone])
         assert bool((conv(model, name)[gone] != lift.dense[name][gone]).all())
-    assert stage.state_dict()["mask"] is None
+    assert stage.state_dict()["originals"] is None
 
 
 def test_some_layers_are_freed_and_the_others_held(tmp_path):
@@ -357,8 +357,8 @@ def test_the_mode_unprune_lifts_what_a_checkpoint_holds(tmp_path):
     )
     assert [len(zeros["deep"]) for _, zeros in watch.zeros] == [8 * 16 * 9 // 8, 0]
     assert watch.logged[0]["slices/zero_share"] == 0
-    originals = first.state_dict()["mask"]["originals"]["net.deep.0"]
-    gone = ~first.state_dict()["mask"]["masks"]["net.deep.0"]
+    originals = first.state_dict()["originals"]["originals"]["net.deep.0"]
+    gone = ~first.state_dict()["originals"]["masks"]["net.deep.0"]
     moved = (conv(model, "deep")[gone] - originals).abs()
     assert 0 < moved.max() < 0.1  # one step away from what they were
 

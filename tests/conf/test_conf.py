@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from lightning_prune.cli.check import check_config
 from lightning_prune.cli.train import run
+from lightning_prune.errors import ConfigError
 from lightning_prune.runs.configuration.config_folder import config_folder
 from tests.overrides import TINY, TINY_NEURAL, TINY_NEURAL_RECIPES, TINY_WARNINGS
 
@@ -24,8 +25,10 @@ GROUPS = sorted({path.parent.name for path in FILES if path.parent != CONF})
 OPTIONS = [
     (path.parent.relative_to(CONF).as_posix(), path.stem) for path in FILES if path.parent != CONF
 ]
+STAGES = sorted(path.stem for path in FILES if path.parent.name == "stage")
 # Groups that the root's defaults list does not name are added with a plus.
 ROOT_GROUPS = {"data", "model", "trainer", "callbacks", "logger"}
+PARTS = {"stage", "penalty", "widths"}  # of recipes
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -37,6 +40,12 @@ def composed(*overrides: str) -> Any:
 def words_for(group: str, option: str) -> list[str]:
     if group == "criterion":  # part of a recipe
         return ["+pruning=sequential_activation", f"criterion={option}"]
+    if group in PARTS:
+        part = re.compile(rf"/{group}(/{option}@|@.*: {option}\b)")
+        users = [path for path in FILES if part.search(path.read_text())]
+        recipes = [path for path in users if path.parent.name == "pruning"]
+        assert users, f"no recipe and no stage has {group}/{option}"
+        return [f"+pruning={recipes[0].stem if recipes else 'channel'}"]
     if group == "switch":  # of one model
         model = ["model=learned_res_optimized_gru_small", "data=simulated_cells"]
         return [*model, f"+switch={option}"]
@@ -68,6 +77,20 @@ def test_keys_are_the_arguments(group: str, option: str):
             assert keys == parameters.keys(), f"{node['_target_']}: shown and accepted keys differ"
 
 
+def stage_node(name: str) -> dict[str, Any]:
+    """Return a stage with what its defaults list names, before anything is resolved."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg: Any = OmegaConf.to_container(compose(f"stage/{name}"), resolve=False)
+    return dict(cfg["stage"])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_has_all_arguments_of_its_constructor(name: str):
+    node = stage_node(name)
+    target = hydra.utils.get_object(node["_target_"])
+    assert node.keys() - HYDRA_KEYS == inspect.signature(target).parameters.keys()
+
+
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_every_key_has_a_comment(path: Path):
     lines = path.read_text().splitlines()
@@ -84,6 +107,24 @@ def test_every_option_composes_and_passes_the_check(group: str, option: str, tmp
     for key in OmegaConf.missing_keys(cfg):
         OmegaConf.update(cfg, key, str(tmp_path))
     check_config(cfg)
+
+
+@pytest.mark.parametrize("word", ["+stage=slice_masker", "+penalty=bn_scale"])
+def test_parts_of_recipes_are_refused_at_the_root(word: str, tmp_path: Path):
+    key = word[1:].partition("=")[0]
+    with pytest.raises(ConfigError, match=f"^{key} is not known to the root"):
+        check_config(composed(word, f"output_dir={tmp_path}"))
+
+
+def test_recipes_and_stages_stand_once():
+    lines = [
+        line
+        for path in FILES
+        if path.parent.name in ("stage", "pruning")
+        for line in path.read_text().splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    assert len(lines) <= 260
 
 
 def test_pruning_is_absent_from_the_defaults():

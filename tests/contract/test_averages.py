@@ -1,4 +1,4 @@
-"""Averaged copies of the model are masked and cut with it, and begin anew at the cut."""
+"""Averaged copies of the model are masked and cut with it, and begin again at the cut."""
 
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Watch(Callback):
         self.cut += 1
 
 
-@pytest.mark.contract("EMA and SWA: masked and cut with the model, begun anew at the cut")
+@pytest.mark.contract("EMA and SWA: masked and cut with the model, begun again at the cut")
 @pytest.mark.parametrize("pair", pairs())
 @pytest.mark.parametrize("kind", AVERAGES)
 def test_averages_live_with_the_model(kind: str, pair: tuple[str, str], tmp_path: Path) -> None:

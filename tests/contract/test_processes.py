@@ -1,4 +1,4 @@
-"""Two processes prune as one does, and go on together."""
+"""Two processes prune as one does, and continue together."""
 
 import json
 import os
@@ -149,7 +149,7 @@ def test_gradients_are_averaged_at_every_step(launch):
             torch.testing.assert_close(grad, mean[name], rtol=1e-5, atol=1e-8)
 
 
-@pytest.mark.contract("two processes: training goes on after the cut")
+@pytest.mark.contract("two processes: training continues after the cut")
 @each_launch
 def test_training_goes_on_after_the_cut(launch):
     for rank in launch.ranks("whole"):

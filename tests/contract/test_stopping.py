@@ -13,7 +13,7 @@ from tests.contract.runs import QUIET, fit, pairs
 pytestmark = QUIET
 
 
-@pytest.mark.contract("early stopping waits for the cut, and begins anew there")
+@pytest.mark.contract("early stopping waits for the cut, and begins again there")
 @pytest.mark.parametrize("pair", pairs())
 def test_early_stopping(pair: tuple[str, str], tmp_path: Path) -> None:
     recipe, module = pair

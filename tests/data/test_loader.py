@@ -165,7 +165,7 @@ def test_resumed_run_saves_the_position_of_the_uninterrupted_one(
     hook, when, done = SAVES[left_at]
 
     def saves(path: Path) -> list[L.Callback]:
-        # It begins the iterator anew.
+        # It begins the iterator again.
         return [ExactResume(), SaveAt(saved_at, lambda t: t.current_epoch == epoch, path)]
 
     fit(tmp_path, Recorder(), 0, [*saves(whole), SaveAt(hook, when, left)])
@@ -252,7 +252,7 @@ def test_position_of_another_order_is_refused(change: dict[str, int], name: str)
     saved = loader()
     next(iter(saved))
     other = loader(**change)
-    with pytest.warns(UserWarning, match=f"{name}.* was .*the order of pictures starts anew"):
+    with pytest.warns(UserWarning, match=f"{name}.* was .*the order of samples starts again"):
         other.load_state_dict(saved.state_dict())
     assert sums(iter(other)) == sums(iter(loader(**change)))
 

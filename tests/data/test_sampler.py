@@ -7,18 +7,18 @@ from lightning_prune.data.sampler import Draw, PermutationSampler, ShardSampler
 TEN = torch.utils.data.TensorDataset(torch.arange(10))
 
 
-def test_every_picture_once_in_an_order_of_the_epoch() -> None:
+def test_every_sample_once_in_an_order_of_the_epoch() -> None:
     sampler = PermutationSampler(TEN, seed=3)
     orders = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
         draws = list(sampler)
         assert {draw.epoch for draw in draws} == {epoch}
-        assert sorted(draw.picture for draw in draws) == list(range(10))
-        orders.append([draw.picture for draw in draws])
+        assert sorted(draw.sample for draw in draws) == list(range(10))
+        orders.append([draw.sample for draw in draws])
         assert orders[-1] == np.random.default_rng((3, epoch)).permutation(10).tolist()
     assert orders[0] != orders[1]
-    assert orders[0] != [draw.picture for draw in PermutationSampler(TEN, seed=4)]
+    assert orders[0] != [draw.sample for draw in PermutationSampler(TEN, seed=4)]
 
 
 def test_start_holds_for_one_pass() -> None:
@@ -42,20 +42,20 @@ def test_another_epoch_forgets_the_start() -> None:
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 def test_ranks_share_the_order(world_size: int) -> None:
     samplers = [PermutationSampler(TEN, 1, rank, world_size) for rank in range(world_size)]
-    parts = [[draw.picture for draw in sampler] for sampler in samplers]
+    parts = [[draw.sample for draw in sampler] for sampler in samplers]
     assert {len(part) for part in parts} == {len(samplers[0])} == {-(-10 // world_size)}
-    interleaved = [picture for step in zip(*parts, strict=True) for picture in step]
-    assert interleaved[:10] == [draw.picture for draw in PermutationSampler(TEN, 1)]
+    interleaved = [sample for step in zip(*parts, strict=True) for sample in step]
+    assert interleaved[:10] == [draw.sample for draw in PermutationSampler(TEN, 1)]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 10])
-def test_shards_hold_every_picture_exactly_once(world_size: int) -> None:
+def test_shards_hold_every_sample_exactly_once(world_size: int) -> None:
     shards = [ShardSampler(TEN, rank, world_size) for rank in range(world_size)]
-    assert sorted(picture for shard in shards for picture in shard) == list(range(10))
+    assert sorted(sample for shard in shards for sample in shard) == list(range(10))
     assert [len(shard) for shard in shards] == [len(list(shard)) for shard in shards]
 
 
-def test_more_ranks_than_pictures() -> None:
+def test_more_ranks_than_samples() -> None:
     one = torch.utils.data.TensorDataset(torch.arange(1))
     assert [list(ShardSampler(one, rank, 3)) for rank in range(3)] == [[0], [0], [0]]
 

@@ -76,5 +76,5 @@ def test_mac_aware_rejects_what_does_not_fit() -> None:
         mac_aware(one, 1, (1, 1), 1.0, alpha=1.5)
     with pytest.raises(ValueError, match="beta=0"):
         mac_aware(one, 1, (1, 1), 1.0, beta=0)
-    with pytest.raises(ValueError, match="macs=3 must lie in"):
+    with pytest.raises(ValueError, match="macs=3 must be in"):
         mac_aware(one, 3, (1, 2), 1.0)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_prune.graph.custom_layer import CarrierStandIn
+from lightning_prune.graph.custom_layer import CarrierProxy
 from lightning_prune.graph.group import Member
 from lightning_prune.graph.single_layer import SingleLayer
 
@@ -21,8 +21,8 @@ class Scale(SingleLayer, nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * self.factor.view(-1, *[1] * (x.ndim - 2))
 
-    def stand_in(self) -> nn.Module:
-        return CarrierStandIn(len(self.factor))
+    def proxy(self) -> nn.Module:
+        return CarrierProxy(len(self.factor))
 
     def channel_dims(self, role: str) -> list[tuple[str, int]]:
         return [("factor", 0)]
@@ -45,12 +45,12 @@ class Recurrent(Scale):
             h = torch.tanh(self.write(step) + self.norm(self.repeat(h)))
         return h
 
-    def stand_in(self) -> nn.Module:
-        class StandIn(nn.Conv2d):
+    def proxy(self) -> nn.Module:
+        class Proxy(nn.Conv2d):
             def forward(self, x: Tensor) -> Tensor:
                 return super().forward(x.mean(2))
 
-        return StandIn(self.write.in_channels, len(self.factor), 1)
+        return Proxy(self.write.in_channels, len(self.factor), 1)
 
     def channel_members(self, role: str) -> tuple[Member, ...]:
         hidden = torch.arange(len(self.factor))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.custom_layer import CarrierStandIn, CustomLayer, custom_layers
+from lightning_prune.graph.custom_layer import CarrierProxy, CustomLayer, custom_layers
 from lightning_prune.graph.layers import scale_of
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
@@ -32,8 +32,8 @@ def test_attributes_of_the_same_names_on_other_layers_mean_nothing():
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 5, 3), (2, 5, 3, 4, 6)])
-def test_a_carrier_stand_in_takes_any_shape(shape):
-    assert CarrierStandIn(5).eval()(torch.ones(shape)).shape == shape
+def test_a_carrier_proxy_takes_any_shape(shape):
+    assert CarrierProxy(5).eval()(torch.ones(shape)).shape == shape
 
 
 def test_a_recurrent_block_is_one_group_with_all_its_parts():
@@ -58,7 +58,7 @@ def test_the_model_is_left_as_it_was():
     trace_groups(model, MOVIE)
     assert dict(model.named_modules()) == before
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    model.memory.stand_in = lambda: nn.Conv2d(1, 1, 1)  # of another width: tracing fails
+    model.memory.proxy = lambda: nn.Conv2d(1, 1, 1)  # of another width: tracing fails
     with pytest.raises(ValueError, match="cannot be traced"):
         trace_groups(model, MOVIE)
     assert isinstance(model.memory, Recurrent)

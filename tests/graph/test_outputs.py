@@ -123,7 +123,7 @@ def test_what_is_no_activation_of_the_layer(name, norm):
 
 
 def test_parameters_by_channel_need_the_module():
-    """After a cut a function would go on with those it had."""
+    """After a cut a function would continue with those it had."""
     weight = nn.Parameter(torch.full((5,), 0.2))
     net = Functional(lambda x: F.prelu(x, weight))
     assert described(net) == {"conv": (None, False, "conv", False)}

@@ -33,7 +33,7 @@ def expected_plan(model, ratio, criterion=None, ranking="global", **arguments):
     groups = trace_groups(model, EXAMPLE)
     macs = MacModel.of(model, groups, EXAMPLE)
     target = arguments.pop("mac_target", None)
-    arguments = {"max_pruning_ratio": 0.9, "round_to": 1} | arguments
+    arguments = {"keep_range": (0.1, 1.0), "round_to": 1} | arguments
     selection = RatioSelection(
         groups, tuple(groups), macs, criterion or GroupNorm(), ranking, **arguments
     )
@@ -105,10 +105,10 @@ def test_fast_widths(tmp_path):
     torch.manual_seed(0)
     wide = [nn.Sequential(nn.Conv2d(n, m, 1), nn.ReLU()) for n, m in ((3, 40), (40, 40), (40, 40))]
     model = nn.Sequential(*wide, nn.Conv2d(40, 2, 1))
-    fast = FastWidths(vector=8, reach=0.5)
+    fast = FastWidths(vector=8, max_shift=0.5)
     plain = expected_plan(model, 0.4)
     expected = expected_plan(model, 0.4, fast_widths=fast)
-    keys = {"fast_widths": {"vector": 8, "reach": 0.5}}
+    keys = {"fast_widths": {"vector": 8, "max_shift": 0.5}}
     pruner = channel_pruning(tmp_path, model, end_epoch=2, global_prune_rate=0.4, **keys)
     pruner.prune(model, 1)
     assert same(pruner.channel_pruner.plan, expected)

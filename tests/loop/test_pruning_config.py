@@ -93,7 +93,7 @@ CHANNEL_ERRORS = [
     ({"container": "dict"}, r"\.container='dict': pass 'list' or 'tuple'"),
     ({"fast_widths": True}, r"\.fast_widths=true: pass a mapping"),
     ({"fast_widths": {"vector": 0}}, r"\.fast_widths\.vector=0: pass an integer of at least 1"),
-    ({"fast_widths": {"reach": 2}}, r"\.fast_widths\.reach=2: pass a number in \(0, 1\]"),
+    ({"fast_widths": {"max_shift": 2}}, r"\.fast_widths\.max_shift=2: pass a number in \(0, 1\]"),
     ({"fast_widths": {"vectors": 8}}, r"\.fast_widths\.vectors is no known key: did you mean vec"),
     ({"global_prune_rate": None}, "one of mac_target .* and global_prune_rate"),
 ]

@@ -354,7 +354,7 @@ def test_a_copy_of_the_model_is_not_counted():
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.parametrize("every_n", [1, 2])
 def test_compiled_models_are_counted(every_n):
-    """And are not compiled anew for every pass."""
+    """And are not compiled again for every pass."""
     net, passes = varied().train(), batches(6)
     counter = CompileCounter()
     compiled = torch.compile(net, backend=counter)

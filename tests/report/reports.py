@@ -2,9 +2,11 @@
 
 from typing import Any
 
+from lightning_prune.report.report_data import LayerRow, ModelFacts, ReportData
 
-def row(name: str, before: int = 16, after: int = 8, **more: Any) -> dict[str, Any]:
-    return {
+
+def row(name: str, before: int = 16, after: int = 8, **more: Any) -> LayerRow:
+    values = {
         "name": name,
         "block": name.rsplit(".", 1)[0],
         "group": name,
@@ -16,17 +18,14 @@ def row(name: str, before: int = 16, after: int = 8, **more: Any) -> dict[str, A
         "bound": "knee",
         "status": "pruned",
         "reason": "",
-        **more,
     }
+    return LayerRow(**values | more)
 
 
-def content(layers: int = 3) -> dict[str, Any]:
+def content(layers: int = 3) -> ReportData:
     rows = [row(f"backbone.stage{i}.conv", 16 + i, 8 + i) for i in range(layers)]
-    return {
-        "layers": rows,
-        "dense": {"parameters": 3_000_000, "macs": 2e8, "latency_ms": 12.0,
-                  "metrics": {"val/map50": 0.9, "test/map50": 0.91}},
-        "pruned": {"parameters": 1_500_000, "macs": 9e7, "latency_ms": 7.5,
-                   "metrics": {"val/map50": 0.89, "test/map50": 0.905}},
-        "cut": None,
-    }  # fmt: skip
+    return ReportData(
+        layers=rows,
+        dense=ModelFacts(3_000_000, 200_000_000, {"val/map50": 0.9, "test/map50": 0.91}, 12.0),
+        pruned=ModelFacts(1_500_000, 90_000_000, {"val/map50": 0.89, "test/map50": 0.905}, 7.5),
+    )

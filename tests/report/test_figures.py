@@ -88,7 +88,7 @@ def test_the_report_draws_each_group_once_when_it_is_chosen(tmp_path, monkeypatc
 def test_pictures_and_overview_lie_in_the_folder(tmp_path):
     report = run(tmp_path)
     assert names(tmp_path) == ["figures/a1.0.png", "figures/stem.0.png"]
-    report.content |= content(2)
+    report.content = content(2)
     path = report.write(tmp_path)
     assert json.loads(path.read_text())["layers"][0]["name"] == "backbone.stage0.conv"
     assert "figures/overview.png" in names(tmp_path)
@@ -102,6 +102,6 @@ def test_no_picture_on_other_ranks_without_clusters_or_when_switched_off(tmp_pat
 
 def test_switched_off_there_is_no_overview_either(tmp_path):
     report = PruningReport(figures=False)
-    report.content |= content(2)
+    report.content = content(2)
     report.write(tmp_path)
     assert names(tmp_path) == ["pruning_report.json"]

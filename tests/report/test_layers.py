@@ -19,14 +19,14 @@ def test_one_row_per_layer_in_forward_order_with_the_groups_decision():
     plan = PruningPlan({d.group: d.keep for d in decisions}, {"project.0": 12, "stem.0": 8})
     ChannelMask(net, groups, plan).apply()
     rows = layer_rows(decisions, groups, net)
-    assert [row["name"] for row in rows] == ["stem.0", "a2.0", "project.0", "b2.0"]
+    assert [row.name for row in rows] == ["stem.0", "a2.0", "project.0", "b2.0"]
     tied = rows[1]
-    assert (tied["group"], tied["channels_before"], tied["channels_after"]) == ("stem.0", 8, 2)
-    assert (tied["pruning_ratio"], tied["active_channels"]) == (0.75, 2)
-    assert (tied["knee"], tied["bound"], tied["status"], tied["reason"]) == (
+    assert (tied.group, tied.channels_before, tied.channels_after) == ("stem.0", 8, 2)
+    assert (tied.pruning_ratio, tied.active_channels) == (0.75, 2)
+    assert (tied.knee, tied.bound, tied.status, tied.reason) == (
         None, "fallback", "fallback", "no object",
     )  # fmt: skip
-    assert [row["active_channels"] for row in rows[2:]] == [5, 5]
+    assert [row.active_channels for row in rows[2:]] == [5, 5]
 
 
 def test_active_channels_are_those_above_the_threshold():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lightning_prune.report.model_figure import model_figure
+from lightning_prune.report.report_data import ModelFacts
 from tests.report.reports import content, row
 
 
@@ -18,10 +19,10 @@ def test_bars_are_as_long_as_the_layers_are_wide(layers):
     figure = model_figure(report)
     axes, _ = panels(figure)
     before, after = ([bar.get_width() for bar in bars] for bars in axes.containers)
-    assert before == [line["channels_before"] for line in report["layers"]]
-    assert after == [line["channels_after"] for line in report["layers"]]
+    assert before == [line.channels_before for line in report.layers]
+    assert after == [line.channels_after for line in report.layers]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == [line["name"] for line in report["layers"]]
+    assert names == [line.name for line in report.layers]
     top, bottom = axes.get_ylim()[::-1]
     assert top < bottom  # the first layer stands at the top
 
@@ -48,13 +49,12 @@ def test_both_models_side_by_side():
 
 def test_what_is_unknown_is_left_out():
     report = content()
-    report["pruned"] = {"parameters": None, "macs": None, "metrics": {}, "latency_ms": None}
-    report["dense"]["latency_ms"] = None
-    report["dense"]["metrics"] = {"val/map50": 0.9}
+    report.pruned = ModelFacts()
+    report.dense.latency_ms, report.dense.metrics = None, {"val/map50": 0.9}
     _, pairs = panels(model_figure(report))
     assert list(pairs) == ["MACs", "parameters", "val/map50"]
     assert [bar.get_width() for bar in pairs["MACs"].patches] == [200.0]
-    report["dense"] |= {"parameters": None, "macs": None, "metrics": {}}
+    report.dense = ModelFacts()
     layers, pairs = panels(model_figure(report))
     assert not pairs
     assert layers.containers
@@ -62,14 +62,14 @@ def test_what_is_unknown_is_left_out():
 
 def test_layers_that_were_not_chosen_by_clusters_are_marked():
     report = content(1)
-    report["layers"] += [row("b", status="fallback"), row("c", 3, 3, status="left")]
+    report.layers += [row("b", status="fallback"), row("c", 3, 3, status="left")]
     texts = [text.get_text() for text in panels(model_figure(report))[0].texts]
     assert texts == ["8/16", "8/16 (by magnitude)", "3/3 (left alone)"]
 
 
 def test_a_metric_of_zero_is_no_reason_to_divide():
     report = content()
-    report["dense"]["metrics"] = report["pruned"]["metrics"] = {"test/map50": 0.0}
+    report.dense.metrics = report.pruned.metrics = {"test/map50": 0.0}
     model_figure(report).canvas.draw()
 
 

@@ -1,7 +1,9 @@
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
+from lightning_prune.report.report_data import CheckpointRow, LayerUsage, Usage
 from lightning_prune.report.table import print_report
 from tests.report.reports import content, row
 
@@ -25,8 +27,8 @@ def test_layers_and_both_models_with_their_changes():
 
 def test_what_is_unknown_is_a_dash():
     report = content()
-    report["dense"] |= {"latency_ms": None, "metrics": {"val/map50": 0.9}}
-    report["layers"][0]["knee"] = None
+    report.dense.latency_ms, report.dense.metrics = None, {"val/map50": 0.9}
+    report.layers[0].knee = None
     lines, text = printed(report)
     cells = [[cell for cell in line if cell != "│"] for line in lines]
     assert ["test/map50", "-", "0.9050", "-"] in cells
@@ -36,7 +38,7 @@ def test_what_is_unknown_is_a_dash():
 
 def test_reasons_are_given_once_for_all_their_layers():
     report = content()
-    report["layers"] += [
+    report.layers += [
         row(name, 3, 3, status="left", bound="none", reason="3 channels are too few")
         for name in ("a", "b")
     ]
@@ -44,7 +46,7 @@ def test_reasons_are_given_once_for_all_their_layers():
 
 
 def test_slices_are_listed_by_layer_and_called_no_faster():
-    report = content() | {"layers": [], "slices": {"backbone.stage0.conv": 0.25, "head": 0.0}}
+    report = replace(content(), layers=[], slices={"backbone.stage0.conv": 0.25, "head": 0.0})
     lines, text = printed(report)
     cells = [[cell for cell in line if cell != "│"] for line in lines]
     assert ["backbone.stage0.conv", "25.0%"] in cells
@@ -54,40 +56,33 @@ def test_slices_are_listed_by_layer_and_called_no_faster():
 
 
 def test_checkpoints_say_which_model_they_hold():
-    known = {"monitored": "val/map50", "why": "highest val/map50 of the cut model"}
-    unknown = {"holds": None, "epoch": None, "metric": None, "monitored": None}
-    report = content() | {
-        "checkpoints": [
-            {"file": "best_pruned.ckpt", "holds": "cut", "epoch": 14, "metric": 0.71234, **known},
-            {"file": "last.ckpt", **unknown, "why": "the latest; cannot be read"},
-        ]
-    }
+    why = "highest val/map50 of the cut model"
+    rows = [
+        CheckpointRow("best_pruned.ckpt", "cut", 14, 0.71234, "val/map50", why),
+        CheckpointRow("last.ckpt", None, None, None, None, "the latest; cannot be read"),
+    ]
+    report = replace(content(), checkpoints=rows)
     lines, text = printed(report)
     cells = [[cell for cell in line if cell != "│"] for line in lines]
-    assert ["best_pruned.ckpt", "cut", "15", "0.7123", *known["why"].split()] in cells
+    assert ["best_pruned.ckpt", "cut", "15", "0.7123", *why.split()] in cells
     assert ["last.ckpt", "-", "-", "-", "the", "latest;", "cannot", "be", "read"] in cells
     assert "Checkpoints" not in printed(content())[1]
     assert "Checkpoints" in text
 
 
 def usage(**layers):
-    rows = {
-        name: {"channels": channels, "used": used, "reset": reset}
-        for name, (channels, used, reset) in layers.items()
-    }
-    return {"threshold": 1e-6, "epochs": [0, 1, 2], "layers": rows}
+    return Usage(1e-6, [0, 1, 2], {name: LayerUsage(*row) for name, row in layers.items()})
 
 
 QUIET = ([8, 8, 8], [8, 8, 8], [0, 0, 0])
 
 
 def test_usage_is_that_of_the_last_epoch_and_of_all_resets():
-    report = content() | {
-        "usage": usage(
-            stem=([8, 8, 6], [5, 7, 4], [0, 3, 1]), quiet=QUIET, dead=([4] * 3, [4, 4, 1], [0] * 3),
-            revived=([4] * 3, [3, 4, 4], [0, 1, 0]), still=QUIET,
-        )
-    }  # fmt: skip
+    tracked = usage(
+        stem=([8, 8, 6], [5, 7, 4], [0, 3, 1]), quiet=QUIET, dead=([4] * 3, [4, 4, 1], [0] * 3),
+        revived=([4] * 3, [3, 4, 4], [0, 1, 0]), still=QUIET,
+    )  # fmt: skip
+    report = replace(content(), usage=tracked)
     lines, text = printed(report)
     cells = [[cell for cell in line if cell != "│"] for line in lines]
     assert ["stem", "6", "2", "4"] in cells
@@ -100,9 +95,9 @@ def test_usage_is_that_of_the_last_epoch_and_of_all_resets():
 
 
 def test_usage_alone_names_no_pruned_model():
-    report = content() | {"layers": [], "slices": {}, "usage": usage(a=QUIET)}
+    report = replace(content(), layers=[], usage=usage(a=QUIET))
     lines, text = printed(report)
     assert ["1", "tracked", "layer", "0", "0"] in [[c for c in ln if c != "│"] for ln in lines]
     assert "front to back" not in text
     assert "pruned" not in text
-    assert "Channel usage" not in printed(content() | {"usage": None})[1]
+    assert "Channel usage" not in printed(content())[1]

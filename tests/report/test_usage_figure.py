@@ -1,9 +1,11 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lightning_prune.report.figures import write_figure
+from lightning_prune.report.report_data import LayerUsage, Usage
 from lightning_prune.report.usage_figure import usage_figure
 
 
@@ -11,16 +13,16 @@ def usage(layers=3, epochs=4, every=2, start=0):
     """Each layer loses a channel in every epoch, and gets all back where they are reset."""
     rows = {}
     for number in range(layers):
-        row = {"channels": [], "used": [], "reset": []}
+        row = LayerUsage([], [], [])
         dead = 0
         for epoch in range(epochs):
             due = bool(epoch) and epoch % every == 0 and number % 2 == 0
-            row["reset"].append(dead if due else 0)
+            row.reset.append(dead if due else 0)
             dead = 1 if due else min(dead + 1, 8 + number)
-            row["channels"].append(8 + number)
-            row["used"].append(8 + number - dead)
+            row.channels.append(8 + number)
+            row.used.append(8 + number - dead)
         rows[f"network.backbone.stage{number}.bottlenecks.0.conv1.conv"] = row
-    return {"threshold": 1e-6, "epochs": list(range(start, start + epochs)), "layers": rows}
+    return Usage(1e-6, list(range(start, start + epochs)), rows)
 
 
 def panels(figure):
@@ -39,10 +41,10 @@ def test_cells_are_the_shares_of_unused_channels(layers, epochs):
     (image,) = lower.images
     cells = np.asarray(image.get_array())
     assert cells.shape == (layers, epochs)
-    for line, row in zip(cells, content["layers"].values(), strict=True):
-        expected = [100 * (c - u) / c for c, u in zip(row["channels"], row["used"], strict=True)]
+    for line, row in zip(cells, content.layers.values(), strict=True):
+        expected = [100 * (c - u) / c for c, u in zip(row.channels, row.used, strict=True)]
         np.testing.assert_allclose(line, expected)
-    assert texts(lower.get_yticklabels()) == list(content["layers"])
+    assert texts(lower.get_yticklabels()) == list(content.layers)
     top, bottom = lower.get_ylim()[::-1]
     assert top < bottom  # the first layer stands at the top
     assert image.get_clim() == (0.0, max(5.0, cells.max()))
@@ -51,14 +53,14 @@ def test_cells_are_the_shares_of_unused_channels(layers, epochs):
 def test_the_upper_panel_sums_over_the_layers():
     content = usage(3, 5)
     upper, _, _ = panels(usage_figure(content))
-    rows = content["layers"].values()
+    rows = content.layers.values()
     (line,) = upper.lines
     assert line.get_ydata().tolist() == [
-        sum(row["channels"][e] - row["used"][e] for row in rows) for e in range(5)
+        sum(row.channels[e] - row.used[e] for row in rows) for e in range(5)
     ]
     (bars,) = upper.containers
     assert [bar.get_height() for bar in bars] == [
-        sum(row["reset"][e] for row in rows) for e in range(5)
+        sum(row.reset[e] for row in rows) for e in range(5)
     ]
 
 
@@ -69,8 +71,8 @@ def test_dots_mark_where_channels_were_reset():
     found = {(int(x), int(y)) for x, y in dots.get_offsets()}
     assert found == {
         (epoch, number)
-        for number, row in enumerate(content["layers"].values())
-        for epoch, reset in enumerate(row["reset"])
+        for number, row in enumerate(content.layers.values())
+        for epoch, reset in enumerate(row.reset)
         if reset
     }
     assert found == {(2, 0), (4, 0), (6, 0), (2, 2), (4, 2), (6, 2)}
@@ -135,9 +137,9 @@ def test_everything_lies_within_the_picture(layers):
 
 def test_nothing_unused_is_a_pale_picture(tmp_path):
     content = usage(2, 3)
-    for row in content["layers"].values():
-        row["used"], row["reset"] = list(row["channels"]), [0, 0, 0]
-    content["layers"]["not tracked"] = {"channels": [0] * 3, "used": [0] * 3, "reset": [0] * 3}
+    for row in content.layers.values():
+        row.used, row.reset = list(row.channels), [0, 0, 0]
+    content.layers["not tracked"] = LayerUsage([0] * 3, [0] * 3, [0] * 3)
     figure = usage_figure(content)
     upper, lower, _ = panels(figure)
     assert np.asarray(lower.images[0].get_array()).tolist() == [[0.0] * 3] * 3
@@ -150,4 +152,4 @@ def test_nothing_unused_is_a_pale_picture(tmp_path):
 @pytest.mark.parametrize("empty", [{"epochs": []}, {"layers": {}}])
 def test_nothing_to_draw(empty):
     with pytest.raises(ValueError, match="no usage was tracked: there is nothing to draw"):
-        usage_figure(usage() | empty)
+        usage_figure(replace(usage(), **empty))

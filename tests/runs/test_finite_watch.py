@@ -30,7 +30,7 @@ class Diverging(Classifier):
 
 
 class Skipping(Diverging):
-    """Leaves out the steps whose loss is not finite."""
+    """Leaves out the steps whose loss is NaN or infinite."""
 
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)
@@ -91,7 +91,7 @@ def test_every_stage_ends_the_run_and_keeps_the_files(name, tmp_path):
     text = str(caught.value)
     assert f"epoch 2, global step {Diverging.at + 1}" in text
     assert "first in weight of layer 'net.stem.0' (and " in text
-    assert f"the loss was not finite first at global step {Diverging.at}. No channel" in text
+    assert f"the loss was first NaN or infinite at global step {Diverging.at}. No channel" in text
     assert epochs.ended == epochs.validated == [0]
     assert (epoch_of(tmp_path / "last.ckpt"), epoch_of(tmp_path / "best.ckpt")) == (0, 0)
     for path in tmp_path.glob("*.ckpt"):

@@ -1,4 +1,4 @@
-"""Signals end a run where it can go on as if nothing had happened."""
+"""Signals end a run where it can continue as if nothing had happened."""
 
 import os
 import pickle
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists a
 
 
 class Resumable(DataLoader[Any]):
-    """A loader in fixed order that goes on behind the batch where it stopped."""
+    """A loader in fixed order that continues behind the batch where it stopped."""
 
     _skip = 0
     _given = 0

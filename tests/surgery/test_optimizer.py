@@ -151,7 +151,7 @@ def test_factored_state_starts_anew_with_a_warning():
     train(net, optimizer, 1, seed=0)
     groups = trace_groups(net, EXAMPLE)
     pruned = cut_channels(net, groups, random_plan(groups))
-    with pytest.warns(UserWarning, match="starts anew"):
+    with pytest.warns(UserWarning, match="starts again"):
         rebind_optimizer(optimizer, pruned)
     train(net, optimizer, 1, seed=0)
 
@@ -193,7 +193,7 @@ def test_a_factored_state_has_no_rows():
     optimizer.step()
     clear_rows([optimizer], weight, 0, torch.empty(0, dtype=torch.int64))
     assert optimizer.state[weight]["step"] == 1
-    with pytest.warns(UserWarning, match="its whole state for this parameter starts anew"):
+    with pytest.warns(UserWarning, match="its whole state for this parameter starts again"):
         clear_rows([optimizer], weight, 0, torch.tensor([1]))
     assert weight not in optimizer.state
 

@@ -358,7 +358,7 @@ def test_killed_channels_are_found_reset_and_live(norm, reset_type):
     for _ in range(5):
         step(net, optimizer, generator)
     assert used(net) == [0, 1, 2, 3, 4, 5]
-    # What a step of far too large a gradient does: the channel is dead, and its momentum goes on.
+    # What a step of far too large a gradient does: the channel is dead, and its momentum continues.
     with torch.no_grad():
         net.level[DEAD] = -100.0
         optimizer.state[net.level]["momentum_buffer"][DEAD] = 100.0

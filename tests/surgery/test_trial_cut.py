@@ -169,13 +169,13 @@ def test_a_row_of_repeated_blocks_costs_few_trials(faults):
             return x
 
     net, x = Tower(), torch.randn(1, 5, 16)
-    told = []
-    accepted, refused = try_groups(net, x, trace_groups(net, x), tell=told.append)
+    notified = []
+    accepted, refused = try_groups(net, x, trace_groups(net, x), notify=notified.append)
     assert {f"blocks.{n}.up" for n in range(8)} <= set(accepted)
     assert {f"blocks.{n}.{part}" for n in range(8) for part in "qv"} <= accepted.refused.keys()
     assert refused["blocks.5.q"].startswith("as blocks.0.q: ")
     assert len(faults) < 25
-    assert told == [f"trying which of {faults[0]} groups of channels cannot be cut"]
+    assert notified == [f"trying which of {faults[0]} groups of channels cannot be cut"]
 
 
 def test_products_of_activations_are_predicted():
@@ -204,7 +204,7 @@ def test_products_of_activations_are_predicted():
 
 
 class Strength:
-    """Keeps a number per channel, as a callback does; a cut makes it narrower only if told."""
+    """Keeps a number per channel, as a callback does; a cut makes it narrower only if notified."""
 
     def __init__(self):
         self.kept, self.passes = torch.zeros(8), 0
@@ -239,7 +239,7 @@ def test_hooks_of_listeners_hear_of_no_trial(bind):
     assert strength.passes == 0
 
 
-def test_a_model_that_is_told_of_the_cut_may_train_with_what_it_will_adapt():
+def test_a_model_that_is_notified_of_the_cut_may_train_with_what_it_will_adapt():
     class Prototypes(nn.Module):
         def __init__(self):
             super().__init__()

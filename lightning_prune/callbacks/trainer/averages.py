@@ -29,6 +29,11 @@ def averaged_copies(trainer: pl.Trainer) -> list[nn.Module]:
     return copies
 
 
+def forget_updates(callback: WeightAveraging) -> None:
+    """Count updates from the start: else none comes before the last fit's number of steps."""
+    callback._latest_update_step, callback._latest_update_epoch = 0, -1
+
+
 def mask_averages(trainer: pl.Trainer, groups: ChannelGroups, plan: PruningPlan) -> None:
     """Zero the planned channels in averaged copies: later averages of zeros stay zero."""
     for copy in averaged_copies(trainer):

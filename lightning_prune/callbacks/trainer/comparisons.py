@@ -1,6 +1,9 @@
 """What compares a model with the best one so far, and how to let it begin anew."""
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -16,20 +19,26 @@ def _early_stopping(trainer: pl.Trainer) -> list[EarlyStopping]:
     return [c for c in callbacks_of(trainer) if isinstance(c, EarlyStopping)]
 
 
-def suspend_comparisons(trainer: pl.Trainer, suspended: bool) -> None:
-    """Let early stopping look away, or look again, with the state that it had; idempotent.
+def suspend_early_stopping(trainer: pl.Trainer, while_true: Callable[[], bool]) -> None:
+    """Let early stopping skip its checks while a condition holds, with the state that it had.
 
-    Plateau schedulers begin anew while it looks away: called before each of their steps, no
-    patience runs out.
+    On the instance: thresholds, which no state could switch off, are suspended too.
     """
     for callback in _early_stopping(trainer):
-        if suspended:
-            # On the instance: thresholds, which no state could switch off, are suspended too.
-            setattr(callback, _SKIP, lambda _: True)
-        else:
-            vars(callback).pop(_SKIP, None)
-    if suspended:
-        restart_plateaus(trainer)
+        usual = partial(type(callback)._should_skip_check, callback)
+        # Asked at every check: a masker may stand behind in the list.
+        skips = partial(_skips, usual, while_true)
+        setattr(callback, _SKIP, skips)
+
+
+def _skips(usual: Callable[[Any], bool], while_true: Callable[[], bool], trainer: Any) -> bool:
+    return while_true() or usual(trainer)
+
+
+def release_early_stopping(trainer: pl.Trainer) -> None:
+    """Let early stopping check again as ever: the callback may be used in another fit."""
+    for callback in _early_stopping(trainer):
+        vars(callback).pop(_SKIP, None)
 
 
 def restart_comparisons(trainer: pl.Trainer) -> None:
@@ -38,6 +47,11 @@ def restart_comparisons(trainer: pl.Trainer) -> None:
         callback.best_score = torch.tensor(math.inf if callback.mode == "min" else -math.inf)
         callback.wait_count = 0
     restart_plateaus(trainer)
+
+
+def has_plateaus(trainer: pl.Trainer) -> bool:
+    """Tell whether any scheduler waits for a metric to improve."""
+    return any(isinstance(c.scheduler, ReduceLROnPlateau) for c in trainer.lr_scheduler_configs)
 
 
 def restart_plateaus(trainer: pl.Trainer) -> None:

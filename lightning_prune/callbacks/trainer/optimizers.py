@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.types import LRSchedulerConfig
 
-from lightning_prune.callbacks.trainer.restarted_schedule import RestartedSchedule
 from lightning_prune.surgery.optimizer import clear_statistics
+from lightning_prune.surgery.restarted_schedule import RestartedSchedule
 
 
 def clear_optimizers(trainer: pl.Trainer) -> None:

@@ -1,6 +1,6 @@
 """How a Trainer moves batches and runs forward passes and steps."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,17 +42,24 @@ def loss_scale(trainer: pl.Trainer, optimizer: Optimizer) -> Tensor | None:
 @contextmanager
 def training_context(trainer: pl.Trainer) -> Iterator[None]:
     """Run training steps aside: nothing is logged, autocast is off (float16 loses gradients)."""
-    module, loggers = trainer.lightning_module, trainer.loggers
+    module = trainer.lightning_module
+    with silent(trainer, [module]), torch.autocast(module.device.type, enabled=False):
+        yield
+
+
+@contextmanager
+def silent(trainer: pl.Trainer, modules: Sequence[pl.LightningModule]) -> Iterator[None]:
+    """Run training steps, in the Trainer's precision, of which nothing is logged."""
+    loggers = trainer.loggers
     trainer.loggers = [DummyLogger() for _ in loggers]
-    for name in ("log", "log_dict"):
-        object.__setattr__(module, name, lambda *_, **__: None)
+    for module in modules:
+        for name in ("log", "log_dict"):
+            object.__setattr__(module, name, lambda *_, **__: None)
     try:
-        with (
-            trainer.precision_plugin.train_step_context(),
-            torch.autocast(module.device.type, enabled=False),
-        ):
+        with trainer.precision_plugin.train_step_context():
             yield
     finally:
         trainer.loggers = loggers
-        for name in ("log", "log_dict"):
-            object.__delattr__(module, name)
+        for module in modules:
+            for name in ("log", "log_dict"):
+                object.__delattr__(module, name)

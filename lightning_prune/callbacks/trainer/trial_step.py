@@ -5,12 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_prune.callbacks._data import collection_loader
-from lightning_prune.callbacks.trainer.precision import on_device
+from lightning_prune.callbacks.trainer.precision import on_device, silent
 from lightning_prune.graph.forward_pass import untouched
 
 _FEW = 2  # samples: enough for batch norms
@@ -56,19 +55,12 @@ def _small_batch(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any | No
 @contextmanager
 def _aside(trainer: pl.Trainer, copy: nn.Module) -> Iterator[None]:
     """Give a copy the Trainer to ask, and nothing to log to."""
-    loggers = trainer.loggers
-    trainer.loggers = [DummyLogger() for _ in loggers]
     inner = [m for m in copy.modules() if isinstance(m, pl.LightningModule)]
     for module in inner:
         module._trainer = trainer
-        for name in ("log", "log_dict"):
-            object.__setattr__(module, name, lambda *_, **__: None)
     try:
-        with trainer.precision_plugin.train_step_context():
+        with silent(trainer, inner):
             yield
     finally:
-        trainer.loggers = loggers
         for module in inner:
             module._trainer = None
-            for name in ("log", "log_dict"):
-                object.__delattr__(module, name)

@@ -1,4 +1,4 @@
-"""Random affine view of a picture and of the boxes in it."""
+"""Random affine view of an image and of the boxes in it."""
 
 import math
 from typing import NamedTuple
@@ -13,7 +13,7 @@ MIN_VISIBLE = 0.1  # fraction of a box that must stay inside the view
 
 
 class View(NamedTuple):
-    """A picture and its boxes in pixels.
+    """An image and its boxes in pixels.
 
     Attributes:
         image: (H, W, 3) uint8.
@@ -26,7 +26,7 @@ class View(NamedTuple):
     labels: np.ndarray
 
     def moved(self, image: np.ndarray, left: int, top: int) -> "View":
-        """Put the boxes where they are once the picture lies at (left, top) of another image."""
+        """Return the view placed at (left, top) of another image, its boxes shifted with it."""
         return View(image, self.boxes + np.array([left, top, left, top]), self.labels)
 
 
@@ -38,17 +38,17 @@ def affine_matrix(
     shear: tuple[float, float] = (0.0, 0.0),
     shift: tuple[float, float] = (0.0, 0.0),
 ) -> np.ndarray:
-    """Build the (2, 3) matrix that maps picture pixels to pixels of a square view.
+    """Build the (2, 3) matrix that maps image pixels to pixels of a square view.
 
     A point p goes to  Z(zoom) R(angle) S(shear) (p - centre) + size / 2 + shift * size.
 
     Args:
-        centre: the point of the picture that comes to lie in the middle of the view, in pixels.
-        size: side of the view, in pixels.
-        angle: rotation, in degrees.
-        zoom: magnification, 1 = same size.
-        shear: horizontal and vertical shear, in degrees.
-        shift: displacement, as a fraction of the view.
+        centre: The point of the image that ends up in the middle of the view, in pixels.
+        size: Side of the view, in pixels.
+        angle: Rotation, in degrees.
+        zoom: Magnification, 1 = same size.
+        shear: Horizontal and vertical shear, in degrees.
+        shift: Displacement, as a fraction of the view.
 
     >>> affine_matrix((10.0, 10.0), 10, zoom=0.5).tolist()
     [[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]
@@ -64,7 +64,7 @@ def affine_matrix(
 
 
 def warp(view: View, matrix: np.ndarray, size: int) -> View:
-    """Show a picture through `matrix` in a square of `size` pixels.
+    """Show an image through `matrix` in a square of `size` pixels.
 
     The box of a turned or sheared object is the axis-aligned hull of its box. An object stays when
     at least a tenth of that hull lies inside the view and both its sides measure 2 pixels or more.

@@ -1,4 +1,4 @@
-"""What training pictures go through: mosaic, affine view, colour, flips."""
+"""What training images go through: mosaic, affine view, colour, flips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ Chance = Annotated[float, Between(0, 1, "a probability, 0 = off")]
 @validated
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly training pictures are varied; 0 everywhere = not at all.
+    """How strongly training images are varied; 0 everywhere = not at all.
 
     Attributes:
-        mosaic: probability of a mosaic of four pictures, 0-1.
-        degrees: rotation, uniform in +- this many degrees.
-        translate: displacement, uniform in +- this fraction of the picture's side.
-        scale: magnification, uniform in 1 +- this.
-        shear: shear along each axis, uniform in +- this many degrees.
-        hsv_h: shift of the hue, uniform in +- this fraction of the colour circle, at most 0.5.
-        hsv_s: factor on the saturation, uniform in 1 +- this.
-        hsv_v: factor on the brightness, uniform in 1 +- this.
-        fliplr: probability of a left-right flip, 0-1.
-        flipud: probability of an upside-down flip, 0-1.
+        mosaic: Probability of a mosaic of four images, 0-1.
+        degrees: Rotation, uniform in +- this many degrees.
+        translate: Displacement, uniform in +- this fraction of the image's side.
+        scale: Magnification, uniform in 1 +- this.
+        shear: Shear along each axis, uniform in +- this many degrees.
+        hsv_h: Shift of the hue, uniform in +- this fraction of the colour circle, at most 0.5.
+        hsv_s: Factor on the saturation, uniform in 1 +- this.
+        hsv_v: Factor on the brightness, uniform in 1 +- this.
+        fliplr: Probability of a left-right flip, 0-1.
+        flipud: Probability of an upside-down flip, 0-1.
     """
 
     mosaic: Chance = 0.0
@@ -54,7 +54,7 @@ class Augmentation:
 
     @property
     def moves(self) -> bool:
-        """Whether the affine view is anything but the identity."""
+        """Return whether the affine view is anything but the identity."""
         return any((self.degrees, self.translate, self.scale, self.shear))
 
 
@@ -67,15 +67,15 @@ def augment(
     rng: np.random.Generator,
     use_mosaic: bool = True,
 ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-    """Make one training picture.
+    """Make one training image.
 
     Args:
-        load: gives picture i with its longer side at `size` pixels and its boxes in pixels.
-        index: the picture wanted.
-        count: number of pictures there are; the mosaic draws its three partners from them.
-        size: side of the result, in pixels.
-        settings: strength of each variation.
-        rng: source of every decision; the same generator state gives the same picture.
+        load: Gives image i with its longer side at `size` pixels and its boxes in pixels.
+        index: The image wanted.
+        count: Number of images there are; the mosaic draws its three partners from them.
+        size: Side of the result, in pixels.
+        settings: Strength of each variation.
+        rng: Source of every decision; the same generator state gives the same image.
         use_mosaic: False in the last epochs.
 
     Returns:
@@ -101,7 +101,7 @@ def augment(
 
 
 def vary_colour(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Vary hue, saturation and brightness of a uint8 picture (3, H, W)."""
+    """Vary hue, saturation and brightness of a uint8 image (3, H, W)."""
     hue, saturation, value = rng.uniform(-1, 1, 3)
     if settings.hsv_v:
         image = F.adjust_brightness(image, 1 + value * settings.hsv_v)

@@ -28,13 +28,13 @@ def check_boxes(
     Boxes that reach outside the image are noted and clipped; a box given twice is taken once.
 
     Args:
-        boxes: for each object its class, (cx, cy, w, h) normalised, and where it stands.
-        num_classes: number of classes K.
-        findings: takes the problems.
-        slack: fractions of the image's width and height by which boxes may stick out unnoticed.
-        no_area: what a box of width or height 0 is; where that is not fatal only the box is left
+        boxes: For each object its class, (cx, cy, w, h) normalised, and where it stands.
+        num_classes: Number of classes K.
+        findings: Takes the problems.
+        slack: Fractions of the image's width and height by which boxes may stick out unnoticed.
+        no_area: What a box of width or height 0 is; where that is not fatal only the box is left
             out.
-        show: writes a box in the words of the data's format.
+        show: Writes a box in the words of the data's format.
 
     Returns:
         labels (M,) int64, boxes (M, 4) float64, and whether every object could be used. Where not,

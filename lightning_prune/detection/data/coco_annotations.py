@@ -37,9 +37,9 @@ def match_classes(file: CocoFile, names: Sequence[str], findings: Findings) -> d
     """Match the categories of a file with the classes by their names.
 
     Args:
-        file: the annotations.
-        names: of the classes, those of the training file.
-        findings: takes the classes that the file does not know.
+        file: The annotations.
+        names: Of the classes, those of the training file.
+        findings: Takes the classes that the file does not know.
 
     Returns:
         category id -> class in 0..K-1; without the categories that are no class.
@@ -67,11 +67,11 @@ def coco_records(
     """Turn an annotation file into records.
 
     Args:
-        file: the annotations.
-        folder: where the images are.
-        root: folder of the data set, where they are looked for too.
-        names: of the classes.
-        findings: takes the problems.
+        file: The annotations.
+        folder: Where the images are.
+        root: Folder of the data set, where they are looked for too.
+        names: Of the classes.
+        findings: Takes the problems.
 
     Returns:
         one record per image; the annotated (height, width) of each; the images with an object that
@@ -179,7 +179,7 @@ def _show(width: int, height: int, box: Box) -> str:
 
 
 def _suspect_other_boxes(file: CocoFile, findings: Findings) -> None:
-    """Tell files whose boxes are all corners, or fractions.
+    """Record files whose boxes are all corners, or fractions.
 
     Raises:
         DataError: they are fractions: boxes of a pixel would be learnt.

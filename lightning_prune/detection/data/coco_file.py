@@ -67,13 +67,13 @@ class CocoFile:
     """The parts of an annotation file a detector needs.
 
     Attributes:
-        path: of the file.
-        categories: category id -> name, sorted by id.
-        images: by id.
-        objects: by image id; crowds are not among them.
-        incomplete: ids of images with an annotation that cannot be used.
-        empty: ids of images without any annotation.
-        findings: what was found in it.
+        path: Of the file.
+        categories: Category id -> name, sorted by id.
+        images: By id.
+        objects: By image id; crowds are not among them.
+        incomplete: Ids of images with an annotation that cannot be used.
+        empty: Ids of images without any annotation.
+        findings: What was found in it.
     """
 
     path: Path
@@ -86,7 +86,7 @@ class CocoFile:
 
     @property
     def names(self) -> list[str]:
-        """Names of the categories, each once, sorted by id."""
+        """Return the names of the categories, each once, sorted by id."""
         return list(dict.fromkeys(self.categories.values()))
 
 

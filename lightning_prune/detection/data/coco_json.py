@@ -34,31 +34,31 @@ class CocoJsonDataModule(DetectionDataModule):
     annotations are checked before the first epoch as in `YoloFolderDataModule`.
 
     Args:
-        root: folder the other paths are relative to.
-        train_annotations: training annotation file.
-        val_annotations: validation annotation file.
-        test_annotations: test annotation file, or None: the validation split is tested.
-        train_images: folder of the training images.
-        val_images: folder of the validation images.
-        test_images: folder of the test images; None = that of the validation images.
-        image_size: side of the square images, in pixels; a multiple of 32.
-        batch_size: images per batch and process.
-        num_workers: worker processes per loader.
-        seed: of the order and the augmentation.
-        mosaic: probability of a mosaic of four images, 0-1.
-        close_mosaic: number of last epochs without mosaic.
-        degrees: rotation, +- degrees.
-        translate: displacement, +- fraction of the image.
-        scale: magnification, 1 +- this.
-        shear: shear, +- degrees.
-        hsv_h: shift of the hue, +- fraction of the colour circle.
-        hsv_s: factor on the saturation, 1 +- this.
-        hsv_v: factor on the brightness, 1 +- this.
-        fliplr: probability of a left-right flip.
-        flipud: probability of an upside-down flip.
-        cache_images: hold every resized image in memory.
+        root: Folder the other paths are relative to.
+        train_annotations: Training annotation file.
+        val_annotations: Validation annotation file.
+        test_annotations: Test annotation file, or None: the validation split is tested.
+        train_images: Folder of the training images.
+        val_images: Folder of the validation images.
+        test_images: Folder of the test images; None = that of the validation images.
+        image_size: Side of the square images, in pixels; a multiple of 32.
+        batch_size: Images per batch and process.
+        num_workers: Worker processes per loader.
+        seed: Of the order and the augmentation.
+        mosaic: Probability of a mosaic of four images, 0-1.
+        close_mosaic: Number of last epochs without mosaic.
+        degrees: Rotation, +- degrees.
+        translate: Displacement, +- fraction of the image.
+        scale: Magnification, 1 +- this.
+        shear: Shear, +- degrees.
+        hsv_h: Shift of the hue, +- fraction of the colour circle.
+        hsv_s: Factor on the saturation, 1 +- this.
+        hsv_v: Factor on the brightness, 1 +- this.
+        fliplr: Probability of a left-right flip.
+        flipud: Probability of an upside-down flip.
+        cache_images: Hold every resized image in memory.
         on_error: "raise" stops at damaged images and wrong annotations, "skip" leaves those out.
-        decode_check: decode every image beforehand; False reads headers only.
+        decode_check: Decode every image beforehand; False reads headers only.
         channels: 3 for RGB, 1 for grey values (a model with `in_channels=1`).
 
     Raises:
@@ -121,12 +121,12 @@ class CocoJsonDataModule(DetectionDataModule):
 
     @cached_property
     def names(self) -> list[str]:
-        """Category names of the training file, sorted by category id."""
+        """Return the category names of the training file, sorted by category id."""
         return self._train_file.names
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Which of "train", "val" and "test" exist."""
+        """Return which of "train", "val" and "test" exist."""
         return tuple(self._files)
 
     def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:

@@ -1,4 +1,4 @@
-"""Put single pictures together into the batch every module of this package reads."""
+"""Put single images together into the batch every module of this package reads."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ Batch = tuple[Tensor, dict[str, Tensor]]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack B pictures and list their M objects.
+    """Stack B images and list their M objects.
 
     Args:
-        samples: for each picture: image (C, H, W) uint8, labels (m,) int64, boxes (m, 4) float32
-            (centre x, centre y, width, height, each in [0, 1] of the picture).
+        samples: For each image: image (C, H, W) uint8, labels (m,) int64, boxes (m, 4) float32
+            (centre x, centre y, width, height, each in [0, 1] of the image).
 
     Returns:
         images (B, C, H, W) float32, RGB or grey in [0, 1]; targets with `image` (M,) int64

@@ -1,4 +1,4 @@
-"""Map-style detection data set: evaluation pictures, or augmented ones that depend on the epoch."""
+"""Map-style detection data set: evaluation images, or augmented ones that depend on the epoch."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,37 +16,37 @@ from lightning_prune.detection.data.letterbox import fit, letterbox
 
 
 class ImageSource(Protocol):
-    """Where pictures and their objects come from."""
+    """Where images and their objects come from."""
 
     def __len__(self) -> int:
-        """Count the pictures."""
+        """Count the images."""
         ...
 
     def image(self, index: int) -> np.ndarray:
-        """Read picture `index`: (H, W, 3) uint8 RGB."""
+        """Read image `index`: (H, W, 3) uint8 RGB."""
         ...
 
     def objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give labels (M,) int64 and boxes (M, 4) float64, cx, cy, w, h normalised to [0, 1]."""
+        """Return labels (M,) int64 and boxes (M, 4) float64, cx, cy, w, h normalised to [0, 1]."""
         ...
 
 
 @dataclass
 class DetectionDataset(Dataset[Sample]):
-    """Pictures of a source in squares of `image_size` pixels.
+    """Images of a source in squares of `image_size` pixels.
 
-    Without `augmentation` every picture is letterboxed, nothing else. With it every random decision
+    Without `augmentation` every image is letterboxed, nothing else. With it every random decision
     comes from a generator seeded by (seed, epoch, index), so that resuming and the number of worker
     processes change nothing. The epoch travels inside the index (`Draw`): worker processes that
     live through the whole training know it too.
 
     Attributes:
-        source: pictures and objects.
-        image_size: side of the square, in pixels.
-        augmentation: how training pictures are varied, or None for evaluation.
-        seed: of the augmentation.
-        mosaic_ends: first epoch without mosaic, or None: never ends.
-        cache: hold every resized picture in memory from the start.
+        source: Images and objects.
+        image_size: Side of the square, in pixels.
+        augmentation: How training images are varied, or None for evaluation.
+        seed: Of the augmentation.
+        mosaic_ends: First epoch without mosaic, or None: never ends.
+        cache: Hold every resized image in memory from the start.
         channels: 3, or 1 for grey values (those of ITU-R BT.601).
     """
 
@@ -57,35 +57,35 @@ class DetectionDataset(Dataset[Sample]):
     mosaic_ends: int | None = None
     cache: bool = False
     channels: int = 3
-    _pictures: list[np.ndarray] | None = field(default=None, repr=False)
+    _images: list[np.ndarray] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Fill the cache before worker processes are forked, so that they share it."""
-        if self.cache and self._pictures is None:
-            self._pictures = [
+        if self.cache and self._images is None:
+            self._images = [
                 fit(self.source.image(index), self.image_size) for index in range(len(self.source))
             ]
 
     def __len__(self) -> int:
-        """Count the pictures."""
+        """Count the images."""
         return len(self.source)
 
     def load(self, index: int) -> View:
-        """Give picture `index` with its longer side at `image_size`, boxes in its pixels."""
-        if self._pictures is not None:
-            image = self._pictures[index]
+        """Return image `index` with its longer side at `image_size`, boxes in its pixels."""
+        if self._images is not None:
+            image = self._images[index]
         else:
             image = fit(self.source.image(index), self.image_size)
         labels, boxes = self.source.objects(index)
         height, width = image.shape[:2]
         half = boxes[:, 2:] / 2
         corners = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
-        # labels rounded to six digits stick out of the picture by a hair
+        # labels rounded to six digits stick out of the image by a hair
         pixels = corners.clip(0, 1) * np.array([width, height, width, height], dtype=np.float64)
         return View(image, pixels, labels)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        """Give image (C, S, S) uint8, labels (m,) int64, boxes (m, 4) float32 in [0, 1]."""
+        """Return image (C, S, S) uint8, labels (m,) int64, boxes (m, 4) float32 in [0, 1]."""
         epoch, index = key if isinstance(key, tuple) else Draw(0, key)
         size = self.image_size
         if self.augmentation is None:

@@ -26,22 +26,22 @@ _SPLITS_OF_STAGE = {
 
 
 class DetectionDataModule(ResumableDataModule):
-    """Base of the detection DataModules. Subclasses say where the pictures come from.
+    """Base of the detection DataModules. Subclasses say where the images come from.
 
-    Batches are `(images, targets)` as `collate` makes them. Training pictures are augmented;
-    validation, test and collection pictures are letterboxed only. The training order and every
+    Batches are `(images, targets)` as `collate` makes them. Training images are augmented;
+    validation, test and collection images are letterboxed only. The training order and every
     augmentation depend on (seed, epoch, index) alone, and the training loader continues in the
-    middle of an epoch after a resume. Ranks of a distributed run share the pictures by themselves;
+    middle of an epoch after a resume. Ranks of a distributed run share the images by themselves;
     Lightning adds no sampler of its own.
 
     Args:
-        image_size: side of the square pictures, in pixels; a multiple of 32.
-        batch_size: pictures per batch and process.
-        num_workers: worker processes per loader; 0 loads in the main process.
-        seed: of the order and the augmentation.
-        augmentation: how training pictures are varied.
-        close_mosaic: number of last epochs without mosaic.
-        cache_images: hold every resized picture in memory.
+        image_size: Side of the square images, in pixels; a multiple of 32.
+        batch_size: Images per batch and process.
+        num_workers: Worker processes per loader; 0 loads in the main process.
+        seed: Of the order and the augmentation.
+        augmentation: How training images are varied.
+        close_mosaic: Number of last epochs without mosaic.
+        cache_images: Hold every resized image in memory.
         channels: 3 for RGB, 1 for grey values.
     """
 
@@ -68,21 +68,21 @@ class DetectionDataModule(ResumableDataModule):
     @property
     @abstractmethod
     def names(self) -> list[str]:
-        """Class names, in the order of their ids; known before `setup`."""
+        """Return the class names, in the order of their ids; known before `setup`."""
 
     @property
     def num_classes(self) -> int:
-        """Number of classes; known before `setup`."""
+        """Return the number of classes; known before `setup`."""
         return len(self.names)
 
     @property
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Which of "train", "val" and "test" exist."""
+        """Return which of "train", "val" and "test" exist."""
 
     @abstractmethod
     def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:
-        """Load and check the pictures of some splits.
+        """Load and check the images of some splits.
 
         Raises:
             DataError: the data cannot be trained on.
@@ -93,7 +93,7 @@ class DetectionDataModule(ResumableDataModule):
         self._require(_SPLITS_OF_STAGE[stage])
 
     def train_dataloader(self) -> ResumableLoader:
-        """Augmented training pictures in a random order that a checkpoint can restore."""
+        """Return augmented training images in a random order that a checkpoint can restore."""
         dataset = replace(
             self.dataset("train"),
             augmentation=self.augmentation,
@@ -103,25 +103,25 @@ class DetectionDataModule(ResumableDataModule):
         return self.training_loader(dataset, collate)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Validation pictures, letterboxed, each exactly once."""
+        """Return the validation images, letterboxed, each exactly once."""
         return self._evaluation_loader("val", persistent=True)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Test pictures, letterboxed; those of the validation split where there are none."""
+        """Return the test images, letterboxed; those of validation where there are none."""
         if "test" not in self.splits:
             rank_zero_info("The data set has no test split: testing on the validation split.")
         return self._evaluation_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """The pictures of `test_dataloader`."""
+        """Return the images of `test_dataloader`."""
         return self.test_dataloader()
 
     def collection_dataloader(self) -> DataLoader[Batch]:
-        """Training pictures as in evaluation: not shuffled, letterboxed, no augmentation."""
+        """Return training images as in evaluation: not shuffled, letterboxed, no augmentation."""
         return self._evaluation_loader("train")
 
     def dataset(self, split: str) -> DetectionDataset:
-        """Give the pictures of a split as in evaluation, loading them if need be."""
+        """Return the images of a split as in evaluation, loading them if need be."""
         self._require([split])
         return self._datasets[self._existing(split)]
 

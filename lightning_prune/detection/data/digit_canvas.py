@@ -18,13 +18,13 @@ Split = Literal["train", "val", "test"]
 
 @cache
 def handwriting(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Give the handwriting samples of a split: 60 % train, 20 % val, 20 % test of each digit.
+    """Return the handwriting samples of a split: 60 % train, 20 % val, 20 % test of each digit.
 
     The division never changes, whatever the seed of a run: a model trained with one seed and
     tested with another has not seen the test samples.
 
     Returns:
-        pictures (N, 8, 8) float32 in [0, 1] and digits (N,) int64.
+        images (N, 8, 8) float32 in [0, 1] and digits (N,) int64.
 
     Source: E. Alpaydin, C. Kaynak, 1998, "Optical Recognition of Handwritten Digits", UCI Machine
         Learning Repository, DOI 10.24432/C50P49 (the 1797 samples scikit-learn ships).
@@ -52,8 +52,8 @@ def ink_of(sample: np.ndarray, height: int, stretch: float = 1.0) -> np.ndarray:
 
     Args:
         sample: (8, 8) in [0, 1].
-        height: of the enlarged sample with its margin, in pixels; its ink is a little lower.
-        stretch: width relative to the natural one.
+        height: Of the enlarged sample with its margin, in pixels; its ink is a little lower.
+        stretch: Width relative to the natural one.
     """
     cut = np.pad(_trim(sample, 0.25), 1)  # the margin lets strokes fade out on all sides
     width = max(2, round(height * stretch * cut.shape[1] / cut.shape[0]))
@@ -62,11 +62,11 @@ def ink_of(sample: np.ndarray, height: int, stretch: float = 1.0) -> np.ndarray:
     return _trim(np.clip((np.asarray(smooth) - 0.25) / 0.3, 0, 1), _INK)
 
 
-def _trim(picture: np.ndarray, level: float) -> np.ndarray:
+def _trim(image: np.ndarray, level: float) -> np.ndarray:
     """Cut off the rows and columns at the edges that stay below `level`."""
-    rows = np.flatnonzero(picture.max(axis=1) >= level)
-    columns = np.flatnonzero(picture.max(axis=0) >= level)
-    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    rows = np.flatnonzero(image.max(axis=1) >= level)
+    columns = np.flatnonzero(image.max(axis=0) >= level)
+    return image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def draw_canvas(
@@ -79,8 +79,8 @@ def draw_canvas(
     Args:
         samples: (N, 8, 8) handwriting to choose from.
         digits: (N,) which digit each sample is.
-        size: side of the canvas, in pixels.
-        rng: source of every decision.
+        size: Side of the canvas, in pixels.
+        rng: Source of every decision.
 
     Returns:
         canvas (size, size, 3) uint8, digits (M,) int64, boxes (M, 4) float64 normalised to [0, 1].
@@ -104,8 +104,8 @@ def draw_canvas(
         labels.append(digits[chosen])
         boxes.append([(left + right) / 2, (top + bottom) / 2, right - left, bottom - top])
     canvas += rng.standard_normal(canvas.shape, dtype=np.float32) * rng.uniform(1, 8)
-    picture = canvas.clip(0, 255).astype(np.uint8)
-    return picture, np.array(labels, dtype=np.int64), np.array(boxes).reshape(-1, 4) / size
+    image = canvas.clip(0, 255).astype(np.uint8)
+    return image, np.array(labels, dtype=np.int64), np.array(boxes).reshape(-1, 4) / size
 
 
 def _background(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -117,7 +117,7 @@ def _background(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _colour(rng: np.random.Generator) -> np.ndarray:
-    # a grey with a tint: brightness tells digit from background, as on most photographs
+    # a grey with a tint: brightness separates digit from background, as on most photographs
     return np.asarray((rng.uniform(0, 255) + rng.uniform(-60, 60, 3)).clip(0, 255))
 
 

@@ -20,11 +20,11 @@ class DigitCanvases:
     """Canvases drawn once and held in memory as bytes.
 
     Args:
-        split: which handwriting to use.
-        count: number of canvases.
-        size: side of a canvas, in pixels.
-        seed: of everything that is random; canvas i does not depend on `count`.
-        classes: digits that appear; they become the classes 0, 1, ... in this order.
+        split: Which handwriting to use.
+        count: Number of canvases.
+        size: Side of a canvas, in pixels.
+        seed: Of everything that is random; canvas i does not depend on `count`.
+        classes: Digits that appear; they become the classes 0, 1, ... in this order.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class DigitCanvases:
         return len(self.canvases)
 
     def image(self, index: int) -> np.ndarray:
-        """Give canvas `index`: (size, size, 3) uint8 RGB."""
+        """Return canvas `index`: (size, size, 3) uint8 RGB."""
         return np.asarray(self.canvases[index])
 
     def objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give labels (M,) and boxes (M, 4) of canvas `index`."""
+        """Return labels (M,) and boxes (M, 4) of canvas `index`."""
         return self.labels[index], self.boxes[index]
 
 
@@ -69,22 +69,22 @@ class DigitsDetectionDataModule(DetectionDataModule):
     flips: a mirrored digit is another sign.
 
     Args:
-        image_size: side of a canvas, in pixels; a multiple of 32.
-        train_images: number of training canvases.
-        val_images: number of validation canvases.
-        test_images: number of test canvases.
-        batch_size: canvases per batch and process.
-        num_workers: worker processes per loader; 0 is fastest, the canvases lie in memory.
-        seed: of the canvases, the order and the augmentation.
-        classes: digits that appear (0-9, each once), or None: all ten.
-        mosaic: probability of a mosaic of four canvases, 0-1.
-        close_mosaic: number of last epochs without mosaic.
-        degrees: rotation, +- degrees.
-        translate: displacement, +- fraction of the canvas.
-        scale: magnification, 1 +- this.
-        hsv_h: shift of the hue, +- fraction of the colour circle.
-        hsv_s: factor on the saturation, 1 +- this.
-        hsv_v: factor on the brightness, 1 +- this.
+        image_size: Side of a canvas, in pixels; a multiple of 32.
+        train_images: Number of training canvases.
+        val_images: Number of validation canvases.
+        test_images: Number of test canvases.
+        batch_size: Canvases per batch and process.
+        num_workers: Worker processes per loader; 0 is fastest, the canvases are in memory.
+        seed: Of the canvases, the order and the augmentation.
+        classes: Digits that appear (0-9, each once), or None: all ten.
+        mosaic: Probability of a mosaic of four canvases, 0-1.
+        close_mosaic: Number of last epochs without mosaic.
+        degrees: Rotation, +- degrees.
+        translate: Displacement, +- fraction of the canvas.
+        scale: Magnification, 1 +- this.
+        hsv_h: Shift of the hue, +- fraction of the colour circle.
+        hsv_s: Factor on the saturation, 1 +- this.
+        hsv_v: Factor on the brightness, 1 +- this.
 
     Raises:
         ValueError: an argument out of range.
@@ -121,12 +121,12 @@ class DigitsDetectionDataModule(DetectionDataModule):
 
     @property
     def names(self) -> list[str]:
-        """The digits, in the order of their class ids."""
+        """Return the digits, in the order of their class ids."""
         return [str(digit) for digit in self.classes]
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """All three splits exist."""
+        """Return all three splits."""
         return ("train", "val", "test")
 
     def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:

@@ -29,11 +29,11 @@ class ImageFacts:
     """What an image file is like.
 
     Attributes:
-        height: of the upright image, in pixels.
-        width: of the upright image, in pixels.
-        lies: whether its EXIF orientation exchanges rows and columns.
-        images: how many images the file holds.
-        brightest: largest value of a 16-bit image, else None.
+        height: Of the upright image, in pixels.
+        width: Of the upright image, in pixels.
+        lies: Whether its EXIF orientation exchanges rows and columns.
+        images: How many images the file holds.
+        brightest: Largest value of a 16-bit image, else None.
     """
 
     height: int
@@ -44,11 +44,11 @@ class ImageFacts:
 
 
 def image_facts(path: Path, decode: bool = True) -> ImageFacts:
-    """Look at one image.
+    """Inspect one image.
 
     Args:
-        path: the file.
-        decode: read to the last pixel, which finds files cut short; False reads the header only.
+        path: The file.
+        decode: Read to the last pixel, which finds files cut short; False reads the header only.
 
     Raises:
         ImageError: it cannot be read.
@@ -68,12 +68,12 @@ def image_facts(path: Path, decode: bool = True) -> ImageFacts:
 def look_at_images(
     paths: Sequence[Path], decode: bool = True, title: str = "checking images"
 ) -> list[ImageFacts | ImageError]:
-    """Look at every image in a few threads.
+    """Inspect every image in a few threads.
 
     Args:
-        paths: image files.
-        decode: read to the last pixel; False reads headers only.
-        title: of the progress bar shown for many images.
+        paths: Image files.
+        decode: Read to the last pixel; False reads headers only.
+        title: Of the progress bar shown for many images.
 
     Returns:
         for each file what it is like, or what is wrong with it.
@@ -96,12 +96,12 @@ def look_at_images(
 def note_images(
     paths: Sequence[Path], facts: Sequence[ImageFacts | ImageError], findings: Findings
 ) -> set[Path]:
-    """Note what is wrong with images or odd about them.
+    """Record what is wrong with images or odd about them.
 
     Args:
-        paths: image files.
-        facts: of each, as `look_at_images` gives them.
-        findings: takes the problems.
+        paths: Image files.
+        facts: Of each, as `look_at_images` gives them.
+        findings: Takes the problems.
 
     Returns:
         the files that cannot be used.

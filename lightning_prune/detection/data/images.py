@@ -61,9 +61,9 @@ class ImageError(ValueError):
     """An image file that cannot be decoded to its last pixel.
 
     Attributes:
-        path: the file.
-        reason: what is wrong with it, without its name.
-        foreign: what it is and what to do, where it is no image but, say, a pointer of Git LFS.
+        path: The file.
+        reason: What is wrong with it, without its name.
+        foreign: What it is and what to do, where it is no image but, say, a pointer of Git LFS.
     """
 
     def __init__(self, path: str | Path, reason: str, foreign: str | None = None) -> None:
@@ -79,7 +79,7 @@ class ImageError(ValueError):
 
 @cache
 def image_suffixes() -> frozenset[str]:
-    """Give the endings of the images that can be read here, in lower case."""
+    """Return the endings of the images that can be read here, in lower case."""
     supported = set(features.get_supported())
     lacking = {suffix for suffix, codec in _CODECS.items() if codec not in supported}
     try:
@@ -97,8 +97,8 @@ def read_image(path: str | Path, upright: bool = True) -> np.ndarray:
     taken.
 
     Args:
-        path: the file.
-        upright: turn it as its EXIF orientation says; False gives the pixels as they are stored.
+        path: The file.
+        upright: Turn it as its EXIF orientation says; False gives the pixels as they are stored.
 
     Returns:
         uint8 array (height, width, 3).
@@ -131,7 +131,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
 
 
 def orientation(image: Image.Image) -> int:
-    """Give the EXIF orientation, 1-8; 1 where there is none or it cannot be read."""
+    """Return the EXIF orientation, 1-8; 1 where there is none or it cannot be read."""
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except _DECODER_ERRORS:  # damaged EXIF data of an image that is sound
@@ -140,7 +140,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def to_rgb(image: Image.Image, upright: bool = True) -> np.ndarray:
-    """Give the pixels of an opened image as RGB, as `read_image` does.
+    """Return the pixels of an opened image as RGB, as `read_image` does.
 
     Raises:
         ValueError: their values have no agreed range; other errors of a damaged file pass.
@@ -160,7 +160,7 @@ def to_rgb(image: Image.Image, upright: bool = True) -> np.ndarray:
 
 
 def sixteen_bits(image: Image.Image) -> np.ndarray:
-    """Give the values of a grey image with more than 8 bits, 0-65535.
+    """Return the values of a grey image with more than 8 bits, 0-65535.
 
     16-bit files open as "I;16" or as "I"; Pillow's own conversion to 8 bits clips them at 255.
 

@@ -1,4 +1,4 @@
-"""Fit a picture of any shape into a square without distorting it."""
+"""Fit an image of any shape into a square without distorting it."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ PAD_VALUE = 114
 
 
 class Letterboxed(NamedTuple):
-    """A picture in its square, and where it lies there.
+    """An image in its square, and where it is in it.
 
     Attributes:
         image: uint8, (size, size, 3) or (3, size, size), as it was given.
-        left: pixels of padding to the left of the picture.
-        top: pixels of padding above the picture.
-        width: width of the picture inside the square, in pixels.
-        height: height of the picture inside the square, in pixels.
+        left: Pixels of padding to the left of the image.
+        top: Pixels of padding above the image.
+        width: Width of the image inside the square, in pixels.
+        height: Height of the image inside the square, in pixels.
     """
 
     image: np.ndarray | Tensor
@@ -39,7 +39,7 @@ def fitted_size(height: int, width: int, size: int) -> tuple[int, int]:
 
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize a uint8 picture (H, W, 3) so that its longer side becomes `size` pixels."""
+    """Resize a uint8 image (H, W, 3) so that its longer side becomes `size` pixels."""
     height, width = fitted_size(image.shape[0], image.shape[1], size)
     if (height, width) == image.shape[:2]:
         return image
@@ -49,18 +49,18 @@ def fit(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def letterbox(image: np.ndarray | Tensor, size: int, pad: int = PAD_VALUE) -> Letterboxed:
-    """Scale a picture to the longer side `size` and centre it on a square of colour `pad`.
+    """Scale an image to the longer side `size` and centre it on a square of colour `pad`.
 
-    A box (cx, cy, w, h), normalised to the picture, becomes
+    A box (cx, cy, w, h), normalised to the image, becomes
     ((left + cx * width) / size, (top + cy * height) / size, w * width / size, h * height / size).
 
     Args:
         image: uint8, (H, W, 3) as a NumPy array or (3, H, W) as a tensor.
-        size: side of the square, in pixels.
-        pad: grey value of the padding, 0-255.
+        size: Side of the square, in pixels.
+        pad: Grey value of the padding, 0-255.
 
     Raises:
-        ValueError: the picture is not uint8 with three channels, or a number is out of range.
+        ValueError: the image is not uint8 with three channels, or a number is out of range.
 
     >>> square = letterbox(np.zeros((20, 40, 3), dtype=np.uint8), 32)
     >>> square.image.shape, square.left, square.top, square.width, square.height
@@ -74,11 +74,11 @@ def letterbox(image: np.ndarray | Tensor, size: int, pad: int = PAD_VALUE) -> Le
             f"letterbox: got {array.dtype} of shape {tuple(image.shape)}: pass a uint8 array "
             "(height, width, 3) or a uint8 tensor (3, height, width)"
         )
-    picture = fit(array, size)
-    height, width = picture.shape[:2]
+    fitted = fit(array, size)
+    height, width = fitted.shape[:2]
     top, left = (size - height) // 2, (size - width) // 2
     square = np.full((size, size, 3), pad, dtype=np.uint8)
-    square[top : top + height, left : left + width] = picture
+    square[top : top + height, left : left + width] = fitted
     if isinstance(image, Tensor):
         out = torch.from_numpy(square).permute(2, 0, 1).contiguous()
         return Letterboxed(out, left, top, width, height)

@@ -1,4 +1,4 @@
-"""Four pictures around one random point, as one picture."""
+"""Four images around one random point, as one image."""
 
 from collections.abc import Sequence
 
@@ -9,22 +9,22 @@ from lightning_prune.detection.data.letterbox import PAD_VALUE
 
 
 def mosaic(views: Sequence[View], centre: tuple[int, int], size: int) -> View:
-    """Lay four pictures around `centre` on a canvas of twice `size`.
+    """Lay four images around `centre` on a canvas of twice `size`.
 
-    Each picture (at most `size` x `size`) touches `centre` with one corner: top left, top right,
+    Each image (at most `size` x `size`) touches `centre` with one corner: top left, top right,
     bottom left, bottom right. With the centre in [size / 2, 3 size / 2] parts of them fall off the
     canvas; boxes are clipped with them, and those left without area vanish.
 
     Args:
-        views: four pictures with their boxes in pixels.
+        views: Four images with their boxes in pixels.
         centre: x, y on the canvas, in pixels.
-        size: half the side of the canvas, in pixels.
+        size: Half the side of the canvas, in pixels.
 
     Source: A. Bochkovskiy, C.-Y. Wang, H.-Y. M. Liao, 2020, "YOLOv4: Optimal Speed and Accuracy of
         Object Detection", arXiv:2004.10934.
     """
     if len(views) != 4:
-        raise ValueError(f"mosaic: got {len(views)} pictures: pass four")
+        raise ValueError(f"mosaic: got {len(views)} images: pass four")
     side = 2 * size
     canvas = np.full((side, side, 3), PAD_VALUE, dtype=np.uint8)
     boxes, labels = [], []

@@ -14,10 +14,10 @@ class ImageRecord:
     """One image file and what is in it.
 
     Attributes:
-        path: of the image.
+        path: Of the image.
         labels: (M,) int64, class in 0..K-1.
         boxes: (M, 4) float64, cx, cy, w, h normalised to [0, 1].
-        upright: whether the boxes belong to the image as its EXIF orientation turns it, not to the
+        upright: Whether the boxes belong to the image as its EXIF orientation turns it, not to the
             pixels as they are stored.
     """
 
@@ -31,7 +31,7 @@ class ImageFiles:
     """Source of images that are files.
 
     Args:
-        records: one per image.
+        records: One per image.
     """
 
     def __init__(self, records: Sequence[ImageRecord]) -> None:
@@ -47,6 +47,6 @@ class ImageFiles:
         return read_image(record.path, record.upright)
 
     def objects(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Give labels (M,) and boxes (M, 4) of image `index`."""
+        """Return labels (M,) and boxes (M, 4) of image `index`."""
         record = self.records[index]
         return record.labels, record.boxes

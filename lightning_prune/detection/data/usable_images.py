@@ -23,18 +23,18 @@ def usable_images(
     decode: bool,
     sizes: Mapping[str, Sizes] | None = None,
 ) -> dict[str, ImageSource]:
-    """Give the images of each split that can be used.
+    """Return the images of each split that can be used.
 
     Where a large set is refused for its annotations, its images are not looked at first.
 
     Args:
-        records: for each split, one record per image.
-        unusable: for each split the images with an object that cannot be used.
-        findings: what was found so far.
-        title: which data set.
-        on_error: "raise" stops at problems that would spoil the training, "skip" goes on.
-        decode: read images to the last pixel; False reads headers only.
-        sizes: for each split the annotated (height, width) of each image, where there are any.
+        records: For each split, one record per image.
+        unusable: For each split the images with an object that cannot be used.
+        findings: What was found so far.
+        title: Which data set.
+        on_error: "raise" stops at problems that would spoil the training, "skip" continues.
+        decode: Read images to the last pixel; False reads headers only.
+        sizes: For each split the annotated (height, width) of each image, where there are any.
 
     Raises:
         DataError: nothing is left, or there are problems and on_error is "raise".
@@ -67,7 +67,7 @@ def _compare_sizes(
     findings: Findings,
     left_out: set[Path],
 ) -> list[ImageRecord]:
-    """Tell by the annotated size whether boxes belong to the upright image or the stored pixels."""
+    """Find by the annotated size whether boxes belong to the upright image or the stored pixels."""
     result = []
     for record, each in zip(records, facts, strict=True):
         if not isinstance(each, ImageError):

@@ -38,25 +38,25 @@ class YoloFolderDataModule(DetectionDataModule):
     is reported once, with names. Every process of a distributed run checks for itself.
 
     Args:
-        root: folder of the data set, or its yaml file.
-        image_size: side of the square images, in pixels; a multiple of 32.
-        batch_size: images per batch and process.
-        num_workers: worker processes per loader.
-        seed: of the order and the augmentation.
-        mosaic: probability of a mosaic of four images, 0-1.
-        close_mosaic: number of last epochs without mosaic.
-        degrees: rotation, +- degrees.
-        translate: displacement, +- fraction of the image.
-        scale: magnification, 1 +- this.
-        shear: shear, +- degrees.
-        hsv_h: shift of the hue, +- fraction of the colour circle.
-        hsv_s: factor on the saturation, 1 +- this.
-        hsv_v: factor on the brightness, 1 +- this.
-        fliplr: probability of a left-right flip.
-        flipud: probability of an upside-down flip.
-        cache_images: hold every resized image in memory.
+        root: Folder of the data set, or its yaml file.
+        image_size: Side of the square images, in pixels; a multiple of 32.
+        batch_size: Images per batch and process.
+        num_workers: Worker processes per loader.
+        seed: Of the order and the augmentation.
+        mosaic: Probability of a mosaic of four images, 0-1.
+        close_mosaic: Number of last epochs without mosaic.
+        degrees: Rotation, +- degrees.
+        translate: Displacement, +- fraction of the image.
+        scale: Magnification, 1 +- this.
+        shear: Shear, +- degrees.
+        hsv_h: Shift of the hue, +- fraction of the colour circle.
+        hsv_s: Factor on the saturation, 1 +- this.
+        hsv_v: Factor on the brightness, 1 +- this.
+        fliplr: Probability of a left-right flip.
+        flipud: Probability of an upside-down flip.
+        cache_images: Hold every resized image in memory.
         on_error: "raise" stops at damaged images and wrong labels, "skip" leaves those out.
-        decode_check: decode every image beforehand; False reads headers only, which is faster
+        decode_check: Decode every image beforehand; False reads headers only, which is faster
             and misses files that are cut short.
         channels: 3 for RGB, 1 for grey values (a model with `in_channels=1`).
 
@@ -104,12 +104,12 @@ class YoloFolderDataModule(DetectionDataModule):
 
     @property
     def names(self) -> list[str]:
-        """Class names, in the order of their ids."""
+        """Return the class names, in the order of their ids."""
         return self.layout.names
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Which of "train", "val" and "test" exist."""
+        """Return which of "train", "val" and "test" exist."""
         return tuple(self.layout.entries)
 
     def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:

@@ -25,9 +25,9 @@ def list_images(layout: YoloLayout, split: str, findings: Findings | None = None
     """List the images of a split, folders in order, each sorted by name.
 
     Args:
-        layout: where they are.
+        layout: Where they are.
         split: "train", "val" or "test".
-        findings: takes what is left out.
+        findings: Takes what is left out.
 
     Raises:
         DataError: a folder or list does not exist, or there is no image at all.
@@ -50,7 +50,7 @@ def list_images(layout: YoloLayout, split: str, findings: Findings | None = None
 
 
 def places(layout: YoloLayout, split: str) -> list[Path]:
-    """Give the folders and lists of a split.
+    """Return the folders and lists of a split.
 
     Raises:
         DataError: one of them does not exist.
@@ -91,8 +91,8 @@ def walk_images(folder: Path, findings: Findings) -> list[Path]:
     and folders, and those that operating systems leave, are left out.
 
     Args:
-        folder: where to look.
-        findings: takes what is left out.
+        folder: Where to look.
+        findings: Takes what is left out.
 
     Raises:
         DataError: a folder cannot be read.
@@ -154,9 +154,9 @@ def read_image_list(file: Path, base: Path, findings: Findings) -> list[Path]:
     A path is relative to the folder of the list, or to `base`.
 
     Args:
-        file: the list.
-        base: the second folder that paths may be relative to.
-        findings: takes the paths that lead to no image.
+        file: The list.
+        base: The second folder that paths may be relative to.
+        findings: Takes the paths that lead to no image.
 
     Raises:
         DataError: it is no list, or not one path leads to an image.

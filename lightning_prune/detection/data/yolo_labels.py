@@ -22,7 +22,7 @@ KeyPoints = tuple[int, int]
 
 
 def label_path(image: Path) -> Path:
-    """Tell where the labels of an image are: the last folder `images` becomes `labels`.
+    """Return where the labels of an image are: the last folder `images` becomes `labels`.
 
     >>> label_path(Path("/d/images/train/a.jpg")).as_posix()
     '/d/labels/train/a.txt'
@@ -49,11 +49,11 @@ def read_records(
     """Read the labels of every image.
 
     Args:
-        images: image files.
-        num_classes: number of classes K.
-        findings: takes the problems.
-        key_points: number of key points of an object and of values a point: such lines go on
-            behind the box with them. None: what goes on is a polygon.
+        images: Image files.
+        num_classes: Number of classes K.
+        findings: Takes the problems.
+        key_points: Number of key points of an object and of values a point: such lines continue
+            behind the box with them. None: what continues is a polygon.
 
     Returns:
         one record per image, and the images with an object that cannot be used.
@@ -95,11 +95,11 @@ def read_records(
 
 
 def note_labels_without_image(images: Sequence[Path], findings: Findings) -> None:
-    """Note label files whose image is not there.
+    """Record label files whose image is not there.
 
     Args:
-        images: all images of the folders that they are in.
-        findings: takes the label files.
+        images: All images of the folders that they are in.
+        findings: Takes the label files.
     """
     stems: dict[Path, set[str]] = {}
     for image in images:
@@ -138,7 +138,7 @@ def _label_folders(images: Sequence[Path]) -> dict[Path, Path]:
 
 
 def _elsewhere(image: Path, labels: Path) -> str:
-    """Say where something named like the image is, if near it: labels elsewhere, other formats."""
+    """Return where something named like the image is, near it: labels elsewhere, other formats."""
     if (labels / f"{image.name}.txt").is_file():
         return f"; there is {image.name}.txt: name it {image.stem}.txt"
     near = [image.parent, *image.parents[1:3]]
@@ -210,7 +210,7 @@ def _object(
 
 
 class _Poses:
-    """Tells whether all polygons can be boxes with key points inside, as many in each line."""
+    """Return whether all polygons can be boxes with key points inside, as many in each line."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -219,11 +219,11 @@ class _Poses:
 
     @property
     def likely(self) -> bool:
-        """Whether they can, and are so many that it is no accident."""
+        """Return whether they can, and are so many that it is no accident."""
         return self._possible and self.count >= _MANY_POSES
 
     def see(self, lines: Sequence[str]) -> None:
-        """Look at the lines of a file, until a polygon is seen."""
+        """Inspect the lines of a file, until a polygon is seen."""
         if not self._possible:
             return
         for line in lines:

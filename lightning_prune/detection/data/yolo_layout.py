@@ -19,12 +19,12 @@ class YoloLayout:
     """What a data.yaml says.
 
     Attributes:
-        file: the data.yaml.
-        base: folder its entries are relative to.
-        entries: for each split present, its folders or list files as written.
-        names: class names, in the order of their ids.
-        key_points: number of key points of an object and of values a point, or None.
-        note: what was odd and is to be said, or None.
+        file: The data.yaml.
+        base: Folder its entries are relative to.
+        entries: For each split present, its folders or list files as written.
+        names: Class names, in the order of their ids.
+        key_points: Number of key points of an object and of values a point, or None.
+        note: What was odd and is to be said, or None.
     """
 
     file: Path
@@ -39,7 +39,7 @@ def read_layout(root: str | Path) -> YoloLayout:
     """Read the data.yaml of a data set.
 
     Args:
-        root: the folder of the data set, or its yaml file.
+        root: The folder of the data set, or its yaml file.
 
     Raises:
         DataError: no such file, or it does not describe a data set.
@@ -67,7 +67,7 @@ def read_layout(root: str | Path) -> YoloLayout:
 
 
 def variants(text: str) -> list[str]:
-    r"""Give the ways to read a path that another system may have written, the literal one first.
+    r"""Return the ways to read a path that another system may have written, the literal one first.
 
     >>> variants("images\\train")
     ['images\\train', 'images/train']
@@ -140,7 +140,7 @@ def _base(file: Path, path: object, entries: Mapping[str, list[str]]) -> tuple[P
 
 
 def download_hint(file: Path) -> str:
-    """Say that a `download` in the file was not run, if there is one."""
+    """Record that a `download` in the file was not run, if there is one."""
     content = read_yaml(file)
     if isinstance(content, dict) and content.get("download"):
         return "; its `download` is not run: fetch the data set first"

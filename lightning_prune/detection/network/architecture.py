@@ -61,7 +61,7 @@ class Architecture:
     depths: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Bring values into their one form and check them."""
+        """Normalize values to their one form and check them."""
         _check_types(self)
         put = object.__setattr__
         put(self, "activation", canonical_activation(self.activation))

@@ -23,14 +23,14 @@ from lightning_prune.surgery.reinitialize import (
 )
 
 ORIGINALS = "originals."
-"""Where the original rows lie in the state dict of a block."""
+"""Where the original rows are in the state dict of a block."""
 
 COUNTS = ("channel_usage_count", "channel_usage_forwards")
-"""Where the counts lie in the state dict of a block: of each channel, and of all passes."""
+"""Where the counts are in the state dict of a block: of each channel, and of all passes."""
 
 
 class CSPReset(CSP):
-    """A CSP block whose output channels are counted in training, and can start anew.
+    """A CSP block whose output channels are counted in training, and can be reset.
 
     A channel is used in a forward pass where the mean magnitude of the block's output exceeds the
     threshold. What a reset changes is the row of the last convolution and its norm.
@@ -95,7 +95,7 @@ class CSPReset(CSP):
 
     @property
     def threshold(self) -> float:
-        """Mean magnitude above which a channel is used, for the passes to come."""
+        """Return the mean magnitude above which a channel is used, for the passes to come."""
         return self._usage.threshold
 
     @threshold.setter
@@ -104,7 +104,7 @@ class CSPReset(CSP):
 
     @property
     def channel_usage_count(self) -> Tensor:
-        """Passes in which each channel was used, (C,) int64; zero it to forget them."""
+        """Return the passes in which each channel was used, (C,) int64; zero it to forget them."""
         return self._usage.counts
 
     @channel_usage_count.setter
@@ -113,7 +113,7 @@ class CSPReset(CSP):
 
     @property
     def used_channels(self) -> set[int]:
-        """Channels that were used at least once, as a set of now; changing it changes the counts.
+        """Return the channels used at least once, as a set of now; changing it changes the counts.
 
         What is taken out counts as never used, what is added as used in one pass.
         """
@@ -136,12 +136,12 @@ class CSPReset(CSP):
     def reset_used_channels(
         self, reset_type: ResetType = "random", optimizers: Iterable[Optimizer] = ()
     ) -> None:
-        """Let the channels that were used start anew; their counts stay.
+        """Reset the channels that were used; their counts stay.
 
         Args:
             reset_type: ``random``, ``original`` or ``zero``.
             optimizers: Those that train the block: what they remember of these channels is
-                cleared. Without them momentum pulls a channel back to where it was.
+                cleared. Without them momentum returns a channel to where it was.
 
         Warns:
             UserWarning: outside training, without tracking, with no channel used or with all.
@@ -163,14 +163,14 @@ class CSPReset(CSP):
         elif len(used) == self._usage.channels:
             _warn(
                 f"all {len(used)} channels count as used, so the whole layer is reset: raise the "
-                f"threshold (threshold={self._usage.threshold}) to tell weak channels from strong"
+                f"threshold (threshold={self._usage.threshold}) to see weak channels among strong"
             )
         self._reset(used, reset_type, optimizers)
 
     def reset_all_channels(
         self, reset_type: ResetType = "random", optimizers: Iterable[Optimizer] = ()
     ) -> None:
-        """Let all channels start anew, used or not; see ``reset_used_channels``."""
+        """Reset all channels, used or not; see ``reset_used_channels``."""
         check_reset_type(reset_type)
         self._reset(list(range(self._usage.channels)), reset_type, optimizers)
 

@@ -54,7 +54,7 @@ class YOLOv8Reset(YOLOv8):
     def reset_used_channels(
         self, reset_type: ResetType = "random", optimizers: Iterable[Optimizer] = ()
     ) -> None:
-        """Let the used channels of all ``CSPReset`` blocks start anew."""
+        """Reset the used channels of all ``CSPReset`` blocks."""
         optimizers = list(optimizers)
         for module in self.modules():
             if isinstance(module, CSPReset):

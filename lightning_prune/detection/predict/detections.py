@@ -51,7 +51,7 @@ class Detections:
 
     @property
     def class_names(self) -> list[str]:
-        """The name of the class of each detection."""
+        """Return the name of the class of each detection."""
         return [self.names[label] for label in self.labels.tolist()]
 
     def summary(self) -> str:

@@ -37,7 +37,7 @@ class Detector(Protocol):
 
 
 def default_names(count: int) -> tuple[str, ...]:
-    """Name classes of which nobody knows the names.
+    """Return numbered names for classes without names.
 
     >>> default_names(2)
     ('class0', 'class1')

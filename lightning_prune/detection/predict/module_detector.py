@@ -39,7 +39,7 @@ class ModuleDetector:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Be in eval mode, without gradients; mode and random states come back."""
+        """Set eval mode, without gradients; mode and random states come back."""
         with untouched(self.module), torch.no_grad():
             self.module.eval()
             yield

@@ -21,7 +21,7 @@ class OnnxDetector:
 
     Args:
         path: The file.
-        device: cpu, or cuda or cuda:N.
+        device: Cpu, or cuda or cuda:N.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,10 +69,10 @@ class OnnxDetector:
         rows = shape[1] if len(shape) == 3 else None
         names = _names(facts)
         self._count = rows - 4 if isinstance(rows, int) else len(names or ())
-        told = _truth(facts.get("end2end")) or "'nms': True" in facts.get("args", "")
-        if len(outputs) != 1 or len(shape) != 3 or told or self._count < 1:
+        suppressed = _truth(facts.get("end2end")) or "'nms': True" in facts.get("args", "")
+        if len(outputs) != 1 or len(shape) != 3 or suppressed or self._count < 1:
             given = ", ".join(f"{node.name} {node.shape}" for node in outputs)
-            hint = "; export it with nms=False" if told else ""
+            hint = "; export it with nms=False" if suppressed else ""
             raise ValueError(f"its outputs are {given}: one of {_LAYOUT} is read{hint}")
         if names is not None and len(names) != self._count:
             raise ValueError(

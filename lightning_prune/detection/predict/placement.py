@@ -1,4 +1,4 @@
-"""Where an image lies in the input of a network, and its boxes on the way back."""
+"""Where an image is in the input of a network, and its boxes on the way back."""
 
 from dataclasses import dataclass
 

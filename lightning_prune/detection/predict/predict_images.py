@@ -122,7 +122,7 @@ def input_size(detector: Detector, size: tuple[int, int] | None) -> tuple[int, i
 def make_detections(
     found: Found, image: np.ndarray, path: Path | None, names: Sequence[str]
 ) -> Detections:
-    """Put what was found on an image together with what is known of it."""
+    """Combine what was found on an image with what is known of it."""
     height, width = image.shape[:2]
     kept = image if path is None else None
     return Detections(*found, tuple(names), height, width, path, kept)

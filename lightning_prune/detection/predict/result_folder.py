@@ -58,11 +58,11 @@ class ResultFolder:
             detections.save(self._free("images", name, suffix))
 
     def add_failure(self, file: Path, reason: str) -> None:
-        """Note a file that could not be read."""
+        """Record a file that could not be read."""
         self._content["failed"].append({"file": str(file), "reason": reason})
 
     def add_video(self, file: Path, rate: float, frames: Sequence[Mapping[str, Any]]) -> None:
-        """Note what was found on the frames of a video."""
+        """Record what was found on the frames of a video."""
         self._content["videos"].append(
             {"file": str(file), "frames_per_second": rate, "frames": list(frames)}
         )

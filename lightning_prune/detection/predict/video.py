@@ -180,8 +180,8 @@ class _PyAVWriter(VideoWriter):
             self._stream.width, self._stream.height = frame.shape[1], frame.shape[0]
             self._stream.pix_fmt = "yuv420p"
             self._stream.bit_rate = frame.shape[0] * frame.shape[1] * 8
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        self._container.mux(self._stream.encode(picture))
+        encoded = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        self._container.mux(self._stream.encode(encoded))
 
     def close(self) -> None:
         if self._stream is not None:

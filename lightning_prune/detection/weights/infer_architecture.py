@@ -22,7 +22,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Inferred(NamedTuple):
-    """What shapes tell.
+    """What follows from the shapes of a state dict.
 
     Attributes:
         size: n, s, m, l or x; custom where widths and depths are of none of these.
@@ -51,7 +51,7 @@ def infer_architecture(state_dict: Mapping[str, Tensor]) -> tuple[str, int]:
 
 
 def infer_from_shapes(shapes: Shapes, said: Mapping[str, Any] | None = None) -> Inferred:
-    """Return the architecture that the shapes of a state dict tell.
+    """Return the architecture that follows from the shapes of a state dict.
 
     Args:
         shapes: By the names of ``YOLOv8``.

@@ -109,7 +109,7 @@ def _walk(
 
 
 def _mark(module: Record, known: dict[int, Any], depth: int) -> bool:
-    """Note for every module below, each looked at once, whether a tensor is in it."""
+    """Record for every module below, each looked at once, whether a tensor is in it."""
     if id(module) in known:
         if known[id(module)] is None:
             raise ValueError(f"a {kind_of(module)} is inside of itself: the file was altered")

@@ -43,7 +43,7 @@ _BY_HEAD = {
 
 
 def refuse_other_layers(kinds: Sequence[str], end_to_end: bool = False) -> None:
-    """Say by name which model has these layers, and what differs.
+    """Return which model has these layers, by name, and what differs.
 
     Args:
         kinds: Class of each layer.
@@ -71,7 +71,7 @@ def refuse_other_layers(kinds: Sequence[str], end_to_end: bool = False) -> None:
 
 
 def refuse_other_names(names: Iterable[str]) -> None:
-    """Say by name which other Ultralytics model a state dict belongs to.
+    """Return the name of the other Ultralytics model that a state dict belongs to.
 
     Args:
         names: Of its tensors, beginning with ``model.<number>``.

@@ -22,7 +22,7 @@ from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.architecture import RECORD, read_record
 
 PREFIX = "network."
-"""Where the network lies in a ``DetectionModule``."""
+"""Where the network is in a ``DetectionModule``."""
 _THEIR_FIRST, _THEIR_LAST = "0.conv.weight", "22.dfl.conv.weight"
 
 
@@ -142,7 +142,7 @@ def _own_names(
 
 
 def _their_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors of a detector that was saved within or below ``model`` its usual names."""
+    """Rename the tensors of a detector that was saved within or below ``model`` as usual."""
     places = [
         name.removesuffix(_THEIR_FIRST)
         for name in tensors

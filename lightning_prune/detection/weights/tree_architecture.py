@@ -30,7 +30,7 @@ def tree_architecture(model: Record) -> dict[str, Any]:
         model: The pickled model; its layers are the children of its child ``model``.
 
     Returns:
-        Values of ``Architecture`` by name; those that shapes tell are not among them.
+        Values of ``Architecture`` by name; those that follow from shapes are not among them.
 
     Raises:
         ValueError: a layer or a value of a layer is not one of a YOLOv8 detector.

@@ -1,7 +1,7 @@
 """Kernel that counts used channels, and reads of each only as much as decides.
 
-Outputs and counts are given by address: a call with arrays would be compiled anew for each order of
-dimensions, and would take longer than the arithmetic.
+Outputs and counts are given by address: a call with arrays would be compiled again for each order
+of dimensions, and would take longer than the arithmetic.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
-from lightning_prune.functional.kernels.line_sums import _fast, _pointer
+from lightning_prune.functional.kernels.row_column_sums import _fast, _pointer
 
 Sums = NDArray[np.float64]
 _FIRST = 16  # values in two lines of cache mostly decide already

@@ -69,7 +69,7 @@ def refresh(
     d_near: Floats,
     d_second: Floats,
 ) -> None:
-    """Look the two nearest medoids of the given points up anew."""
+    """Find the two nearest medoids of the given points again."""
     for o in points:
         near[o], second[o] = find_nearest(o, order, slot)
         d_near[o] = diss[o, medoids[near[o]]]
@@ -222,7 +222,7 @@ def grow(diss: Floats, order: Ints, medoids: Ints) -> Ints:
 
 @compiled
 def shrink(diss: Floats, order: Ints, medoids: Ints) -> Ints:
-    """Take away the medoid that raises the loss least (first on ties); needs k >= 2."""
+    """Remove the medoid that raises the loss least (first on ties); needs k >= 2."""
     n = diss.shape[0]
     slot = slots_of(medoids, n)
     removal = np.zeros(medoids.size)

@@ -25,7 +25,7 @@ class Chance:
 
     @property
     def is_noise(self) -> bool:
-        """Whether the layer separates no better than random labels do."""
+        """Return whether the layer separates no better than random labels do."""
         return self.separability <= self.limit
 
 

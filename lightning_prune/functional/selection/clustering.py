@@ -37,7 +37,7 @@ class ChannelClustering:
 
     @property
     def channels(self) -> int:
-        """The number of channels C."""
+        """Return the number of channels C."""
         return self.matrix.shape[0]
 
     def at(self, k: int) -> KMedoids:
@@ -74,7 +74,7 @@ def cluster_channels(
         backend: "native" or "sklearn_extra", see :func:`kmedoids_sweep`.
 
     Raises:
-        ValueError: If the matrix is too small or not finite, or an option is unknown.
+        ValueError: If the matrix is too small, NaN or infinite, or an option is unknown.
 
     >>> groups = torch.arange(12)[:, None] // 3 * 0.5 + torch.linspace(0.0, 0.01, 12)[:, None]
     >>> clustering = cluster_channels(groups, embedding="none")

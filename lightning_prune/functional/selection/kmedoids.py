@@ -12,10 +12,10 @@ from lightning_prune.functional.selection.sklearn_extra_pam import pam as sklear
 
 Backend = Literal["native", "sklearn_extra"]
 
-# Shaken restarts per k. At n = 512 three take two thirds of the sweep's time and bring the loss of
-# the golden problems from 0.08 % above the best known to 0.03 % in the mean; small n gets more, as
-# they are nearly free there.
-_SHAKES_MIN, _SHAKES_MAX, _SHAKES_TOTAL = 3, 40, 1536
+# Perturbed restarts per k. At n = 512 three take two thirds of the sweep's time and bring the loss
+# of the golden problems from 0.08 % above the best known to 0.03 % in the mean; small n gets more,
+# as they are nearly free there.
+_RESTARTS_MIN, _RESTARTS_MAX, _RESTARTS_TOTAL = 3, 40, 1536
 
 
 class KMedoids(NamedTuple):
@@ -117,13 +117,13 @@ class _Sweep:
         self._up(self._greedy(low), high)
         self._down(self._all_but(high), low)
         for k in range(low, high + 1):
-            self._shake(k)
-        # What shaking found for one k is a better start for its neighbours.
+            self._perturb(k)
+        # What perturbing found for one k is a better start for its neighbours.
         self._up(self.medoids[low], high)
         self._down(self.medoids[high], low)
         return self.medoids
 
-    def _offer(self, medoids: _pam.Ints) -> None:
+    def _improve(self, medoids: _pam.Ints) -> None:
         """Improve a set of medoids by swaps, and keep it where it beats the best of its size."""
         k = medoids.size
         medoids = medoids.copy()
@@ -135,14 +135,14 @@ class _Sweep:
             self.medoids[k], self.loss[k] = medoids, loss
 
     def _up(self, medoids: _pam.Ints, high: int) -> None:
-        self._offer(medoids)
+        self._improve(medoids)
         for k in range(medoids.size, high):
-            self._offer(_pam.grow(self.diss, self.order, self.medoids[k]))
+            self._improve(_pam.grow(self.diss, self.order, self.medoids[k]))
 
     def _down(self, medoids: _pam.Ints, low: int) -> None:
-        self._offer(medoids)
+        self._improve(medoids)
         for k in range(medoids.size, low, -1):
-            self._offer(_pam.shrink(self.diss, self.order, self.medoids[k]))
+            self._improve(_pam.shrink(self.diss, self.order, self.medoids[k]))
 
     def _greedy(self, k: int) -> _pam.Ints:
         medoids = np.array([self.diss.sum(axis=0).argmin()], dtype=np.int64)
@@ -156,17 +156,17 @@ class _Sweep:
             medoids = _pam.shrink(self.diss, self.order, medoids)
         return medoids
 
-    def _shake(self, k: int) -> None:
+    def _perturb(self, k: int) -> None:
         """Replace some medoids by random points, swap again, several times."""
         replaced = min(k, self.n - k, max(2, k // 8))
         if k == 1 or replaced < 1:  # found exactly already
             return
         generator = np.random.default_rng([self.seed, k])
-        for _ in range(min(_SHAKES_MAX, max(_SHAKES_MIN, _SHAKES_TOTAL // self.n))):
+        for _ in range(min(_RESTARTS_MAX, max(_RESTARTS_MIN, _RESTARTS_TOTAL // self.n))):
             kept = generator.permutation(self.medoids[k])[replaced:]
             others = np.delete(np.arange(self.n), self.medoids[k])
             fresh = generator.permutation(others)[:replaced]
-            self._offer(np.concatenate((kept, fresh)))
+            self._improve(np.concatenate((kept, fresh)))
 
 
 def _checked(diss: Tensor) -> _pam.Floats:

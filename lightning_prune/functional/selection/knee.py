@@ -37,7 +37,7 @@ def find_knee(
         or a constant curve (where Kneedle's own answer is decided by rounding noise).
 
     Raises:
-        ValueError: If lengths differ, a value is not finite, or the interpolation is unknown.
+        ValueError: If lengths differ, a value is NaN or infinite, or the interpolation is unknown.
 
     Source: Satopaa, Albrecht, Irwin, Raghavan 2011, "Finding a 'Kneedle' in a haystack",
     doi:10.1109/ICDCSW.2011.20.

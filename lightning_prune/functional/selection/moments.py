@@ -39,12 +39,12 @@ class ClassMoments:
 
     @property
     def channels(self) -> int:
-        """The number of channels C."""
+        """Return the number of channels C."""
         return self.mean.shape[0]
 
     @property
     def num_classes(self) -> int:
-        """The number of classes K."""
+        """Return the number of classes K."""
         return self.count.numel()
 
 
@@ -120,13 +120,15 @@ def merge_moments(a: ClassMoments, b: ClassMoments) -> ClassMoments:
     num_classes = max(a.num_classes, b.num_classes)
     a, b = _padded(a, num_classes, a.count.device), _padded(b, num_classes, a.count.device)
     count = a.count + b.count
-    share_a, share_b = a.count / count.clamp(min=1.0), b.count / count.clamp(min=1.0)
+    weight_a, weight_b = a.count / count.clamp(min=1.0), b.count / count.clamp(min=1.0)
     delta = b.mean - a.mean
     return ClassMoments(
         count=count,
-        mean=a.mean + delta * share_b,
-        variance=a.variance * share_a + b.variance * share_b + delta.square() * share_a * share_b,
-        mean_abs=a.mean_abs * share_a + b.mean_abs * share_b,
+        mean=a.mean + delta * weight_b,
+        variance=(
+            a.variance * weight_a + b.variance * weight_b + delta.square() * weight_a * weight_b
+        ),
+        mean_abs=a.mean_abs * weight_a + b.mean_abs * weight_b,
     )
 
 
@@ -145,7 +147,7 @@ def _check_samples(samples: Tensor, labels: Tensor, num_classes: int) -> None:
         raise ValueError(f"num_classes={num_classes}: pass the number of classes, at least 1")
     if labels.numel() and bool(((labels < 0) | (labels >= num_classes)).any()):
         raise ValueError(
-            f"labels lie in {int(labels.min())}..{int(labels.max())}, but num_classes="
+            f"labels are in {int(labels.min())}..{int(labels.max())}, but num_classes="
             f"{num_classes} allows 0..{num_classes - 1}"
         )
 

@@ -127,7 +127,7 @@ def select_channels(
 
     Embeds the channels, clusters them for every number of clusters, takes the knee of the mean
     simplified silhouette within bounds, and keeps the channel with the largest weight of every
-    cluster. To choose again at another width without clustering anew, use
+    cluster. To choose again at another width without clustering again, use
     :func:`cluster_channels` and :func:`choose_channels`.
 
     Args:
@@ -144,7 +144,7 @@ def select_channels(
         backend: "native" or "sklearn_extra" k-medoids.
 
     Raises:
-        ValueError: If the input is not finite or of the wrong shape, C <= 3 (ask
+        ValueError: If the input is NaN, infinite or of the wrong shape, C <= 3 (ask
             :func:`is_selectable` first), or an option is not allowed.
         ImportError: If the backend is not installed.
 

@@ -102,6 +102,6 @@ def _check_moments(mean: Tensor, variance: Tensor, count: Tensor) -> None:
             f"{mean.shape[1]} class has no pair to separate: add the background as a second class"
         )
     if not bool(torch.isfinite(mean).all() & torch.isfinite(variance).all()):
-        raise ValueError("means or variances are not finite: look for overflow in the activations")
+        raise ValueError("means or variances are NaN or infinite: look for overflow of activations")
     if bool((variance < 0).any()):
         raise ValueError(f"variance {variance.min().item()} is negative: pass population variances")

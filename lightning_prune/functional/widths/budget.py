@@ -1,48 +1,9 @@
 """Widths of layers under a MAC budget."""
 
-import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from lightning_prune.functional.widths.fit import AllowedWidths, Cost, fit_widths
 from lightning_prune.functional.widths.width import allowed_widths, clip_width
-
-Cost = Callable[[Sequence[int]], float]
-"""Cost of the widths of G layers; it may not fall where a width grows, nor where more grow."""
-
-
-def give_back(
-    widths: Sequence[int],
-    wider: Sequence[Sequence[tuple[float, int]]],
-    cost: Cost,
-    budget: float,
-) -> list[int]:
-    """Widen layers, one rung after the other, while they fit a budget.
-
-    The rung of the lowest rank comes first; a layer whose next rung does not fit stays as it is.
-
-    Args:
-        widths: G widths that fit the budget.
-        wider: For each layer its wider rungs as (rank, width), in the order in which they come.
-        cost: Cost of G widths, whose increments do not fall as other layers grow (MACs).
-        budget: What the widths may cost at most.
-
-    Returns:
-        G widths; none of them can take its next rung within the budget.
-
-    >>> give_back([8, 8], [[(1.0, 16), (3.0, 24)], [(2.0, 16)]], sum, 39)
-    [16, 16]
-    """
-    found = list(widths)
-    waiting = [(rungs[0][0], layer, 0) for layer, rungs in enumerate(wider) if rungs]
-    heapq.heapify(waiting)
-    while waiting:
-        _, layer, place = heapq.heappop(waiting)
-        before, found[layer] = found[layer], wider[layer][place][1]
-        if cost(found) > budget:
-            # What does not fit now will not fit later, when the other layers cost more.
-            found[layer] = before
-        elif place + 1 < len(wider[layer]):
-            heapq.heappush(waiting, (wider[layer][place + 1][0], layer, place + 1))
-    return found
 
 
 def scale_widths(
@@ -65,7 +26,7 @@ def scale_widths(
     Args:
         counts: n_g, the count each of the G layers would choose by itself (its knee).
         channels: C_g, the number of channels of each layer.
-        cost: Cost of G widths, in the unit of ``budget`` (MACs); see ``give_back``.
+        cost: Cost of G widths, in the unit of ``budget`` (MACs); see ``fit_widths``.
         budget: What the widths may cost at most.
         keep_range: Bounds of every width as fractions of C_g; None: from 1 channel to all.
         round_to: Widths are multiples of it where the bounds hold one; one for each layer, or one
@@ -104,13 +65,8 @@ def scale_widths(
             low = middle
         else:
             high = middle
-    found = widths(low)
-    wider = [
-        [
-            (rung / count, rung)
-            for rung in allowed_widths(wide, keep_range, multiple)
-            if rung > width
-        ]
-        for count, wide, width, multiple in zip(counts, channels, found, multiples, strict=True)
-    ]
-    return give_back(found, wider, cost, budget)
+    allowed = []
+    for count, wide, multiple in zip(counts, channels, multiples, strict=True):
+        own = allowed_widths(wide, keep_range, multiple)
+        allowed.append(AllowedWidths(own, [width / count for width in own[1:]]))
+    return fit_widths(widths(low), allowed, cost, budget)

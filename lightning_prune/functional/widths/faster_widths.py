@@ -11,7 +11,7 @@ Batch = Callable[[Values], Values]
 
 _AT_ONCE = 4096  # pairs of moves whose cost and time are computed together
 _STEPS = (-4, -2, -1, 1, 2, 4)  # choices that a layer goes at once
-_LEAST = 1e-9  # relative gain of time below which nothing is moved
+_LEAST = 1e-9  # relative gain of time below which no width changes
 
 
 def faster_widths(

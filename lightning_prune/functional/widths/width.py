@@ -1,6 +1,7 @@
 """How many channels a layer keeps: the knee within bounds, at a multiple hardware likes."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 Bound = Literal["knee", "lower", "upper", "rounding", "fallback", "given"]
@@ -85,6 +86,47 @@ def allowed_widths(
     """
     wishes = range(1, channels + 1)
     return sorted({clip_width(wish, channels, keep_range, round_to).width for wish in wishes})
+
+
+def narrower_widths(
+    channels: int,
+    keep_range: tuple[float, float] = (0.0, 1.0),
+    round_to: int = 1,
+    start: int | None = None,
+) -> tuple[int, ...]:
+    """Return the widths to which channels of a layer may be removed, from its own down.
+
+    All but the first are multiples of ``round_to``, at least one block, and no less than the
+    smallest fraction of the channels.
+
+    Args:
+        channels: C, the width of the dense layer.
+        keep_range: Smallest and largest fraction of the channels kept; the largest is 1 here.
+        round_to: Widths are multiples of it.
+        start: Width to start from, where some channels are gone already; None: C.
+
+    >>> narrower_widths(20, (0.3, 1.0), round_to=4), narrower_widths(20, (0.3, 1.0), round_to=8)
+    ((20, 16, 12, 8), (20, 16, 8))
+    >>> narrower_widths(6, round_to=8)
+    (6,)
+    """
+    start = channels if start is None else start
+    # 0.1 * 30 is 3.0000000000000004.
+    least = max(1, math.ceil(keep_range[0] * channels - 1e-9))
+    least = math.ceil(least / round_to) * round_to
+    below = range((start - 1) // round_to * round_to, least - 1, -round_to)
+    return (start, *below)
+
+
+def near_widths(
+    allowed: Sequence[int], reference: float, max_shift: float, width: int
+) -> list[int]:
+    """Return the allowed widths that are at most ``max_shift`` from a reference, and ``width``.
+
+    >>> near_widths([8, 16, 24, 32], reference=20, max_shift=4, width=32)
+    [16, 24, 32]
+    """
+    return [w for w in allowed if abs(w - reference) <= max_shift or w == width]
 
 
 def _check(

@@ -30,20 +30,20 @@ UNREADABLE = (
 
 
 class FileArray:
-    """Slices of one array of a file, opened anew in every process.
+    """Slices of one array of a file, opened again in every process.
 
     Uncompressed members of .npz files are mapped into memory, compressed ones are read whole, once
     in each process; HDF5 data sets are read slice by slice. Only path and name are pickled.
 
     Attributes:
-        path: the file.
-        name: of the array in it.
-        shape: of the array.
-        dtype: of the array.
+        path: The file.
+        name: Of the array in it.
+        shape: Of the array.
+        dtype: Of the array.
 
     Args:
         path: .npz, .h5 or .hdf5 file.
-        name: of the array in it.
+        name: Of the array in it.
 
     Raises:
         KeyError: the file has no such array.
@@ -65,11 +65,11 @@ class FileArray:
         return np.asarray(self._open()[key])
 
     def __len__(self) -> int:
-        """Give the first dimension."""
+        """Return the first dimension."""
         return self.shape[0]
 
     def in_memory(self) -> np.ndarray | None:
-        """Give the array where it can be indexed like any other, else None."""
+        """Return the array where it can be indexed like any other, else None."""
         opened = self._open()
         return opened if isinstance(opened, np.ndarray) else None
 
@@ -88,7 +88,7 @@ class FileArray:
 
 
 def array_names(path: Path) -> list[str]:
-    """Name the arrays of a file.
+    """Return the names of the arrays of a file.
 
     Raises:
         OSError: the file cannot be read.

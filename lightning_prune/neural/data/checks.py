@@ -17,7 +17,7 @@ def check_session(session: NeuralSession) -> NeuralSession:
     """Refuse a session that cannot be trained on.
 
     Args:
-        session: what was recorded; `valid` may have the shape (T,) and be 0 and 1 in uint8,
+        session: What was recorded; `valid` may have the shape (T,) and be 0 and 1 in uint8,
             `spikes` may be bool, vectors may be columns or rows, numbers may have any byte order.
 
     Returns:

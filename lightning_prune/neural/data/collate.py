@@ -11,7 +11,7 @@ def collate_windows(samples: NeuralBatch | Sequence[NeuralBatch]) -> NeuralBatch
     """Pass on the batch that `NeuralWindows` fetches whole, or stack single windows.
 
     Args:
-        samples: a batch, or a list of samples.
+        samples: A batch, or a list of samples.
 
     Returns:
         inputs and targets, every value with the batch as its first dimension.

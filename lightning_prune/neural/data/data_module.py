@@ -36,17 +36,17 @@ class NeuralDataModule(ResumableDataModule):
     `behavior_dim`, `frame_shape`, `label_names`. The sessions are loaded when first asked for.
 
     Args:
-        frames: length of a window.
-        batch_size: windows per batch and process.
-        num_workers: worker processes per loader; 0 loads in the main process.
-        seed: of the split and the order.
-        val_fraction: fraction of the trials to validate on, between 0 and 1.
-        test_fraction: fraction of the trials to test on besides the repeated ones.
-        stride: take every n-th training window only, in each epoch those that follow on the ones
+        frames: Length of a window.
+        batch_size: Windows per batch and process.
+        num_workers: Worker processes per loader; 0 loads in the main process.
+        seed: Of the split and the order.
+        val_fraction: Fraction of the trials to validate on, between 0 and 1.
+        test_fraction: Fraction of the trials to test on besides the repeated ones.
+        stride: Take every n-th training window only, in each epoch those that follow on the ones
             of the epoch before: n epochs see them all.
-        val_stride: take every n-th validation window only.
-        labels: label set that windows are labelled with, or None: the first, if there is one.
-        drop_silent: leave out cells without a spike in training instead of refusing them.
+        val_stride: Take every n-th validation window only.
+        labels: Label set that windows are labelled with, or None: the first, if there is one.
+        drop_silent: Leave out cells without a spike in training instead of refusing them.
 
     Raises:
         ValueError: an argument of the wrong type or out of range.
@@ -114,27 +114,27 @@ class NeuralDataModule(ResumableDataModule):
 
     @property
     def sessions(self) -> list[NeuralSession]:
-        """The recordings, without the silent cells that were dropped."""
+        """Return the recordings, without the silent cells that were dropped."""
         return self._loaded[0]
 
     @property
     def cells(self) -> list[int]:
-        """Number of cells of each session."""
+        """Return the number of cells of each session."""
         return [session.cells for session in self.sessions]
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second, Hz."""
+        """Return the frames per second, Hz."""
         return self.sessions[0].frame_rate
 
     @property
     def behavior_dim(self) -> int:
-        """Number of columns of the behaviour."""
+        """Return the number of columns of the behaviour."""
         return int(self.sessions[0].behavior.shape[1])
 
     @property
     def frame_shape(self) -> tuple[int, int]:
-        """Height and width of the movie, in pixels."""
+        """Return the height and width of the movie, in pixels."""
         _, height, width = self.sessions[0].stimulus.shape
         return height, width
 
@@ -145,13 +145,13 @@ class NeuralDataModule(ResumableDataModule):
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the classes that windows are labelled with; empty without labels."""
+        """Return the names of the classes that windows are labelled with; empty without labels."""
         name = self._label_set()
         return [] if name is None else self._classes(name) or []
 
     @property
     def mean_counts(self) -> list[Tensor]:
-        """For each session (N,) float32, mean count per frame of each cell in training."""
+        """Return each cell's mean count per frame in training, (N,) float32 for each session."""
         result = []
         for session, split in zip(*self._loaded, strict=True):
             counts, samples = _training_counts(session, split["train"])
@@ -163,27 +163,27 @@ class NeuralDataModule(ResumableDataModule):
         self.dataset("train" if stage == "fit" else "test")
 
     def train_dataloader(self) -> ResumableLoader:
-        """Training windows in a random order that a checkpoint can restore."""
+        """Return the training windows in a random order that a checkpoint can restore."""
         return self.training_loader(self.dataset("train"), collate_windows)
 
     def val_dataloader(self) -> DataLoader[NeuralBatch]:
-        """Validation windows, in order, each exactly once."""
+        """Return the validation windows, in order, each exactly once."""
         return self.evaluation_loader(self.dataset("val"), collate_windows, persistent=True)
 
     def test_dataloader(self) -> DataLoader[NeuralBatch]:
-        """Test windows, in order, each exactly once."""
+        """Return the test windows, in order, each exactly once."""
         return self.evaluation_loader(self.dataset("test"), collate_windows)
 
     def predict_dataloader(self) -> DataLoader[NeuralBatch]:
-        """The windows of `test_dataloader`."""
+        """Return the windows of `test_dataloader`."""
         return self.test_dataloader()
 
     def collection_dataloader(self) -> DataLoader[NeuralBatch]:
-        """Training windows in one fixed random order: a part of them has all kinds."""
+        """Return the training windows in one fixed random order: a part of them has all kinds."""
         return self.evaluation_loader(self.dataset("train").shuffled(self.seed), collate_windows)
 
     def dataset(self, split: str) -> NeuralWindows:
-        """Give the windows of a split ("train", "val" or "test"), session after session."""
+        """Return the windows of a split ("train", "val" or "test"), session after session."""
         if split not in self._datasets:
             sessions, splits = self._loaded
             ends = [_turns(each[split], self.strides[split]) for each in splits]
@@ -196,7 +196,7 @@ class NeuralDataModule(ResumableDataModule):
         return self._datasets[split]
 
     def attainable_per_cell(self, split: str = "test") -> list[Tensor] | None:
-        """Give the bits per spike of the true rates: no model can expect more.
+        """Return the bits per spike of the true rates: no model can expect more.
 
         Args:
             split: "train", "val" or "test".
@@ -218,7 +218,7 @@ class NeuralDataModule(ResumableDataModule):
         return result
 
     def attainable_bits_per_spike(self, split: str = "test") -> float | None:
-        """Give the mean over sessions of the mean over cells of what the true rates reach.
+        """Return the mean over sessions of the mean over cells of what the true rates reach.
 
         Args:
             split: "train", "val" or "test".
@@ -241,7 +241,7 @@ class NeuralDataModule(ResumableDataModule):
         return self.labels
 
     def _classes(self, name: str) -> list[str] | None:
-        """Name the classes of a label set; None where the sessions do not agree."""
+        """Return the class names of a label set; None where the sessions do not agree."""
         if any(name not in session.labels for session in self.sessions):
             return None
         names = [session.label_names[name] for session in self.sessions]

@@ -25,20 +25,20 @@ AS_IT_IS = MovieScale(0.0, 1.0)
 
 
 def movie_dtype(session: NeuralSession) -> np.dtype:
-    """Give the type that windows of a movie are cut out in: uint8, or float32 of this machine."""
+    """Return the type that windows of a movie are cut out in: uint8, or float32 of this machine."""
     grey = session.stimulus.dtype == np.uint8
     return np.dtype(np.uint8 if grey else np.float32)
 
 
 def movie_scale(sessions: Sequence[NeuralSession]) -> tuple[MovieScale, str | None]:
-    """Tell how to scale the movies of sessions that share a network.
+    """Return how to scale the movies of sessions that share a network.
 
     uint8 movies are grey values. Of floating-point movies the range of all sessions decides: 0 to
     1 and 0 to 255 are grey values too, so that a movie reaches the network alike in whichever type
     it was stored; others are taken as they are.
 
     Args:
-        sessions: checked sessions; a range that is not known counts for nothing.
+        sessions: Checked sessions; a range that is not known counts for nothing.
 
     Returns:
         the scale, and what is to be said about it, or None.
@@ -49,16 +49,16 @@ def movie_scale(sessions: Sequence[NeuralSession]) -> tuple[MovieScale, str | No
     if not ranges:
         return AS_IT_IS, None
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
-    told = f"`stimulus` is floating point, range {low:g} to {high:g}"
+    found = f"`stimulus` is floating point, range {low:g} to {high:g}"
     if low >= 0 and high <= 1:
-        return FRACTIONS, f"{told}: taken as grey values over 255, it is shifted by -127 / 255."
+        return FRACTIONS, f"{found}: taken as grey values over 255, it is shifted by -127 / 255."
     if low >= 0 and _MOST_AS_IT_IS < high <= 255:
-        return GREY, f"{told}: taken as grey values, it is scaled by (x - 127) / 255."
+        return GREY, f"{found}: taken as grey values, it is scaled by (x - 127) / 255."
     if max(-low, high) > _MOST_AS_IT_IS:
         return AS_IT_IS, (
-            f"{told}: it is taken as it is, though networks learn from values between about -1 "
+            f"{found}: it is taken as it is, though networks learn from values between about -1 "
             "and 1: scale it, or store grey values 0 to 255 as uint8."
         )
     if low >= 0:
-        return AS_IT_IS, f"{told}: it is taken as it is."
+        return AS_IT_IS, f"{found}: it is taken as it is."
     return AS_IT_IS, None

@@ -13,7 +13,7 @@ def plain_session(session: NeuralSession) -> NeuralSession:
     """Convert what can be converted without loss: byte order, bool counts, columns as vectors.
 
     Args:
-        session: what was recorded. A movie in a file keeps its byte order; windows of it do not.
+        session: What was recorded. A movie in a file keeps its byte order; windows of it do not.
 
     Returns:
         the same, with the same arrays where nothing is to be converted.

@@ -141,7 +141,7 @@ def _whole(path: Path, name: str) -> np.ndarray:
 
 
 def _memory() -> int:
-    """Give the bytes of this machine's memory; a large number where it does not tell."""
+    """Return the bytes of this machine's memory; a large number where it is not known."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):

@@ -13,19 +13,19 @@ class NeuralSession:
     """T frames, N cells.
 
     Attributes:
-        name: says which session it is, in messages; the path of a file.
+        name: Says which session it is, in messages; the path of a file.
         stimulus: (T, H, W) uint8 or floating point, in memory or in a file.
         spikes: (T, N) counts.
         behavior: (T, D) numbers.
         valid: (T, N) bool, False where a count is not to be used.
         trial: (T,) integers; a trial ends where they change.
-        frame_rate: frames per second, Hz.
-        labels: for each label set (T,) integers, classes; -1: none.
-        label_names: for each label set the names of its classes.
+        frame_rate: Frames per second, Hz.
+        labels: For each label set (T,) integers, classes; -1: none.
+        label_names: For each label set the names of its classes.
         rate: (T, N) true expected counts per frame, or None.
         repeat: (T,) integers, the same number where the same stimulus was shown again, -1
             elsewhere; or None.
-        movie_range: smallest and largest value of a floating-point `stimulus`, as a check found
+        movie_range: Smallest and largest value of a floating-point `stimulus`, as a check found
             them; None: not known, or uint8.
     """
 
@@ -44,7 +44,7 @@ class NeuralSession:
 
     @property
     def cells(self) -> int:
-        """Number of cells, N."""
+        """Return the number of cells, N."""
         return int(self.spikes.shape[1])
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class NeuralSession:
         return len(self.spikes)
 
     def with_cells(self, kept: np.ndarray) -> "NeuralSession":
-        """Give the same session with some of its cells.
+        """Return the same session with some of its cells.
 
         Args:
             kept: (N,) bool or indices.
@@ -65,7 +65,7 @@ class NeuralSession:
         )
 
     def arrays(self) -> Iterator[np.ndarray]:
-        """Go through the arrays that lie in memory."""
+        """Go through the arrays that are in memory."""
         each: list[np.ndarray | FileArray | None] = [self.stimulus, self.spikes, self.behavior]
         each += [self.valid, self.trial, *self.labels.values(), self.rate, self.repeat]
         yield from (array for array in each if isinstance(array, np.ndarray))

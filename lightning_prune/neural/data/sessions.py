@@ -16,17 +16,17 @@ class NeuralSessionsDataModule(NeuralDataModule):
     """Recorded sessions from files; see `read_session` for what a file holds.
 
     Args:
-        files: paths or patterns (`recordings/*.npz`); a pattern's files come sorted by name.
-        frames: length of a window.
-        batch_size: windows per batch and process.
-        num_workers: worker processes per loader.
-        seed: of the split and the order.
-        val_fraction: fraction of the trials to validate on.
-        test_fraction: fraction of the trials to test on besides the repeated ones.
-        stride: take every n-th training window only, others in each of n epochs.
-        val_stride: take every n-th validation window only.
-        labels: label set that windows are labelled with, or None: the first.
-        drop_silent: leave out cells without a spike in training instead of refusing them.
+        files: Paths or patterns (`recordings/*.npz`); a pattern's files come sorted by name.
+        frames: Length of a window.
+        batch_size: Windows per batch and process.
+        num_workers: Worker processes per loader.
+        seed: Of the split and the order.
+        val_fraction: Fraction of the trials to validate on.
+        test_fraction: Fraction of the trials to test on besides the repeated ones.
+        stride: Take every n-th training window only, others in each of n epochs.
+        val_stride: Take every n-th validation window only.
+        labels: Label set that windows are labelled with, or None: the first.
+        drop_silent: Leave out cells without a spike in training instead of refusing them.
 
     Raises:
         TypeError: an argument of the wrong type.

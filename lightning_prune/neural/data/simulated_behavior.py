@@ -19,18 +19,18 @@ _FAST = 100.0  # degrees per second
 
 
 def bump_seconds(count: int = BUMPS, last: float = _LAST_BUMP) -> np.ndarray:
-    """Give the times of the peaks of `raised_cosines`, (count,) seconds."""
+    """Return the times of the peaks of `raised_cosines`, (count,) seconds."""
     seconds: np.ndarray = np.geomspace(_OFFSET, last + _OFFSET, count) - _OFFSET
     return seconds
 
 
 def raised_cosines(seconds: np.ndarray, count: int = BUMPS, last: float = _LAST_BUMP) -> np.ndarray:
-    """Give overlapping raised cosines over a time, evenly spaced on a logarithmic scale.
+    """Return overlapping raised cosines over a time, evenly spaced on a logarithmic scale.
 
     Args:
         seconds: (T,) times, not negative; NaN gives zeros.
-        count: number of cosines, at least 2.
-        last: where the last one has its peak, in seconds; the first has it at 0.
+        count: Number of cosines, at least 2.
+        last: Where the last one has its peak, in seconds; the first has it at 0.
 
     Returns:
         (T, count) float64 in [0, 1]; they add up to 2 except near the first and the last peak.
@@ -59,10 +59,10 @@ def simulate_behavior(
     of the speed while running).
 
     Args:
-        gazes: one for each trial.
-        frame_rate: in Hz.
-        size: height and width of the photographs, in pixels.
-        rng: source of pupil and running speed.
+        gazes: One for each trial.
+        frame_rate: In Hz.
+        size: Height and width of the photographs, in pixels.
+        rng: Source of pupil and running speed.
 
     Returns:
         (T, 42) float32, T frames over all trials.
@@ -95,7 +95,7 @@ def simulate_behavior(
 
 
 def _since_saccade(onset: np.ndarray, frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Give seconds since the last onset (NaN before the first) and the saccade's amplitude."""
+    """Return seconds since the last onset (NaN before the first) and the saccade's amplitude."""
     frames = np.arange(len(onset))
     last = np.maximum.accumulate(np.where(onset > 0, frames, -1))
     known = last >= 0
@@ -106,7 +106,7 @@ def _since_saccade(onset: np.ndarray, frame_rate: float) -> tuple[np.ndarray, np
 
 
 def _slow_noise(count: int, frames: float, rng: np.random.Generator) -> np.ndarray:
-    """Give Gaussian noise smoothed over so many frames, mean 0, standard deviation 1."""
+    """Return Gaussian noise smoothed over so many frames, mean 0, standard deviation 1."""
     width = max(1, round(frames))
     kernel = np.hanning(2 * width + 1)
     kernel /= np.sqrt((kernel**2).sum())

@@ -20,21 +20,21 @@ class SimulatedCellsDataModule(NeuralDataModule):
     upper bound. Label sets are "eye" (fixation, saccade) and "photo".
 
     Args:
-        cells: number of cells of each session.
-        pixels: side of the movie, in pixels; 15 to 127.
-        trials: trials of a session that are seen once, at least 3.
-        repeated_trials: trials that are seen several times; all for the test.
-        repeats: how often each of them is seen.
-        trial_seconds: duration of a trial, 0.5 to 60 s.
-        photos: number of different photographs, 1 to 64.
-        frames: length of a window; rates depend on 25 frames.
-        batch_size: windows per batch and process.
-        num_workers: worker processes per loader; 0 is fastest, the movies lie in memory.
-        seed: of the recording, the split and the order.
-        val_fraction: fraction of the trials to validate on.
-        test_fraction: fraction of the trials to test on besides the repeated ones.
-        stride: take every n-th training window only, others in each of n epochs.
-        val_stride: take every n-th validation window only.
+        cells: Number of cells of each session.
+        pixels: Side of the movie, in pixels; 15 to 127.
+        trials: Trials of a session that are seen once, at least 3.
+        repeated_trials: Trials that are seen several times; all for the test.
+        repeats: How often each of them is seen.
+        trial_seconds: Duration of a trial, 0.5 to 60 s.
+        photos: Number of different photographs, 1 to 64.
+        frames: Length of a window; rates depend on 25 frames.
+        batch_size: Windows per batch and process.
+        num_workers: Worker processes per loader; 0 is fastest, the movies are in memory.
+        seed: Of the recording, the split and the order.
+        val_fraction: Fraction of the trials to validate on.
+        test_fraction: Fraction of the trials to test on besides the repeated ones.
+        stride: Take every n-th training window only, others in each of n epochs.
+        val_stride: Take every n-th validation window only.
         labels: "eye" or "photo", or None: "eye".
 
     Raises:

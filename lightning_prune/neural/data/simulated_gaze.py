@@ -27,7 +27,7 @@ class Gaze:
 
 
 def saccade_seconds(degrees: float) -> float:
-    """Give the duration of a saccade, the main sequence: 21 ms and 2.2 ms a degree.
+    """Return the duration of a saccade, the main sequence: 21 ms and 2.2 ms a degree.
 
     Source: R. H. S. Carpenter, 1988, Movements of the Eyes, 2nd edition, Pion, London.
 
@@ -40,7 +40,7 @@ def saccade_seconds(degrees: float) -> float:
 def simulate_gaze(
     interest: np.ndarray, frames: int, frame_rate: float, margin: float, rng: np.random.Generator
 ) -> Gaze:
-    """Look around in one photograph.
+    """Simulate a gaze over one photograph.
 
     Fixations last 150-500 ms, uniformly, during which the eye drifts as a random walk. Saccades
     move with minimum jerk and go to one of eight random places 15-100 pixels away, chosen in
@@ -49,9 +49,9 @@ def simulate_gaze(
     Args:
         interest: (H, W) how interesting each pixel is, not negative.
         frames: T.
-        frame_rate: in Hz.
-        margin: distance kept from the borders, in pixels.
-        rng: source of everything random.
+        frame_rate: In Hz.
+        margin: Distance kept from the borders, in pixels.
+        rng: Source of everything random.
 
     Returns:
         the gaze in T frames.

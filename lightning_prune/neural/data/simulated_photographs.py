@@ -17,13 +17,13 @@ _GREY = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 @cache
 def photographs(count: int) -> np.ndarray:
-    """Give parts of scikit-learn's two sample photographs, at several magnifications, mirrored.
+    """Return parts of scikit-learn's two sample photographs, at several magnifications, mirrored.
 
-    Of a few random places the one with the most structure is cut out: much of the pictures is
+    Of a few random places the one with the most structure is cut out: much of the photographs is
     plain sky. Grey values have mean 127 and a standard deviation near 48.
 
     Args:
-        count: number of photographs, 1-64; photograph i does not depend on it.
+        count: Number of photographs, 1-64; photograph i does not depend on it.
 
     Returns:
         (count, 240, 320) uint8, not writable.
@@ -53,7 +53,7 @@ def photographs(count: int) -> np.ndarray:
 
 
 def structure(photograph: np.ndarray, width: int = 15) -> np.ndarray:
-    """Give the standard deviation of the grey values around every pixel, (H, W) float64."""
+    """Return the standard deviation of the grey values around every pixel, (H, W) float64."""
     values = photograph.astype(np.float64)
     mean = uniform_filter(values, width)
     deviation: np.ndarray = np.sqrt((uniform_filter(values**2, width) - mean**2).clip(0))

@@ -102,7 +102,7 @@ class SimulatedPopulation:
         return result
 
     def rate(self, movie: np.ndarray, behavior: np.ndarray) -> np.ndarray:
-        """Give the rates during one trial, (T, N) in Hz."""
+        """Return the rates during one trial, (T, N) in Hz."""
         response = self.response(self.drive(movie), behavior)
         rate: np.ndarray = self.offset + self.amplitude * response
         return rate
@@ -117,7 +117,7 @@ def draw_population(
         cells: N.
         pixels: P, side of the movie.
         width: D, columns of the behaviour.
-        rng: source of everything random.
+        rng: Source of everything random.
 
     Returns:
         the cells, with threshold in standard deviations of the drive, amplitude the mean rate and
@@ -148,9 +148,9 @@ def draw_population(
 def _filters(kind: Kind, pixels: int, rng: np.random.Generator) -> np.ndarray:
     """Draw the two spatial filters of a cell, (2, P, P), sum of squares 1."""
     centre = (pixels - 1) / 2
-    reach = min(4.0, pixels / 8)
+    largest = min(4.0, pixels / 8)
     y, x = np.mgrid[:pixels, :pixels] - centre
-    offset = rng.normal(0, reach / 1.5, 2).clip(-reach, reach)
+    offset = rng.normal(0, largest / 1.5, 2).clip(-largest, largest)
     y, x = y - offset[0], x - offset[1]
     if kind == "centre":
         width = rng.choice(_CENTRES)
@@ -180,7 +180,7 @@ def _filters(kind: Kind, pixels: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _biphasic(first: float, ratio: float) -> np.ndarray:
-    """Give a temporal kernel (16,) that rises, turns negative and ends; sum of squares 1."""
+    """Return a temporal kernel (16,) that rises, turns negative and ends; sum of squares 1."""
     x = np.arange(TAPS) / first
     slow = x / ratio / 1.25
     kernel = x**4 * np.exp(-x) / 24 - 0.5 * slow**4 * np.exp(-slow) / 24 / (1.25 * ratio)

@@ -21,14 +21,14 @@ class RecordingOptions:
 
     Attributes:
         cells: N.
-        pixels: side of the movie, in pixels.
-        trials: trials of which each is seen once.
-        repeated_trials: trials that are seen several times, the eye moving in the same way.
-        repeats: how often each of them is seen.
-        trial_seconds: duration of a trial.
-        photos: number of different photographs.
-        seed: of everything that is random.
-        session: which session; another one has other cells and eye movements.
+        pixels: Side of the movie, in pixels.
+        trials: Trials of which each is seen once.
+        repeated_trials: Trials that are seen several times, the eye moving in the same way.
+        repeats: How often each of them is seen.
+        trial_seconds: Duration of a trial.
+        photos: Number of different photographs.
+        seed: Of everything that is random.
+        session: Which session; another one has other cells and eye movements.
     """
 
     cells: int = 24
@@ -47,10 +47,10 @@ class SimulatedRecording:
     """A session and what it was made of.
 
     Attributes:
-        session: what an experimenter would have, and the true rates.
-        population: the cells.
-        gazes: the eye in every trial.
-        photo: for every trial, which photograph.
+        session: What an experimenter would have, and the true rates.
+        population: The cells.
+        gazes: The eye in every trial.
+        photo: For every trial, which photograph.
     """
 
     session: NeuralSession
@@ -66,7 +66,7 @@ def simulate_recording(options: RecordingOptions) -> SimulatedRecording:
     The arrays cannot be written to: they are shared by all who ask.
 
     Args:
-        options: what is recorded.
+        options: What is recorded.
 
     Returns:
         the recording; it depends on `options` only.
@@ -130,8 +130,8 @@ def watch(photo: np.ndarray, position: np.ndarray, pixels: int) -> np.ndarray:
     corner = position - (pixels - 1) / 2
     whole = np.floor(corner).astype(int)
     y, x = (corner - whole).T[:, :, None, None].astype(np.float32)
-    reach = np.arange(pixels + 1)
-    rows, columns = whole[:, 0, None] + reach, whole[:, 1, None] + reach
+    offsets = np.arange(pixels + 1)
+    rows, columns = whole[:, 0, None] + offsets, whole[:, 1, None] + offsets
     around = photo[rows[:, :, None], columns[:, None, :]].astype(np.float32)
     tall = around[:, :, :-1] * (1 - x) + around[:, :, 1:] * x
     result: np.ndarray = (tall[:, :-1] * (1 - y) + tall[:, 1:] * y).round().astype(np.uint8)

@@ -22,11 +22,11 @@ def split_windows(
     at least one trial each. Trials without a window count for nothing.
 
     Args:
-        session: the recording.
-        frames: length of a window.
-        val_fraction: fraction of the trials that are not repeated, between 0 and 1.
-        test_fraction: the same, for the test part.
-        seed: of the drawing.
+        session: The recording.
+        frames: Length of a window.
+        val_fraction: Fraction of the trials that are not repeated, between 0 and 1.
+        test_fraction: The same, for the test part.
+        seed: Of the drawing.
 
     Returns:
         for "train", "val" and "test" the last frame of each window, int64, rising.

@@ -21,7 +21,7 @@ def window_ends(session: NeuralSession, frames: int) -> np.ndarray:
 
     Args:
         session: T frames.
-        frames: length of a window.
+        frames: Length of a window.
 
     Returns:
         (M,) int64, rising: the window covers frames t - frames + 1 to t.
@@ -48,14 +48,14 @@ class NeuralWindows(Dataset[NeuralBatch]):
     collation.
 
     Attributes:
-        sessions: the recordings.
+        sessions: The recordings.
         frames: F, length of a window.
         session: (M,) int64, for each window its session.
         end: (M,) int64, for each window its last frame.
-        labels: the label set that `label` is taken from, or None: no label.
+        labels: The label set that `label` is taken from, or None: no label.
         turns: (P, M) int64, the last frames in the epochs 0 to P - 1, then from the first row
             again; None: `end` in all of them. Only keys with an epoch take turns.
-        scale: of floating-point movies, as `movie_scale` gives it.
+        scale: Of floating-point movies, as `movie_scale` gives it.
     """
 
     sessions: Sequence[NeuralSession]
@@ -71,13 +71,13 @@ class NeuralWindows(Dataset[NeuralBatch]):
         return len(self.end)
 
     def shuffled(self, seed: int) -> "NeuralWindows":
-        """Give the same windows in an order that depends on the seed only."""
+        """Return the same windows in an order that depends on the seed only."""
         order = np.random.default_rng(seed).permutation(len(self))
         turns = None if self.turns is None else self.turns[:, order]
         return replace(self, session=self.session[order], end=self.end[order], turns=turns)
 
     def __getitem__(self, key: Key) -> NeuralBatch:
-        """Give one sample."""
+        """Return one sample."""
         inputs, targets = self.__getitems__([key])
         return (
             {name: value[0] for name, value in inputs.items()},
@@ -85,10 +85,10 @@ class NeuralWindows(Dataset[NeuralBatch]):
         )
 
     def __getitems__(self, keys: Sequence[Key]) -> NeuralBatch:
-        """Give a batch: every value of a sample with a first dimension B more.
+        """Return a batch: every value of a sample with a first dimension B more.
 
         Args:
-            keys: indices, or (epoch, index) as `PermutationSampler` draws them.
+            keys: Indices, or (epoch, index) as `PermutationSampler` draws them.
         """
         rows = np.array([key[1] if isinstance(key, tuple) else key for key in keys])
         session, end = self.session[rows], self._ends(keys, rows)
@@ -135,7 +135,7 @@ class NeuralWindows(Dataset[NeuralBatch]):
 
 
 def _movies(stimulus: np.ndarray | FileArray, last: np.ndarray, frames: int) -> np.ndarray:
-    """Cut out (B, frames, H, W), in one gather where the movie lies in memory or is mapped."""
+    """Cut out (B, frames, H, W), in one gather where the movie is in memory or is mapped."""
     movie = stimulus.in_memory() if isinstance(stimulus, FileArray) else stimulus
     if movie is not None:
         cut: np.ndarray = movie[last[:, None] + np.arange(1 - frames, 1)]

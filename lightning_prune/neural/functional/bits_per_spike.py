@@ -1,4 +1,4 @@
-"""How much a prediction tells about the spikes of a cell."""
+"""How much information a prediction has about the spikes of a cell."""
 
 import math
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class SpikeSums(NamedTuple):
         spikes = torch.where(self.spikes > 0, self.spikes, torch.nan)
         constant = spikes * (spikes / self.samples).log() - spikes
         bits = (self.spike_log_rate - self.rate - constant) / spikes / math.log(2)
-        # a prediction that is no number must not pass for a silent cell
+        # a prediction of NaN must not pass for a silent cell
         return torch.where(bits.isnan() & (self.spikes > 0), -torch.inf, bits)
 
 
@@ -87,7 +87,7 @@ def bits_per_spike(rate: Tensor, spikes: Tensor, mask: Tensor | None = None) -> 
 
     Returns:
         (N,) float64 bits per spike; below 0 where the mean rate predicts better, minus infinity
-        where a spike came at rate 0 or a rate is not a number.
+        where a spike came at rate 0 or a rate is NaN.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -107,7 +107,7 @@ def mean_bits_per_spike(sessions: Sequence[Tensor]) -> tuple[Tensor, list[Tensor
     """Return the mean over sessions of the mean over cells of max(bits per spike, 0).
 
     Args:
-        sessions: for each session (N,) bits per spike; NaN (no spikes) is left out.
+        sessions: For each session (N,) bits per spike; NaN (no spikes) is left out.
 
     Returns:
         the mean over the sessions that have a value, and the value of each session; NaN where no

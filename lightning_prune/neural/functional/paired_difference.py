@@ -11,12 +11,12 @@ class PairedDifference(NamedTuple):
     """What became of the value of each cell.
 
     Attributes:
-        difference: (N,) float64, after minus before; NaN where either is not finite.
-        mean: mean over the cells that have one.
-        low: lower end of the interval of the mean.
-        high: upper end of the interval of the mean.
-        lost: cells whose value fell.
-        cells: cells that have a difference.
+        difference: (N,) float64, after minus before; NaN where either is NaN or infinite.
+        mean: Mean over the cells that have one.
+        low: Lower end of the interval of the mean.
+        high: Upper end of the interval of the mean.
+        lost: Cells whose value fell.
+        cells: Cells that have a difference.
     """
 
     difference: Tensor
@@ -43,9 +43,9 @@ def paired_difference(
     Args:
         before: (N,) value of each cell, for example bits per spike of the dense model.
         after: (N,) value of the same cells afterwards.
-        confidence: coverage of the interval, between 0 and 1.
-        resamples: number of draws, at least 1.
-        seed: of the draws.
+        confidence: Coverage of the interval, between 0 and 1.
+        resamples: Number of draws, at least 1.
+        seed: Of the draws.
 
     Returns:
         the differences and their summary; NaN in all of it where no cell has a difference.

@@ -21,7 +21,7 @@ class BitsPerSpike(Metric):
     per cell in float64: batches, processes and parts merge without loss.
 
     Args:
-        cells: number of cells of each session.
+        cells: Number of cells of each session.
 
     Raises:
         ValueError: no session, or one without a cell.
@@ -56,7 +56,7 @@ class BitsPerSpike(Metric):
         """Add samples of one session.
 
         Args:
-            session: which one, in the order of `cells`.
+            session: Which one, in the order of `cells`.
             log_rate: (B, N) natural logarithm of the expected counts.
             spikes: (B, N) counts.
             mask: (B, N) or (B,), or None: all count.
@@ -81,7 +81,7 @@ class BitsPerSpike(Metric):
         """Add a batch of mixed sessions as the neural DataModules give it.
 
         Args:
-            log_rates: for each session (B, N) the log-rates of its cells, for all samples.
+            log_rates: For each session (B, N) the log-rates of its cells, for all samples.
             session: (B,) session of each sample.
             targets: `spikes` and `valid`, (B, Nmax).
         """

@@ -18,7 +18,7 @@ class NormalizedCorrelation(Metric):
     repeat n; over several ranks that order is another, which the estimate feels a little.
 
     Args:
-        cells: number of cells of each session.
+        cells: Number of cells of each session.
 
     >>> metric = NormalizedCorrelation([1])
     >>> instant = torch.tensor([0, 1, 2, 0, 1, 2])
@@ -50,7 +50,7 @@ class NormalizedCorrelation(Metric):
         """Add samples of one session.
 
         Args:
-            session: which one, in the order of `cells`.
+            session: Which one, in the order of `cells`.
             instant: (B,) int64 which instant of the repeated stimulus; negative: not repeated.
             log_rate: (B, N) natural logarithm of the expected counts.
             spikes: (B, N) counts.

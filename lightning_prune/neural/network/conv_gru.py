@@ -77,7 +77,7 @@ class ConvGRU(nn.Module):
 
     # --- what pruning asks ------------------------------------------------------------------
 
-    def stand_in(self) -> nn.Module:
+    def proxy(self) -> nn.Module:
         """Return a convolution from the input to the hidden channels."""
         return _LastState(_main(self.cell.conv_x, 0).in_channels, self._hidden, 1)
 
@@ -124,7 +124,7 @@ class ConvGRU(nn.Module):
         return 1
 
     def mixing_layers(self, role: Role) -> tuple[str, ...]:
-        """Name no layer: the norm counts what was cut as zeros."""
+        """Return no layer: the norm counts what was cut as zeros."""
         return ()
 
 

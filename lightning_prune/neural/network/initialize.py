@@ -14,7 +14,7 @@ def initialize(
     nonlinearity: Literal["leaky_relu", "relu"] = "leaky_relu",
     zero_init_residual: bool = True,
 ) -> None:
-    r"""Draw the 3-D convolutions anew, and let every residual block start as its shortcut.
+    r"""Draw the 3-D convolutions again, and let every residual block start as its shortcut.
 
     Weights are normal with standard deviation :math:`\sqrt{2 / (1 + a^2) / \text{fan\_out}}`,
     a = 0.01 for ``leaky_relu`` (it stands for SiLU) and 0 for ``relu``; biases are zero. Fan-out is

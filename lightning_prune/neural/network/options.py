@@ -100,22 +100,22 @@ class BlockOptions(FromDict):
 
     @property
     def kernel(self) -> tuple[int, int, int]:
-        """Taps over time, rows and columns."""
+        """Return the taps over time, rows and columns."""
         return self.kernel_size  # type: ignore[return-value]
 
     @property
     def steps(self) -> tuple[int, int, int]:
-        """Strides of the convolution over time, rows and columns."""
+        """Return the strides of the convolution over time, rows and columns."""
         return self.stride  # type: ignore[return-value]
 
     @property
     def distances(self) -> tuple[int, int, int]:
-        """Dilations over time, rows and columns."""
+        """Return the dilations over time, rows and columns."""
         return self.dilation  # type: ignore[return-value]
 
     @property
     def borders(self) -> tuple[int, int]:
-        """Pixels that rows and columns are padded by on either side."""
+        """Return the pixels that rows and columns are padded by on either side."""
         if self.padding is not None:
             return self.padding  # type: ignore[return-value]
         rows, columns = (

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_prune.annotations import AtLeast, Such
 from lightning_prune.arguments import Positive
-from lightning_prune.graph.custom_layer import CarrierStandIn
+from lightning_prune.graph.custom_layer import CarrierProxy
 from lightning_prune.graph.layers import Role
 from lightning_prune.graph.single_layer import SingleLayer
 from lightning_prune.neural.network.channel_rms import normalize_channels
@@ -59,7 +59,7 @@ class RMSNorm(SingleLayer, nn.Module):
 
     @property
     def num_features(self) -> int:
-        """Number of channels, from the length of gamma: a cut changes it."""
+        """Return the number of channels, from the length of gamma: a cut changes it."""
         return len(self.gamma)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -78,12 +78,12 @@ class RMSNorm(SingleLayer, nn.Module):
 
     @property
     def channel_scale(self) -> str | None:
-        """Name of the scale that is learned for each channel, or None."""
+        """Return the name of the scale that is learned for each channel, or None."""
         return None if self.beta is None else "gamma"
 
-    def stand_in(self) -> nn.Module:
+    def proxy(self) -> nn.Module:
         """Return a layer that passes each channel on by itself."""
-        return CarrierStandIn(self.num_features)
+        return CarrierProxy(self.num_features)
 
     def channel_dims(self, role: Role) -> list[tuple[str, int]]:
         """List gamma and beta."""

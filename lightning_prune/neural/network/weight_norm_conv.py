@@ -54,7 +54,7 @@ class WeightNormConv3d(SingleLayer, nn.Conv3d):
 
     # --- what pruning asks ------------------------------------------------------------------
 
-    def stand_in(self) -> nn.Module:
+    def proxy(self) -> nn.Module:
         """Return a convolution of the same sizes whose weight is not computed."""
         return nn.Conv3d(
             self.in_channels,

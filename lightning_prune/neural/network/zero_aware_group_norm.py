@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.graph.custom_layer import CarrierStandIn
+from lightning_prune.graph.custom_layer import CarrierProxy
 from lightning_prune.graph.layers import Role
 from lightning_prune.graph.single_layer import SingleLayer
 
@@ -54,7 +54,7 @@ class ZeroAwareGroupNorm(SingleLayer, nn.GroupNorm):
 
     @property
     def is_whole(self) -> bool:
-        """Whether no channel has gone."""
+        """Return whether no channel has gone."""
         return len(self.group) == self.num_groups * self.group_size
 
     def forward(self, input: Tensor) -> Tensor:
@@ -96,9 +96,9 @@ class ZeroAwareGroupNorm(SingleLayer, nn.GroupNorm):
 
     # --- what pruning asks ------------------------------------------------------------------
 
-    def stand_in(self) -> nn.Module:
+    def proxy(self) -> nn.Module:
         """Return a layer that passes each channel on by itself."""
-        return CarrierStandIn(len(self.group))
+        return CarrierProxy(len(self.group))
 
     def channel_dims(self, role: Role) -> list[tuple[str, int]]:
         """List scale, shift and the groups of the channels."""

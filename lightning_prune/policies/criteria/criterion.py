@@ -1,8 +1,9 @@
 """What a criterion is: given a width, it says which channels of a group stay."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,36 +15,50 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.non_finite_importance import check_finite
 
+Need = Literal["gradients", "batch_gradients", "activations", "clusters"]
+"""What must be collected from training data before a criterion can judge; see ``Criterion``."""
+
+_COLLECTED: dict[Need, str] = {
+    "gradients": "gradients of the loss",
+    "batch_gradients": "gradients of the loss of single batches",
+    "activations": "activations of layers at training images",
+    "clusters": "clusters of channels by the classes that they separate",
+}
+
 
 @dataclass(frozen=True)
 class Evidence:
     """All that is known of a group when its channels are chosen.
+
+    Gradients, of a criterion that needs them, are in the parameters' ``.grad``.
 
     Attributes:
         model: The live model, earlier groups already masked.
         group: The group.
         moments: Producer's name -> class statistics of its output; empty where no object matched.
         clustering: Clusters of the channels for every k; None where no object matched.
+        outputs: Source's name -> mean over images of what the criterion's ``output_values`` gives.
     """
 
     model: nn.Module
     group: Group
     moments: Mapping[str, ClassMoments] = field(default_factory=dict)
     clustering: ChannelClustering | None = None
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Criterion(ABC):
     """A rule that ranks or picks the channels of a group.
 
     Attributes:
-        uses_clusters: Whether the choice rests on clusters of channels: without them it is a
-            fallback, which the report says.
-        uses_gradients: Whether it needs gradients of the loss in the parameters' ``.grad`` when it
-            is asked, and is told of each batch's own by ``add_batch`` before.
+        needs: What is collected before it is asked; a front end that cannot collect it refuses.
+            ``gradients``: of the loss, in the parameters' ``.grad``. ``batch_gradients``:
+            ``add_batch`` is called while ``.grad`` holds those of a batch's loss alone.
+            ``activations``: ``output_values`` of layer outputs, averaged over images, in
+            ``Evidence.outputs``. ``clusters``: ``Evidence.clustering`` and ``moments``.
     """
 
-    uses_clusters: bool = False
-    uses_gradients: bool = False
+    needs: frozenset[Need] = frozenset()
 
     @abstractmethod
     def importance(self, evidence: Evidence) -> Tensor:
@@ -67,6 +82,7 @@ class Criterion(ABC):
         names: Sequence[str],
         macs: MacModel,
         held: PruningPlan,
+        evidence: Mapping[str, Evidence] | None = None,
     ) -> dict[str, Tensor]:
         """Return importances that can be compared between groups.
 
@@ -78,6 +94,7 @@ class Criterion(ABC):
             names: The groups that are ranked together.
             macs: MACs as a function of widths.
             held: What is masked already.
+            evidence: Group name -> what was collected; None: nothing, the weights decide.
 
         Returns:
             Group name -> (C,) float64, larger = keep; what a masked channel gets has no meaning.
@@ -87,23 +104,46 @@ class Criterion(ABC):
             ValueError: there is not one importance for each channel.
         """
         found = {}
-        for name in names:
-            values = self._finite(model, groups[name], held)
+        for name, values in self._finite(model, groups, names, held, evidence).items():
             alive = held.mask(name) if name in held.keep else torch.ones(len(values)).bool()
             mean = values[alive].mean()
             found[name] = values / mean if mean > 0 else values
         return found
 
-    def _finite(self, model: nn.Module, group: Group, held: PruningPlan) -> Tensor:
-        values = self.importance(Evidence(model, group)).detach().double().cpu()
-        alive = held.keep.get(group.name, torch.arange(group.channels))
-        if values.shape != (group.channels,):
-            raise ValueError(
-                f"{type(self).__name__} gave group {group.name!r} importances of shape "
-                f"{tuple(values.shape)}: return one for each of its {group.channels} channels"
-            )
-        check_finite(values[alive], f"the importance by {type(self).__name__}", group.name)
-        return values
+    def _finite(
+        self,
+        model: nn.Module,
+        groups: ChannelGroups,
+        names: Sequence[str],
+        held: PruningPlan,
+        evidence: Mapping[str, Evidence] | None,
+    ) -> dict[str, Tensor]:
+        """Return the importance of every group's channels, checked, (C,) float64."""
+        found = {}
+        for name in names:
+            group = groups[name]
+            known = Evidence(model, group) if evidence is None else evidence[name]
+            values = self.importance(known).detach().double().cpu()
+            if values.shape != (group.channels,):
+                raise ValueError(
+                    f"{type(self).__name__} gave group {name!r} importances of shape "
+                    f"{tuple(values.shape)}: return one for each of its {group.channels} channels"
+                )
+            alive = held.keep.get(name, torch.arange(group.channels))
+            check_finite(values[alive], f"the importance by {type(self).__name__}", name)
+            found[name] = values
+        return found
+
+    def output_values(self, output: Tensor) -> Tensor:
+        """Return what is averaged over images of a source's output, for ``activations``.
+
+        Args:
+            output: (B, C, ...) output after the norm and the activation that directly follow.
+
+        Returns:
+            (B, C) or (B, C, ...): ``Evidence.outputs`` holds its mean over all images.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no output_values")
 
     def start(self) -> None:  # noqa: B027 - a hook, not abstract
         """Forget the batches of an earlier decision."""
@@ -120,3 +160,25 @@ class Criterion(ABC):
 
     def check(self, model: nn.Module, group: Group) -> None:  # noqa: B027 - a hook, not abstract
         """Raise ValueError, before training, where the criterion cannot judge a group."""
+
+
+def why_unmet(criterion: Criterion, offered: Set[Need], where: str) -> str | None:
+    """Say why a criterion cannot be used where only some of its needs are met, or None.
+
+    Args:
+        criterion: The criterion.
+        offered: What is collected.
+        where: End of the sentence "..., which": who does not collect the rest.
+
+    >>> from lightning_prune.policies.criteria.taylor import Taylor
+    >>> why_unmet(Taylor(), {"clusters"}, "SomeMasker does not collect")
+    'Taylor needs gradients of the loss, which SomeMasker does not collect: use another \
+criterion, such as GroupNorm'
+    """
+    unmet = [what for need, what in _COLLECTED.items() if need in criterion.needs - offered]
+    if not unmet:
+        return None
+    return (
+        f"{type(criterion).__name__} needs {' and '.join(unmet)}, which {where}: use another "
+        "criterion, such as GroupNorm"
+    )

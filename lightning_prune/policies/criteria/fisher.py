@@ -1,10 +1,11 @@
-"""The Fisher criterion: the channels whose removal the loss of single batches feels most stay."""
+"""The Fisher criterion: the channels whose removal changes the loss of single batches most stay."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.graph.channel_rows import add_to_channels, channel_rows
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
@@ -18,7 +19,7 @@ class Fisher(Criterion):
         \frac{\partial L_b}{\partial w} \Big| \Big)^2}
 
     over batches b and the tensors t that are tied to channel k: rows, biases, scales and shifts
-    of norms, columns of readers. Squared batch by batch, changes that cancel over the data count;
+    of norms, columns of consumers. Squared batch by batch, changes that cancel over the data count;
     at a minimum of the loss the mean gradient of a first-order criterion says nothing.
 
     Source: Theis, Korshunova, Tejani, Huszar, 2018, Faster Gaze Prediction with Dense Networks
@@ -26,7 +27,7 @@ class Fisher(Criterion):
     Network Compression, ICML, arXiv 2108.00708.
     """
 
-    uses_gradients = True
+    needs = frozenset({"batch_gradients"})
 
     def __init__(self) -> None:
         self._squares: dict[str, Tensor] = {}
@@ -50,7 +51,7 @@ class Fisher(Criterion):
         return self._squares
 
     def importance(self, evidence: Evidence) -> Tensor:
-        """Return how much the loss of a batch feels of every channel, (C,).
+        """Return by how much each channel changes the loss of a batch, (C,).
 
         Raises:
             ValueError: no batch was added.
@@ -75,10 +76,8 @@ def _change(modules: dict[str, nn.Module], group: Group) -> Tensor:
             product = value * value.grad
             # Half precision is too coarse for sums of products; double stays what it is.
             product = product.to(torch.promote_types(product.dtype, torch.float32))
-            product = product.movedim(dim, 0).flatten(1) if value.dim() > 1 else product[:, None]
-            change = product.sum(1).abs()
+            change = channel_rows(product, dim).sum(1).abs()
             if total is None:
                 total = change.new_zeros(group.channels)
-            index, channel = member.index.to(change.device), member.channel.to(change.device)
-            total.index_add_(0, channel, change[index])
+            add_to_channels(total, change, member)
     return torch.zeros(group.channels) if total is None else total

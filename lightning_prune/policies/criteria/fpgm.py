@@ -1,4 +1,4 @@
-"""The geometric-median criterion: the channels that the others cannot stand in for stay."""
+"""The geometric-median criterion: the channels that the others cannot replace stay."""
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ class FPGM(Criterion):
 
     .. math:: I_k = \sum_j \lVert |w_k|^p - |w_j|^p \rVert_2
 
-    summed over the layers that make or read the channels.
+    summed over the producers and consumers of the channels.
 
     Args:
         p: 1 or 2, the exponent of the weights before distances are taken, as in torch-pruning.

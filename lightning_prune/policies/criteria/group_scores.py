@@ -7,14 +7,15 @@ from torch import Tensor, nn
 
 from lightning_prune.functional.importance import filter_norm, norm_scale
 from lightning_prune.functional.selection.moments import ClassMoments
+from lightning_prune.graph.channel_rows import add_to_channels, weight_rows
 from lightning_prune.graph.group import Group, Member
-from lightning_prune.graph.layers import channel_dims, scale_of
+from lightning_prune.graph.layers import scale_of
 from lightning_prune.graph.names import modules_by_name
 
 
 def _to_channels(values: Tensor, member: Member, channels: int) -> Tensor:
     scores = torch.zeros(channels, dtype=torch.float64)
-    return scores.index_add(0, member.channel, values.detach().double().cpu()[member.index])
+    return add_to_channels(scores, values.detach().double().cpu(), member)
 
 
 @torch.no_grad()
@@ -24,10 +25,8 @@ def weight_norm(model: nn.Module, group: Group, p: int) -> Tensor:
     total = torch.zeros(group.channels, dtype=torch.float64)
     for member in group.members:
         if member.role == "producer":
-            layer = modules[member.layer]
-            dim = dict(channel_dims(layer, "producer"))["weight"]
-            weight = layer.get_parameter("weight").movedim(dim, 0)
-            total += _to_channels(filter_norm(weight, p), member, group.channels)
+            rows = weight_rows(modules[member.layer])
+            total += _to_channels(filter_norm(rows, p), member, group.channels)
     return total
 
 
@@ -53,11 +52,33 @@ def batch_norm_scale(model: nn.Module, group: Group) -> Tensor:
     return total
 
 
+def mean_output(group: Group, outputs: Mapping[str, Tensor]) -> Tensor:
+    """Return the mean over the group's sources of what was read of their outputs: (C,).
+
+    Channels that can only go together count as their mean.
+
+    Raises:
+        ValueError: a source was not observed.
+    """
+    total = torch.zeros(group.channels, dtype=torch.float64)
+    count = torch.zeros(group.channels, dtype=torch.float64)
+    for member in group.sources:
+        if member.layer not in outputs:
+            raise ValueError(
+                f"no activation of layer {member.layer!r} was collected: pass Evidence.outputs, "
+                "see observe.output_means.collect_outputs; ChannelMasker does"
+            )
+        seen = outputs[member.layer]
+        total += _to_channels(seen, member, group.channels)
+        count += _to_channels(torch.ones(len(seen)), member, group.channels)
+    return total / count
+
+
 def mean_activation(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor:
     """Return the mean |activation| over all objects, summed over the group's sources: (C,)."""
     total = torch.zeros(group.channels, dtype=torch.float64)
     for member in group.sources:
         seen = moments[member.layer]
-        share = seen.count / seen.count.sum()
-        total += _to_channels(seen.mean_abs @ share, member, group.channels)
+        frequency = seen.count / seen.count.sum()
+        total += _to_channels(seen.mean_abs @ frequency, member, group.channels)
     return total

@@ -1,6 +1,6 @@
-"""The LAMP criterion: a channel's share among those that are as large or larger."""
+"""The LAMP criterion: a channel's fraction of those that are as large or larger."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -45,6 +45,7 @@ class LAMP(Criterion):
         names: Sequence[str],
         macs: MacModel,
         held: PruningPlan,
+        evidence: Mapping[str, Evidence] | None = None,
     ) -> dict[str, Tensor]:
         """Return the scores as they are: LAMP is made to be compared between layers."""
-        return {name: self._finite(model, groups[name], held) for name in names}
+        return self._finite(model, groups, names, held, evidence)

@@ -1,7 +1,7 @@
 """The MAC-aware criterion: of equally important channels those that cost fewer MACs stay."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -52,8 +52,7 @@ class MacAware(Criterion):
         self.aggregation: Aggregation = aggregation
         self.alpha = alpha
         self.beta = beta
-        self.uses_gradients = self.criterion.uses_gradients
-        self.uses_clusters = self.criterion.uses_clusters
+        self.needs = self.criterion.needs
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return the other criterion's importance, (C,): in one group MACs change no order."""
@@ -75,6 +74,10 @@ class MacAware(Criterion):
         """Take note of a batch, as the other criterion does."""
         self.criterion.add_batch(model, groups, names)
 
+    def output_values(self, output: Tensor) -> Tensor:
+        """Return what the other criterion reads of an output."""
+        return self.criterion.output_values(output)
+
     @property
     def sums(self) -> dict[str, Tensor]:
         """What the other criterion summed up."""
@@ -87,9 +90,10 @@ class MacAware(Criterion):
         names: Sequence[str],
         macs: MacModel,
         held: PruningPlan,
+        evidence: Mapping[str, Evidence] | None = None,
     ) -> dict[str, Tensor]:
         """Return the importances joined with the dense MACs of the root layers."""
-        plain = self.criterion.comparable(model, groups, names, macs, held)
+        plain = self.criterion.comparable(model, groups, names, macs, held, evidence)
         if not plain:
             return plain
         costs = {name: float(macs.layers[name]) for name in names}

@@ -1,11 +1,16 @@
 """The activation criterion: of every cluster of like channels, the strongest stays."""
 
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.selection.selection import choose_channels
-from lightning_prune.graph.group import Group
+from lightning_prune.functional.selection.selection import choose_channels, heaviest_per_cluster
+from lightning_prune.functional.widths.width import is_selectable
+from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.group_scores import (
     batch_norm_scale,
@@ -13,13 +18,27 @@ from lightning_prune.policies.criteria.group_scores import (
     norm_members,
     weight_norm,
 )
-from lightning_prune.policies.criteria.non_finite_importance import check_finite
+from lightning_prune.policies.criteria.non_finite_importance import (
+    NonFiniteImportanceError,
+    check_finite,
+)
 
 Weight = Literal["l1", "l2", "activation", "bn_scale"]
 
 
 class Separability(Criterion):
-    """Keep one channel per cluster of channels that separate the classes alike.
+    r"""Keep one channel per cluster of channels that separate the classes alike.
+
+    A given width k keeps the strongest channel of each of k clusters. Where groups are ranked
+    together, or widths shrink step by step, a channel's importance is the fraction of all widths
+    at which it is kept, the weight w deciding between equals:
+
+    .. math:: I_c = \frac{1}{C} \left( \sum_{k=1}^{C} [c \in keep(k)]
+        + \frac{w_c}{2 \max w} \right)
+
+    It needs no scale of its own and is comparable between layers; where there are too few channels
+    to cluster (up to 3) the weight alone decides. The channels of the largest
+    importances are not quite those of the clusters at that width, as these need not be nested.
 
     Args:
         weight: What makes a channel the strongest of its cluster: ``l1`` or ``l2`` norm of the
@@ -29,10 +48,10 @@ class Separability(Criterion):
         ValueError: an unknown weight.
 
     Source: Levin and Singer, 2024, GB-AFS, J. Big Data 11:79, arXiv 2309.02272, and CoSeP,
-    arXiv 2505.13225.
+    arXiv 2505.13225. The importance over all widths is the project's own.
     """
 
-    uses_clusters = True
+    needs = frozenset({"clusters"})
 
     def __init__(self, weight: Weight = "l1") -> None:
         if weight not in get_args(Weight):
@@ -40,7 +59,42 @@ class Separability(Criterion):
         self.weight = weight
 
     def importance(self, evidence: Evidence) -> Tensor:
-        """Return the weight of every channel, (C,)."""
+        """Return how many widths keep each channel, (C,); its weight where there is no cluster."""
+        weights = self._weights(evidence)
+        clustering = evidence.clustering
+        if clustering is None:
+            return weights
+        check_finite(weights, f"the weight {self.weight!r}", evidence.group.name)
+        kept = weights / (2 * weights.max().clamp(min=torch.finfo(weights.dtype).tiny))
+        for clusters in clustering.clusters:
+            kept[heaviest_per_cluster(clusters.labels, weights)] += 1
+        return kept / len(kept)
+
+    def comparable(
+        self,
+        model: nn.Module,
+        groups: ChannelGroups,
+        names: Sequence[str],
+        macs: MacModel,
+        held: PruningPlan,
+        evidence: Mapping[str, Evidence] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the fraction of all widths that keep a channel, over its mean.
+
+        Raises:
+            NonFiniteImportanceError: a group has no clusters; no choice is made without them.
+        """
+        for name in names:
+            if not is_selectable(groups[name].channels):
+                continue
+            if evidence is None or evidence[name].clustering is None:
+                raise NonFiniteImportanceError(
+                    f"{name!r} has no clusters to choose by: no object, or objects of one class "
+                    "only, were matched"
+                )
+        return super().comparable(model, groups, names, macs, held, evidence)
+
+    def _weights(self, evidence: Evidence) -> Tensor:
         model, group = evidence.model, evidence.group
         if self.weight == "bn_scale":
             return batch_norm_scale(model, group)
@@ -52,7 +106,7 @@ class Separability(Criterion):
         """Return one channel per cluster of ``width``; by weight alone without clusters."""
         if evidence.clustering is None:
             return super().choose(evidence, width)
-        weights = self.importance(evidence)
+        weights = self._weights(evidence)
         check_finite(weights, f"the weight {self.weight!r}", evidence.group.name)
         return choose_channels(evidence.clustering, weights, width).keep
 

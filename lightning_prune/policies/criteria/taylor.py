@@ -1,4 +1,4 @@
-"""The Taylor criterion: the channels that the loss would miss most stay."""
+"""The Taylor criterion: the channels whose removal changes the loss most stay."""
 
 from torch import Tensor
 
@@ -11,13 +11,13 @@ class Taylor(Criterion):
 
     .. math:: I_k = \sum_{w \in \text{channel } k} |w \cdot \partial L / \partial w|
 
-    over the layers that make or read the channels. The gradients are those in ``.grad``.
+    over the producers and consumers of the channels. The gradients are those in ``.grad``.
 
     Source: Molchanov, Mallya, Tyree, Frosio, Kautz, 2019, Importance Estimation for Neural
     Network Pruning, CVPR, arXiv 1906.10771; torch-pruning's ``GroupTaylorImportance``.
     """
 
-    uses_gradients = True
+    needs = frozenset({"gradients"})
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return the first-order change of the loss of every channel, (C,)."""

@@ -12,7 +12,7 @@ from lightning_prune.surgery.channel_weights import ChannelWeights
 
 
 class BNScalePenalty(ChannelPenalty):
-    r"""Draw the scales :math:`\gamma` of batch norms to zero, each channel's by itself.
+    r"""Push the scales :math:`\gamma` of batch norms towards zero, each channel's by itself.
 
     .. math:: g \mathrel{+}= \lambda \, \mathrm{sign}(\gamma_k)
         \qquad \text{or, as a group lasso,} \qquad

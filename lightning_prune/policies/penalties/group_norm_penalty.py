@@ -1,4 +1,4 @@
-"""The growing penalty on group norms: weak channels are drawn to zero more strongly."""
+"""The growing penalty on group norms: weak channels are penalized more strongly."""
 
 from collections.abc import Collection
 
@@ -19,7 +19,7 @@ class GroupNormPenalty(ChannelPenalty):
     ``group_norms``) and the strength :math:`\lambda`.
 
     Args:
-        alpha: The weakest channel of a group is drawn 2 to this power times as strongly as the
+        alpha: The weakest channel of a group is penalized 2 to this power times as strongly as the
             strongest; >= 0.
 
     Raises:

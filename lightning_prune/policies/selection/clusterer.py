@@ -16,7 +16,10 @@ from lightning_prune.functional.selection.moments import ClassMoments
 from lightning_prune.functional.selection.separability import separability_matrix
 from lightning_prune.functional.selection.silhouette import Other
 from lightning_prune.functional.selection.sklearn_extra_pam import check_installed
+from lightning_prune.graph.channel_rows import add_to_channels
 from lightning_prune.graph.group import Group
+from lightning_prune.observe.activations import ObjectActivations
+from lightning_prune.policies.criteria.non_finite_importance import check_finite
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,27 @@ class ChannelClusterer:
             backend=self.backend,
         )
 
+    def cluster_seen(self, group: Group, seen: ObjectActivations) -> ChannelClustering | None:
+        """Cluster a group's channels; None where no object was matched, or objects of one class.
+
+        Raises:
+            NonFiniteImportanceError: an activation at the objects was NaN or infinite.
+        """
+        moments = source_moments(group, seen)
+        for layer, found in moments.items():
+            # A sum over objects: one activation that is not finite spoils its channel's moments.
+            values = torch.cat([found.mean, found.variance], dim=1)
+            check_finite(values, f"the activation of layer {layer!r}", group.name)
+        if not moments or all(int((m.count > 0).sum()) < 2 for m in moments.values()):
+            return None
+        return self.cluster(group, moments)
+
+
+def source_moments(group: Group, seen: ObjectActivations) -> dict[str, ClassMoments]:
+    """Return the class statistics of a group's sources; empty where no object was matched."""
+    found = {member.layer: seen.of(member.layer) for member in group.sources}
+    return {layer: moments for layer, moments in found.items() if moments is not None}
+
 
 def group_separability(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor:
     """Return the separability of a group's channels, (C, P): its producers' side by side."""
@@ -92,7 +116,7 @@ def group_separability(group: Group, moments: Mapping[str, ClassMoments]) -> Ten
         seen = moments[member.layer]
         matrix = separability_matrix(seen.mean, seen.variance, seen.count).cpu()
         rows = matrix.new_zeros(group.channels, matrix.shape[1])
-        rows.index_add_(0, member.channel, matrix[member.index])
+        add_to_channels(rows, matrix, member)
         # Channels that can only go together count as their mean.
         matrices.append(rows / torch.bincount(member.channel)[:, None])
     return torch.cat(matrices, dim=1)

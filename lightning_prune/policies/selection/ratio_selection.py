@@ -1,39 +1,37 @@
 """Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.widths.removal import RemovalPath, rungs
+from lightning_prune.functional.widths.removal import RemovalPath
+from lightning_prune.functional.widths.width import narrower_widths
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.selection.fast_widths import FastWidths
-
-Ranking = Literal["global", "local", "isomorphic"]
-"""Which groups are ranked together: all, none, or those of the same structure."""
+from lightning_prune.policies.selection.ranking import Ranking, RankingRule, ranking_rule
 
 # More than this fraction of the dense MACs under the target, and blocks are exchanged.
 _TOLERANCE = 0.005
 
 
-def check_selection(ranking: Ranking, max_pruning_ratio: float, round_to: int) -> None:
+def check_selection(
+    ranking: Ranking | RankingRule, keep_range: tuple[float, float], round_to: int
+) -> None:
     """Check the limits of a selection.
 
     Raises:
         ValueError: one is out of range.
     """
-    if ranking not in get_args(Ranking):
-        raise ValueError(f"ranking={ranking!r}: allowed are {', '.join(get_args(Ranking))}")
-    if not 0 < max_pruning_ratio <= 1:
+    ranking_rule(ranking)
+    if not 0 <= keep_range[0] < keep_range[1] == 1:
         raise ValueError(
-            f"max_pruning_ratio={max_pruning_ratio} is outside (0, 1]: pass the largest "
-            "fraction of a layer's channels that may be removed"
+            f"keep_range={keep_range}: pass the smallest fraction of a layer's channels that "
+            "stays, in [0, 1), and 1: the ranking may leave a layer whole"
         )
     if round_to < 1:
         raise ValueError(f"round_to={round_to}: pass an integer of at least 1")
@@ -72,8 +70,9 @@ class RatioSelection:
         criterion: How important a channel is.
         ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
             ``isomorphic``: one ranking per set of structurally equal groups, and the same ratio in
-            every set.
-        max_pruning_ratio: Largest fraction of a group's channels that is removed, in (0, 1].
+            every set; or a ``RankingRule``.
+        keep_range: Smallest and largest fraction of a group's channels that stays: the smallest
+            in [0, 1), the largest 1.
         round_to: Widths are multiples of it; at least one such block remains.
         fast_widths: How widths move to such as run fast; None: they are what the ranking gives.
 
@@ -85,13 +84,13 @@ class RatioSelection:
     names: tuple[str, ...]
     macs: MacModel
     criterion: Criterion
-    ranking: Ranking = "global"
-    max_pruning_ratio: float = 1.0
+    ranking: Ranking | RankingRule = "global"
+    keep_range: tuple[float, float] = (0.0, 1.0)
     round_to: int = 1
     fast_widths: FastWidths | None = None
 
     def __post_init__(self) -> None:
-        check_selection(self.ranking, self.max_pruning_ratio, self.round_to)
+        check_selection(self.ranking, self.keep_range, self.round_to)
 
     def check(self, model: nn.Module, mac_target: float | None) -> None:
         """Check before training what can be known before training.
@@ -105,7 +104,7 @@ class RatioSelection:
             return
         least = self.macs.cost_of(self.names)(
             [
-                rungs(self.groups[name].channels, self.max_pruning_ratio, multiple)[-1]
+                narrower_widths(self.groups[name].channels, self.keep_range, multiple)[-1]
                 for name, multiple in zip(self.names, self._multiples, strict=True)
             ]
         )
@@ -114,8 +113,8 @@ class RatioSelection:
                 f"mac_target={mac_target} (fraction of the dense MACs that remains) cannot be "
                 f"reached: the {len(self.names)} selected groups leave at least "
                 f"{least / self.macs.total:.1%} of the dense MACs with "
-                f"max_pruning_ratio={self.max_pruning_ratio} and round_to={self.round_to}; raise "
-                "mac_target or max_pruning_ratio, lower round_to, or select more layers"
+                f"keep_range={self._limits} and round_to={self.round_to}; raise mac_target, "
+                "lower keep_range or round_to, or select more layers"
             )
 
     def why_nothing(self) -> str | None:
@@ -124,15 +123,14 @@ class RatioSelection:
         if not widths:
             return "`layers` selects no layer"
         narrower = [
-            rungs(channels, self.max_pruning_ratio, multiple)[1:]
+            narrower_widths(channels, self.keep_range, multiple)[1:]
             for channels, multiple in zip(widths, self._multiples, strict=True)
         ]
         if any(narrower):
             return None
         return (
             f"none of the {len(widths)} layers ({max(widths)} channels at most) has a "
-            f"narrower width with round_to={self.round_to} and "
-            f"max_pruning_ratio={self.max_pruning_ratio}"
+            f"narrower width with round_to={self.round_to} and keep_range={self._limits}"
         )
 
     def select(
@@ -141,6 +139,7 @@ class RatioSelection:
         ratio: float,
         mac_target: float | None,
         held: PruningPlan | None = None,
+        evidence: Mapping[str, Evidence] | None = None,
     ) -> RatioStep:
         """Choose the channels that are gone at a pruning ratio, none of them beyond the MAC target.
 
@@ -152,12 +151,14 @@ class RatioSelection:
             ratio: Fraction of the channels that is gone after this step, in [0, 1].
             mac_target: Fraction of the dense MACs that remains at the end; None: the ratio decides.
             held: What is removed already and stays removed.
+            evidence: Group name -> what was collected for the criterion, if it needs activations
+                or clusters; None: nothing.
 
         Raises:
             NonFiniteImportanceError: an importance is NaN or infinite.
         """
         held = PruningPlan() if held is None else held
-        path = self._path(model, held)
+        path = self._path(model, held, evidence)
         names, cost = self.names, self.macs.cost_of(self.names)
         widths, met = self._widths(path, ratio, mac_target)
         if self.fast_widths is not None and names:
@@ -186,8 +187,8 @@ class RatioSelection:
         widths, cost = path.widths(ratio), self.macs.cost_of(self.names)
         if mac_target is None or cost(widths) > (budget := mac_target * self.macs.total):
             return widths, False
-        drift = 1 if self.ranking == "local" else None
-        within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, drift)
+        max_shift = ranking_rule(self.ranking).max_shift
+        within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, max_shift)
         assert within is not None
         return within, True
 
@@ -204,25 +205,35 @@ class RatioSelection:
         budget: float = self.macs.cost_of(self.names)(widths)
         if met and mac_target is not None:
             budget = mac_target * self.macs.total
-        around = widths
-        if self.ranking == "local":
+        reference = widths
+        if ranking_rule(self.ranking).max_shift is not None:
             # Not from where earlier steps went: else every step could go as far again.
             everything = [torch.zeros(self.groups[name].channels) for name in self.names]
-            anew = replace(path, importance=everything, gone=[each.bool() for each in everything])
-            around, _ = self._widths(anew, ratio, mac_target)
+            dense = replace(path, importance=everything, gone=[each.bool() for each in everything])
+            reference, _ = self._widths(dense, ratio, mac_target)
         return self.fast_widths.choose(
-            self.macs, self.names, widths, around, path.rungs, self._multiples, budget
+            self.macs, self.names, widths, reference, path.allowed, self._multiples, budget
         )
 
-    def _path(self, model: nn.Module, held: PruningPlan) -> RemovalPath:
-        importance = self.criterion.comparable(model, self.groups, self.names, self.macs, held)
+    def _path(
+        self, model: nn.Module, held: PruningPlan, evidence: Mapping[str, Evidence] | None
+    ) -> RemovalPath:
+        # A criterion that needs nothing of it may leave `evidence` out of its signature.
+        known = {} if evidence is None else {"evidence": evidence}
+        importance = self.criterion.comparable(
+            model, self.groups, self.names, self.macs, held, **known
+        )
         return RemovalPath(
             [importance[name] for name in self.names],
             [self._gone(name, held) for name in self.names],
-            self._scopes(model),
-            self.max_pruning_ratio,
+            ranking_rule(self.ranking).scopes(model, self.groups, self.names),
+            self.keep_range,
             self._multiples,
         )
+
+    @property
+    def _limits(self) -> str:
+        return f"({self.keep_range[0]:.4g}, {self.keep_range[1]:.4g})"
 
     @property
     def _multiples(self) -> list[int]:
@@ -232,10 +243,3 @@ class RatioSelection:
         if name in held.keep:
             return ~held.mask(name)
         return torch.zeros(self.groups[name].channels, dtype=torch.bool)
-
-    def _scopes(self, model: nn.Module) -> Sequence[int]:
-        if self.ranking == "global":
-            return [0] * len(self.names)
-        if self.ranking == "local":
-            return range(len(self.names))
-        return isomorphic_sets(model, self.groups, self.names)

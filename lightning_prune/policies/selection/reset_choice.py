@@ -1,4 +1,4 @@
-"""Chooses the channels of a layer that start anew."""
+"""Chooses the channels of a layer that are reset."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -36,7 +36,7 @@ def reset_choice(
         return torch.empty(0, dtype=torch.int64)
     used = torch.zeros(len(counts), dtype=torch.bool)
     used[stats["used_channel_indices"]] = True
-    living = torch.ones(len(counts), dtype=torch.bool)
-    living[list(masked)] = False
-    chosen = {"unused": living & ~used, "used": used, "all": living}[which]
+    unmasked = torch.ones(len(counts), dtype=torch.bool)
+    unmasked[list(masked)] = False
+    chosen = {"unused": unmasked & ~used, "used": used, "all": unmasked}[which]
     return torch.nonzero(chosen).flatten()

@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from lightning_prune.functional.selection.chance import against_chance
 from lightning_prune.functional.selection.clustering import ChannelClustering
-from lightning_prune.functional.selection.moments import ClassMoments
 from lightning_prune.functional.widths.budget import scale_widths
 from lightning_prune.functional.widths.width import allowed_widths, clip_width, is_selectable
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
-from lightning_prune.policies.criteria.non_finite_importance import check_finite
-from lightning_prune.policies.selection.clusterer import ChannelClusterer, group_separability
+from lightning_prune.policies.selection.clusterer import (
+    ChannelClusterer,
+    group_separability,
+    source_moments,
+)
 from lightning_prune.policies.selection.fast_widths import FastWidths
 
 _NO_OBJECT = "no object was matched"
@@ -37,7 +39,7 @@ class GroupDecision:
         knee: Knee of the MSS curve, or None.
         bound: What set the width: ``knee``, ``lower``, ``upper``, ``rounding``, ``fallback`` or
             ``mac_target``; of weight-based selection ``ratio``, ``mac_target`` or
-            ``max_pruning_ratio`` (also: one block left).
+            ``keep_range`` (also: one block left).
         status: ``pruned``, ``fallback`` (pruned without activations) or ``left``.
         reason: Why it was left alone or fell back, or that its clusters are noise; empty otherwise.
         separability: Mean separability of its channels, in [0, 2]; None: not measured.
@@ -126,24 +128,9 @@ class SequentialSelection:
         multiple = group.round_to(self.round_to)
         return clip_width(1, group.channels, self.keep_range, multiple).width
 
-    def _moments(self, group: Group, seen: ObjectActivations) -> dict[str, ClassMoments]:
-        found = {member.layer: seen.of(member.layer) for member in group.sources}
-        return {layer: moments for layer, moments in found.items() if moments is not None}
-
     def cluster(self, group: Group, seen: ObjectActivations) -> ChannelClustering | None:
-        """Cluster a group's channels; None where no object was matched or two classes lack.
-
-        Raises:
-            NonFiniteImportanceError: an activation at the objects was NaN or infinite.
-        """
-        moments = self._moments(group, seen)
-        for layer, found in moments.items():
-            # A sum over objects: one activation that is not finite spoils its channel's moments.
-            values = torch.cat([found.mean, found.variance], dim=1)
-            check_finite(values, f"the activation of layer {layer!r}", group.name)
-        if not moments or all(int((m.count > 0).sum()) < 2 for m in moments.values()):
-            return None
-        return self.clusterer.cluster(group, moments)
+        """Cluster a group's channels; see ``ChannelClusterer.cluster_seen``."""
+        return self.clusterer.cluster_seen(group, seen)
 
     def plan_widths(
         self, knees: Mapping[str, int | None], macs: MacModel, mac_target: float
@@ -179,7 +166,12 @@ class SequentialSelection:
         return dict(zip(free, widths, strict=True))
 
     def decide(
-        self, model: nn.Module, name: str, seen: ObjectActivations, width: int | None = None
+        self,
+        model: nn.Module,
+        name: str,
+        seen: ObjectActivations,
+        width: int | None = None,
+        outputs: Mapping[str, Tensor] | None = None,
     ) -> tuple[GroupDecision, ChannelClustering | None]:
         """Choose the channels of one group.
 
@@ -188,6 +180,7 @@ class SequentialSelection:
             name: The group.
             seen: Activations of (at least) its producers.
             width: Planned width; None: the knee within the bounds.
+            outputs: Source's name -> what was collected for a criterion that needs activations.
 
         Returns:
             The decision, and the clustering that it rests on.
@@ -210,10 +203,11 @@ class SequentialSelection:
         planned = width is not None
         bound: str = own.bound if width in (None, own.width) else "mac_target"
         width = own.width if width is None else width
-        moments = self._moments(group, seen)
-        keep = self.criterion.choose(Evidence(model, group, moments, clustering), width)
+        moments = source_moments(group, seen)
+        evidence = Evidence(model, group, moments, clustering, outputs or {})
+        keep = self.criterion.choose(evidence, width)
         status, reason = "pruned", ""
-        if clustering is None and self.criterion.uses_clusters:
+        if clustering is None and "clusters" in self.criterion.needs:
             where = "planned width" if planned else "upper bound"
             why = _ONE_CLASS if moments else _NO_OBJECT
             status, reason = (
@@ -221,7 +215,7 @@ class SequentialSelection:
                 f"{why}: channels chosen by weight magnitude at the {where}",
             )
         decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
-        if clustering is not None and self.criterion.uses_clusters:
+        if clustering is not None and "clusters" in self.criterion.needs:
             decision = self._beside_chance(decision, group, clustering, seen)
         return decision, clustering
 

@@ -214,7 +214,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def _leave(self, path: Path, why: str) -> None:
         self._unwritten = path
         old = "the earlier file stays" if os.path.exists(path) else "earlier checkpoints stay"
-        rank_zero_warn(f"{path} was not written, {old} and the training goes on: {why}")
+        rank_zero_warn(f"{path} was not written, {old} and the training continues: {why}")
 
     def _written(self, path: Path) -> None:
         self._unwritten = None

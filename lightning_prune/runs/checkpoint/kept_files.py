@@ -15,7 +15,7 @@ _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
 
 
 def follow_files(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
-    """Let every ``ModelCheckpoint`` of a resumed run know the files that are there.
+    """Update every ``ModelCheckpoint`` of a resumed run to the files that are there.
 
     Lightning forgets the best score where the folder has another name than before, and the next
     epoch, however bad, takes the place of the best file. A file of the list that is gone would

@@ -1,4 +1,4 @@
-"""From which file a run can go on."""
+"""From which file a run can continue."""
 
 import errno
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class CheckpointSearch:
     """What a search found.
 
     Attributes:
-        path: The newest intact checkpoint that a training can go on from, or None.
+        path: The newest intact checkpoint that a training can continue from, or None.
         skipped: Of each other file that was looked at and is none, why.
         disk: Those among them that may be intact: it is the disk that could not read them.
     """
@@ -40,17 +40,17 @@ class CheckpointSearch:
     disk: frozenset[Path] = frozenset()
 
     def describe(self) -> str:
-        """Say in a sentence where a run can go on."""
+        """Return a sentence on where a run can continue."""
         if self.path is not None:
             return f"the newest intact checkpoint here is {printable(str(self.path), 1000)}"
-        return "no other intact checkpoint to go on from lies here"
+        return "no other intact checkpoint to continue from lies here"
 
 
 def search_checkpoints(folder: str | Path) -> CheckpointSearch:
     """Find the newest intact resumable checkpoint of a run, and say what was passed over.
 
     The newest is the one with the most steps, then epochs, both as the file itself says, then the
-    one written last. Weights-only files have nothing to go on from. Only the structure of each
+    one written last. Weights-only files have nothing to continue from. Only the structure of each
     file is read to put them in order; the content is checked from the newest down to the first
     intact one.
 
@@ -86,7 +86,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
-    """Return the newest intact checkpoint that a training can go on from, or None.
+    """Return the newest intact checkpoint that a training can continue from, or None.
 
     ``search_checkpoints`` says too what was passed over, and why.
     """
@@ -102,7 +102,7 @@ def _age(path: Path) -> tuple[int, int, int]:
         raise CheckpointError(path, str(error)) from error
     missing = [key for key in _NEEDED if key not in content]
     if missing:
-        raise CheckpointError(path, f"nothing to go on from: it has no {' and no '.join(missing)}")
+        raise CheckpointError(path, f"nothing to continue from: no {' and no '.join(missing)}")
     return content["global_step"], content["epoch"], path.stat().st_mtime_ns
 
 

@@ -45,7 +45,7 @@ class PlainContent:
     refused: dict[str, str] = field(default_factory=dict)
 
     def explain(self) -> str:
-        """Say in a sentence what is refused and what to do."""
+        """Return a sentence on what is refused and what to do."""
         named = [f"{place} ({kind})" for place, kind in self.refused.items()]
         more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         prefixes = ("hyper_parameters.", "datamodule_hyper_parameters.")
@@ -131,8 +131,8 @@ class _Converter:
         before = len(self.result.refused)
         made = self.convert(simpler, place, depth + 1)
         if len(self.result.refused) == before:
-            told = self.result.quiet if silent else self.result.changed
-            told[place] = f"{kind.__name__} -> {type(made).__name__}"
+            places = self.result.quiet if silent else self.result.changed
+            places[place] = f"{kind.__name__} -> {type(made).__name__}"
         return made
 
     def _mapping(self, value: dict[Any, Any], place: str, depth: int) -> Any:

@@ -13,7 +13,7 @@ _CHECKED: "WeakSet[pl.Trainer]" = WeakSet()
 
 
 def check_hyper_parameters(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    """Look at the hyper-parameters that every checkpoint of the run will hold.
+    """Inspect the hyper-parameters that every checkpoint of the run will hold.
 
     Raises:
         ValueError: ``AtomicCheckpointIO`` could not store one as a plain value. With Lightning's

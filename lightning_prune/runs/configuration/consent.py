@@ -33,9 +33,9 @@ def check_consent(folder: Path, command: RunCommand, trusted: bool) -> None:
     only classes of the shipped packages pass, of the kinds that recipes name.
 
     Args:
-        folder: of the run.
-        command: what the folder says.
-        trusted: whether the user said ``trust=true``.
+        folder: Of the run.
+        command: What the folder says.
+        trusted: Whether the user said ``trust=true``.
 
     Raises:
         ConfigError: consent is needed; nothing was imported, built or called.

@@ -17,7 +17,7 @@ SEALS = "seals.json"
 
 @rank_zero_only
 def seal(path: Path) -> None:
-    """Note in the file's folder that this user wrote it, as it is now.
+    """Record in the file's folder that this user wrote it, as it is now.
 
     The note is a keyed digest; the key, made at the first need, is in this user's home folder
     (`$XDG_STATE_HOME/lightning_prune/key`, else `~/.local/state/...`). Where it cannot be kept
@@ -32,7 +32,7 @@ def seal(path: Path) -> None:
 
 
 def is_sealed(path: Path) -> bool:
-    """Tell whether this user wrote a file, and nobody changed it since."""
+    """Return whether this user wrote a file, and nobody changed it since."""
     key, seals = _key(create=False), read_json(path.with_name(SEALS)) or {}
     noted = seals.get(path.name)
     if key is None or not isinstance(noted, str) or not noted.isascii():

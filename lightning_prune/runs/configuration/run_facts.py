@@ -49,7 +49,7 @@ class RunFacts:
 
     @property
     def lasting_overrides(self) -> tuple[str, ...]:
-        """The overrides that say on what data, where and with which network it ran."""
+        """Return the overrides that say on what data, where and with which network it ran."""
         return tuple(word for word in self.overrides if _LASTING.match(word.lstrip("+")))
 
     def metric(self, name: str) -> dict[int, float]:

@@ -13,9 +13,9 @@ def set_plain(node: DictConfig, key: str, value: Any) -> None:
     Text in it stays text: a class called `${oc.env:HOME}` is no reference, and nothing is built.
 
     Args:
-        node: part of the configuration.
-        key: one of its keys.
-        value: numbers, text, lists and dicts.
+        node: Part of the configuration.
+        key: One of its keys.
+        value: Numbers, text, lists and dicts.
 
     Raises:
         ConfigError: it describes an object (`_target_`).

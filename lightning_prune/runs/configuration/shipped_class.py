@@ -30,7 +30,7 @@ _OWN_LOGGERS = ("lightning_prune.runs.csv_logger.AppendingCsvLogger",)
 
 
 def is_shipped_class(name: Any) -> bool:
-    """Tell whether a name is that of a class which recipes name, of a package that we ship with.
+    """Return whether a name is that of a class which recipes name, of a package that we ship with.
 
     No module of another package is imported to find out, and no function passes.
 
@@ -53,8 +53,8 @@ def foreign_targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the place and the name of every `_target_` that is no shipped class.
 
     Args:
-        node: a configuration as plain data, unresolved: a reference is no name.
-        path: where it stands.
+        node: A configuration as plain data, unresolved: a reference is no name.
+        path: Where it stands.
     """
     if isinstance(node, list | tuple):
         for index, child in enumerate(node):

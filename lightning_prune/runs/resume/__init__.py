@@ -1,1 +1,1 @@
-"""Runs that go on exactly where they stopped."""
+"""Runs that continue exactly where they stopped."""

@@ -127,17 +127,17 @@ class ExactResume(Callback):
             if self._found is None:
                 rank_zero_warn(
                     "the checkpoint was written without ExactResume: random numbers and the means "
-                    "of an unfinished epoch start anew"
+                    "of an unfinished epoch start again"
                 )
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take back what loggers wrote after the checkpoint, also where training is complete."""
+        """Remove what loggers wrote after the checkpoint, also where training is complete."""
         self._empty = empty_lists(pl_module)
         if self._found is not None and trainer.is_global_zero:
             self._rewind_loggers(trainer, list(self._found["loggers"]))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Put everything back, at the last moment before the first batch is drawn."""
+        """Restore everything, at the last moment before the first batch is drawn."""
         found, self._found = self._found, None
         loaders, self._loaders = self._loaders, None
         own = None if found is None else self._of_this_process(trainer, found["processes"])
@@ -171,7 +171,7 @@ class ExactResume(Callback):
                 repeat_saves(trainer, found["hook"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take out what was added for the epoch before."""
+        """Remove what was added for the epoch before."""
         self._empty = empty_lists(pl_module)
         drop_means(trainer, self._made)
         self._made = []
@@ -184,7 +184,7 @@ class ExactResume(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Add the means of before to those that have begun anew."""
+        """Add the means of before to those that have begun again."""
         if self._means:
             add_means(trainer, self._means, all_of_them=False)
 
@@ -202,7 +202,7 @@ class ExactResume(Callback):
             return processes[trainer.global_rank]
         rank_zero_warn(
             f"the checkpoint was written by {len(processes)} processes and is resumed by "
-            f"{trainer.world_size}: random numbers and the means of an unfinished epoch start anew"
+            f"{trainer.world_size}: random numbers and the means of an unfinished epoch start again"
         )
         return None
 

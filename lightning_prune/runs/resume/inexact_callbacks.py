@@ -21,7 +21,7 @@ _SEARCHES = (
 _WHY: dict[type, str] = {
     StochasticWeightAveraging: (
         "Lightning does not keep all of its state: within an epoch neither its averaging nor its "
-        f"learning rates go on where they were; {_WAY}"
+        f"learning rates continue where they were; {_WAY}"
     ),
     GradientAccumulationScheduler: (
         "Lightning does not keep its state: a run that is resumed within an epoch accumulates "
@@ -33,7 +33,7 @@ _WHY: dict[type, str] = {
 
 
 def warn_of_inexact(trainer: pl.Trainer) -> None:
-    """Name the callbacks with which a resumed run may differ from the uninterrupted one."""
+    """Return the callbacks with which a resumed run may differ from the uninterrupted one."""
     for callback in callbacks_of(trainer):
         for kind, why in _WHY.items():
             if isinstance(callback, kind):

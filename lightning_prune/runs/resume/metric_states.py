@@ -35,7 +35,7 @@ def metric_states(trainer: pl.Trainer, without: Collection[int]) -> dict[str, di
 
 
 def restore_metric_states(trainer: pl.Trainer, states: dict[str, dict[str, Any]]) -> None:
-    """Put back what ``metric_states`` returned, and warn of metrics that are gone."""
+    """Restore what ``metric_states`` returned, and warn of metrics that are gone."""
     metrics = dict(_metrics(trainer))
     for name in states.keys() & metrics.keys():
         metric, state = metrics[name], states[name]
@@ -95,7 +95,7 @@ class _Bare(Metric):
     """Has the attributes that every metric has."""
 
     def update(self) -> None:
-        """Take nothing."""
+        """Restore nothing."""
 
     def compute(self) -> None:
         """Return nothing."""

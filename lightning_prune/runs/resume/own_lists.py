@@ -18,7 +18,7 @@ def grown_lists(module: nn.Module, names: Iterable[str]) -> list[str]:
 
 
 def warn_of_lists(names: Iterable[str]) -> None:
-    """Say what a run that is resumed within an epoch has lost."""
+    """Warn of what a run that is resumed within an epoch has lost."""
     named = ", ".join(f"self.{name}" for name in names)
     if named:
         rank_zero_warn(

@@ -21,14 +21,14 @@ _WORD = re.compile(r"^(?P<sign>\+\+?|~)?(?P<key>[^=@]+)(?:@[^=]*)?(?:=(?P<value>
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return the command line that goes on in the folder that `resume=FOLDER` names.
+    """Return the command line that continues in the folder that `resume=FOLDER` names.
 
     It consists of the overrides of that run and those given beside `resume`, which win. A command
     line without `resume`, or with `resume=never`, stays as it is. `trust=true` beside it consents
     to a command that was recorded elsewhere.
 
     Args:
-        arguments: the arguments behind the program's name.
+        arguments: The arguments behind the program's name.
 
     Raises:
         ConfigError: the folder is no run, another argument contradicts `resume`, or consent is
@@ -41,7 +41,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     if any(word in ("-m", "--multirun") for word in arguments):
         raise ConfigError(
-            f"resume={value} goes on with one run: a sweep goes on where its own command is given "
+            f"resume={value} continues one run: a sweep continues where its own command is given "
             "again, without resume"
         )
     given = [word for word in arguments if _key(word) not in ("resume", "trust")]
@@ -61,14 +61,14 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
 
 
 def resumed_folder(arguments: Sequence[str]) -> Path | None:
-    """Return the folder that a command line of ``resume_arguments`` goes on in, if any."""
+    """Return the folder that a command line of ``resume_arguments`` continues in, if any."""
     values = [word.partition("=")[2] for word in arguments if _key(word) == "resume"]
     value = values[-1].strip("'\"").replace("\\'", "'") if values else NEVER
     return None if value in (NEVER, "null", "") else Path(value)
 
 
 def resume_command(folder: Path) -> str:
-    """Return what to type to go on with the run in a folder."""
+    """Return what to type to continue with the run in a folder."""
     program = "-m lightning_prune train" if "__main__" in sys.argv[0] else shlex.quote(sys.argv[0])
     return f"python {program} {shlex.quote(f'resume={os.path.relpath(folder)}')}"
 

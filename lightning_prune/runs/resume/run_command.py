@@ -25,16 +25,16 @@ _OVERRIDE = re.compile(r"[^\s-][^\n]*")
 
 @dataclass(frozen=True)
 class RunCommand:
-    """What a run was asked to do: not where, and not whether it was taken up.
+    """What a run was asked to do: not where, and not whether it was resumed.
 
-    Hydra keeps the same in `.hydra`, but it writes those files anew at every start, and a kill in
-    that moment leaves them empty: the run would go on without its overrides.
+    Hydra keeps the same in `.hydra`, but it writes those files again at every start, and a kill in
+    that moment leaves them empty: the run would continue without its overrides.
 
     Attributes:
-        task: the overrides.
-        hydra: those of Hydra's own settings.
-        cwd: where it was started.
-        config_dir: the folder given as `--config-dir`, or None.
+        task: The overrides.
+        hydra: Those of Hydra's own settings.
+        cwd: Where it was started.
+        config_dir: The folder given as `--config-dir`, or None.
     """
 
     task: list[str]

@@ -1,4 +1,4 @@
-"""Where an interrupted run goes on, and what it has from before."""
+"""Where an interrupted run continues, and what it has from before."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -27,13 +27,13 @@ _LEFT = (
     "weights_metrics.json",
     "wandb_id.txt",
 )
-# Keys that differ whenever a run goes on.
+# Keys that differ whenever a run continues.
 _NO_CHANGE = {"resume", "ckpt_path", "model.weights"}
 
 
 @dataclass(frozen=True)
 class RunStart:
-    """Where a run goes on.
+    """Where a run continues.
 
     Attributes:
         checkpoint: The file.
@@ -58,7 +58,7 @@ class RunStart:
 
 
 def find_start(folder: Path) -> RunStart | None:
-    """Return where the run in a folder goes on; None: no intact checkpoint, it starts over.
+    """Return where the run in a folder continues; None: no intact checkpoint, it starts over.
 
     Says which files were passed over. What a run that starts over would mix with its own files is
     moved to `earlier_1`, `earlier_2`, ... in the folder.
@@ -68,7 +68,7 @@ def find_start(folder: Path) -> RunStart | None:
     """
     search = search_checkpoints(folder)
     for path, reason in search.skipped.items():
-        if not reason.startswith("nothing to go on from"):
+        if not reason.startswith("nothing to continue from"):
             _say(f"{path} is passed over: {reason}")
     _refuse_disk(folder, search)
     if search.path is None:
@@ -77,13 +77,13 @@ def find_start(folder: Path) -> RunStart | None:
         return None
     content = read_checkpoint(search.path, "meta")
     step, epoch = content["global_step"], content["epoch"]
-    _say(f"going on from {search.path} (step {step}, epoch {epoch})")
+    _say(f"continuing from {search.path} (step {step}, epoch {epoch})")
     hyper_parameters = content.get("hyper_parameters", {})
     return RunStart(search.path, RunFacts.of(folder).config, dict(hyper_parameters))
 
 
 def _refuse_disk(folder: Path, search: CheckpointSearch) -> None:
-    """Refuse to go on without files that may be intact: what they hold would be trained anew."""
+    """Refuse to continue without files that may be intact: their work would be trained again."""
     reasons = [f"{path} ({search.skipped[path]})" for path in sorted(search.disk)]
     for inner in (folder, folder / "checkpoints"):
         try:
@@ -94,9 +94,9 @@ def _refuse_disk(folder: Path, search: CheckpointSearch) -> None:
             reasons.append(f"{inner} ({error.strerror})")
     if reasons:
         raise ConfigError(
-            f"the disk could not read {', '.join(reasons[:3])}: the run would go on from an older "
-            "state, or start over. Give the command again when it can be read, or move it out of "
-            "the folder"
+            f"the disk could not read {', '.join(reasons[:3])}: the run would continue from "
+            "an older state, or start over. Give the command again when it can be read, or move it "
+            "out of the folder"
         )
 
 
@@ -110,16 +110,16 @@ def set_aside(folder: Path) -> None:
         target.mkdir()
         for path in left:
             path.rename(target / path.name)
-        _say(f"what lay in {folder} is now in {target}")
+        _say(f"what was in {folder} is now in {target}")
 
 
 def take_up(cfg: DictConfig, start: RunStart, keep_epochs: bool) -> None:
-    """Fill in what a run that goes on has from its checkpoint instead of from `model.weights`.
+    """Fill in what a run that continues has from its checkpoint instead of from `model.weights`.
 
     Args:
-        cfg: the configuration; `ckpt_path` and what the weights said of the model are filled in.
-        start: where the run goes on.
-        keep_epochs: whether `dense_epochs` stays what it was: 0 by itself for a model that came
+        cfg: The configuration; `ckpt_path` and what the weights said of the model are filled in.
+        start: Where the run continues.
+        keep_epochs: Whether `dense_epochs` stays what it was: 0 by itself for a model that came
             trained, whose weights are not read again.
     """
     cfg.ckpt_path = str(start.checkpoint)

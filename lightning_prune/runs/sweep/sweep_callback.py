@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 
 
 class SweepCallback(Callback):
-    """Compare the jobs of a multirun in one table; stands in `hydra.callbacks` of conf/train.yaml.
+    """Compare the jobs of a multirun in one table; `hydra.callbacks` of conf/train.yaml names it.
 
     Each job writes `job.json` into its folder, in the process and on the machine where it runs;
     the table is built from these files, printed, and written as `sweep.json` and `sweep.csv` into
     the sweep's folder. Hydra ends a sweep at the first job that raised, without a word about the
-    others; here a job that fails is logged, the others run, and the exit code tells: 2 where
+    others; here a job that fails is logged, the others run, and the exit code says so: 2 where
     configurations were refused and nothing else went wrong, else 1. Single runs are left alone.
 
-    A sweep that was killed is taken up by its own command: jobs with a result are not run again,
-    jobs that were killed go on from their last checkpoint, jobs that failed and the others start.
+    A sweep that was killed is resumed by its own command: jobs with a result are not run again,
+    jobs that were killed continue from their last checkpoint, failed jobs and the others start.
     The same holds for a job whose launcher starts it again, as submitit does.
     """
 
@@ -53,9 +53,9 @@ class SweepCallback(Callback):
         self._folder = Path()
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Take up the sweep of the same command that was killed, or give a new one its name.
+        """Resume the sweep of the same command that was killed, or name a new one.
 
-        By its name its jobs are told from older ones in its folder.
+        Its name distinguishes its jobs from older ones in its folder.
 
         Raises:
             SystemExit: a process of that sweep still runs, and its folder was asked for.
@@ -72,7 +72,7 @@ class SweepCallback(Callback):
         SweepCallback._open = self
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Note that the job has begun: one that is killed leaves no more than this."""
+        """Record that the job has begun: one that is killed leaves no more than this."""
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         folder = _output_folder(config)
@@ -88,7 +88,7 @@ class SweepCallback(Callback):
         self._write(config, "unfinished", reason, goes_on=goes_on)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Note how the job ended, and keep a failure from ending the sweep."""
+        """Record how the job ended, and keep a failure from ending the sweep."""
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         if job_return.status == JobStatus.COMPLETED:
@@ -124,7 +124,7 @@ class SweepCallback(Callback):
             cls._open._finish()
 
     def _is_same(self, job: dict[str, Any], config: DictConfig) -> bool:
-        """Tell whether a `job.json` is of this job of this sweep: YAML files may have changed."""
+        """Return whether a `job.json` is of this job of this sweep: YAML files may have changed."""
         now = plain_words(config.hydra.overrides.task)
         return bool(job["sweep"] == self._sweep and plain_words(job["overrides"]) == now)
 
@@ -160,7 +160,7 @@ class SweepCallback(Callback):
             rows = sweep_rows(jobs)
             write_sweep(self._folder, rows)
             print_sweep(rows)
-            print(f"the sweep lies in {self._folder}", flush=True)
+            print(f"the sweep is in {self._folder}", flush=True)
         return jobs
 
 

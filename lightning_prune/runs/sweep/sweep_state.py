@@ -43,7 +43,7 @@ class SweepState:
 
     @classmethod
     def read(cls, folder: Path) -> "SweepState | None":
-        """Read what lies in a folder; None: no sweep, or one that cannot be taken up."""
+        """Read what is in a folder; None: no sweep, or one that cannot be resumed."""
         content = read_json(folder / STATE)
         try:
             return None if content is None else cls(**content)
@@ -56,14 +56,14 @@ class SweepState:
 
 
 def find_sweep(config: DictConfig) -> SweepState | None:
-    """Return the sweep of the same command line that is to be taken up; None: a new one starts.
+    """Return the sweep of the same command line that is to be resumed; None: a new one starts.
 
     With a folder per date and time it is the newest sweep with the same overrides, where it is
     unfinished, and the folder of `config` is set to its folder. With `hydra.sweep.dir=FOLDER` it is
     the one in that folder.
 
     Args:
-        config: the whole configuration of the multirun.
+        config: The whole configuration of the multirun.
 
     Raises:
         ConfigError: a process of the sweep in the given folder still runs.
@@ -130,7 +130,7 @@ def _sweeps(root: Path) -> Iterator[tuple[Path, SweepState]]:
 
 
 def _move(config: DictConfig, folder: Path) -> None:
-    """Let the sweep and its jobs, whose configurations are composed anew, lie in a folder."""
+    """Set the folder of the sweep and of its jobs, whose configurations are composed again."""
     with read_write(config), open_dict(config):
         config.hydra.sweep.dir = str(folder)
         config.hydra.overrides.hydra.append(f"hydra.sweep.dir={quote(folder)}")
@@ -161,7 +161,7 @@ def _say(state: SweepState, folder: Path) -> None:
     what = "is complete" if state.finished else "was interrupted"
     print(
         f"A sweep with the same overrides {what}: {folder}\n"
-        "It is taken up: finished runs stay, the others go on from their last checkpoints.\n"
-        "To start anew instead, add resume=never.",
+        "It is resumed: finished runs stay, the others continue from their last checkpoints.\n"
+        "To start again instead, add resume=never.",
         flush=True,
     )

@@ -121,7 +121,7 @@ def _names(rows: Sequence[Mapping[str, Any]], key: str) -> list[str]:
 
 
 def _shortened(keys: Sequence[str]) -> list[str]:
-    """Return the shortest ends of dotted keys that still tell them apart."""
+    """Return the shortest ends of dotted keys that still distinguish them."""
 
     def end(key: str, length: int) -> str:
         return ".".join(key.split(".")[-length:])
@@ -135,5 +135,5 @@ def _shortened(keys: Sequence[str]) -> list[str]:
 
 
 def _cell(value: Any, form: str) -> str:
-    # Values that are not finite come as text: JSON does not know them.
+    # NaN and infinite values come as text: JSON does not know them.
     return "-" if value is None else format(float(value), form)

@@ -1,4 +1,4 @@
-"""What the watch over weights needs of Lightning's private parts, and nothing else."""
+"""How far a fit is, and who saves its checkpoints."""
 
 from collections.abc import Iterator
 
@@ -16,18 +16,24 @@ def put_first(trainer: pl.Trainer, callback: Callback) -> None:
 
 
 def is_fitting(trainer: pl.Trainer) -> bool:
-    """Tell whether a fit is under way: not its sanity check, and not what follows an error."""
+    """Return whether a fit is under way: not its sanity check, and not what follows an error."""
     running = trainer.state.status == TrainerStatus.RUNNING
     return running and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 
+def is_in_a_fit(pl_module: pl.LightningModule) -> bool:
+    """Return whether a module has a Trainer that fits: begins to, trains or validates."""
+    trainer = pl_module._trainer
+    return trainer is not None and trainer.state.fn == TrainerFn.FITTING
+
+
 def skips_steps(trainer: pl.Trainer) -> bool:
-    """Tell whether a gradient scaler leaves out the steps whose gradients are not finite."""
+    """Return whether a gradient scaler leaves out the steps with NaN or infinite gradients."""
     return getattr(trainer.precision_plugin, "scaler", None) is not None
 
 
 def trains(trainer: pl.Trainer) -> bool:
-    """Tell whether a fit goes through any batch: a dry run does not."""
+    """Return whether a fit goes through any batch: a dry run does not."""
     return trainer.fit_loop.max_batches != 0
 
 
@@ -37,7 +43,7 @@ def checkpoint_callbacks(trainer: pl.Trainer) -> Iterator[ModelCheckpoint]:
 
 
 def save_nothing_on_exception(trainer: pl.Trainer) -> None:
-    """Let ``ModelCheckpoint(save_on_exception=True)`` keep the files that are there."""
+    """Make ``ModelCheckpoint(save_on_exception=True)`` keep the files that are there."""
     for callback in checkpoint_callbacks(trainer):
         # What it takes for "saved at this step already", until the next step.
         callback._last_global_step_saved = trainer.global_step

@@ -57,7 +57,7 @@ def add_means(
             results[key] = _result(trainer, old).to(device)
             made.append(key)
         if "value" not in old:
-            continue  # a torchmetric, whose state lies in the module
+            continue  # a torchmetric, whose state is in the module
         metric, value = results[key], old["value"].to(device)
         if old["reduce"] in ("max", "min"):
             metric.value = metric.meta.reduce_fx(value, metric.value)
@@ -71,7 +71,7 @@ def add_means(
 
 
 def drop_means(trainer: pl.Trainer, names: list[str]) -> None:
-    """Take out means whose epoch is over, before the module logs values of the same names."""
+    """Remove means whose epoch is over, before the module logs values of the same names."""
     for name in names:
         trainer.fit_loop.epoch_loop._results.pop(name, None)
 
@@ -102,7 +102,7 @@ def open_gradients(trainer: pl.Trainer) -> dict[str, Tensor] | None:
 
 
 def restore_gradients(trainer: pl.Trainer, gradients: dict[str, Tensor] | None) -> None:
-    """Put back what ``open_gradients`` returned."""
+    """Restore what ``open_gradients`` returned."""
     if gradients is None:
         return
     if not gradients:
@@ -121,7 +121,7 @@ def known_metrics(trainer: pl.Trainer) -> dict[str, Tensor]:
 
 
 def know_metrics(trainer: pl.Trainer, metrics: dict[str, Tensor]) -> None:
-    """Put back what ``known_metrics`` returned."""
+    """Restore what ``known_metrics`` returned."""
     trainer._logger_connector._callback_metrics.update(metrics)
 
 

@@ -15,7 +15,7 @@ Ahead = Literal["nothing", "validation", "end of the epoch", "next batch"]
 
 
 def moment(trainer: pl.Trainer) -> Moment:
-    """Tell where in the training loop the Trainer stands; validation is in between."""
+    """Return where in the training loop the Trainer stands; validation is in between."""
     batches: Any = trainer.fit_loop.epoch_loop.batch_progress.current
     epochs: Any = trainer.fit_loop.epoch_progress.total
     if batches.processed == batches.completed + 1:
@@ -24,17 +24,17 @@ def moment(trainer: pl.Trainer) -> Moment:
 
 
 def repeats_epoch_end(trainer: pl.Trainer) -> bool:
-    """Tell whether a run resumed from the end of an epoch goes through that end once more."""
+    """Return whether a run resumed from the end of an epoch goes through that end once more."""
     return trainer.max_steps != -1
 
 
 def finish_batch(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> Ahead:
-    """Let a checkpoint resume with what comes next in the loop, of whatever moment it is.
+    """Make a checkpoint resume with what comes next in the loop, of whatever moment it is.
 
-    Of a checkpoint from the very end of an epoch Lightning would go on with the next epoch, without
-    the validation and the end of this one, and without the start of the next; with ``max_steps``
-    it would count the epoch twice. Of one from before a validation within an epoch it would leave
-    out the validation.
+    Of a checkpoint from the very end of an epoch Lightning would continue with the next epoch,
+    without the validation and the end of this one, and without the start of the next; with
+    ``max_steps`` it would count the epoch twice. Of one from before a validation within an epoch
+    it would leave out the validation.
 
     Returns:
         What is ahead of the file that a resumed run has to see to.
@@ -72,14 +72,14 @@ def _complete(loops: dict[str, Any], batches: int) -> None:
 
 
 def _has_validated(trainer: pl.Trainer) -> bool:
-    """Tell whether the batch behind which the Trainer stands, within an epoch, was validated."""
+    """Return whether the batch behind which the Trainer stands, within an epoch, was validated."""
     batches = trainer.fit_loop.epoch_loop.batch_progress
     behind = 0 < batches.current.ready == batches.current.completed and not batches.is_last_batch
     return behind and not trainer.validating and _validation_is_due(trainer)
 
 
 def _validation_is_due(trainer: pl.Trainer) -> bool:
-    """Tell whether a resumed run validates at this batch, where it is taken up behind it."""
+    """Return whether a resumed run validates at this batch, from behind which it was resumed."""
     loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
     timed = getattr(trainer, "_val_check_time_interval", None) is not None
     if fetcher is None or timed:
@@ -92,7 +92,7 @@ def _validation_is_due(trainer: pl.Trainer) -> bool:
 
 
 def go_to_next_batch(trainer: pl.Trainer) -> None:
-    """Let a run that was stopped behind a validation begin with the next batch.
+    """Make a run that was stopped behind a validation begin with the next batch.
 
     Lightning would make the iterators of the validation's loaders, with random numbers that the
     uninterrupted run did not draw, to count their batches, which the checkpoint has counted.
@@ -103,7 +103,7 @@ def go_to_next_batch(trainer: pl.Trainer) -> None:
 
 
 def forget_finished(trainer: pl.Trainer) -> None:
-    """Take out of the counters what ``finish_batch`` put in, once Lightning has acted on it."""
+    """Remove from the counters what ``finish_batch`` put in, once Lightning has acted on it."""
     counted: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
     total, current = counted.total, counted.current
     if (total.ready, total.started, total.processed, current.ready) == (1, 1, 0, 0):
@@ -111,7 +111,7 @@ def forget_finished(trainer: pl.Trainer) -> None:
 
 
 def repeat_saves(trainer: pl.Trainer, hook: str) -> None:
-    """Let the checkpoint callbacks save that come behind the one whose file is resumed from.
+    """Run the checkpoint callbacks that come behind the one whose file is resumed from.
 
     A run that is killed between two files of one moment has the first of them only, and the
     callbacks behind it would never know of that moment.
@@ -146,14 +146,14 @@ def _files(callback: ModelCheckpoint) -> set[Path]:
 
 
 def leave_epoch(trainer: pl.Trainer) -> None:
-    """Let a resumed run go on with the end of an epoch that has no validation."""
+    """Make a resumed run continue with the end of an epoch that has no validation."""
     trainer.fit_loop.epoch_loop.val_loop._has_run = True
 
 
 def resume_is_over(trainer: pl.Trainer) -> None:
-    """Let schedulers follow their metric at the end of this epoch, which is known again.
+    """Make schedulers follow their metric at the end of this epoch, which is known again.
 
-    An epoch that was left without a batch would else go on being one that is taken up.
+    An epoch that was left without a batch would else still count as one that is resumed.
     """
     trainer.fit_loop._restarting = False
     trainer.fit_loop.epoch_loop.restarting = False
@@ -217,7 +217,7 @@ def loader_states(checkpoint: dict[str, Any]) -> list[Any]:
 
 
 def restart_loaders(trainer: pl.Trainer, states: list[Any]) -> None:
-    """Begin the training loaders of a resumed run anew, where the interrupted run stood.
+    """Begin the training loaders of a resumed run again, where the interrupted run stood.
 
     Lightning may have made their iterators long before, when something asked how many steps there
     will be (``estimated_stepping_batches``): with other random numbers, in epoch 0, and before
@@ -237,5 +237,5 @@ def restart_loaders(trainer: pl.Trainer, states: list[Any]) -> None:
 
 
 def is_automatic(trainer: pl.Trainer) -> bool:
-    """Tell whether Lightning calls the optimizers itself."""
+    """Return whether Lightning calls the optimizers itself."""
     return bool(trainer.lightning_module.automatic_optimization)

@@ -27,5 +27,5 @@ def requeue_signal(trainer: pl.Trainer) -> int | None:
 
 
 def put_back_at_teardown(trainer: pl.Trainer, handlers: Mapping[Any, Any]) -> None:
-    """Tell Lightning which signal handlers it puts back after the fit."""
+    """Set which signal handlers Lightning puts back after the fit."""
     trainer._signal_connector._original_handlers.update(handlers)

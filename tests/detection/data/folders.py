@@ -19,7 +19,7 @@ def write_yolo(
     labels: Mapping[str, Sequence[str | None]],
     yaml: str = "train: images/train\nval: images/val\nnames: [cat, dog]\n",
 ) -> Path:
-    """Write a data set with one picture for each entry of `labels[split]`; None = no label file."""
+    """Write a data set with one image for each entry of `labels[split]`; None = no label file."""
     root.mkdir(parents=True, exist_ok=True)
     (root / "data.yaml").write_text(yaml)
     for split, texts in labels.items():

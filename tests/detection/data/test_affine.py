@@ -5,7 +5,7 @@ from lightning_prune.detection.data.affine import View, affine_matrix, crop_boxe
 
 
 def rectangle_view(box: tuple[int, int, int, int], height: int = 90, width: int = 120) -> View:
-    """A dark picture with one bright rectangle."""
+    """A dark image with one bright rectangle."""
     image = np.zeros((height, width, 3), dtype=np.uint8)
     x1, y1, x2, y2 = box
     image[y1:y2, x1:x2] = 255

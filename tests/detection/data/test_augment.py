@@ -10,7 +10,7 @@ from lightning_prune.detection.data.augment import Augmentation, augment, vary_c
 
 
 def load(index: int) -> View:
-    """Picture i: 64 wide, 48 high, a white rectangle on black."""
+    """Image i: 64 wide, 48 high, a white rectangle on black."""
     image = np.zeros((48, 64, 3), dtype=np.uint8)
     image[10:30, 20 : 44 + index] = 255
     return View(image, np.array([[20, 10, 44 + index, 30]], dtype=float), np.array([index]))
@@ -76,7 +76,7 @@ def test_mosaic_can_be_over() -> None:
     assert labels.tolist() == [0]
 
 
-def test_same_generator_same_picture() -> None:
+def test_same_generator_same_image() -> None:
     settings = Augmentation(1.0, 10.0, 0.1, 0.5, 2.0, 0.1, 0.7, 0.4, 0.5, 0.5)
     first, second, other = make(settings, 1), make(settings, 1), make(settings, 2)
     assert torch.equal(first[0], second[0])

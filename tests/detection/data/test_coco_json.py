@@ -85,7 +85,7 @@ def test_problems_of_annotations(tmp_path: Path, entry: dict[str, Any], message:
         module.setup("fit")
 
 
-def test_problems_of_pictures(tmp_path: Path) -> None:
+def test_problems_of_images(tmp_path: Path) -> None:
     root = write_coco(tmp_path)
     write_image(root / "train" / "0.jpg", 30, 64)
     (root / "train" / "1.jpg").unlink()

@@ -68,11 +68,11 @@ def test_pickles_for_spawned_workers(source: DigitCanvases) -> None:
 
 def test_cache_is_shared_by_variants(source: DigitCanvases) -> None:
     dataset = DetectionDataset(source, 32, cache=True)
-    assert replace(dataset, augmentation=STRONG)._pictures is dataset._pictures
+    assert replace(dataset, augmentation=STRONG)._images is dataset._images
     assert all(map(torch.equal, dataset[3], DetectionDataset(source, 32)[3]))
 
 
-def test_boxes_stay_in_the_picture(source: DigitCanvases) -> None:
+def test_boxes_stay_in_the_image(source: DigitCanvases) -> None:
     dataset = DetectionDataset(source, 64, STRONG)
     for epoch in range(6):
         for index in range(8):

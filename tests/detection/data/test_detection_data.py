@@ -32,7 +32,7 @@ def test_mosaic_ends_before_the_last_epochs(
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_ranks_share_the_pictures(world_size: int) -> None:
+def test_ranks_share_the_images(world_size: int) -> None:
     seen: dict[str, list[float]] = {"train": [], "val": [], "collection": []}
     for rank in range(world_size):
         data = module()

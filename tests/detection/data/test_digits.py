@@ -13,13 +13,13 @@ ALL = list(range(10))
 
 def test_handwriting_is_disjoint_and_complete() -> None:
     splits = [handwriting(split) for split in ("train", "val", "test")]
-    everything = sorted(picture.tobytes() for pictures, _ in splits for picture in pictures)
+    everything = sorted(image.tobytes() for images, _ in splits for image in images)
     expected = (load_digits().images / 16).astype(np.float32)
-    assert everything == sorted(picture.tobytes() for picture in expected)
-    sets = [{picture.tobytes() for picture in pictures} for pictures, _ in splits]
+    assert everything == sorted(image.tobytes() for image in expected)
+    sets = [{image.tobytes() for image in images} for images, _ in splits]
     assert len(set.union(*sets)) == sum(map(len, sets))
-    for pictures, digits in splits:
-        assert len(pictures) == len(digits)
+    for images, digits in splits:
+        assert len(images) == len(digits)
         assert np.bincount(digits).min() > 30
 
 

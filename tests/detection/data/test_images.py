@@ -160,7 +160,7 @@ def test_truncated_file(tmp_path: Path) -> None:
         read_image(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n" + bytes(40)])
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
 def test_other_content(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageError, match=r"a\.png"):
@@ -172,7 +172,7 @@ def test_absent_file(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png")
 
 
-def test_floating_point_picture_is_refused(tmp_path: Path) -> None:
+def test_floating_point_image_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((4, 4), dtype=np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(ImageError, match="convert the file to 8 bits"):
         read_image(tmp_path / "a.tif")

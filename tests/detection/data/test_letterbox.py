@@ -15,7 +15,7 @@ from lightning_prune.detection.data.letterbox import fit, letterbox
         ((1281, 853), (107, 0, 426, 640)),
     ],
 )
-def test_place_of_the_picture(shape: tuple[int, int], expected: tuple[int, ...]) -> None:
+def test_place_of_the_image(shape: tuple[int, int], expected: tuple[int, ...]) -> None:
     image = np.full((*shape, 3), 200, dtype=np.uint8)
     square = letterbox(image, 640)
     assert (square.left, square.top, square.width, square.height) == expected
@@ -44,7 +44,7 @@ def test_halving_averages_the_pixels() -> None:
     np.testing.assert_allclose(halved[1, :, 0], [0, 25, 175, 200], atol=1)
 
 
-def test_picture_of_the_right_size_is_untouched() -> None:
+def test_image_of_the_right_size_is_untouched() -> None:
     image = np.random.default_rng(0).integers(0, 255, (20, 32, 3), dtype=np.uint8)
     assert fit(image, 32) is image
 
@@ -58,7 +58,7 @@ def test_picture_of_the_right_size_is_untouched() -> None:
         torch.zeros(1, 8, 8, dtype=torch.uint8),
     ],
 )
-def test_refuses_other_pictures(image: np.ndarray) -> None:
+def test_refuses_other_images(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="pass a uint8 array"):
         letterbox(image, 32)
 

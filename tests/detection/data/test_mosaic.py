@@ -8,7 +8,7 @@ COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)]
 
 
 def coloured_views(rng: np.random.Generator, size: int) -> list[View]:
-    """Four grey pictures, each with a rectangle of a colour of its own."""
+    """Four grey images, each with a rectangle of a colour of its own."""
     views = []
     for label, colour in enumerate(COLOURS):
         height, width = (size, int(rng.integers(40, size))) if label % 2 else (50, size)
@@ -34,7 +34,7 @@ def test_boxes_match_the_pixels(seed: int) -> None:
     assert dict(zip(result.labels.tolist(), result.boxes.tolist(), strict=True)) == found
 
 
-def test_pictures_meet_at_the_centre() -> None:
+def test_images_meet_at_the_centre() -> None:
     views = [
         View(np.full((64, 64, 3), value, np.uint8), np.zeros((0, 4)), np.zeros(0, np.int64))
         for value in (1, 2, 3, 4)
@@ -45,5 +45,5 @@ def test_pictures_meet_at_the_centre() -> None:
 
 
 def test_needs_four() -> None:
-    with pytest.raises(ValueError, match="got 0 pictures"):
+    with pytest.raises(ValueError, match="got 0 images"):
         mosaic([], (0, 0), 64)

@@ -41,19 +41,19 @@ def test_evaluation_batches_are_letterboxed(folder: Path) -> None:
         np.testing.assert_array_equal(images[index].permute(1, 2, 0).numpy() * 255, square)
     assert targets["image"].tolist() == [0, 1, 1]
     assert targets["label"].tolist() == [0, 1, 0]
-    # pictures of 64 x 48 lie 8 pixels below the top
+    # images of 64 x 48 lie 8 pixels below the top
     expected = [[0.5, 0.5, 0.2, 0.15], [0.3, 0.425, 0.1, 0.15], [0.7, 0.65, 0.3, 0.225]]
     torch.testing.assert_close(targets["box"], torch.tensor(expected))
 
 
-def test_cached_pictures_are_the_same(folder: Path) -> None:
+def test_cached_images_are_the_same(folder: Path) -> None:
     plain, cached = make(folder), make(folder, cache_images=True)
     for module in (plain, cached):
         module.setup("fit")
     for first, second in zip(plain.train_dataloader(), cached.train_dataloader(), strict=True):
         assert torch.equal(first[0], second[0])
         assert torch.equal(first[1]["box"], second[1]["box"])
-    assert cached.train_dataloader().dataset._pictures is cached.dataset("train")._pictures  # type: ignore[attr-defined]
+    assert cached.train_dataloader().dataset._images is cached.dataset("train")._images  # type: ignore[attr-defined]
 
 
 def tear_image(root: Path) -> None:
@@ -122,7 +122,7 @@ def test_training_without_any_object(tmp_path: Path) -> None:
         make(root).setup("fit")
 
 
-def test_picture_without_label_file_is_background(folder: Path) -> None:
+def test_image_without_label_file_is_background(folder: Path) -> None:
     (folder / "labels" / "train" / "001.txt").unlink()
     module = make(folder)
     with pytest.warns(UserWarning, match=r"1 x image without label file.*\n.*001\.jpg"):
@@ -176,10 +176,10 @@ def test_real_photographs(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # duplicate boxes, if any
         module.setup("fit")
-    for split, (pictures, boxes) in expected.items():
+    for split, (images, boxes) in expected.items():
         source = module.dataset(split).source
-        assert len(source) == pictures
-        assert sum(len(source.objects(index)[0]) for index in range(pictures)) == boxes
+        assert len(source) == images
+        assert sum(len(source.objects(index)[0]) for index in range(images)) == boxes
     images, targets = next(iter(module.train_dataloader()))
     assert images.shape == (16, 3, 640, 640)
     corners = targets["box"][:, :2] - targets["box"][:, 2:] / 2

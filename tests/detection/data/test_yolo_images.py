@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_images_of_folders_lists_and_exports(folder: Path) -> None:
     write_image(folder / "images" / "train" / "deep" / "z.PNG")
-    (folder / "images" / "train" / "notes.txt").write_text("no picture")
+    (folder / "images" / "train" / "notes.txt").write_text("no image")
     write_image(folder / "images" / "train" / "._000.jpg")
     (folder / "list.txt").write_text("./images/val/000.jpg\n\nimages/train/001.jpg\n")
     yaml = (

@@ -96,8 +96,8 @@ def test_in_one_group_it_is_the_other_criterion():
     chain = make(Chain)
     with pytest.raises(ValueError, match="no BatchNorm"):
         MacAware(BNScale()).check(chain, trace_groups(chain, EXAMPLE)["conv1"])
-    assert MacAware(Taylor()).uses_gradients
-    assert not MacAware().uses_gradients
+    assert MacAware(Taylor()).needs == {"gradients"}
+    assert not MacAware().needs
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
 import pytest
 import torch
 
+from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.trace import trace_groups
+from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Evidence
 from lightning_prune.policies.criteria.group_scores import (
     batch_norm_scale,
     mean_activation,
     weight_norm,
 )
+from lightning_prune.policies.criteria.non_finite_importance import NonFiniteImportanceError
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from tests.networks import EXAMPLE, Chain, make
@@ -62,3 +65,27 @@ def test_arguments_and_groups_that_cannot_be_judged():
     Separability().check(chain, group)
     with pytest.raises(ValueError, match="'conv1' has no BatchNorm"):
         Separability("bn_scale").check(chain, group)
+
+
+def test_importance_counts_the_widths_that_keep_a_channel():
+    evidence = evidence_of()
+    criterion = Separability("l2")
+    strength = weight_norm(evidence.model, evidence.group, 2)
+    counts = torch.zeros(12, dtype=torch.float64)
+    for width in range(1, 13):
+        counts[criterion.choose(evidence, width)] += 1
+    expected = (counts + strength / (2 * strength.max())) / 12
+    torch.testing.assert_close(criterion.importance(evidence), expected, atol=1e-12, rtol=0)
+
+
+def test_groups_are_ranked_by_clusters_or_not_at_all():
+    net, groups = residual()
+    macs = MacModel.of(net, groups, EXAMPLE)
+    evidence, held = evidence_of(), PruningPlan()
+    args = net, groups, ("project.0",), macs, held
+    found = Separability().comparable(*args, {"project.0": evidence})["project.0"]
+    importance = Separability().importance(evidence)
+    torch.testing.assert_close(found, importance / importance.mean())
+    for known in (None, {"project.0": Evidence(net, groups["project.0"])}):
+        with pytest.raises(NonFiniteImportanceError, match="has no clusters to choose by"):
+            Separability().comparable(*args, known)

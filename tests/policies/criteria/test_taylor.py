@@ -28,7 +28,7 @@ def test_the_channel_that_the_loss_misses_most_stays():
 
 
 def test_gradients_are_asked_for():
-    assert Taylor.uses_gradients
+    assert Taylor.needs == {"gradients"}
     net, groups = residual()
     with pytest.raises(ValueError, match="needs the loss differentiated before"):
         Taylor().importance(Evidence(net, groups["a1.0"]))

@@ -211,7 +211,7 @@ def test_equals_a_loop_with_mac_reg(network: type[nn.Module]) -> None:
         narrow = make(network)
         cut_channels(narrow, groups, PruningPlan(keep, {name: group.channels}))
         cost[name] = count_macs(net, EXAMPLE) - count_macs(narrow, EXAMPLE)
-    shares = macs.shares(list(groups))
+    shares = macs.relative_costs(list(groups))
     for name in groups:
         assert shares[name] == pytest.approx(cost[name] / max(cost.values()), rel=1e-3)
     assert max(shares.values()) == 1

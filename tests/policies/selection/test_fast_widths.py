@@ -12,11 +12,11 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.ranking import RANKINGS
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 
 PICTURE = torch.zeros(1, 3, 64, 64)
-RANKINGS = ["global", "local", "isomorphic"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def networks():
 def selection(case, ranking, fast, round_to=8):
     _, groups, macs = case
     return RatioSelection(
-        groups, tuple(groups), macs, Magnitude(2), ranking, 0.9, round_to, fast_widths=fast
+        groups, tuple(groups), macs, Magnitude(2), ranking, (0.1, 1.0), round_to, fast_widths=fast
     )
 
 
@@ -69,27 +69,27 @@ def test_the_target_is_met_in_less_time(networks, network, ranking, target):
         assert width >= max(8, 0.1 * channels)
 
 
-@pytest.mark.parametrize("moved", [0, 200])
-@pytest.mark.parametrize("reach", [0.125, 0.25])
+@pytest.mark.parametrize("cost", [0, 200])
+@pytest.mark.parametrize("shift", [0.125, 0.25])
 @pytest.mark.parametrize("steps", [6, 25])
-def test_steps_together_go_no_further_than_one(networks, steps, reach, moved):
-    """With one ratio for all layers the reach is counted from it, however many steps there were."""
+def test_steps_together_go_no_further_than_one(networks, steps, shift, cost):
+    """With one ratio for all layers the shift is counted from it, however many steps there were."""
     case = networks["yolov8n"]
     net, groups, _ = case
-    chooser = selection(case, "local", FastWidths(moved=moved, reach=reach))
+    chooser = selection(case, "local", FastWidths(memory_cost=cost, max_shift=shift))
     plain = selection(case, "local", None)
     held = None
     for ratio in np.linspace(0, 1, steps + 1)[1:]:
         before = held
         step = chooser.select(net, float(ratio), 0.5, held)
         held = step.plan
-        around = plain.select(net, float(ratio), 0.5).plan.widths()
+        reference = plain.select(net, float(ratio), 0.5).plan.widths()
         for name, width in held.widths().items():
             channels = groups[name].channels
             # One block more: which of two layers at the same ratio is first differs.
-            far = max(reach * channels, 8 if channels >= 32 else 0) + 8
+            far = max(shift * channels, 8 if channels >= 32 else 0) + 8
             assert width <= (channels if before is None else before.widths()[name])
-            assert abs(width - around[name]) <= far
+            assert abs(width - reference[name]) <= far
             if before is not None:
                 assert set(held.keep[name].tolist()) <= set(before.keep[name].tolist())
         if step.reached:
@@ -106,13 +106,13 @@ def test_without_a_target_macs_stay_what_the_ratio_makes_them(networks):
     assert took(case, fast) < took(case, plain)
 
 
-def test_moved_values_make_the_first_layers_narrower(networks):
+def test_a_cost_of_memory_makes_the_first_layers_narrower(networks):
     case = networks["yolov8n"]
     net, groups, _ = case
     first = list(groups)[:6]
     widths = [
-        selection(case, "local", FastWidths(moved=moved, reach=0.25)).select(net, 1.0, 0.5)
-        for moved in (0, 200)
+        selection(case, "local", FastWidths(memory_cost=cost, max_shift=0.25)).select(net, 1.0, 0.5)
+        for cost in (0, 200)
     ]
     plain, narrow = (sum(step.plan.widths()[name] for name in first) for step in widths)
     assert narrow < plain
@@ -137,12 +137,12 @@ def test_no_layer_selected(networks):
     [
         (
             {"vector": 0},
-            "vector=0: pass an integer of at least 1, the channels that the hardware",
+            "vector=0: pass an integer of at least 1, the channels that the hardware computes at",
         ),
-        ({"moved": -1.0}, "moved=-1.0: pass a number of at least 0, the time to move a value"),
-        ({"moved": float("nan")}, "moved=nan"),
-        ({"reach": 0.0}, r"reach=0.0: pass a number in \(0, 1\]"),
-        ({"reach": 1.5}, r"reach=1.5: pass a number in \(0, 1\]"),
+        ({"memory_cost": -1.0}, "memory_cost=-1.0: pass a number of at least 0, the time to write"),
+        ({"memory_cost": float("nan")}, "memory_cost=nan"),
+        ({"max_shift": 0.0}, r"max_shift=0.0: pass a number in \(0, 1\]"),
+        ({"max_shift": 1.5}, r"max_shift=1.5: pass a number in \(0, 1\]"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

@@ -17,12 +17,12 @@ from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.non_finite_importance import NonFiniteImportanceError
 from lightning_prune.policies.criteria.random_choice import RandomChoice
+from lightning_prune.policies.selection.ranking import RANKINGS
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, NETWORKS, Chain, Residual, make
 
 PICTURE = torch.zeros(1, 3, 64, 64)
-RANKINGS = ["global", "local", "isomorphic"]
 
 
 class Case:
@@ -68,7 +68,7 @@ def cases() -> dict[str, Case]:
 @pytest.mark.parametrize("network", ["yolov8n", "resnet18"])
 def test_the_cut_model_meets_the_target_from_below(cases, network, ranking, target, round_to):
     case = cases[network]
-    selection = case.selection(ranking, max_pruning_ratio=0.9, round_to=round_to)
+    selection = case.selection(ranking, keep_range=(0.1, 1.0), round_to=round_to)
     step = selection.select(case.net, 1.0, target)
     assert step.reached
     assert step.share == step.macs / case.macs.total <= target
@@ -160,7 +160,7 @@ def test_the_least_important_go_over_all_groups(cases):
 
 def test_everything_that_may_go_is_the_end(cases):
     case = cases["resnet18"]
-    step = case.selection(max_pruning_ratio=0.75, round_to=8).select(case.net, 1.0, None)
+    step = case.selection(keep_range=(0.25, 1.0), round_to=8).select(case.net, 1.0, None)
     assert step.reached
     assert step.plan.widths() == {n: case.groups[n].channels // 4 for n in case.names}
     # Nothing is asked for: nothing goes.
@@ -185,7 +185,7 @@ class Changing(Criterion):
 @pytest.mark.parametrize("round_to", [1, 8])
 def test_what_is_held_stays_removed(cases, ranking, round_to):
     case, criterion = cases["resnet18"], Changing()
-    selection = case.selection(ranking, criterion, round_to=round_to, max_pruning_ratio=0.9)
+    selection = case.selection(ranking, criterion, round_to=round_to, keep_range=(0.1, 1.0))
     held, shares = PruningPlan(), [1.0]
     for step_number in range(1, 11):
         criterion.seed = step_number
@@ -221,14 +221,12 @@ def test_masked_channels_do_not_enter_the_mean():
 def test_an_unreachable_target_states_the_reachable_minimum(ranking, most, round_to):
     case = Case(make(Residual), EXAMPLE)
     selection = case.selection(
-        ranking, names=("a1.0", "b1.0"), max_pruning_ratio=most, round_to=round_to
+        ranking, names=("a1.0", "b1.0"), keep_range=(1 - most, 1.0), round_to=round_to
     )
     with pytest.raises(ValueError, match=r"cannot be reached: the 2 selected groups") as caught:
         selection.check(case.net, 0.05)
     stated = float(re.search(r"at least (\d+\.\d)% of the dense", str(caught.value))[1]) / 100
-    assert "raise mac_target or max_pruning_ratio, lower round_to, or select more" in str(
-        caught.value
-    )
+    assert "raise mac_target, lower keep_range or round_to, or select" in str(caught.value)
     everything = selection.select(case.net, 1.0, None)
     assert stated == pytest.approx(case.counted(everything.plan) / case.macs.total, abs=6e-4)
     selection.check(case.net, stated + 1e-3)
@@ -263,8 +261,8 @@ def test_a_diverged_model_says_so():
     ("options", "message"),
     [
         ({"ranking": "none"}, "allowed are global, local, isomorphic"),
-        ({"max_pruning_ratio": 0.0}, r"max_pruning_ratio=0\.0 is outside \(0, 1\]"),
-        ({"max_pruning_ratio": 1.1}, r"max_pruning_ratio=1\.1"),
+        ({"keep_range": (1.0, 1.0)}, r"keep_range=\(1\.0, 1\.0\): pass the smallest fraction"),
+        ({"keep_range": (0.1, 0.5)}, "and 1: the ranking may leave a layer whole"),
         ({"round_to": 0}, "round_to=0"),
     ],
 )

@@ -86,10 +86,10 @@ def test_planned_widths_meet_the_target_from_below_with_no_room_for_another_bloc
         # At least as wide as the largest common factor allows ...
         assert width >= reachable[-1][name]
         wide = groups[name].channels
-        rungs = {clip_width(k, wide, keep_range, round_to).width for k in range(1, wide + 1)}
+        allowed = {clip_width(k, wide, keep_range, round_to).width for k in range(1, wide + 1)}
         # ... and no layer could take one block more.
-        for rung in sorted(rung for rung in rungs if rung > width)[:1]:
-            assert macs.remaining(planned | {name: rung}) > budget
+        for wider in sorted(w for w in allowed if w > width)[:1]:
+            assert macs.remaining(planned | {name: wider}) > budget
     plan = PruningPlan({n: torch.arange(w) for n, w in planned.items()},
                        {n: groups[n].channels for n in planned})  # fmt: skip
     cut_channels(net, groups, plan)

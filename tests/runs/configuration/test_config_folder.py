@@ -1,4 +1,4 @@
-"""Where the configs lie in a checkout, and what is said where there are none."""
+"""Where the configs are in a checkout, and what is said where there are none."""
 
 from pathlib import Path
 

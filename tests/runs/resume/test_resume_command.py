@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(
 
     resumed = again("resume=run1")
     assert resumed.code == 0, resumed.err
-    assert f"going on from {part.folder}/checkpoints/last.ckpt (step 4, epoch 2)" in resumed.out
+    assert f"continuing from {part.folder}/checkpoints/last.ckpt (step 4, epoch 2)" in resumed.out
     assert "changed since then" not in resumed.out
     assert "epoch 2/4" not in resumed.out
     assert "epoch 4/4" in resumed.out
@@ -183,7 +183,7 @@ def test_weights_are_neither_read_nor_tested_again(
     # As if the file were gone: reading it would fail.
     command = part.folder / "command.json"
     command.write_text(command.read_text().replace("1.5", "gone"))
-    # A kill while Hydra writes its files anew leaves them empty.
+    # A kill while Hydra writes its files again leaves them empty.
     for path in (part.folder / ".hydra").iterdir():
         path.write_text("")
     # What was changed by hand was not recorded by its user.
@@ -223,7 +223,7 @@ def test_what_contradicts_is_refused(again: Callable[..., Outcome], cli: Callabl
         ("resume=nowhere",): "is no folder of a run: give the folder that has .hydra",
         ("resume=sweep",): "it is a sweep: give the sweep's own command again",
         ("resume=sweep/0", "ckpt_path=x.ckpt"): "resume and ckpt_path contradict each other",
-        ("resume=sweep/0", "-m", "seed=1,2"): "resume=sweep/0 goes on with one run",
+        ("resume=sweep/0", "-m", "seed=1,2"): "resume=sweep/0 continues one run",
     }.items():
         outcome = again(*words)
         assert outcome.code == 2

@@ -1,4 +1,4 @@
-"""Where a run goes on, and what it takes up."""
+"""Where a run continues, and what it takes up."""
 
 import errno
 from pathlib import Path

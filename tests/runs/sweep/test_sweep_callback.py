@@ -180,10 +180,10 @@ def test_a_killed_sweep_is_taken_up_by_its_command(cli: Callable[..., Any], tmp_
     again = cli(*words)
     assert again.code == 0, again.err
     assert f"A sweep with the same overrides was interrupted: {folder}" in again.out
-    assert "To start anew instead, add resume=never." in again.out
+    assert "To start again instead, add resume=never." in again.out
     assert "job 0 is finished: it is not run again" in again.out
-    assert f"going on from {folder}/1/checkpoints/last.ckpt (step 4, epoch 1)" in again.out
-    assert again.out.count("going on from") == 1
+    assert f"continuing from {folder}/1/checkpoints/last.ckpt (step 4, epoch 1)" in again.out
+    assert again.out.count("continuing from") == 1
     assert (folder / "0/result.json").stat().st_mtime_ns == first
     assert list(tmp_path.glob("multirun/*/*/sweep_state.json")) == [state]
     assert cli(*words, f"hydra.sweep.dir={tmp_path / 'whole'}").code == 0
@@ -210,9 +210,9 @@ def test_a_stopped_sweep_goes_on_in_the_given_folder(cli: Callable[..., Any], tm
     assert complete.out.count("is finished: it is not run again") == 2
     assert complete.out.count("The runs of this sweep") == 1
     (tmp_path / "stopped").unlink()
-    anew = cli(*words, "resume=never")
-    assert anew.code == 143
-    assert "is taken up" not in anew.out
+    again = cli(*words, "resume=never")
+    assert again.code == 143
+    assert "is resumed" not in again.out
     assert (tmp_path / "sweep/0/earlier_1/checkpoints/last.ckpt").is_file()
 
 
@@ -227,7 +227,7 @@ def test_failed_jobs_run_again_from_the_start(cli: Callable[..., Any], tmp_path:
         patch.setenv("RATE", "0.1")
         outcome = cli(*words)
     assert outcome.code == 0, outcome.err
-    assert "going on from" not in outcome.out
+    assert "continuing from" not in outcome.out
     assert [row["status"] for row in table(tmp_path / "sweep")] == ["ok", "ok"]
 
 

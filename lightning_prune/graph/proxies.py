@@ -9,16 +9,16 @@ from lightning_prune.graph.custom_layer import CustomLayer
 
 
 @contextmanager
-def standing_in(model: nn.Module, custom: Mapping[str, CustomLayer]) -> Iterator[None]:
-    """Put the stand-ins of custom layers in their places."""
+def proxies_in_place(model: nn.Module, custom: Mapping[str, CustomLayer]) -> Iterator[None]:
+    """Replace custom layers by their proxies while the block runs."""
     owners = []
     for name, layer in custom.items():
         path, _, child = name.rpartition(".")
         owner = model.get_submodule(path)
-        stand_in = layer.stand_in().eval()
+        proxy = layer.proxy().eval()
         like = next(iter([*layer.parameters(), *layer.buffers()]), None)  # type: ignore[attr-defined]
         owners.append((owner, child, layer))
-        owner._modules[child] = stand_in if like is None else stand_in.to(like.device, like.dtype)
+        owner._modules[child] = proxy if like is None else proxy.to(like.device, like.dtype)
     try:
         yield
     finally:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_prune.functional.lines import Lines
+from lightning_prune.functional.row_column_sums import RowColumnSums
 
 SHAPES = [((5, 3, 3, 3), (0, 1)), ((8, 1, 1, 1), (0,)), ((3, 7), (1,)), ((6,), (0,))]
 SHAPES += [((4, 2, 5), (0, 1)), ((9, 4, 2, 3, 2), (0, 1)), ((1, 6, 1, 1), (0, 1))]
@@ -17,8 +17,8 @@ def tensors(dtype: torch.dtype = torch.float32, channels_last: bool = False) -> 
     return made
 
 
-def lines_of(weights: list[Tensor]) -> Lines:
-    return Lines(weights, [dims for _, dims in SHAPES])
+def sums_of(weights: list[Tensor]) -> RowColumnSums:
+    return RowColumnSums(weights, [dims for _, dims in SHAPES])
 
 
 def expected_squares(weights: list[Tensor]) -> list[float]:
@@ -50,8 +50,8 @@ VARIANTS = [
 @pytest.mark.parametrize(("dtype", "channels_last", "tolerance"), VARIANTS)
 def test_squares_equal_numpy(dtype: torch.dtype, channels_last: bool, tolerance: float) -> None:
     weights = tensors(dtype, channels_last)
-    found = lines_of(weights).squares()
-    assert len(lines_of(weights)) == len(found)
+    found = sums_of(weights).squares()
+    assert len(sums_of(weights)) == len(found)
     torch.testing.assert_close(
         found.double(), torch.tensor(expected_squares(weights)), rtol=tolerance, atol=tolerance
     )
@@ -62,12 +62,12 @@ def test_added_gradient_equals_a_loop(
     dtype: torch.dtype, channels_last: bool, tolerance: float
 ) -> None:
     weights = tensors(dtype, channels_last)
-    lines = lines_of(weights)
-    scale = torch.rand(len(lines), generator=torch.Generator().manual_seed(1))
+    sums = sums_of(weights)
+    scale = torch.rand(len(sums), generator=torch.Generator().manual_seed(1))
     grads = [torch.ones_like(weight) for weight in weights]
-    lines.add_to([None, *grads[1:]], scale)
+    sums.add_to([None, *grads[1:]], scale)
     assert bool((grads[0] == 1).all()), "None leaves a gradient out"
-    lines.add_to([grads[0], *[None] * (len(grads) - 1)], scale)
+    sums.add_to([grads[0], *[None] * (len(grads) - 1)], scale)
     place = 0
     for weight, grad, (_, dims) in zip(weights, grads, SHAPES, strict=True):
         count = sum(weight.shape[d] for d in dims)
@@ -85,7 +85,7 @@ def test_gradient_in_another_memory_order(inputs: int) -> None:
     grads = [torch.zeros(4, inputs, 3, 3), torch.zeros_like(weight)]
     assert grads[0].stride() != grads[1].stride()
     for grad in grads:
-        Lines([weight], [(0, 1)]).add_to([grad], scale)
+        RowColumnSums([weight], [(0, 1)]).add_to([grad], scale)
     torch.testing.assert_close(grads[0], grads[1])
     rows, columns = scale.split([4, inputs])
     expected = weight * (rows.view(-1, 1, 1, 1) + columns.view(1, -1, 1, 1))
@@ -94,42 +94,42 @@ def test_gradient_in_another_memory_order(inputs: int) -> None:
 
 def test_transposed_weight_is_read_by_torch() -> None:
     weight = torch.randn(6, 4).T
-    assert Lines([weight], [(0, 1)])._table is None
-    found = Lines([weight], [(0, 1)]).squares()
+    assert RowColumnSums([weight], [(0, 1)])._table is None
+    found = RowColumnSums([weight], [(0, 1)]).squares()
     torch.testing.assert_close(found, torch.cat([weight.square().sum(d) for d in (1, 0)]))
 
 
 def test_sign() -> None:
     grads = [torch.zeros(3), torch.ones(2)]
-    Lines([torch.tensor([2.0, 0.0, -3.0]), torch.ones(2)], [(0,), (0,)]).add_to(
+    RowColumnSums([torch.tensor([2.0, 0.0, -3.0]), torch.ones(2)], [(0,), (0,)]).add_to(
         grads, torch.tensor([1.0, 1.0, 0.5, 0.0, 2.0]), sign=True
     )
     assert [grad.tolist() for grad in grads] == [[1.0, 0.0, -0.5], [1.0, 3.0]]
 
 
-def test_not_finite_numbers_stay_in_their_lines() -> None:
+def test_not_finite_numbers_stay_in_their_rows_and_columns() -> None:
     weight = torch.ones(6, 3)
     weight[5, 2] = torch.nan
     weight[0, 0] = torch.inf
-    found = Lines([weight], [(0, 1)]).squares()
+    found = RowColumnSums([weight], [(0, 1)]).squares()
     assert found[5].isnan()
     assert found[8].isnan()
     assert found[0].isinf()
     assert found[1:5].tolist() == [3.0] * 4
     grad = torch.full((6, 3), torch.nan)
     grad[1] = 0
-    Lines([weight], [(0, 1)]).add_to([grad], torch.ones(9))
+    RowColumnSums([weight], [(0, 1)]).add_to([grad], torch.ones(9))
     assert grad[1].tolist() == [2.0] * 3
     assert bool(grad[2].isnan().all())
 
 
 def test_nothing_to_do() -> None:
-    lines = Lines([], [])
-    assert len(lines) == 0
-    assert lines.squares().tolist() == []
+    sums = RowColumnSums([], [])
+    assert len(sums) == 0
+    assert sums.squares().tolist() == []
 
 
 @pytest.mark.parametrize("dims", [[], [(2,)], [(1, 0)]])
 def test_wrong_dimensions(dims: list[tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match=r"pass \(0,\), \(1,\) or \(0, 1\) for each tensor"):
-        Lines([torch.ones(2, 2, 2)], dims)
+        RowColumnSums([torch.ones(2, 2, 2)], dims)

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from lightning_prune.functional.line_filler import line_filler
+from lightning_prune.functional.make_zeroer import make_zeroer
 
 SHAPES = ((7,), (6, 5), (6, 5, 3), (6, 5, 3, 2), (6, 1, 3, 3), (1, 5, 1, 1), (4, 3, 2, 2, 2))
 KINDS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
-def filled(values, gone):
+def filled(values, removed):
     expected = values.clone()
-    for dim, index in gone.items():
+    for dim, index in removed.items():
         expected.index_fill_(dim, index, 0)
     return expected
 
@@ -23,14 +23,14 @@ def test_rows_and_columns_of_every_shape(shape, kind):
     if len(shape) > 1:
         last = torch.tensor([0, shape[1] - 1]).unique()
         choices += [{1: last}, {0: torch.tensor([shape[0] - 1]), 1: last}]
-    for gone in choices:
+    for removed in choices:
         values = torch.randn(shape).to(kind)
-        expected = filled(values, gone)
-        fill = line_filler(values, gone)
+        expected = filled(values, removed)
+        fill = make_zeroer(values, removed)
         fill()
         assert torch.equal(values, expected)
         values.add_(1)
-        again = filled(values, gone)
+        again = filled(values, removed)
         fill()
         assert torch.equal(values, again)
 
@@ -47,16 +47,16 @@ def test_rows_and_columns_of_every_shape(shape, kind):
     ids=["channels_last", "channels_last_3d", "strided", "transposed", "strided vector"],
 )
 def test_memory_in_another_order(values):
-    gone = {0: torch.tensor([1, 3])} | ({1: torch.tensor([0, 2])} if values.ndim > 1 else {})
-    expected = filled(values, gone)
-    line_filler(values, gone)()
+    removed = {0: torch.tensor([1, 3])} | ({1: torch.tensor([0, 2])} if values.ndim > 1 else {})
+    expected = filled(values, removed)
+    make_zeroer(values, removed)()
     assert torch.equal(values, expected)
 
 
 def test_everything_that_is_not_zero_goes():
     values = torch.tensor([[float("nan"), -0.0, 1.0], [float("inf"), 1e-45, 2.0]])
-    line_filler(values, {1: torch.tensor([0, 1])})()
+    make_zeroer(values, {1: torch.tensor([0, 1])})()
     assert values.tolist() == [[0.0, 0.0, 1.0], [0.0, 0.0, 2.0]]
     parameter = torch.nn.Parameter(torch.ones(2, 2))
-    line_filler(parameter, {0: torch.tensor([1])})()
+    make_zeroer(parameter, {0: torch.tensor([1])})()
     assert parameter.tolist() == [[1.0, 1.0], [0.0, 0.0]]

@@ -8,7 +8,7 @@ from torch import Tensor
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def line_filler(values: Tensor, gone: Mapping[int, Tensor]) -> Callable[[], None]:
+def make_zeroer(values: Tensor, removed: Mapping[int, Tensor]) -> Callable[[], None]:
     """Return a function that zeroes fixed positions of the first two dimensions of a tensor.
 
     On the CPU one compiled pass reads the tensor and writes only rows that hold something else
@@ -16,34 +16,34 @@ def line_filler(values: Tensor, gone: Mapping[int, Tensor]) -> Callable[[], None
 
     Args:
         values: Tensor that is filled in place, 1-D or more.
-        gone: Dimension (0 or 1) -> positions in it that are zeroed, int64.
+        removed: Dimension (0 or 1) -> positions in it that are zeroed, int64.
 
     Returns:
         The function; it serves as long as the tensor keeps its memory (``data_ptr``).
 
     >>> weight = torch.ones(2, 3)
-    >>> line_filler(weight, {0: torch.tensor([1]), 1: torch.tensor([0, 2])})()
+    >>> make_zeroer(weight, {0: torch.tensor([1]), 1: torch.tensor([0, 2])})()
     >>> weight.tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
     rows = _rows_of_bits(values.detach())
     if rows is None:
-        return _masked_fill(values.detach(), gone)
+        return _masked_fill(values.detach(), removed)
     bits, inner = rows
     from lightning_prune.functional.kernels.zeroing import (
         zero_rows,  # numba takes a moment to import
     )
 
-    lines = {dim: index.cpu() for dim, index in gone.items()}
+    positions = {dim: index.cpu() for dim, index in removed.items()}
     if values.ndim == 1:
-        lines = {1: lines[0]}  # _rows_of_bits made it a single row
-    row_gone = torch.zeros(len(bits), dtype=torch.bool)
-    row_gone[lines.get(0, torch.empty(0, dtype=torch.int64))] = True
+        positions = {1: positions[0]}  # _rows_of_bits made it a single row
+    row_removed = torch.zeros(len(bits), dtype=torch.bool)
+    row_removed[positions.get(0, torch.empty(0, dtype=torch.int64))] = True
     keep = torch.empty(0, dtype=bits.dtype)
-    if 1 in lines:
+    if 1 in positions:
         logical = torch.full(values.shape[1:] or values.shape, -1, dtype=bits.dtype)
-        keep = logical.index_fill(0, lines[1], 0).permute(inner).flatten().contiguous()
-    arguments = bits.numpy(), row_gone.numpy(), keep.numpy()
+        keep = logical.index_fill(0, positions[1], 0).permute(inner).flatten().contiguous()
+    arguments = bits.numpy(), row_removed.numpy(), keep.numpy()
     return lambda: zero_rows(*arguments)
 
 
@@ -66,9 +66,9 @@ def _rows_of_bits(values: Tensor) -> tuple[Tensor, tuple[int, ...]] | None:
     return rows, tuple(dim - 1 for dim in inner)
 
 
-def _masked_fill(values: Tensor, gone: Mapping[int, Tensor]) -> Callable[[], None]:
+def _masked_fill(values: Tensor, removed: Mapping[int, Tensor]) -> Callable[[], None]:
     masks = []
-    for dim, index in gone.items():
+    for dim, index in removed.items():
         mask = torch.zeros(values.shape[dim], dtype=torch.bool, device=values.device)
         mask[index.to(values.device)] = True
         masks.append(mask.view(*(-1 if d == dim else 1 for d in range(values.ndim))))

@@ -1,4 +1,4 @@
-"""Sums over the lines of many tensors at once, and gradients that scale lines."""
+"""Sums over the rows and columns of many tensors at once, and gradients that scale them."""
 
 from collections.abc import Sequence
 
@@ -8,30 +8,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Dims = Sequence[int]
-"""Which of a tensor's first two dimensions have lines: (0,), (1,) or (0, 1)."""
+"""Which of a tensor's first two dimensions count: rows (0,), columns (1,) or both (0, 1)."""
 
 
-class Lines:
+class RowColumnSums:
     r"""The rows and columns of many tensors, ready to be read and scaled again and again.
 
-    A line of a tensor is its slice at one position of dimension 0 or 1. Vectors over lines run
-    tensor by tensor, dimension by dimension, position by position.
+    A row of a tensor is its slice at one position of dimension 0, a column one of dimension 1.
+    Vectors over rows and columns run tensor by tensor, dimension by dimension, place by place.
 
     float32 tensors on the CPU are read by a compiled kernel, once for both dimensions, in whatever
     order their memory has; other tensors by torch.
 
     Args:
         weights: T tensors w, on one device; they are read where they are, not copied.
-        dims: Dimensions of each tensor whose lines count.
+        dims: Dimensions of each tensor whose rows or columns count.
 
     Raises:
         ValueError: dimensions other than 0 and 1, or not as many as tensors.
 
-    >>> lines = Lines([torch.tensor([[1.0, 2.0], [3.0, 4.0]])], [(0, 1)])
-    >>> lines.squares().tolist()
+    >>> sums = RowColumnSums([torch.tensor([[1.0, 2.0], [3.0, 4.0]])], [(0, 1)])
+    >>> sums.squares().tolist()
     [5.0, 25.0, 10.0, 20.0]
     >>> grad = torch.zeros(2, 2)
-    >>> lines.add_to([grad], torch.tensor([1.0, 2.0, 10.0, 20.0]))
+    >>> sums.add_to([grad], torch.tensor([1.0, 2.0, 10.0, 20.0]))
     >>> grad.tolist()
     [[11.0, 42.0], [36.0, 88.0]]
     """
@@ -55,9 +55,9 @@ class Lines:
         )
 
     def squares(self) -> Tensor:
-        r"""Sum the squares of every line.
+        r"""Sum the squares of every row and column.
 
-        .. math:: q_i = \sum_{w \in \text{line } i} w^2
+        .. math:: q_i = \sum_{w \in \text{row or column } i} w^2
 
         Returns:
             (P,) float32 sums, float64 if a tensor is.
@@ -65,7 +65,7 @@ class Lines:
         if not self.weights:
             return torch.zeros(0)
         if self._table is not None:
-            from lightning_prune.functional.kernels.line_sums import (
+            from lightning_prune.functional.kernels.row_column_sums import (
                 sum_all_squares,  # numba imports slowly
             )
 
@@ -80,18 +80,18 @@ class Lines:
         return torch.cat(norms).square_()
 
     def add_to(self, grads: Sequence[Tensor | None], scale: Tensor, sign: bool = False) -> None:
-        r"""Add to every gradient its weight, times the sum of the scales of the lines it lies in.
+        r"""Add to every gradient its weight, times the sum of the scales of its row and its column.
 
         .. math:: g_{ij} \mathrel{+}= w_{ij} (r_i + c_j)
 
         Args:
             grads: T gradients g, changed in place; None: this one is left out.
-            scale: (P,) scales of all lines, r of dimension 0 and c of dimension 1.
+            scale: (P,) scales of all rows and columns, r of dimension 0 and c of dimension 1.
             sign: Add the sign of the weight instead, times its scales.
         """
         rest: Sequence[Tensor | None] = grads
         if self._table is not None and not sign and scale.dtype == torch.float32:
-            from lightning_prune.functional.kernels.line_sums import add_all_scaled
+            from lightning_prune.functional.kernels.row_column_sums import add_all_scaled
 
             fit = [
                 grad is not None
@@ -141,8 +141,8 @@ def _table(weights: Sequence[Tensor], dims: Sequence[Dims]) -> NDArray[np.int64]
         if inner is None:
             return None
         height = len(weight)
-        lines = [weight.shape[dim] if dim in wanted else 0 for dim in (0, 1)]
-        rows.append([height, weight.numel() // height, inner, *lines])
+        counts = [weight.shape[dim] if dim in wanted else 0 for dim in (0, 1)]
+        rows.append([height, weight.numel() // height, inner, *counts])
     return np.array(rows, dtype=np.int64).reshape(-1, 5)
 
 

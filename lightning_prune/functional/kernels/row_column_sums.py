@@ -1,4 +1,4 @@
-"""Kernels over the lines of weight matrices: rows are output channels, columns hold the inputs.
+"""Kernels over rows and columns of weights: rows are output channels, columns hold the inputs.
 
 A weight (O, I, ...) is read as the (O, M) matrix of its memory. ``stride`` is the distance of two
 neighbours of its second dimension in memory, so that column j belongs to input
@@ -105,7 +105,7 @@ def _add_scaled(grad: Floats, weight: Floats, stride: int, rows: Floats, columns
 
 @_fast
 def sum_all_squares(weights: Ints, table: Ints, sums: Floats) -> None:
-    """Write the sums of squares of the lines of all tensors, one after the other.
+    """Write the sums of squares of the rows and columns of all tensors, one after the other.
 
     ``weights`` (T,) are addresses; each row of ``table`` (T, 5) holds O, M, stride, and the
     numbers of rows and of inputs whose sums are wanted: all or none.
@@ -121,7 +121,7 @@ def sum_all_squares(weights: Ints, table: Ints, sums: Floats) -> None:
 
 @_fast
 def add_all_scaled(grads: Ints, weights: Ints, table: Ints, scale: Floats) -> None:
-    """Add to all gradients their weights times the scales of their lines; address 0: not to it."""
+    """Add to all gradients their weights times their scales by row and column; address 0: skip."""
     place = 0
     for t in range(weights.size):
         middle = place + table[t, 3]

@@ -1,8 +1,8 @@
 import pytest
 from torch import nn
 
-from lightning_prune.callbacks._inputs import model_inputs
 from lightning_prune.graph.forward_pass import call
+from lightning_prune.graph.model_inputs import model_inputs
 
 
 class One(nn.Module):

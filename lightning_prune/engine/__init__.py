@@ -1,0 +1,1 @@
+"""Floor 4: when things happen to a model that trains, without Lightning."""

@@ -1,0 +1,77 @@
+"""Masks the least important channels of all groups, at a ratio and down to a MAC target."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+from lightning_prune.engine.evidence import Collected
+from lightning_prune.engine.mask_state import MaskState
+from lightning_prune.engine.masking import Changes, Choice
+from lightning_prune.engine.next_action import Mask
+from lightning_prune.engine.phase import Phase
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.plan import PruningPlan
+from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.selection.ratio_selection import RatioSelection
+
+
+@dataclass(frozen=True)
+class RatioPolicy:
+    """One decision a step, on all groups together.
+
+    Attributes:
+        model: The live model.
+        selection: How channels are selected at a ratio.
+        mac_target: Fraction of the dense MACs that remains; None: the ratio decides.
+    """
+
+    model: nn.Module
+    selection: RatioSelection
+    mac_target: float | None
+
+    @property
+    def groups(self) -> ChannelGroups:
+        """All groups of the model."""
+        return self.selection.groups
+
+    @property
+    def criterion(self) -> Criterion:
+        """How important a channel is."""
+        return self.selection.criterion
+
+    def choices(self, state: MaskState, action: Mask) -> Sequence[Choice]:
+        """Return the one decision of a step."""
+        selection = self._unfreed(state)
+
+        def decide(state: MaskState, collected: Collected) -> Changes:
+            step = selection.select(self.model, action.ratio, self.mac_target, state.plan)
+            return {
+                "phase": Phase.MASKING,
+                "plan": step.plan,
+                "ratio": step.ratio,
+                "removed": step.removed,
+                "macs_fraction": step.share,
+                "met": self._is_met(step.share),
+            }
+
+        return [Choice(selection.names, self.criterion.needs, decide)]
+
+    def freed(self, state: MaskState, names: Sequence[str]) -> Changes:
+        """Return plan and MACs without the masks of some groups."""
+        keep = {name: k for name, k in state.plan.keep.items() if name not in names}
+        plan = PruningPlan(keep, {name: state.plan.channels[name] for name in keep})
+        macs = self.selection.macs
+        fraction = macs.remaining(plan.widths()) / macs.total
+        return {"plan": plan, "macs_fraction": fraction, "met": self._is_met(fraction)}
+
+    def why_nothing(self, state: MaskState) -> str | None:
+        """Say why no channel of any group that is not freed can be masked, or None."""
+        return self._unfreed(state).why_nothing()
+
+    def _unfreed(self, state: MaskState) -> RatioSelection:
+        names = tuple(name for name in self.selection.names if name not in state.freed)
+        return replace(self.selection, names=names)
+
+    def _is_met(self, fraction: float) -> bool:
+        return self.mac_target is not None and fraction <= self.mac_target

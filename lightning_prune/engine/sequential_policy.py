@@ -1,0 +1,104 @@
+"""Masks groups one after the other, each judged with all earlier ones masked."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import nn
+
+from lightning_prune.engine.evidence import Collected
+from lightning_prune.engine.mask_state import MaskState, plan_of
+from lightning_prune.engine.masking import Changes, Choice
+from lightning_prune.engine.next_action import Mask
+from lightning_prune.engine.phase import Phase
+from lightning_prune.functional.selection.clustering import ChannelClustering
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.policies.criteria.criterion import Criterion, Need
+from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
+
+CLUSTERS: frozenset[Need] = frozenset({"clusters"})
+
+
+@dataclass(frozen=True)
+class SequentialPolicy:
+    """One decision for each group that is due; with a MAC target, one on all widths before.
+
+    Attributes:
+        model: The live model.
+        selection: How widths are planned and channels selected.
+        macs: MACs as a function of widths.
+        mac_target: Fraction of the dense MACs that remains; None: every group keeps its own knee.
+        progress: Shows how far planning has come.
+        clusterings: Group -> the clusters that its choice rests on, in the process that decides.
+    """
+
+    model: nn.Module
+    selection: SequentialSelection
+    macs: MacModel
+    mac_target: float | None
+    progress: Callable[[Sequence[str], str], Iterable[str]]
+    clusterings: dict[str, ChannelClustering] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> ChannelGroups:
+        """All groups of the model."""
+        return self.selection.groups
+
+    @property
+    def criterion(self) -> Criterion:
+        """Which channels stay at a group's width."""
+        return self.selection.criterion
+
+    def choices(self, state: MaskState, action: Mask) -> Sequence[Choice]:
+        """Return the decisions of a step, front to back; widths of all groups are planned first."""
+        found = []
+        if self.mac_target is not None and state.widths is None:
+            plan = partial(self.plan_widths, self.mac_target)
+            found.append(Choice(self.selection.names, CLUSTERS, plan))
+        needs = CLUSTERS | self.criterion.needs
+        beside_chance = "clusters" in self.criterion.needs
+        for name in action.groups:
+            found.append(Choice((name,), needs, partial(self._decide, name), beside_chance))
+        return found
+
+    def plan_widths(self, target: float, state: MaskState, collected: Collected) -> Changes:
+        """Plan the widths of all groups from their knees in the dense model."""
+        selection = self.selection
+        knees: dict[str, int | None] = {}
+        for name in self.progress(selection.names, "Planning widths"):
+            group = selection.groups[name]
+            left = selection.why_left(group)
+            clustering = None if left else selection.cluster(group, collected.objects)
+            knees[name] = None if clustering is None else clustering.knee
+        return {"widths": selection.plan_widths(knees, self.macs, target)}
+
+    def decide(self, name: str, state: MaskState, collected: Collected) -> GroupDecision:
+        """Choose the channels of one group."""
+        width = None if state.widths is None else state.widths.get(name)
+        found, clustering = self.selection.decide(
+            self.model, name, collected.objects, width, collected.outputs
+        )
+        if clustering is not None:
+            self.clusterings[name] = clustering
+        return found
+
+    def freed(self, state: MaskState, names: Sequence[str]) -> Changes:
+        """Return decisions and plan without the masks of some groups."""
+        decisions = tuple(
+            dataclasses.replace(
+                decision, keep=torch.arange(decision.channels), status="left", reason="mask lifted"
+            )
+            if decision.group in names
+            else decision
+            for decision in state.decisions
+        )
+        return {"decisions": decisions, "plan": plan_of(decisions)}
+
+    def _decide(self, name: str, state: MaskState, collected: Collected) -> Changes:
+        found = self.decide(name, state, collected)
+        decisions = (*state.decisions, found)
+        changes: Changes = {"phase": Phase.MASKING, "decisions": decisions}
+        return changes if found.status == "left" else changes | {"plan": plan_of(decisions)}

@@ -1,0 +1,241 @@
+"""What a pruning report holds, and how it is written and read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_prune.files.write_json import write_json
+
+VERSION = 1
+FILE = "pruning_report.json"
+Side = Literal["dense", "pruned"]
+
+
+@dataclass
+class ModelFacts:
+    """Size, speed and metrics of the dense or the pruned model; None: not measured.
+
+    Attributes:
+        parameters: Number of parameters.
+        macs: Multiply-accumulates of a forward pass of the example.
+        metrics: Name -> value, finite.
+        latency_ms: Median time of a forward pass of the example, in milliseconds.
+    """
+
+    parameters: int | None = None
+    macs: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    latency_ms: float | None = None
+
+
+@dataclass
+class LayerRow:
+    """What became of a layer.
+
+    Attributes:
+        name: The layer.
+        block: The module that it belongs to.
+        group: Its channel group.
+        channels_before: Channels of the dense layer.
+        channels_after: Channels that stay.
+        active_channels: Channels of the masked layer that are not zero.
+        pruning_ratio: Fraction of the channels removed, in [0, 1).
+        knee: Knee of the MSS curve; None: not looked for.
+        bound: What set the width.
+        status: ``pruned``, ``fallback`` or ``left``.
+        reason: Why it was left alone or fell back; empty otherwise.
+        separability: Mean separability of its channels, in [0, 2]; None: not measured.
+        separability_at_random: What labels dealt out at random give.
+        noise: Whether its separability is no better than that.
+    """
+
+    name: str
+    block: str
+    group: str
+    channels_before: int
+    channels_after: int
+    active_channels: int
+    pruning_ratio: float
+    knee: int | None
+    bound: str
+    status: str
+    reason: str
+    separability: float | None = None
+    separability_at_random: float | None = None
+    noise: bool = False
+
+
+@dataclass
+class CutFacts:
+    """When channels were cut, and what the cut changed.
+
+    Attributes:
+        epoch: Epoch (0-based) at whose start they were cut.
+        global_step: Optimizer steps before it.
+        output_difference: Difference of the masked and the cut model's outputs, as a fraction of
+            the largest output; None: not compared.
+        mixed_by: Layers that take statistics over channels of which some were cut.
+    """
+
+    epoch: int
+    global_step: int
+    output_difference: float | None
+    mixed_by: list[str]
+
+
+@dataclass
+class CheckpointRow:
+    """A checkpoint that a callback has written.
+
+    Attributes:
+        file: Its path, relative to the report's folder where it is inside.
+        holds: ``dense``, ``masked`` or ``cut``; None: not known.
+        epoch: Last epoch (0-based) that its weights were trained in; None: none, or not known.
+        metric: The value by which it was chosen, finite.
+        monitored: Name of that metric.
+        why: Why it was written.
+    """
+
+    file: str
+    holds: str | None
+    epoch: int | None
+    metric: float | None
+    monitored: str | None
+    why: str
+
+
+@dataclass
+class LayerUsage:
+    """Channels of a layer, how many were used, and how many reset: E numbers each."""
+
+    channels: list[int]
+    used: list[int]
+    reset: list[int]
+
+
+@dataclass
+class Usage:
+    """Which channels were used, epoch by epoch.
+
+    Attributes:
+        threshold: Mean magnitude above which a channel counts as used.
+        epochs: The E epochs (0-based).
+        layers: Layer -> its numbers.
+    """
+
+    threshold: float
+    epochs: list[int]
+    layers: dict[str, LayerUsage]
+
+    @classmethod
+    def from_plain(cls, usage: Mapping[str, Any]) -> "Usage":
+        """Read what ``asdict`` gave."""
+        layers = {
+            name: LayerUsage(**{key: list(numbers) for key, numbers in row.items()})
+            for name, row in usage["layers"].items()
+        }
+        return cls(usage["threshold"], list(usage["epochs"]), layers)
+
+
+@dataclass
+class ReportData:
+    """All that ``pruning_report.json`` holds, under the same names.
+
+    Attributes:
+        version: Version of these fields.
+        dense: The model before the first mask.
+        pruned: The model that training ends with.
+        layers: One row per layer whose channels were chosen, front to back.
+        cut: The cut; None: nothing was cut.
+        slices: Layer -> fraction of its weights that slices hold at zero, in [0, 1].
+        first_mask_epoch: Epoch (0-based) at whose start something was masked first.
+        checkpoints: Files that callbacks have written.
+        usage: Channel usage; None: not tracked.
+        seed: Seed of the run.
+        versions: Package -> its version.
+        device: Where the model was trained.
+
+    >>> data = ReportData(dense=ModelFacts(macs=80), pruned=ModelFacts(macs=20))
+    >>> data.macs_fraction, ReportData.from_plain(data.to_plain()) == data
+    (0.25, True)
+    """
+
+    version: int = VERSION
+    dense: ModelFacts = field(default_factory=ModelFacts)
+    pruned: ModelFacts = field(default_factory=ModelFacts)
+    layers: list[LayerRow] = field(default_factory=list)
+    cut: CutFacts | None = None
+    slices: dict[str, float] = field(default_factory=dict)
+    first_mask_epoch: int | None = None
+    checkpoints: list[CheckpointRow] = field(default_factory=list)
+    usage: Usage | None = None
+    seed: int | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str | None = None
+
+    @property
+    def trained(self) -> Side:
+        """What training ends with: the pruned model, or the dense one where only usage was seen."""
+        return "pruned" if self.layers or self.slices or not self.usage else "dense"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was pruned and no usage tracked."""
+        return not (self.layers or self.slices or self.usage)
+
+    @property
+    def macs_fraction(self) -> float | None:
+        """Fraction of the dense model's MACs that remains; None: nothing was measured."""
+        if self.pruned.macs is None or not self.dense.macs:
+            return None
+        return self.pruned.macs / self.dense.macs
+
+    def of(self, side: Side) -> ModelFacts:
+        """Return the facts of one of the two models."""
+        return self.dense if side == "dense" else self.pruned
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return numbers, texts, lists and dicts, as JSON and checkpoints hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, content: Mapping[str, Any]) -> "ReportData":
+        """Read what ``to_plain`` gave.
+
+        Raises:
+            ValueError: it is of another version.
+        """
+        if content.get("version") != VERSION:
+            raise ValueError(
+                f"the pruning report is of version {content.get('version')}, and this "
+                f"lightning_prune reads version {VERSION}: read it with the lightning_prune that "
+                "wrote it (`versions` in the file), or run again"
+            )
+        cut, usage = content["cut"], content["usage"]
+        typed = {
+            "dense": ModelFacts(**content["dense"]),
+            "pruned": ModelFacts(**content["pruned"]),
+            "layers": [LayerRow(**row) for row in content["layers"]],
+            "cut": None if cut is None else CutFacts(**cut),
+            "checkpoints": [CheckpointRow(**row) for row in content["checkpoints"]],
+            "usage": None if usage is None else Usage.from_plain(usage),
+        }
+        return cls(**{**content, **typed})
+
+
+def write_report(folder: Path, data: ReportData) -> Path:
+    """Write ``pruning_report.json`` whole or not at all; return its path."""
+    path = folder / FILE
+    write_json(path, data.to_plain())
+    return path
+
+
+def read_report(path: str | Path) -> ReportData:
+    """Read ``pruning_report.json``.
+
+    Raises:
+        ValueError: it is of another version.
+    """
+    return ReportData.from_plain(json.loads(Path(path).read_text(encoding="utf-8")))
