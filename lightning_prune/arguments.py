@@ -7,9 +7,10 @@ from lightning_prune.annotations import Above, AtLeast, Between, Such, multiple_
 
 Positive = Annotated[int, AtLeast(1)]
 NonNegative = Annotated[int, AtLeast(0)]
-Strength = Annotated[float, AtLeast(0)]
+Strength = Annotated[float, AtLeast(0, "a strength")]
 Probability = Annotated[float, Between(0, 1, "a probability")]
 Threshold = Annotated[float, Between(0, 1, "a probability", "[)")]
+Overlap = Annotated[float, Between(0, 1, "an overlap")]
 
 # Of the learning rate and its schedule.
 LearningRate = Annotated[float, Above(0, "a learning rate")]
@@ -26,11 +27,19 @@ TopK = Annotated[float | None, Between(0, 1, "the fraction of places that stay",
 UsageThreshold = Annotated[float, AtLeast(0, "a mean magnitude")]
 
 # Of pruning.
+MacWeight = Annotated[float, Between(0, 1, "the weight of the importance")]
+MacRoot = Annotated[float, Above(0, "the root of the MACs' ratio")]
+Epochs = Annotated[float, AtLeast(0, "epochs")]
+NormThreshold = Annotated[
+    float, Between(0, 1, "a fraction of the group's largest norm, for example 0.1", "()")
+]
 MacTarget = Annotated[
     float | None,
     Between(0, 1, "the fraction of the dense model's MACs that remains, for example 0.5", "()"),
 ]
-PruningRatio = Annotated[float, Between(0, 1, "the fraction of the channels that goes", "(]")]
+PruningRatio = Annotated[
+    float, Between(0, 1, "the fraction of channels or slices that the last step removes", "(]")
+]
 
 
 def _is_keep_range(bounds: Sequence[float]) -> bool:

@@ -3,7 +3,7 @@
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts, check_fraction
+from lightning_prune.arguments import MacTarget, NonNegative, Positive, PruningRatio
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Observation
 from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
@@ -18,11 +18,12 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
-from lightning_prune.policies.layers.layer_rule import LayerRule
+from lightning_prune.policies.layers.layer_rule import Layers
 from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ranking import Ranking
-from lightning_prune.policies.selection.ratio_selection import RatioSelection, check_selection
+from lightning_prune.policies.selection.ratio_selection import RatioSelection, SmallestKept
 from lightning_prune.policies.selection.sequential import GroupDecision
+from lightning_prune.validation import validated
 
 
 class ChannelMasker(MaskingStage[RatioPolicy]):
@@ -72,35 +73,27 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     Source: Fang et al., 2023, DepGraph: Towards Any Structural Pruning, arXiv 2301.12900.
     """
 
+    @validated
     def __init__(
         self,
-        start_epoch: int = 0,
-        end_epoch: int = 10,
-        epoch_rate: int = 1,
-        pruning_ratio: float = 1.0,
-        mac_target: float | None = None,
-        keep_range: tuple[float, float] | list[float] = (0.1, 1.0),
-        round_to: int = 1,
+        start_epoch: NonNegative = 0,
+        end_epoch: Positive = 10,
+        epoch_rate: Positive = 1,
+        pruning_ratio: PruningRatio = 1.0,
+        mac_target: MacTarget = None,
+        keep_range: SmallestKept = (0.1, 1.0),
+        round_to: Positive = 1,
         ranking: Ranking = "global",
         fast_widths: FastWidths | None = None,
-        layers: list[str] | LayerRule | None = None,
+        layers: Layers = None,
         criterion: Criterion | None = None,
-        hold_epochs: int = 1,
-        recalibrate_images: int = 0,
-        compensate_images: int = 0,
-        gradient_images: int = 64,
+        hold_epochs: NonNegative = 1,
+        recalibrate_images: NonNegative = 0,
+        compensate_images: NonNegative = 0,
+        gradient_images: Positive = 64,
         dense_checkpoint: str | None = None,
     ) -> None:
-        check_counts(
-            hold_epochs=(hold_epochs, 0),
-            recalibrate_images=(recalibrate_images, 0),
-            compensate_images=(compensate_images, 0),
-            gradient_images=(gradient_images, 1),
-        )
-        wanted = "the fraction of the channels that the last step removes"
-        check_fraction(wanted, up_to_one=True, pruning_ratio=pruning_ratio)
-        self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[-1]))
-        check_selection(ranking, self.keep_range, round_to)
+        self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[1]))
         if compensate_images and not recalibrate_images:
             raise ValueError(
                 f"compensate_images={compensate_images} shifts what norms see: set "

@@ -9,20 +9,20 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
-from lightning_prune.callbacks._arguments import check_fraction
+from lightning_prune.arguments import NonNegative, NormThreshold, Positive, Strength
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._prunable_groups import prunable_groups
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.policies.layers.layer_rule import Layers, select_groups
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.policies.penalties.channel_regularization import (
     ChannelRegularization,
-    check_strength,
 )
 from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.validation import validated
 
 
 class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
@@ -60,23 +60,20 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
     arXiv 2301.12900.
     """
 
+    @validated
     def __init__(
         self,
-        reg: float = 5e-3,
-        mac_reg: float = 0.0,
-        gamma: float = 1.0,
+        reg: Strength = 5e-3,
+        mac_reg: Strength = 0.0,
+        gamma: Strength = 1.0,
         penalty: ChannelPenalty | None = None,
-        layers: list[str] | LayerRule | None = None,
-        start_epoch: int = 0,
-        end_epoch: int | None = None,
-        threshold: float = 0.1,
+        layers: Layers = None,
+        start_epoch: NonNegative = 0,
+        end_epoch: Positive | None = None,
+        threshold: NormThreshold = 0.1,
         histograms: bool = True,
     ) -> None:
-        check_strength(reg, mac_reg, gamma)
         super().__init__(start_epoch, end_epoch)
-        check_layers(layers)
-        wanted = "a fraction of the group's largest norm, for example 0.1"
-        check_fraction(wanted, threshold=threshold)
         self.reg = reg
         self.mac_reg = mac_reg
         self.gamma = gamma

@@ -1,14 +1,14 @@
 """The channel reset stage: counts which channels are used, and lets some of them start anew."""
 
-import math
 from functools import partial
-from typing import Any, get_args
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts, check_fraction
+from lightning_prune.annotations import Between
+from lightning_prune.arguments import NonNegative, Positive, UsageThreshold
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_usage
 from lightning_prune.callbacks.pipeline import Pipeline
@@ -31,7 +31,8 @@ from lightning_prune.policies.selection.reset_choice import Which
 from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.runs.trainer.ranks import broadcast, total
 from lightning_prune.surgery.cut import PrunedChannels
-from lightning_prune.surgery.reinitialize import ResetType, check_reset_type
+from lightning_prune.surgery.reinitialize import ResetType
+from lightning_prune.validation import validated
 
 
 class ChannelResetter(PruningStage):
@@ -71,33 +72,25 @@ class ChannelResetter(PruningStage):
     U. Evci, 2023, The Dormant Neuron Phenomenon in Deep Reinforcement Learning, arXiv 2302.12902.
     """
 
+    @validated
     def __init__(
         self,
-        every_n_epochs: int | None = 5,
-        start_epoch: int = 0,
-        end_epoch: int | None = None,
+        every_n_epochs: Positive | None = 5,
+        start_epoch: NonNegative = 0,
+        end_epoch: NonNegative | None = None,
         which: Which = "unused",
         reset_type: ResetType = "random",
-        threshold: float = 1e-6,
+        threshold: UsageThreshold = 1e-6,
         layers: list[str] | None = None,
-        min_batches: int = 10,
-        every_n_batches: int = 1,
-        only_below: float | None = None,
+        min_batches: Positive = 10,
+        every_n_batches: Positive = 1,
+        only_below: Annotated[
+            float | None,
+            Between(0, 1, "the ratio of used channels below which a layer is reset", "(]"),
+        ] = None,
     ) -> None:
-        check_counts(
-            every_n_epochs=(every_n_epochs, 1),
-            start_epoch=(start_epoch, 0),
-            end_epoch=(end_epoch, start_epoch),
-            min_batches=(min_batches, 1),
-            every_n_batches=(every_n_batches, 1),
-        )
-        if which not in get_args(Which):
-            raise ValueError(f"which={which!r}: allowed are {', '.join(get_args(Which))}")
-        check_reset_type(reset_type)
-        if not 0 <= threshold < math.inf:
-            raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
-        wanted = "the ratio of used channels below which a layer is reset, for example 0.5"
-        check_fraction(wanted, up_to_one=True, only_below=only_below)
+        if end_epoch is not None and end_epoch < start_epoch:
+            raise ValueError(f"end_epoch={end_epoch}: pass an integer of at least {start_epoch}")
         self.every_n_epochs = every_n_epochs
         self.start_epoch = start_epoch
         self.end_epoch = end_epoch

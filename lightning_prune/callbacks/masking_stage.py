@@ -8,7 +8,6 @@ from typing import Generic
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_mac_target
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Observation
@@ -24,7 +23,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
-from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.policies.layers.layer_rule import LayerRule, select_groups
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.surgery.cut import PrunedChannels
 
@@ -62,8 +61,6 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         dense_checkpoint: str | None,
     ) -> None:
         super().__init__()
-        check_layers(layers)
-        check_mac_target(mac_target)
         self.mac_target = mac_target
         self.layers = layers
         self.criterion = criterion

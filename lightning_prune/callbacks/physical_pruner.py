@@ -1,13 +1,13 @@
 """The physical prune stage: cuts exactly what the maskers hold at zero."""
 
-import math
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.annotations import Above
+from lightning_prune.arguments import NonNegative
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks.pipeline import Pipeline
@@ -29,6 +29,7 @@ from lightning_prune.engine.verified_cut import Verification, verified_cut
 from lightning_prune.plan import PruningPlan
 from lightning_prune.runs.finite_watch import check_weights
 from lightning_prune.surgery.compare import noise_like
+from lightning_prune.validation import validated
 
 
 class PhysicalPruner(PruningStage):
@@ -55,12 +56,13 @@ class PhysicalPruner(PruningStage):
         ValueError: the tolerance is not positive, or a negative number of images.
     """
 
+    @validated
     def __init__(
-        self, verify: bool = True, tolerance: float = 1e-4, recalibrate_images: int = 0
+        self,
+        verify: bool = True,
+        tolerance: Annotated[float, Above(0, "for example 1e-4")] = 1e-4,
+        recalibrate_images: NonNegative = 0,
     ) -> None:
-        if not 0 < tolerance < math.inf:
-            raise ValueError(f"tolerance={tolerance}: pass a positive number, for example 1e-4")
-        check_counts(recalibrate_images=(recalibrate_images, 0))
         self.verify = verify
         self.tolerance = tolerance
         self.recalibrate_images = recalibrate_images

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zer
 from torch import nn
 from tqdm.auto import tqdm
 
+from lightning_prune.arguments import NonNegative
 from lightning_prune.callbacks._checkpoint_list import checkpoint_list
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks.pipeline import Pipeline
@@ -42,6 +43,7 @@ from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.validation import validated
 
 _PACKAGES = ("torch", "lightning", "torch-pruning", "scikit-learn")
 
@@ -70,15 +72,14 @@ class PruningReport(PruningStage):
         ValueError: a negative number of rounds.
     """
 
+    @validated
     def __init__(
         self,
         folder: str | None = None,
-        latency_rounds: int = 11,
+        latency_rounds: NonNegative = 11,
         show: bool = True,
         figures: bool = True,
     ) -> None:
-        if latency_rounds < 0:
-            raise ValueError(f"latency_rounds={latency_rounds}: pass 0 (not measured) or more")
         self.folder = folder
         self.latency_rounds = latency_rounds
         self.show = show

@@ -8,7 +8,6 @@ import lightning.pytorch as pl
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_prune.callbacks._arguments import check_counts
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.precision import loss_scale
 
@@ -35,7 +34,10 @@ class RegularizingStage(PruningStage, Generic[At]):
     """
 
     def __init__(self, start_epoch: int, end_epoch: int | None) -> None:
-        check_counts(start_epoch=(start_epoch, 0), end_epoch=(end_epoch, start_epoch + 1))
+        if end_epoch is not None and end_epoch <= start_epoch:
+            raise ValueError(
+                f"end_epoch={end_epoch}: pass an integer of at least {start_epoch + 1}"
+            )
         self.start_epoch = start_epoch
         self.end_epoch = end_epoch
         self._cut = False

@@ -4,16 +4,16 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.arguments import NonNegative, Positive, Strength
 from lightning_prune.callbacks._slices import warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
-from lightning_prune.policies.layers.slice_layers import check_slice_layers, slice_layers
+from lightning_prune.policies.layers.slice_layers import SliceLayers, slice_layers
 from lightning_prune.policies.penalties.slice_regularization import (
     SliceRegularization,
-    check_slice_reg,
 )
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.validation import validated
 
 
 class SliceRegularizer(RegularizingStage[SliceRegularization]):
@@ -47,19 +47,17 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
     Source: the slice regularization of SIRC's fork of Torch-Pruning.
     """
 
+    @validated
     def __init__(
         self,
-        reg: float = 1e-5,
-        block_size: int = 8,
-        layers: list[str] | None = None,
-        start_epoch: int = 0,
-        end_epoch: int | None = None,
+        reg: Strength = 1e-5,
+        block_size: Positive = 8,
+        layers: SliceLayers = None,
+        start_epoch: NonNegative = 0,
+        end_epoch: Positive | None = None,
         disable_first_index: bool = False,
     ) -> None:
-        check_slice_reg(reg)
-        check_counts(block_size=(block_size, 1))
         super().__init__(start_epoch, end_epoch)
-        check_slice_layers(layers)
         self.reg = reg
         self.block_size = block_size
         self.layers = layers

@@ -161,10 +161,10 @@ def test_the_warm_up_is_at_most_a_third_of_the_recovery(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr_scale": 0}, "lr_scale=0: pass a positive multiple"),
-        ({"warmup_epochs": -1}, "warmup_epochs=-1: pass 0 or more"),
-        ({"final_lr": 1.5}, r"final_lr=1.5 is outside \[0, 1\]"),
-        ({"decay": "exp"}, "decay='exp': allowed are cosine, linear, constant"),
+        ({"lr_scale": 0}, "lr_scale=0: pass a number above 0, a multiple"),
+        ({"warmup_epochs": -1}, "warmup_epochs=-1: pass a number of at least 0, epochs"),
+        ({"final_lr": 1.5}, r"final_lr=1.5: pass a number in \[0, 1\]"),
+        ({"decay": "exp"}, "decay='exp': pass 'cosine', 'linear' or 'constant'"),
     ],
 )
 def test_arguments_are_checked(options, message):

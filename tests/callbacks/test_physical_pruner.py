@@ -217,7 +217,7 @@ def test_nothing_to_cut_is_said(tmp_path):
         trainer(tmp_path, [PhysicalPruner()], 1).fit(Classifier())
     with pytest.warns(UserWarning, match="finished but hold no channel at zero"):
         trainer(tmp_path, [Fixed(PruningPlan()), PhysicalPruner()], 1).fit(Classifier())
-    with pytest.raises(ValueError, match=r"tolerance=0: pass a positive number"):
+    with pytest.raises(ValueError, match=r"tolerance=0: pass a number above 0, for example 1e-4"):
         PhysicalPruner(tolerance=0)
 
 

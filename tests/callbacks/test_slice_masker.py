@@ -438,10 +438,10 @@ class NoMask(pl.Callback):
     ("options", "message"),
     [
         ({"block_size": 0}, "block_size=0: pass an integer of at least 1"),
-        ({"pruning_ratio": 1.2}, "pruning_ratio=1.2 is outside"),
+        ({"pruning_ratio": 1.2}, r"pruning_ratio=1.2: pass a number in \(0, 1\], the fraction"),
         ({"pruning_ratio": 0}, "fraction of each layer's slices"),
-        ({"mode": "Prune"}, "allowed are 'prune' and 'unprune'"),
-        ({"norm": 3}, "norm=3: allowed are 1"),
+        ({"mode": "Prune"}, "mode='Prune': pass 'prune' or 'unprune'"),
+        ({"norm": 3}, "norm=3: pass 1 or 2"),
         ({"end_epoch": 0}, "end_epoch=0 leaves no epoch"),
         ({"layers": []}, "pass a list of layer names"),
     ],

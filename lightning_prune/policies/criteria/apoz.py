@@ -1,11 +1,13 @@
 """The usage criterion: the channels that are seldom zero stay."""
 
-import math
+from typing import Annotated
 
 from torch import Tensor
 
+from lightning_prune.annotations import AtLeast
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.group_scores import mean_output
+from lightning_prune.validation import validated
 
 
 class APoZ(Criterion):
@@ -33,12 +35,14 @@ class APoZ(Criterion):
 
     needs = frozenset({"activations"})
 
-    def __init__(self, threshold: float = 0.05) -> None:
-        if not 0 <= threshold < math.inf:
-            raise ValueError(
-                f"threshold={threshold}: pass the fraction of the layer's root mean square up to "
-                "which an activation counts as zero, at least 0"
-            )
+    @validated
+    def __init__(
+        self,
+        threshold: Annotated[
+            float,
+            AtLeast(0, "a fraction of the layer's root mean square, up to which it counts as zero"),
+        ] = 0.05,
+    ) -> None:
         self.threshold = threshold
 
     def output_values(self, output: Tensor) -> Tensor:

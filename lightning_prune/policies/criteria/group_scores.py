@@ -1,6 +1,7 @@
 """Scores of a group's channels, summed over the layers that are tied in it."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ def _to_channels(values: Tensor, member: Member, channels: int) -> Tensor:
 
 
 @torch.no_grad()
-def weight_norm(model: nn.Module, group: Group, p: int) -> Tensor:
+def weight_norm(model: nn.Module, group: Group, p: Literal[1, 2]) -> Tensor:
     """Return the Lp norm of every channel's filter, summed over the group's producers: (C,)."""
     modules = modules_by_name(model)
     total = torch.zeros(group.channels, dtype=torch.float64)

@@ -1,21 +1,24 @@
 """The layers whose weights are pruned slice by slice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
+from lightning_prune.annotations import Such
 from lightning_prune.functional.slices import filters_back, filters_first
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import channel_slices
+from lightning_prune.validation import validated
 
 
 @dataclass(frozen=True)
@@ -57,25 +60,18 @@ class SliceLayer:
         return isinstance(self.module, _ConvTransposeNd), groups
 
 
-def check_slice_layers(layers: object) -> None:
-    """Check a choice of layers before there is a model.
-
-    Raises:
-        ValueError: neither None nor a list of names.
-    """
-    if layers is None:
-        return
-    names = isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
-    if not names or not layers:
-        raise ValueError(
-            f"layers={layers!r}: pass a list of layer names or patterns such as ['backbone.*'] or "
-            "['!head.*'] (all but these), or None for all convolutions"
-        )
+SliceLayers = Annotated[
+    list[str] | None,
+    Such(
+        len,
+        "a list of layer names or patterns such as ['backbone.*'] or ['!head.*'] (all but these)",
+    ),
+]
+"""A choice of layers, checked before there is a model; None: all convolutions."""
 
 
-def slice_layers(
-    model: nn.Module, layers: Sequence[str] | None, block_size: int
-) -> dict[str, SliceLayer]:
+@validated
+def slice_layers(model: nn.Module, layers: SliceLayers, block_size: int) -> dict[str, SliceLayer]:
     """Return the layers that a choice means, in the order of the model.
 
     Args:
@@ -93,7 +89,6 @@ def slice_layers(
     >>> list(slice_layers(net, ["!2"], 8))
     ['0']
     """
-    check_slice_layers(layers)
     wanted = [name for name in layers or () if not name.startswith("!")]
     spared = [name[1:] for name in layers or () if name.startswith("!")]
     candidates = {
