@@ -37,9 +37,7 @@ MacTarget = Annotated[
     float | None,
     Between(0, 1, "the fraction of the dense model's MACs that remains, for example 0.5", "()"),
 ]
-PruningRatio = Annotated[
-    float, Between(0, 1, "the fraction of channels or slices that the last step removes", "(]")
-]
+PruningRatio = Annotated[float, Between(0, 1, "the fraction that the last step removes", "(]")]
 
 
 def _is_keep_range(bounds: Sequence[float]) -> bool:

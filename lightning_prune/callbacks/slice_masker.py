@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.arguments import NonNegative, Positive, PruningRatio
+from lightning_prune.annotations import Between
+from lightning_prune.arguments import NonNegative, Positive
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._schedule import (
     last_epoch,
@@ -76,7 +77,10 @@ class SliceMasker(HoldingStage[SliceMasking]):
         start_epoch: NonNegative = 0,
         end_epoch: Positive = 10,
         epoch_rate: Positive = 1,
-        pruning_ratio: PruningRatio = 0.5,
+        pruning_ratio: Annotated[
+            float,
+            Between(0, 1, "the fraction of each layer's slices to zero, for example 0.5", "(]"),
+        ] = 0.5,
         gradually: bool = True,
         mode: Mode = "prune",
         disable_first_index: bool = False,
