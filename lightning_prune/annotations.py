@@ -58,7 +58,7 @@ class Between:
 
     @property
     def words(self) -> str:
-        """The range in words, to stand behind the kind of number."""
+        """Return the range in words, to follow the kind of number."""
         if self.high == math.inf:
             return f"above {self.low:g}" if self.ends[0] == "(" else f"of at least {self.low:g}"
         return f"in {self.ends[0]}{_number(self.low)}, {_number(self.high)}{self.ends[1]}"
@@ -213,7 +213,7 @@ def _either(words: tuple[Any, ...]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it stands in a message: as in YAML and JSON, and not at any length."""
+    """Return a value as messages show it: as in YAML and JSON, and not at any length."""
     if value is None or isinstance(value, bool):
         return {True: "true", False: "false", None: "null"}[value]
     text = repr(value)

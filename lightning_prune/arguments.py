@@ -5,9 +5,11 @@ from typing import Annotated
 
 from lightning_prune.annotations import Above, AtLeast, Between, Such, multiple_of
 
-Positive = Annotated[int, AtLeast(1)]
+Count = Annotated[int, AtLeast(1)]
+OptionalCount = Annotated[int | None, AtLeast(1)]
 NonNegative = Annotated[int, AtLeast(0)]
 Strength = Annotated[float, AtLeast(0, "a strength")]
+Epoch = Annotated[int, AtLeast(0, "counted from 0")]
 Probability = Annotated[float, Between(0, 1, "a probability")]
 Threshold = Annotated[float, Between(0, 1, "a probability", "[)")]
 Overlap = Annotated[float, Between(0, 1, "an overlap")]
@@ -27,6 +29,8 @@ TopK = Annotated[float | None, Between(0, 1, "the fraction of places that stay",
 UsageThreshold = Annotated[float, AtLeast(0, "a mean magnitude")]
 
 # Of pruning.
+HoldEpochs = Annotated[int, AtLeast(0, "epochs of training with all masks")]
+TrainingImages = Annotated[int, AtLeast(0, "a number of training images; 0: never")]
 MacWeight = Annotated[float, Between(0, 1, "the weight of the importance")]
 MacRoot = Annotated[float, Above(0, "the root of the MACs' ratio")]
 Epochs = Annotated[float, AtLeast(0, "epochs")]
@@ -45,7 +49,7 @@ def _is_keep_range(bounds: Sequence[float]) -> bool:
 
 
 KeepRange = Annotated[
-    tuple[float, float],
+    tuple[float, float] | None,
     Such(
         _is_keep_range,
         "[smallest, largest] fractions of the channels that stay, 0 < smallest <= largest <= 1, "

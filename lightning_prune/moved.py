@@ -66,10 +66,10 @@ class MovedModules:
         return ModuleSpec(fullname, self, is_package=name in _FOLDERS)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Let an ordinary module be made."""
+        """Return None: an ordinary module is made."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Let a module answer with the names of the one that took its place."""
+        """Fill a module with the names of the one that took its place."""
         name = module.__name__.partition(".")[2]
         if name not in MOVED:
             return
@@ -84,6 +84,6 @@ class MovedModules:
 
 
 def install() -> None:
-    """Let earlier names be found from now on."""
+    """Register the finder of earlier names."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

@@ -3,7 +3,14 @@
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.arguments import MacTarget, NonNegative, Positive, PruningRatio
+from lightning_prune.arguments import (
+    Count,
+    Epoch,
+    HoldEpochs,
+    MacTarget,
+    PruningRatio,
+    TrainingImages,
+)
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Observation
 from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
@@ -18,8 +25,8 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
-from lightning_prune.policies.layers.layer_rule import Layers
-from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.layers.layer_rule import LayerChoice
+from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.ranking import Ranking
 from lightning_prune.policies.selection.ratio_selection import RatioSelection, SmallestKept
 from lightning_prune.policies.selection.sequential import GroupDecision
@@ -61,8 +68,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         compensate_images: Training images from which the layers that read masked channels learn,
             by least squares, to predict those from the channels that stay; 0: never. It needs
             ``recalibrate_images``; averaged copies start anew at each step.
-        gradient_images: Training images whose loss is differentiated, for criteria that use
-            gradients (``Taylor``, ``Fisher``).
+        gradient_images: Training images from which criteria get what they need: gradients of the
+            loss (``Taylor``, ``Fisher``) or activations (``APoZ``, ``HRank``, ``Separability``).
         dense_checkpoint: Where the dense model is saved before the first mask, its weights as they
             are validated (averaged, if they are); None: nowhere.
 
@@ -76,21 +83,21 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     @validated
     def __init__(
         self,
-        start_epoch: NonNegative = 0,
-        end_epoch: Positive = 10,
-        epoch_rate: Positive = 1,
+        start_epoch: Epoch = 0,
+        end_epoch: Count = 10,
+        epoch_rate: Count = 1,
         pruning_ratio: PruningRatio = 1.0,
-        mac_target: MacTarget = None,
+        mac_target: MacTarget = 0.5,
         keep_range: SmallestKept = (0.1, 1.0),
-        round_to: Positive = 1,
-        ranking: Ranking = "global",
-        fast_widths: FastWidths | None = None,
-        layers: Layers = None,
+        round_to: Count = 8,
+        ranking: Ranking = "local",
+        fast_widths: FastWidths | None = FAST_WIDTHS,
+        layers: LayerChoice = None,
         criterion: Criterion | None = None,
-        hold_epochs: NonNegative = 1,
-        recalibrate_images: NonNegative = 0,
-        compensate_images: NonNegative = 0,
-        gradient_images: Positive = 64,
+        hold_epochs: HoldEpochs = 1,
+        recalibrate_images: TrainingImages = 64,
+        compensate_images: TrainingImages = 64,
+        gradient_images: Count = 256,
         dense_checkpoint: str | None = None,
     ) -> None:
         self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[1]))

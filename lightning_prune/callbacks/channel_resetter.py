@@ -1,4 +1,4 @@
-"""The channel reset stage: counts which channels are used, and lets some of them start anew."""
+"""The channel reset stage: counts which channels are used, and re-initializes some of them."""
 
 from functools import partial
 from typing import Annotated, Any
@@ -7,9 +7,10 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.annotations import Between
-from lightning_prune.arguments import NonNegative, Positive, UsageThreshold
+from lightning_prune.annotations import AtLeast, Between
+from lightning_prune.arguments import Count, Epoch, OptionalCount
 from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._schedule import check_end
 from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_usage
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
@@ -51,7 +52,7 @@ class ChannelResetter(PruningStage):
     Args:
         every_n_epochs: Epochs from one reset to the next; None: only track.
         start_epoch: First epoch (0-based) that is tracked.
-        end_epoch: First epoch at whose start nothing is reset any more; None: the last one too.
+        end_epoch: First epoch at whose start nothing is reset; None: the last one too.
         which: ``unused``: dormant channels; ``used``: the others, what they learnt is lost;
             ``all``.
         reset_type: ``random`` (Xavier), ``original`` (the values that training started with; they
@@ -61,7 +62,7 @@ class ChannelResetter(PruningStage):
         min_batches: Batches, over all processes, that must have been tracked before a channel is
             judged: not yet seen is not dead.
         every_n_batches: Of the batches of an epoch every n-th is tracked.
-        only_below: Reset only in layers whose ratio of used channels lies below it, in (0, 1];
+        only_below: Reset only in layers whose ratio of used channels is below it, in (0, 1];
             None: in all.
 
     Raises:
@@ -75,22 +76,20 @@ class ChannelResetter(PruningStage):
     @validated
     def __init__(
         self,
-        every_n_epochs: Positive | None = 5,
-        start_epoch: NonNegative = 0,
-        end_epoch: NonNegative | None = None,
+        every_n_epochs: OptionalCount = 4,
+        start_epoch: Epoch = 0,
+        end_epoch: int | None = None,
         which: Which = "unused",
         reset_type: ResetType = "random",
-        threshold: UsageThreshold = 1e-6,
+        threshold: Annotated[float, AtLeast(0, "the mean magnitude of a channel in use")] = 1e-6,
         layers: list[str] | None = None,
-        min_batches: Positive = 10,
-        every_n_batches: Positive = 1,
+        min_batches: Count = 10,
+        every_n_batches: Count = 1,
         only_below: Annotated[
-            float | None,
-            Between(0, 1, "the ratio of used channels below which a layer is reset", "(]"),
+            float | None, Between(0, 1, "the ratio of used channels below which to reset", "(]")
         ] = None,
     ) -> None:
-        if end_epoch is not None and end_epoch < start_epoch:
-            raise ValueError(f"end_epoch={end_epoch}: pass an integer of at least {start_epoch}")
+        check_end(end_epoch, start_epoch)
         self.every_n_epochs = every_n_epochs
         self.start_epoch = start_epoch
         self.end_epoch = end_epoch
@@ -131,10 +130,10 @@ class ChannelResetter(PruningStage):
             self._prepare(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take up a resumed run's counts."""
+        """Restore a resumed run's counts."""
         self._prepare(trainer, pl_module)
         if self._saved is not None and self._usage is not None:
-            # Sums over all processes: one of them goes on with them.
+            # Sums over all processes: one of them continues them.
             self._usage.load_state_dict(self._saved, first=trainer.is_global_zero)
         self._saved = None
 
@@ -225,7 +224,7 @@ class ChannelResetter(PruningStage):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up originals, progress and history."""
+        """Restore originals, progress and history."""
         self._saved = state_dict["usage"]
         self._originals = {name: dict(v) for name, v in state_dict["originals"].items()}
         self._seed = state_dict["seed"]
@@ -304,7 +303,7 @@ class ChannelResetter(PruningStage):
             return
         if self.start_epoch >= last:
             rank_zero_warn(
-                f"ChannelResetter has no effect: start_epoch={self.start_epoch} lies after the "
+                f"ChannelResetter has no effect: start_epoch={self.start_epoch} is after the "
                 f"last epoch (max_epochs={last})"
             )
         elif self.every_n_epochs is not None and not any(

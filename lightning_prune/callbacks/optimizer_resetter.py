@@ -7,8 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.annotations import Above
-from lightning_prune.arguments import Epochs, FinalRate
+from lightning_prune.annotations import Above, AtLeast, Between
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.optimizers import (
@@ -38,7 +37,7 @@ class OptimizerResetter(PruningStage):
 
     Args:
         clear_statistics: Forget momentum and second moments.
-        rebuild: Call ``configure_optimizers`` anew instead (its own schedule starts again too).
+        rebuild: Call ``configure_optimizers`` again instead (its own schedule starts again too).
         restart_lr: Replace the schedules by a warm-up and a decay over the remaining steps. A
             parameter group that joins later (``BackboneFinetuning``) starts at the rate that it is
             given and changes in proportion.
@@ -61,10 +60,10 @@ class OptimizerResetter(PruningStage):
         clear_statistics: bool = True,
         rebuild: bool = False,
         restart_lr: bool = True,
-        restart_at: RestartAt = "cut",
+        restart_at: RestartAt = "mask",
         lr_scale: Annotated[float, Above(0, "a multiple of the first rate")] = 1.0,
-        warmup_epochs: Epochs = 0.5,
-        final_lr: FinalRate = 0.01,
+        warmup_epochs: Annotated[float, AtLeast(0, "the length of the warm-up")] = 0.5,
+        final_lr: Annotated[float, Between(0, 1, "a fraction of the peak")] = 0.01,
         decay: Decay = "cosine",
     ) -> None:
         self.clear_statistics = clear_statistics
@@ -208,7 +207,7 @@ class OptimizerResetter(PruningStage):
         return {"restart": self._restart, "acted": self._acted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the schedule that was restarted."""
+        """Restore the schedule that was restarted."""
         self._restart = state_dict["restart"]
         # Checkpoints of earlier versions do not say.
         self._acted = state_dict.get("acted", self._restart is not None)

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.annotations import Above
-from lightning_prune.arguments import NonNegative
+from lightning_prune.arguments import TrainingImages
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks.pipeline import Pipeline
@@ -41,8 +41,8 @@ class PhysicalPruner(PruningStage):
     pruned)`` is called on every callback and on the LightningModule where they define it.
 
     From the first mask to the cut ``EarlyStopping`` is suspended, and ``ReduceLROnPlateau`` does
-    not run out of patience: a masked model is no rival of the dense one. Both begin anew at the
-    cut.
+    not run out of patience: a masked model is not compared with the dense one. Both begin again at
+    the cut.
 
     Args:
         verify: Compare the eval output of the masked and the cut model on seeded noise; a
@@ -50,7 +50,7 @@ class PhysicalPruner(PruningStage):
         tolerance: Largest difference allowed, as a fraction of the largest output; in half
             precision at least 8 units of rounding.
         recalibrate_images: Training images from which the norm statistics of the cut model are
-            estimated anew, before training goes on; averaged copies get the same. 0: never.
+            estimated again, before training continues; averaged copies get the same. 0: never.
 
     Raises:
         ValueError: the tolerance is not positive, or a negative number of images.
@@ -60,8 +60,8 @@ class PhysicalPruner(PruningStage):
     def __init__(
         self,
         verify: bool = True,
-        tolerance: Annotated[float, Above(0, "for example 1e-4")] = 1e-4,
-        recalibrate_images: NonNegative = 0,
+        tolerance: Annotated[float, Above(0, "the largest difference allowed")] = 1e-4,
+        recalibrate_images: TrainingImages = 256,
     ) -> None:
         self.verify = verify
         self.tolerance = tolerance

@@ -6,7 +6,15 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from lightning_prune.arguments import KeepRange, MacTarget, NonNegative, Positive
+from lightning_prune.arguments import (
+    Count,
+    Epoch,
+    HoldEpochs,
+    KeepRange,
+    MacTarget,
+    OptionalCount,
+    TrainingImages,
+)
 from lightning_prune.callbacks._decision_warnings import warn_of_decisions
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Background, Observation
@@ -22,11 +30,11 @@ from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import Matching
-from lightning_prune.policies.criteria.criterion import Criterion, Need
+from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.separability import Separability
-from lightning_prune.policies.layers.layer_rule import Layers
+from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
-from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
@@ -76,24 +84,22 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
     Source: Levin and Singer, 2024, arXiv 2309.02272; and CoSeP, 2025, arXiv 2505.13225.
     """
 
-    collects: frozenset[Need] = MaskingStage.collects | {"clusters"}
-
     @validated
     def __init__(
         self,
-        start_epoch: NonNegative = 0,
-        mac_target: MacTarget = None,
-        keep_range: KeepRange | None = (0.25, 0.5),
-        round_to: Positive = 1,
-        fast_widths: FastWidths | None = None,
-        layers: Layers = None,
+        start_epoch: Epoch = 0,
+        mac_target: MacTarget = 0.5,
+        keep_range: KeepRange = (0.25, 0.75),
+        round_to: Count = 8,
+        fast_widths: FastWidths | None = FAST_WIDTHS,
+        layers: LayerChoice = None,
         criterion: Criterion | None = None,
         clusterer: ChannelClusterer | None = None,
-        layers_per_step: Positive | None = None,
-        epochs_per_step: Positive = 1,
-        hold_epochs: NonNegative = 1,
-        images: Positive | None = 512,
-        recalibrate_images: NonNegative = 64,
+        layers_per_step: OptionalCount = 10,
+        epochs_per_step: Count = 1,
+        hold_epochs: HoldEpochs = 1,
+        images: OptionalCount = 256,
+        recalibrate_images: TrainingImages = 64,
         matching: Matching = "detected",
         background: Background = "auto",
         dry_run: bool = False,
@@ -111,9 +117,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         self.schedule: StepSchedule = StepSchedule(
             start_epoch, layers_per_step, epochs_per_step, hold_epochs
         )
-        self.keep_range = (
-            None if keep_range is None else (float(keep_range[0]), float(keep_range[1]))
-        )
+        self.keep_range = keep_range
         self.round_to = round_to
         self.fast_widths = fast_widths
         self.clusterer = clusterer or ChannelClusterer()

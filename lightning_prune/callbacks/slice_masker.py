@@ -2,21 +2,21 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.annotations import Between
-from lightning_prune.arguments import NonNegative, Positive
+from lightning_prune.arguments import Count, Epoch, PruningRatio
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._schedule import (
     last_epoch,
     refuse_late_start,
     warn_of_nothing_masked,
 )
-from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
+from lightning_prune.callbacks._slices import warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.engine.slice_masking import SliceMasking
 from lightning_prune.engine.steps import RatioSteps
 from lightning_prune.functional.ratio import RatioSchedule
@@ -73,14 +73,11 @@ class SliceMasker(HoldingStage[SliceMasking]):
     @validated
     def __init__(
         self,
-        block_size: Positive = 8,
-        start_epoch: NonNegative = 0,
-        end_epoch: Positive = 10,
-        epoch_rate: Positive = 1,
-        pruning_ratio: Annotated[
-            float,
-            Between(0, 1, "the fraction of each layer's slices to zero, for example 0.5", "(]"),
-        ] = 0.5,
+        block_size: Count = 8,
+        start_epoch: Epoch = 0,
+        end_epoch: Count = 10,
+        epoch_rate: Count = 1,
+        pruning_ratio: PruningRatio = 0.5,
         gradually: bool = True,
         mode: Mode = "prune",
         disable_first_index: bool = False,
@@ -127,7 +124,7 @@ class SliceMasker(HoldingStage[SliceMasking]):
             SliceSelection(layers, self.block_size, self.disable_first_index, self.norm),
             self._steps(layers),
             self._state,
-            partial(living, trainer, pl_module),
+            Pipeline.of(trainer).unmasked_weights,
             partial(warn_of_indivisible, "SliceMasker", self.block_size, set()),
         )
         if self.mode == "prune":
@@ -236,7 +233,7 @@ class SliceMasker(HoldingStage[SliceMasking]):
             return
         number = len(self._run.live.masks)
         self._state = self._run.free(self._state, names)
-        self._apply_all_masks(trainer)  # slices may be in channels that another stage masks
+        Pipeline.of(trainer).apply_masks()  # slices may be in channels that another stage masks
         if names is None:
             epoch = trainer.current_epoch + 1
             rank_zero_info(f"Epoch {epoch}: slices of {number} layers lifted.")

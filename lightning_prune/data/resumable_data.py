@@ -7,7 +7,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from lightning_prune.arguments import NonNegative, Positive, Workers
+from lightning_prune.arguments import Count, NonNegative, Workers
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.sampler import PermutationSampler, ShardSampler
 from lightning_prune.validation import validated
@@ -30,7 +30,7 @@ class ResumableDataModule(L.LightningDataModule):
     """
 
     @validated
-    def __init__(self, batch_size: Positive, num_workers: Workers, seed: NonNegative) -> None:
+    def __init__(self, batch_size: Count, num_workers: Workers, seed: NonNegative) -> None:
         super().__init__()
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from lightning_prune.arguments import NonNegative, Positive, PruningRatio
+from lightning_prune.arguments import Count, NonNegative, PruningRatio
 from lightning_prune.validation import validated
 
 
@@ -31,8 +31,8 @@ class RatioSchedule:
     """
 
     start_epoch: NonNegative
-    end_epoch: Positive
-    epoch_rate: Positive = 1
+    end_epoch: Count
+    epoch_rate: Count = 1
     final_ratio: PruningRatio = 1.0
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from lightning_prune.arguments import Positive, UsageThreshold
+from lightning_prune.arguments import Count, UsageThreshold
 from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
@@ -55,7 +55,7 @@ class ChannelUsage:
         model: nn.Module,
         outputs: Mapping[str, LayerOutput],
         threshold: UsageThreshold = 1e-6,
-        every_n: Positive = 1,
+        every_n: Count = 1,
     ) -> None:
         modules = modules_by_name(model)
         self.threshold = threshold

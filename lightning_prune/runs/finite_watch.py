@@ -191,7 +191,7 @@ def _message(trainer: pl.Trainer, seen: _Seen) -> str:
     if seen.first_step is None:
         began = "every loss noted since the last look was finite"
     else:
-        began = f"the loss was first NaN or infinite at global step {seen.first_step}"
+        began = f"the loss was NaN or infinite first at global step {seen.first_step}"
     return (
         f"the weights are NaN or infinite at {where}: first in {tensor} of layer {layer!r}"
         f"{others}; {began}. {_ADVICE}"

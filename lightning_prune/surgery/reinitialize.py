@@ -16,13 +16,13 @@ from lightning_prune.surgery.optimizer import clear_rows
 from lightning_prune.validation import validated
 
 ResetType = Literal["random", "original", "zero"]
-"""What channels start again with: Xavier's random weights, those they once had, or zeros."""
+"""What channels are reset to: Xavier's random weights, those they once had, or zeros."""
 
 _FRESH = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
 
 
 def why_not_resettable(layer: nn.Module) -> str | None:
-    """Return why the channels of a layer cannot start again, or None where they can."""
+    """Return why the channels of a layer cannot be reset, or None where they can."""
     if not isinstance(layer, _ConvNd | nn.Linear):
         return f"a {type(layer).__name__} makes no channels: name a convolution or linear layer"
     if parametrize.is_parametrized(layer) or hasattr(layer, "weight_g"):
@@ -30,7 +30,7 @@ def why_not_resettable(layer: nn.Module) -> str | None:
     if isinstance(layer, _ConvTransposeNd) and layer.groups > 1 and not is_depthwise(layer):
         return f"a transposed convolution with groups={layer.groups} has no row for each channel"
     if not layer.weight.requires_grad:
-        return "its weight is frozen: a channel that starts again would never learn"
+        return "its weight is frozen: a channel that is reset would never learn"
     return None
 
 

@@ -93,4 +93,4 @@ def test_faults_are_met_by_both_ranks_alike(tmp_path):
     assert sorted(first["masked"][2]) == sorted(GROUPS)
     assert first["step"] == 12
     assert "the weights are NaN or infinite at epoch 4, global step 12" in first["error"]
-    assert "the loss was first NaN or infinite at global step 10. No channel" in first["error"]
+    assert "the loss was NaN or infinite first at global step 10. No channel" in first["error"]

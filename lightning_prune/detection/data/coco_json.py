@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from lightning_prune.arguments import ImageSize, NonNegative, Positive, Workers
+from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.checks import Findings, OnError
 from lightning_prune.detection.data.augment import (
     Augmentation,
@@ -77,7 +77,7 @@ class CocoJsonDataModule(DetectionDataModule):
         val_images: str = "val2017",
         test_images: str | None = None,
         image_size: ImageSize = 640,
-        batch_size: Positive = 16,
+        batch_size: Count = 16,
         num_workers: Workers = 0,
         seed: NonNegative = 0,
         mosaic: Chance = 1.0,

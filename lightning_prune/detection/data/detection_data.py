@@ -8,7 +8,7 @@ from typing import Literal
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from lightning_prune.arguments import ImageSize, NonNegative, Positive, Workers
+from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.resumable_data import ResumableDataModule
 from lightning_prune.detection.data.augment import Augmentation
@@ -49,7 +49,7 @@ class DetectionDataModule(ResumableDataModule):
     def __init__(
         self,
         image_size: ImageSize,
-        batch_size: Positive,
+        batch_size: Count,
         num_workers: Workers,
         seed: NonNegative,
         augmentation: Augmentation,

@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 
 from lightning_prune.annotations import Such
-from lightning_prune.arguments import ImageSize, NonNegative, Positive, Workers
+from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.detection.data.augment import Augmentation, Chance, Color, Degrees, Hue, Part
 from lightning_prune.detection.data.dataset import ImageSource
 from lightning_prune.detection.data.detection_data import DetectionDataModule
@@ -94,10 +94,10 @@ class DigitsDetectionDataModule(DetectionDataModule):
     def __init__(
         self,
         image_size: ImageSize = 160,
-        train_images: Positive = 1000,
-        val_images: Positive = 200,
-        test_images: Positive = 200,
-        batch_size: Positive = 16,
+        train_images: Count = 1000,
+        val_images: Count = 200,
+        test_images: Count = 200,
+        batch_size: Count = 16,
         num_workers: Workers = 0,
         seed: NonNegative = 0,
         classes: Annotated[

@@ -7,7 +7,7 @@ from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.arguments import ImageSize, NonNegative, Positive, Workers
+from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.checks import Findings, OnError
 from lightning_prune.detection.data.augment import (
     Augmentation,
@@ -70,7 +70,7 @@ class YoloFolderDataModule(DetectionDataModule):
         self,
         root: str | Path,
         image_size: ImageSize = 640,
-        batch_size: Positive = 16,
+        batch_size: Count = 16,
         num_workers: Workers = 0,
         seed: NonNegative = 0,
         mosaic: Chance = 1.0,

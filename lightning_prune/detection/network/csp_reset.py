@@ -164,7 +164,7 @@ class CSPReset(CSP):
         elif len(used) == self._usage.channels:
             _warn(
                 f"all {len(used)} channels count as used, so the whole layer is reset: raise the "
-                f"threshold (threshold={self._usage.threshold}) to see weak channels among strong"
+                f"threshold (threshold={self._usage.threshold}) to find weak channels"
             )
         self._reset(used, reset_type, optimizers)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert, nms
 
-from lightning_prune.arguments import Overlap, Positive, Threshold
+from lightning_prune.arguments import Count, Overlap, Threshold
 from lightning_prune.validation import validated
 
 MAX_CANDIDATES = 30_000
@@ -73,7 +73,7 @@ def non_maximum_suppression(
     predictions: Tensor,
     confidence: Threshold = 0.25,
     iou: Overlap = 0.7,
-    max_detections: Positive = 300,
+    max_detections: Count = 300,
     multi_label: bool = False,
     class_agnostic: bool = False,
 ) -> list[Tensor]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lightning_prune.arguments import Overlap, Positive, Threshold
+from lightning_prune.arguments import Count, Overlap, Threshold
 from lightning_prune.detection.network.network import LARGEST_STRIDE
 from lightning_prune.validation import validated
 
@@ -27,7 +27,7 @@ class PredictionOptions:
 
     confidence: Threshold = 0.25
     iou: Overlap = 0.7
-    max_detections: Positive = 300
+    max_detections: Count = 300
     classes: frozenset[int] | None = None
     multi_label: bool = False
     clip: bool = True

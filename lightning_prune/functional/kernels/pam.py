@@ -95,7 +95,7 @@ def best_swap(
     d_second: Floats,
     removal: Floats,
     cheapest: int,
-    reach: float,
+    radius: float,
     saved: Floats,
     touched: Ints,
     stamp: Ints,
@@ -103,8 +103,8 @@ def best_swap(
 ) -> tuple[int, float]:
     """Return the medoid best replaced by the candidate, and the change of the loss.
 
-    ``cheapest`` is the medoid of the least removal loss, ``reach`` the largest distance to a second
-    medoid: points beyond it cannot prefer the candidate. ``saved`` (k zeros, zeros again on
+    ``cheapest`` is the medoid of the least removal loss, ``radius`` the largest distance to a
+    second medoid: points beyond it cannot prefer the candidate. ``saved`` (k zeros, zeros again on
     return), ``touched`` (k) and ``stamp`` (k) are working space; ``visit`` is a number that no
     earlier call with the same ``stamp`` had.
     """
@@ -113,7 +113,7 @@ def best_swap(
     for j in range(order.shape[1]):
         o = order[candidate, j]
         d = diss[candidate, o]
-        if d >= reach:
+        if d >= radius:
             break
         if d >= d_second[o]:
             continue
@@ -156,7 +156,7 @@ def swap_to_optimum(diss: Floats, order: Ints, medoids: Ints) -> float:
     refresh(np.arange(n), diss, order, medoids, slot, near, second, d_near, d_second)
     removal = removal_losses(near, d_near, d_second, k)
     cheapest = int(np.argmin(removal))
-    reach, loss = d_second.max(), d_near.sum()
+    radius, loss = d_second.max(), d_near.sum()
     candidate = -1
     unchanged = 0
     while unchanged < n:
@@ -173,7 +173,7 @@ def swap_to_optimum(diss: Floats, order: Ints, medoids: Ints) -> float:
             d_second,
             removal,
             cheapest,
-            reach,
+            radius,
             saved,
             touched,
             stamp,
@@ -191,7 +191,7 @@ def swap_to_optimum(diss: Floats, order: Ints, medoids: Ints) -> float:
         refresh(stale, diss, order, medoids, slot, near, second, d_near, d_second)
         removal = removal_losses(near, d_near, d_second, k)
         cheapest = int(np.argmin(removal))
-        reach, loss = d_second.max(), d_near.sum()
+        radius, loss = d_second.max(), d_near.sum()
     return assign(diss, order, medoids)[1]
 
 
@@ -204,7 +204,7 @@ def grow(diss: Floats, order: Ints, medoids: Ints) -> Ints:
     d_near = np.empty(n)
     for o in range(n):
         d_near[o] = diss[o, medoids[labels[o]]]
-    reach = d_near.max()
+    radius = d_near.max()
     best, best_gain = -1, -1.0
     for candidate in range(n):
         if slot[candidate] >= 0:
@@ -212,7 +212,7 @@ def grow(diss: Floats, order: Ints, medoids: Ints) -> Ints:
         gain = 0.0
         for j in range(n):
             o = order[candidate, j]
-            if diss[candidate, o] >= reach:
+            if diss[candidate, o] >= radius:
                 break
             gain += max(0.0, d_near[o] - diss[candidate, o])
         if gain > best_gain:

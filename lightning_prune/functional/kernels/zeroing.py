@@ -9,16 +9,16 @@ from lightning_prune.functional.kernels.compiled import compiled
 
 
 @compiled
-def zero_rows(bits: NDArray[Any], row_gone: NDArray[np.bool_], keep: NDArray[Any]) -> None:
+def zero_rows(bits: NDArray[Any], row_removed: NDArray[np.bool_], keep: NDArray[Any]) -> None:
     """Zero whole rows, and in the others the columns whose ``keep`` is 0 (-1: stays).
 
     Reading is cheaper than writing, and masked weights mostly are zero already: a row is written
-    only if something else stands in it. An empty ``keep`` keeps every column.
+    only if it holds something else. An empty ``keep`` keeps every column.
     """
     for i in range(bits.shape[0]):
         row = bits[i]
         found = row[0] & 0
-        if row_gone[i]:
+        if row_removed[i]:
             for j in range(row.size):
                 found |= row[j]
             if found != 0:

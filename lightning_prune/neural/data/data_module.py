@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_prune.arguments import NonNegative, Positive, TrialFraction, Workers
+from lightning_prune.arguments import Count, NonNegative, TrialFraction, Workers
 from lightning_prune.data.checks import SHOWN
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.resumable_data import ResumableDataModule
@@ -55,14 +55,14 @@ class NeuralDataModule(ResumableDataModule):
     @validated
     def __init__(
         self,
-        frames: Positive,
-        batch_size: Positive,
+        frames: Count,
+        batch_size: Count,
         num_workers: Workers,
         seed: NonNegative,
         val_fraction: TrialFraction,
         test_fraction: TrialFraction,
-        stride: Positive = 1,
-        val_stride: Positive = 1,
+        stride: Count = 1,
+        val_stride: Count = 1,
         labels: str | None = None,
         drop_silent: bool = False,
     ) -> None:

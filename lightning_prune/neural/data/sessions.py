@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
-from lightning_prune.arguments import NonNegative, Positive, TrialFraction, Workers
+from lightning_prune.arguments import Count, NonNegative, TrialFraction, Workers
 from lightning_prune.errors import DataError
 from lightning_prune.neural.data.data_module import NeuralDataModule
 from lightning_prune.neural.data.recording_file import read_session
@@ -37,14 +37,14 @@ class NeuralSessionsDataModule(NeuralDataModule):
     def __init__(
         self,
         files: str | Sequence[str],
-        frames: Positive = 25,
-        batch_size: Positive = 64,
+        frames: Count = 25,
+        batch_size: Count = 64,
         num_workers: Workers = 0,
         seed: NonNegative = 0,
         val_fraction: TrialFraction = 0.1,
         test_fraction: TrialFraction = 0.15,
-        stride: Positive = 1,
-        val_stride: Positive = 1,
+        stride: Count = 1,
+        val_stride: Count = 1,
         labels: str | None = None,
         drop_silent: bool = False,
     ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from lightning_prune.annotations import Between, Such
-from lightning_prune.arguments import NonNegative, Positive, TrialFraction, Workers
+from lightning_prune.arguments import Count, NonNegative, TrialFraction, Workers
 from lightning_prune.neural.data.data_module import NeuralDataModule
 from lightning_prune.neural.data.session import NeuralSession
 from lightning_prune.neural.data.simulated_photographs import MOST
@@ -55,14 +55,14 @@ class SimulatedCellsDataModule(NeuralDataModule):
         repeats: Annotated[int, Between(2, 1000)] = 8,
         trial_seconds: Annotated[float, Between(0.5, 60, "seconds")] = 2.5,
         photos: Annotated[int, Between(1, MOST)] = 16,
-        frames: Positive = 25,
-        batch_size: Positive = 64,
+        frames: Count = 25,
+        batch_size: Count = 64,
         num_workers: Workers = 0,
         seed: NonNegative = 0,
         val_fraction: TrialFraction = 0.1,
         test_fraction: TrialFraction = 0.15,
-        stride: Positive = 1,
-        val_stride: Positive = 1,
+        stride: Count = 1,
+        val_stride: Count = 1,
         labels: str | None = None,
     ) -> None:
         super().__init__(

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d
 
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.neural.network.soft_pool import blur, soft_pool
 from lightning_prune.neural.network.squeeze_excitation import SqueezeExcitation
 from lightning_prune.validation import validated
@@ -26,7 +26,7 @@ class AntiAliasedPool(nn.Module):
 
     @validated
     def __init__(
-        self, channels: int, stride: Positive = 2, reduction: Positive = 4, use_soft: bool = True
+        self, channels: int, stride: Count = 2, reduction: Count = 4, use_soft: bool = True
     ) -> None:
         super().__init__()
         self.stride = stride

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.neural.network.options import Candidate, OddKernel, RecurrentInit
 from lightning_prune.neural.network.zero_aware_group_norm import ZeroAwareGroupNorm
 from lightning_prune.validation import validated
@@ -49,14 +49,14 @@ class ConvGRUCell(nn.Module):
     @validated
     def __init__(
         self,
-        in_channels: Positive,
-        hidden_channels: Positive,
+        in_channels: Count,
+        hidden_channels: Count,
         kernel_size: OddKernel = 3,
         *,
         use_layer_norm: bool = True,
         use_depthwise: bool = False,
         use_grouped: bool = False,
-        num_groups: Positive = 1,
+        num_groups: Count = 1,
         candidate: Candidate = "fixed",
         init: RecurrentInit = "orthogonal",
     ) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.annotations import Above, AtLeast
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.validation import validated
 
 MIN_STD = 1e-3
@@ -44,7 +44,7 @@ class GaussianReadout(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        cells: Positive,
+        cells: Count,
         bias: bool = True,
         initial_std: Annotated[float, Above(0)] = 5.0,
         initial_mean_scale: Annotated[float, AtLeast(0)] = 0.1,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 from lightning_prune.annotations import Above, AtLeast, Between, Such
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.neural.network.activation import ActivationName
 from lightning_prune.validation import read, validated
 
@@ -48,8 +48,8 @@ class FrontendOptions(FromDict):
         init: Start as the derivatives of a Gaussian, or at random as torch does by default.
     """
 
-    kernel_size: Positive = 16
-    num_channels: Positive = 4
+    kernel_size: Count = 16
+    num_channels: Count = 4
     init: FrontendInit = "gaussian_derivatives"
 
 
@@ -64,8 +64,8 @@ class PoolOptions(FromDict):
         use_soft: Soft pooling; otherwise the mean of each window.
     """
 
-    stride: Positive = 2
-    reduction: Positive = 4
+    stride: Count = 2
+    reduction: Count = 4
     use_soft: bool = True
 
 
@@ -206,16 +206,16 @@ class ModulatorOptions(FromDict):
         init: Recurrent weights ``orthogonal``, or torch's ``default``.
     """
 
-    behavior_dim: Positive = 42
-    feature_dim: Positive = 256
-    hidden_dim: Positive = 256
-    beh_emb_dim: Positive = 32
+    behavior_dim: Count = 42
+    feature_dim: Count = 256
+    hidden_dim: Count = 256
+    beh_emb_dim: Count = 32
     kernel_size: OddKernel = 3
     use_layer_norm: bool = True
     learnable_h0: bool = True
     use_depthwise: bool = False
     use_grouped: bool = False
-    num_groups: Positive = 1
+    num_groups: Count = 1
     use_residual: bool = False
     grad_clip_val: Annotated[float | None, Above(0)] = None
     candidate: Candidate = "fixed"

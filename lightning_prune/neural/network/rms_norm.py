@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.annotations import AtLeast, Such
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.graph.custom_layer import CarrierProxy
 from lightning_prune.graph.layers import Role
 from lightning_prune.graph.single_layer import SingleLayer
@@ -43,7 +43,7 @@ class RMSNorm(SingleLayer, nn.Module):
     @validated
     def __init__(
         self,
-        num_features: Positive,
+        num_features: Count,
         norm_dims: Annotated[
             Sequence[int],
             Such(lambda d: d and 0 not in d, "the dimensions of the mean, not the batch (0)"),

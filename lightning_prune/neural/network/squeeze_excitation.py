@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.validation import validated
 
 
@@ -24,7 +24,7 @@ class SqueezeExcitation(nn.Module):
     """
 
     @validated
-    def __init__(self, channels: int, reduction: Positive = 4) -> None:
+    def __init__(self, channels: int, reduction: Count = 4) -> None:
         super().__init__()
         hidden = max(channels // reduction, 1)
         self.reduce = nn.Conv3d(channels, hidden, 1)

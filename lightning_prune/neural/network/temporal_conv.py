@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.neural.network.options import FrontendInit
 from lightning_prune.neural.network.temporal_filters import TemporalFilters
 from lightning_prune.validation import validated
@@ -57,8 +57,8 @@ class TemporalConv(nn.Module):
     @validated
     def __init__(
         self,
-        kernel_size: Positive = 16,
-        num_channels: Positive = 4,
+        kernel_size: Count = 16,
+        num_channels: Count = 4,
         init: FrontendInit = "gaussian_derivatives",
     ) -> None:
         super().__init__()

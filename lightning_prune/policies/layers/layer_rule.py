@@ -18,18 +18,15 @@ class LayerRule(Protocol):
         """Return the names of the groups to prune, front to back."""
 
 
-def _is_choice(layers: object) -> bool:
-    return bool(layers) if isinstance(layers, Sequence) else hasattr(layers, "select")
-
-
-Layers = Annotated[
+LayerChoice = Annotated[
     list[str] | LayerRule | None,
     Such(
-        _is_choice,
-        "a list of layer names or patterns such as ['backbone.*'] or a rule such as WidestLayers",
+        lambda layers: not isinstance(layers, list | tuple) or bool(layers),
+        "a list of layer names or patterns such as ['backbone.*'], a rule such as WidestLayers",
+        "null: all prunable layers",
     ),
 ]
-"""A choice of layers, checked before there is a model."""
+"""A choice of layers, before there is a model."""
 
 
 def select_groups(

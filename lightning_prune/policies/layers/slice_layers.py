@@ -63,11 +63,12 @@ class SliceLayer:
 SliceLayers = Annotated[
     list[str] | None,
     Such(
-        len,
-        "a list of layer names or patterns such as ['backbone.*'] or ['!head.*'] (all but these)",
+        bool,
+        "a list of layer names or patterns such as ['backbone.*'], ['!head.*'] (all but these)",
+        "null: all convolutions",
     ),
 ]
-"""A choice of layers, checked before there is a model; None: all convolutions."""
+"""A choice of layers, before there is a model."""
 
 
 @validated

@@ -6,7 +6,7 @@ from typing import Annotated
 from torch import nn
 
 from lightning_prune.annotations import Such
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
@@ -42,13 +42,13 @@ class WidestLayers:
     @validated
     def __init__(
         self,
-        count: Positive = 3,
-        per_block: Positive | None = 1,
+        count: Count = 3,
+        per_block: Count | None = 1,
         blocks: Annotated[
             tuple[int, int] | None,
             Such(lambda ends: 1 <= ends[0] <= ends[1], "[first, last] with 1 <= first <= last"),
         ] = None,
-        depth: Positive = 2,
+        depth: Count = 2,
     ) -> None:
         self.count = count
         self.per_block = per_block

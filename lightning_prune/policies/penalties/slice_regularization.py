@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from lightning_prune.arguments import Positive, Strength
+from lightning_prune.arguments import Count, Strength
 from lightning_prune.functional.slice_penalty import SlicePenalty, slice_penalty, slice_pull
 from lightning_prune.functional.slices import as_slices
 from lightning_prune.policies.layers.slice_layers import SliceLayer, living_filters
@@ -46,7 +46,7 @@ class SliceRegularization:
     def __init__(
         self,
         layers: Mapping[str, SliceLayer],
-        block_size: Positive,
+        block_size: Count,
         reg: Strength = 1e-5,
         protect_first: bool = False,
     ) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.annotations import Such
-from lightning_prune.arguments import Positive
+from lightning_prune.arguments import Count
 from lightning_prune.functional.widths.removal import RemovalPath
 from lightning_prune.functional.widths.width import narrower_widths
 from lightning_prune.graph.group import ChannelGroups
@@ -22,7 +22,6 @@ from lightning_prune.validation import validated
 # More than this fraction of the dense MACs under the target, and blocks are exchanged.
 _TOLERANCE = 0.005
 
-
 SmallestKept = Annotated[
     tuple[float, float],
     Such(
@@ -33,7 +32,6 @@ SmallestKept = Annotated[
 ]
 
 
-@validated
 @dataclass(frozen=True)
 class RatioStep:
     """What a step removes, together with the steps before it.
@@ -56,6 +54,7 @@ class RatioStep:
     reached: bool
 
 
+@validated
 @dataclass(frozen=True)
 class RatioSelection:
     """Removes the least important channels of many groups, a given fraction or to a MAC target.
@@ -83,7 +82,7 @@ class RatioSelection:
     criterion: Criterion
     ranking: Ranking | RankingRule = "global"
     keep_range: SmallestKept = (0.0, 1.0)
-    round_to: Positive = 1
+    round_to: Count = 1
     fast_widths: FastWidths | None = None
 
     def check(self, model: nn.Module, mac_target: float | None) -> None:

@@ -43,7 +43,7 @@ class CheckpointSearch:
         """Return a sentence on where a run can continue."""
         if self.path is not None:
             return f"the newest intact checkpoint here is {printable(str(self.path), 1000)}"
-        return "no other intact checkpoint to continue from lies here"
+        return "there is no other intact checkpoint to continue from"
 
 
 def search_checkpoints(folder: str | Path) -> CheckpointSearch:
@@ -102,7 +102,8 @@ def _age(path: Path) -> tuple[int, int, int]:
         raise CheckpointError(path, str(error)) from error
     missing = [key for key in _NEEDED if key not in content]
     if missing:
-        raise CheckpointError(path, f"nothing to continue from: no {' and no '.join(missing)}")
+        lacks = " and no ".join(missing)
+        raise CheckpointError(path, f"nothing to continue from: it has no {lacks}")
     return content["global_step"], content["epoch"], path.stat().st_mtime_ns
 
 

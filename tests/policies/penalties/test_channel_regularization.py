@@ -363,7 +363,7 @@ def test_a_cut_model_needs_new_groups() -> None:
     regularization = ChannelRegularization(net, groups, reg=0.1)
     cut_channels(net, groups, random_plan(groups))
     zero_gradients(net)
-    with pytest.raises(RuntimeError, match=r"the model was cut; build the groups .* anew"):
+    with pytest.raises(RuntimeError, match=r"the model was cut; build the groups .* again"):
         regularization.apply()
     groups = trace_groups(net, EXAMPLE)
     found = added(net, ChannelRegularization(net, groups, reg=0.1))
