@@ -235,7 +235,8 @@ def _is_object(value: Any, kind: Any) -> bool:
 
 def is_content(value: Any) -> bool:
     """Return whether a value holds the keys of a dataclass, and does not name a class to build."""
-    return isinstance(value, Mapping) and not _is_node(value)
+    made = dataclasses.is_dataclass(value)  # one that is a mapping itself
+    return isinstance(value, Mapping) and not made and not _is_node(value)
 
 
 def _is_node(value: Any) -> bool:

@@ -12,6 +12,7 @@ import inspect
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from itertools import chain
 from typing import Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lightning_prune.annotations import LISTS, Builds, fits, is_content, shown, wanted
@@ -52,32 +53,40 @@ def validated(target: Target) -> Target:
     if isinstance(target, type):
         target.__init__ = validated(target.__init__)  # type: ignore[misc]
         return target
-    signature = functools.cache(lambda: inspect.signature(target))
-    hints = functools.cache(lambda: get_type_hints(target, include_extras=True))
+    signature = inspect.signature(target)
 
     @functools.wraps(target)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        given = signature().bind(*args, **kwargs)
-        check(hints(), given.arguments)
-        for name, value in given.arguments.items():
-            if name in hints():
-                given.arguments[name] = _converted(hints()[name], value)
+        given = signature.bind(*args, **kwargs)
+        check_arguments(target, given.arguments)
+        hints = _hints(target)
+        for name in given.arguments.keys() & hints.keys():
+            given.arguments[name] = _converted(hints[name], given.arguments[name])
         return target(*given.args, **given.kwargs)
 
     return checked  # type: ignore[return-value]
 
 
-def check(hints: Mapping[str, Any], values: Mapping[str, Any]) -> None:
-    """Compare values with the annotations of their names; names without one pass.
+def check_arguments(function: Callable[..., Any], values: Mapping[str, Any]) -> None:
+    """Compare values with the annotations that a function has for their names; others pass.
+
+    For constructors whose arguments are completed first, such as those of LightningModules, in
+    whose callers ``save_hyperparameters`` looks for arguments: a decorator would stand between.
 
     Raises:
         ValueError: one line for each value that is not allowed.
     """
-    found = [
-        p for name in values if name in hints for p in problems(hints[name], values[name], name)
-    ]
-    if found:
-        raise ValueError("\n".join(problem.text for problem in found))
+    hints = _hints(function)
+    found = [problems(hints[name], value, name) for name, value in values.items() if name in hints]
+    refuse(chain.from_iterable(found))
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.values()
+    several = {p.name for p in parameters if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    hints = get_type_hints(function, include_extras=True)
+    return {name: hint for name, hint in hints.items() if name not in several}
 
 
 def read(kind: type[Record], content: Any, where: str) -> Record:

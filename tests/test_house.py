@@ -14,7 +14,8 @@ import lightning_prune
 
 PACKAGE = Path(lightning_prune.__file__).parent
 # A room may import the rooms named here, and itself.
-FLOOR_0 = {"functional", "files", "errors"}
+CHECKS = {"annotations", "arguments", "validation"}
+FLOOR_0 = {"functional", "files", "errors"} | CHECKS
 FLOOR_1 = FLOOR_0 | {"graph", "plan"}
 FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
 FLOOR_3 = FLOOR_2 | {"policies", "engine", "loop", "testing"}
@@ -23,7 +24,10 @@ RUNS = FLOOR_0 | {"runs"}
 SHARED = FLOOR_2 | RUNS | {"data", "modules"}
 FRONT = FLOOR_4 | RUNS | {"callbacks", "loading", "data", "modules", "detection", "neural"}
 ROOMS = {
-    "functional": set(),
+    "annotations": set(),
+    "validation": {"annotations"},
+    "arguments": {"annotations"},
+    "functional": CHECKS,
     "files": {"functional"},
     "errors": set(),
     "plan": FLOOR_0,

@@ -65,3 +65,13 @@ def refuse_late_start(trainer: pl.Trainer, end: str) -> None:
         f"the schedule ends {end} and this run starts at epoch {trainer.current_epoch + 1} with "
         "nothing masked: set start_epoch and end_epoch to epochs that are still to come"
     )
+
+
+def check_end(end_epoch: int | None, least: int) -> None:
+    """Refuse an end before the start; None passes.
+
+    Raises:
+        ValueError: the end is below its least value.
+    """
+    if end_epoch is not None and end_epoch < least:
+        raise ValueError(f"end_epoch={end_epoch}: pass an integer of at least {least}")

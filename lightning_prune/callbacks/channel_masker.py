@@ -3,10 +3,16 @@
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks import _ranges
+from lightning_prune.arguments import (
+    Count,
+    Epoch,
+    HoldEpochs,
+    MacTarget,
+    PruningRatio,
+    TrainingImages,
+)
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Observation
-from lightning_prune.callbacks._ranges import Count, HoldEpochs, MacTarget, PruningRatio
 from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.engine.mask_state import MaskState
@@ -22,7 +28,7 @@ from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.ranking import Ranking
-from lightning_prune.policies.selection.ratio_selection import RatioSelection, check_selection
+from lightning_prune.policies.selection.ratio_selection import RatioSelection, SmallestKept
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.validation import validated
 
@@ -77,25 +83,24 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     @validated
     def __init__(
         self,
-        start_epoch: int = 0,
-        end_epoch: int = 10,
-        epoch_rate: int = 1,
+        start_epoch: Epoch = 0,
+        end_epoch: Count = 10,
+        epoch_rate: Count = 1,
         pruning_ratio: PruningRatio = 1.0,
         mac_target: MacTarget = 0.5,
-        keep_range: tuple[float, float] | list[float] = (0.1, 1.0),
-        round_to: int = 8,
+        keep_range: SmallestKept = (0.1, 1.0),
+        round_to: Count = 8,
         ranking: Ranking = "local",
         fast_widths: FastWidths | None = FAST_WIDTHS,
         layers: LayerChoice = None,
         criterion: Criterion | None = None,
         hold_epochs: HoldEpochs = 1,
-        recalibrate_images: _ranges.Images = 64,
-        compensate_images: _ranges.Images = 64,
+        recalibrate_images: TrainingImages = 64,
+        compensate_images: TrainingImages = 64,
         gradient_images: Count = 256,
         dense_checkpoint: str | None = None,
     ) -> None:
-        self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[-1]))
-        check_selection(ranking, self.keep_range, round_to)
+        self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[1]))
         if compensate_images and not recalibrate_images:
             raise ValueError(
                 f"compensate_images={compensate_images} shifts what norms see: set "

@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
 from lightning_prune.annotations import Between
+from lightning_prune.arguments import Epoch, Strength
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._prunable_groups import prunable_groups
-from lightning_prune.callbacks._ranges import Epoch, Strength
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.graph.macs import MacModel

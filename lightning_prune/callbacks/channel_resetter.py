@@ -8,8 +8,9 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.annotations import AtLeast, Between
+from lightning_prune.arguments import Count, Epoch, OptionalCount
 from lightning_prune.callbacks._data import example_input
-from lightning_prune.callbacks._ranges import Count, Epoch, OptionalCount, check_end
+from lightning_prune.callbacks._schedule import check_end
 from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_usage
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage

@@ -1,14 +1,16 @@
 """An exponential moving average of the weights whose decay ramps up."""
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from lightning_prune.annotations import Above, Between
 from lightning_prune.callbacks.trainer.averages import forget_updates
+from lightning_prune.validation import validated
 
 
 class ExponentialMovingAverage(WeightAveraging):
@@ -27,11 +29,12 @@ class ExponentialMovingAverage(WeightAveraging):
         ValueError: decay outside [0, 1) or ramp not positive.
     """
 
-    def __init__(self, decay: float = 0.9999, ramp: float = 2000.0) -> None:
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay={decay} is outside [0, 1): pass for example 0.9999")
-        if not 0 < ramp < math.inf:
-            raise ValueError(f"ramp={ramp}: pass the number of updates over which it rises")
+    @validated
+    def __init__(
+        self,
+        decay: Annotated[float, Between(0, 1, "for example 0.9999", "[)")] = 0.9999,
+        ramp: Annotated[float, Above(0, "the number of updates over which it rises")] = 2000.0,
+    ) -> None:
         self.decay = decay
         self.ramp = ramp
         super().__init__(multi_avg_fn=self._average)

@@ -7,9 +7,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.annotations import Above
+from lightning_prune.arguments import TrainingImages
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
-from lightning_prune.callbacks._ranges import Images
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.averages import restart_averages
@@ -61,7 +61,7 @@ class PhysicalPruner(PruningStage):
         self,
         verify: bool = True,
         tolerance: Annotated[float, Above(0, "the largest difference allowed")] = 1e-4,
-        recalibrate_images: Images = 256,
+        recalibrate_images: TrainingImages = 256,
     ) -> None:
         self.verify = verify
         self.tolerance = tolerance

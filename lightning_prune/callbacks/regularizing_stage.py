@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_prune.callbacks._ranges import check_end
+from lightning_prune.callbacks._schedule import check_end
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.precision import loss_scale
 

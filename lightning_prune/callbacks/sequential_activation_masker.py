@@ -6,18 +6,18 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from lightning_prune.callbacks import _ranges
-from lightning_prune.callbacks._decision_warnings import warn_of_decisions
-from lightning_prune.callbacks._front_end import TrainerFrontEnd
-from lightning_prune.callbacks._observation import Background, Observation
-from lightning_prune.callbacks._ranges import (
+from lightning_prune.arguments import (
     Count,
     Epoch,
     HoldEpochs,
     KeepRange,
     MacTarget,
     OptionalCount,
+    TrainingImages,
 )
+from lightning_prune.callbacks._decision_warnings import warn_of_decisions
+from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._observation import Background, Observation
 from lightning_prune.callbacks._schedule import last_epoch
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.callbacks.trainer.loops import stop_before_training
@@ -99,7 +99,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         epochs_per_step: Count = 1,
         hold_epochs: HoldEpochs = 1,
         images: OptionalCount = 256,
-        recalibrate_images: _ranges.Images = 64,
+        recalibrate_images: TrainingImages = 64,
         matching: Matching = "detected",
         background: Background = "auto",
         dry_run: bool = False,

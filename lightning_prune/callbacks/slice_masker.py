@@ -7,8 +7,8 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
+from lightning_prune.arguments import Count, Epoch, PruningRatio
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
-from lightning_prune.callbacks._ranges import Count, PruningRatio
 from lightning_prune.callbacks._schedule import (
     last_epoch,
     refuse_late_start,
@@ -74,9 +74,9 @@ class SliceMasker(HoldingStage[SliceMasking]):
     def __init__(
         self,
         block_size: Count = 8,
-        start_epoch: int = 0,
-        end_epoch: int = 10,
-        epoch_rate: int = 1,
+        start_epoch: Epoch = 0,
+        end_epoch: Count = 10,
+        epoch_rate: Count = 1,
         pruning_ratio: PruningRatio = 0.5,
         gradually: bool = True,
         mode: Mode = "prune",

@@ -4,7 +4,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._ranges import Count, Epoch, Strength
+from lightning_prune.arguments import Count, Epoch, Strength
 from lightning_prune.callbacks._slices import warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage

@@ -7,8 +7,10 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_prune.arguments import Count, NonNegative, Workers
 from lightning_prune.data.loader import ResumableLoader
 from lightning_prune.data.sampler import PermutationSampler, ShardSampler
+from lightning_prune.validation import validated
 
 
 class ResumableDataModule(L.LightningDataModule):
@@ -24,17 +26,12 @@ class ResumableDataModule(L.LightningDataModule):
         seed: Of the order.
 
     Raises:
-        TypeError: an argument is not an integer.
-        ValueError: an argument is out of range.
+        ValueError: an argument is of the wrong type or out of range.
     """
 
-    def __init__(self, batch_size: int, num_workers: int, seed: int) -> None:
+    @validated
+    def __init__(self, batch_size: Count, num_workers: Workers, seed: NonNegative) -> None:
         super().__init__()
-        check_at_least("batch_size", batch_size, 1)
-        check_at_least("num_workers", num_workers, 0)
-        check_at_least("seed", seed, 0)
-        if num_workers > 512:
-            raise ValueError(f"num_workers={num_workers} is too large: pass at most 512")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -90,16 +87,3 @@ class ResumableDataModule(L.LightningDataModule):
         current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
         done = int(current.processed)
         return -1 if done >= self.trainer.num_training_batches else done
-
-
-def check_at_least(name: str, value: object, minimum: int) -> None:
-    """Refuse what is not an integer of at least `minimum`.
-
-    Raises:
-        TypeError: not an integer.
-        ValueError: too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={value!r} is not an integer")
-    if value < minimum:
-        raise ValueError(f"{name}={value} is too small: pass at least {minimum}")

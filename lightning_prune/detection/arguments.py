@@ -8,15 +8,9 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor
 
 from lightning_prune.detection.network.architecture import Architecture
-from lightning_prune.detection.network.network import CUSTOM, LARGEST_STRIDE, SIZES, Size
+from lightning_prune.detection.network.network import CUSTOM, LARGEST_STRIDE, Size
 from lightning_prune.detection.weights.infer_architecture import FIRST
 from lightning_prune.detection.weights.read_weights import PretrainedWeights
-from lightning_prune.modules.argument_ranges import (
-    SCHEDULE_RANGES,
-    Ranges,
-    check_choices,
-    check_ranges,
-)
 
 
 class Resolved(NamedTuple):
@@ -120,55 +114,22 @@ def _architecture(
     return Architecture.of(values), replaced
 
 
-_RANGES: Ranges = {
-    **SCHEDULE_RANGES,
-    "momentum": (0, 1, False, "a momentum in [0, 1)"),
-    "box_gain": (0, math.inf, False, "a weight of at least 0"),
-    "class_gain": (0, math.inf, False, "a weight of at least 0"),
-    "dfl_gain": (0, math.inf, False, "a weight of at least 0"),
-    "confidence": (0, 1, False, "a probability in [0, 1)"),
-    "nms_iou": (0, 1, True, "an IoU in [0, 1]"),
-    "object_confidence": (0, 1, False, "a probability in [0, 1)"),
-    "threshold": (0, math.inf, False, "a mean magnitude of at least 0"),
-    "num_classes": (1, 100_000, True, "an integer from 1 to 100000"),
-    "max_detections": (1, 10**9, True, "an integer from 1 to 1000000000"),
-    "in_channels": (1, 4096, True, "an integer from 1 to 4096"),
-    "image_size": (LARGEST_STRIDE, 16384, True, f"a multiple of {LARGEST_STRIDE} up to 16384"),
-}
-_INTEGERS = ("num_classes", "in_channels", "max_detections", "image_size", "schedule_epochs")
-_CHOICES = {
-    "size": (*SIZES, CUSTOM),
-    "optimizer": ("sgd", "adamw"),
-    "schedule": ("linear", "cosine", "one_cycle"),
-}
-
-
 THRESHOLD = 1e-6
 """Mean magnitude above which a channel of a ``CSPReset`` block counts as used, by default."""
 
 
 def check(hparams: Mapping[str, Any]) -> None:
-    """Check every argument of a ``DetectionModule``.
+    """Check which arguments of a ``DetectionModule`` go together.
 
     Raises:
-        ValueError: an argument is out of range; the message says what is allowed.
+        ValueError: two do not; the message says what to do.
     """
-    check_choices(hparams, _CHOICES)
-    check_ranges(hparams, _RANGES, _INTEGERS)
-    if hparams["image_size"] % LARGEST_STRIDE:
-        raise ValueError(f"image_size={hparams['image_size']}: pass a multiple of {LARGEST_STRIDE}")
-    topk, reset_blocks = hparams["topk"], hparams["reset_blocks"]
-    if not isinstance(reset_blocks, bool):
-        raise ValueError(f"reset_blocks={reset_blocks!r}: pass true or false")
-    number = isinstance(topk, int | float) and not isinstance(topk, bool)
-    if topk is not None and not (number and 0 < topk <= 1):
-        raise ValueError(f"topk={topk!r}: pass the fraction of places that stay, in (0, 1]")
-    if topk is not None and not reset_blocks:
-        raise ValueError(f"topk={topk} needs reset_blocks=true: other blocks know no top-k")
-    if hparams["threshold"] != THRESHOLD and not reset_blocks:
-        raise ValueError(
-            f"threshold={hparams['threshold']} needs reset_blocks=true: other blocks count nothing"
-        )
+    if not hparams["reset_blocks"]:
+        needs = "needs reset_blocks=true: other blocks"
+        if hparams["topk"] is not None:
+            raise ValueError(f"topk={hparams['topk']} {needs} know no top-k")
+        if hparams["threshold"] != THRESHOLD:
+            raise ValueError(f"threshold={hparams['threshold']} {needs} count nothing")
     names = hparams["names"]
     if names is not None and len(names) != hparams["num_classes"]:
         raise ValueError(

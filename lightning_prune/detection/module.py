@@ -3,12 +3,24 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
 
+from lightning_prune.annotations import AtLeast, Between
+from lightning_prune.arguments import (
+    FinalRate,
+    ImageSize,
+    LearningRate,
+    NonNegative,
+    Overlap,
+    Strength,
+    Threshold,
+    TopK,
+    UsageThreshold,
+)
 from lightning_prune.detection.arguments import (
     adapt_channels,
     check,
@@ -30,6 +42,7 @@ from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.functional.schedule import Schedule
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import RECORD, track_architecture
+from lightning_prune.validation import check_arguments
 
 if TYPE_CHECKING:
     from lightning_prune.detection.predict.detections import Detections
@@ -91,30 +104,30 @@ class DetectionModule(ScheduledModule):
 
     def __init__(
         self,
-        num_classes: int | None = None,
+        num_classes: Annotated[int | None, Between(1, 100_000)] = None,
         size: Size | None = None,
         weights: str | None = None,
         names: list[str] | None = None,
-        image_size: int | None = None,
+        image_size: ImageSize | None = None,
         optimizer: Literal["sgd", "adamw"] = "sgd",
-        lr: float = 0.01,
-        momentum: float = 0.937,
-        weight_decay: float = 5e-4,
-        warmup_epochs: float = 3.0,
-        final_lr: float = 0.01,
+        lr: LearningRate = 0.01,
+        momentum: Annotated[float, Between(0, 1, ends="[)")] = 0.937,
+        weight_decay: Strength = 5e-4,
+        warmup_epochs: Annotated[float, AtLeast(0)] = 3.0,
+        final_lr: FinalRate = 0.01,
         schedule: Schedule = "linear",
-        schedule_epochs: int = 0,
-        box_gain: float = 7.5,
-        class_gain: float = 0.5,
-        dfl_gain: float = 1.5,
-        confidence: float = 0.001,
-        nms_iou: float = 0.7,
-        max_detections: int = 300,
-        object_confidence: float = 0.25,
+        schedule_epochs: NonNegative = 0,
+        box_gain: Strength = 7.5,
+        class_gain: Strength = 0.5,
+        dfl_gain: Strength = 1.5,
+        confidence: Threshold = 0.001,
+        nms_iou: Overlap = 0.7,
+        max_detections: Annotated[int, Between(1, 10**9)] = 300,
+        object_confidence: Threshold = 0.25,
         reset_blocks: bool = False,
-        topk: float | None = None,
-        threshold: float = 1e-6,
-        in_channels: int | None = None,
+        topk: TopK = None,
+        threshold: UsageThreshold = 1e-6,
+        in_channels: Annotated[int | None, Between(1, 4096)] = None,
         architecture: dict[str, Any] | None = None,
     ):
         super().__init__()
@@ -124,6 +137,7 @@ class DetectionModule(ScheduledModule):
             found, num_classes, size, image_size, names, in_channels, architecture
         )
         self.save_hyperparameters(ignore=["weights"])
+        check_arguments(DetectionModule.__init__, self.hparams)
         check(self.hparams)
         self.network = (
             YOLOv8Reset(size, num_classes, in_channels, None, None, topk, threshold, architecture)

@@ -4,11 +4,15 @@ from typing import Literal
 
 from torch import Tensor
 
+from lightning_prune.arguments import MacRoot, MacWeight
+from lightning_prune.validation import validated
+
 Aggregation = Literal["sum", "mul"]
 """How importance and MACs are joined."""
 
 
-def filter_norm(weight: Tensor, p: int = 1) -> Tensor:
+@validated
+def filter_norm(weight: Tensor, p: Literal[1, 2] = 1) -> Tensor:
     r"""Compute the norm of every filter.
 
     .. math:: I_c = \lVert w_c \rVert_p
@@ -32,8 +36,6 @@ def filter_norm(weight: Tensor, p: int = 1) -> Tensor:
     """
     if weight.dim() < 2:
         raise ValueError(f"weight has shape {tuple(weight.shape)}: pass (channels, ...)")
-    if p not in (1, 2):
-        raise ValueError(f"p={p}: choose 1 (sum of absolute values) or 2 (Euclidean norm)")
     flat = weight.detach().flatten(1).double()
     return flat.abs().sum(dim=1) if p == 1 else flat.square().sum(dim=1).sqrt()
 
@@ -62,14 +64,15 @@ def norm_scale(gamma: Tensor) -> Tensor:
     return gamma.detach().double().abs()
 
 
+@validated
 def mac_aware(
     importance: Tensor,
     macs: float,
     macs_range: tuple[float, float],
     largest: float,
     aggregation: Aggregation = "sum",
-    alpha: float = 0.9,
-    beta: float = 2.0,
+    alpha: MacWeight = 0.9,
+    beta: MacRoot = 2.0,
 ) -> Tensor:
     r"""Lower the importance of a group's channels the more MACs its root layer costs.
 
@@ -104,12 +107,6 @@ def mac_aware(
     >>> mac_aware(torch.tensor([1.0, 2.0]), 40, (10, 50), largest=4.0, aggregation="mul").tolist()
     [0.5, 1.0]
     """
-    if aggregation not in ("sum", "mul"):
-        raise ValueError(f"aggregation={aggregation!r}: allowed are sum, mul")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha={alpha} is outside [0, 1]: pass the weight of the importance")
-    if beta <= 0:
-        raise ValueError(f"beta={beta}: pass a number above 0, the root of the MACs' ratio")
     least, most = macs_range
     if not 0 < least <= macs <= most:
         raise ValueError(f"macs={macs} must be in macs_range={macs_range}, above 0")

@@ -2,8 +2,12 @@
 
 from torch import Tensor
 
+from lightning_prune.arguments import NormThreshold
+from lightning_prune.validation import validated
 
-def low_channels(norms: Tensor, threshold: float = 0.1) -> Tensor:
+
+@validated
+def low_channels(norms: Tensor, threshold: NormThreshold = 0.1) -> Tensor:
     r"""Return which channels' norm is under a fraction of the largest norm of their group.
 
     .. math:: I_k < \text{threshold} \cdot \max_j I_j
@@ -27,9 +31,5 @@ def low_channels(norms: Tensor, threshold: float = 0.1) -> Tensor:
     """
     if norms.ndim != 1 or len(norms) == 0:
         raise ValueError(f"norms has shape {tuple(norms.shape)}: pass one number per channel, (C,)")
-    if not 0 < threshold < 1:
-        raise ValueError(
-            f"threshold={threshold} is outside (0, 1): pass a fraction of the group's largest norm"
-        )
     largest = norms.max()
     return (norms < threshold * largest) | (largest == 0)

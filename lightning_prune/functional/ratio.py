@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+from lightning_prune.arguments import Count, NonNegative, PruningRatio
+from lightning_prune.validation import validated
 
+
+@validated
 @dataclass(frozen=True)
 class RatioSchedule:
     r"""Epochs (0-based) at which channels are removed, and the fraction that is gone after each.
@@ -26,27 +30,16 @@ class RatioSchedule:
     ([2, 4, 6], [0.0, 0.0, 0.3, 0.3, 0.6, 0.6, 0.9, 0.9])
     """
 
-    start_epoch: int
-    end_epoch: int
-    epoch_rate: int = 1
-    final_ratio: float = 1.0
+    start_epoch: NonNegative
+    end_epoch: Count
+    epoch_rate: Count = 1
+    final_ratio: PruningRatio = 1.0
 
     def __post_init__(self) -> None:
-        if self.start_epoch < 0:
-            raise ValueError(f"start_epoch={self.start_epoch}: pass an epoch, 0 is the first")
         if self.end_epoch <= self.start_epoch:
             raise ValueError(
                 f"end_epoch={self.end_epoch} leaves no epoch from start_epoch={self.start_epoch} "
                 "on: pass at least start_epoch + 1, which is one step"
-            )
-        if self.epoch_rate < 1:
-            raise ValueError(
-                f"epoch_rate={self.epoch_rate}: pass the epochs between two steps, at least 1"
-            )
-        if not 0 < self.final_ratio <= 1:
-            raise ValueError(
-                f"the pruning ratio {self.final_ratio} is outside (0, 1]: pass the fraction of the "
-                "channels that the last step removes"
             )
 
     @property

@@ -1,16 +1,9 @@
 """Arguments of the neural-response module: nested settings filled in, everything checked."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from lightning_prune.modules.argument_ranges import (
-    SCHEDULE_RANGES,
-    Ranges,
-    check_choices,
-    check_ranges,
-)
 from lightning_prune.neural.network.options import (
     ConvNetOptions,
     FrontendOptions,
@@ -24,46 +17,13 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
     "modulator": ModulatorOptions.from_dict,
     "readout": ReadoutOptions.from_dict,
 }
-_RANGES: Ranges = {
-    **SCHEDULE_RANGES,
-    "core_lr_scale": (0, math.inf, False, "a multiple of lr of at least 0"),
-    "frames": (1, 10_000, True, "a number of frames from 1 to 10000"),
-    "max_std_epochs": (0, math.inf, False, "an integer of at least 0"),
-}
-_INTEGERS = ("frames", "schedule_epochs", "max_std_epochs")
 
 
-def check(hparams: Mapping[str, Any]) -> None:
-    """Check every argument of a ``NeuralResponseModule`` but its sections.
-
-    Raises:
-        ValueError: an argument is out of range; the message says what is allowed.
-    """
-    check_choices(hparams, {"schedule": ("linear", "cosine", "one_cycle")})
-    check_ranges(hparams, _RANGES, _INTEGERS)
-    _check_counts("cells", hparams["cells"], "the number of cells of each session")
-    shape = hparams["frame_shape"]
-    _check_counts("frame_shape", shape, "height and width of a frame in pixels")
-    if len(shape) != 2:
-        raise ValueError(f"frame_shape={shape!r}: pass height and width of a frame in pixels")
-    limits = hparams["max_std"]
-    if limits is not None and not (len(limits) == 2 and all(limit > 0 for limit in limits)):
-        raise ValueError(f"max_std={limits!r}: pass [first, last], both positive, or null")
-
-
-def _check_counts(name: str, values: Any, meaning: str) -> None:
-    if values is None:
-        raise ValueError(f"{name} is missing: pass {meaning}")
-    listed = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
-    if not listed or any(isinstance(v, bool) or not isinstance(v, int) or v < 1 for v in values):
-        raise ValueError(f"{name}={values!r}: pass {meaning}, such as [24, 16]")
-
-
-def read_sections(given: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
+def read_sections(given: Mapping[str, Any]) -> dict[str, Any]:
     """Read the settings of the parts of the network.
 
     Args:
-        given: Section name -> settings by name, or None: all defaults.
+        given: Section name -> options, or settings by name, or None: all defaults.
 
     Returns:
         Section name -> options.

@@ -2,23 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
+from lightning_prune.annotations import Above, AtLeast, Between, Such
+from lightning_prune.arguments import FinalRate, LearningRate, NonNegative, Strength
 from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.functional.schedule import Schedule
 from lightning_prune.modules.scheduled_module import ScheduledModule
-from lightning_prune.neural.arguments import check, plain, read_sections, with_behavior
+from lightning_prune.neural.arguments import plain, read_sections, with_behavior
 from lightning_prune.neural.functional.poisson_loss import poisson_loss
 from lightning_prune.neural.metrics.bits_per_spike import BitsPerSpike
 from lightning_prune.neural.metrics.normalized_correlation import NormalizedCorrelation
 from lightning_prune.neural.network.network import NeuralResponseNetwork
+from lightning_prune.neural.network.options import ConvNetOptions, FrontendOptions, ReadoutOptions
 from lightning_prune.neural.results import say_paired, write_cells
 from lightning_prune.runs.checkpoint.module_state import read_module_state
 from lightning_prune.surgery.architecture import track_architecture
+from lightning_prune.validation import check_arguments
 
 _LEAST_COUNT = 1e-4  # spikes per frame; a silent cell has no logarithm
 Batch = tuple[Mapping[str, Tensor], Mapping[str, Tensor]]
@@ -76,24 +80,36 @@ class NeuralResponseModule(ScheduledModule):
 
     def __init__(
         self,
-        cells: list[int] | None = None,
+        cells: Annotated[
+            list[int] | None,
+            AtLeast(1),
+            Such(len, "the number of cells of each session, such as [24, 16]"),
+        ] = None,
         weights: str | None = None,
-        frames: int | None = None,
-        frame_shape: list[int] | None = None,
-        behavior_dim: int | None = None,
-        frontend: dict[str, Any] | None = None,
-        convnet: dict[str, Any] | None = None,
+        frames: Annotated[int | None, Between(1, 10_000)] = None,
+        frame_shape: Annotated[
+            list[int] | None,
+            AtLeast(1),
+            Such(lambda shape: len(shape) == 2, "height and width of a frame in pixels"),
+        ] = None,
+        behavior_dim: Annotated[int | None, AtLeast(1)] = None,
+        frontend: FrontendOptions | dict[str, Any] | None = None,
+        convnet: ConvNetOptions | dict[str, Any] | None = None,
         modulator: dict[str, Any] | None = None,
-        readout: dict[str, Any] | None = None,
-        lr: float = 1e-3,
-        core_lr_scale: float = 1.0,
-        weight_decay: float = 1e-5,
-        warmup_epochs: float = 1.0,
-        final_lr: float = 0.01,
+        readout: ReadoutOptions | dict[str, Any] | None = None,
+        lr: LearningRate = 1e-3,
+        core_lr_scale: Annotated[float, AtLeast(0, "a multiple of lr")] = 1.0,
+        weight_decay: Strength = 1e-5,
+        warmup_epochs: Annotated[float, AtLeast(0)] = 1.0,
+        final_lr: FinalRate = 0.01,
         schedule: Schedule = "cosine",
-        schedule_epochs: int = 0,
-        max_std: list[float] | None = None,
-        max_std_epochs: int = 10,
+        schedule_epochs: NonNegative = 0,
+        max_std: Annotated[
+            list[float] | None,
+            Above(0),
+            Such(lambda limits: len(limits) == 2, "[first, last], both positive"),
+        ] = None,
+        max_std_epochs: NonNegative = 10,
     ):
         super().__init__()
         given = {
@@ -107,7 +123,9 @@ class NeuralResponseModule(ScheduledModule):
         frame_shape = [51, 51] if frame_shape is None else [*frame_shape]
         behavior_dim = options["modulator"].behavior_dim
         self.save_hyperparameters(ignore=["weights"])
-        check(self.hparams)
+        check_arguments(NeuralResponseModule.__init__, self.hparams)
+        if cells is None:
+            raise ValueError("cells is missing: pass the number of cells of each session")
         counts = [int(count) for count in self.hparams["cells"]]
         self.network = NeuralResponseNetwork(counts, **options)
         self.val_bps, self.test_bps = BitsPerSpike(counts), BitsPerSpike(counts)

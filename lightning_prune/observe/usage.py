@@ -8,12 +8,14 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
+from lightning_prune.arguments import Count, UsageThreshold
 from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.outputs import LayerOutput
 from lightning_prune.observe.usage_counter import UsageCounter, usage_stats
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.validation import validated
 
 
 class ChannelUsage:
@@ -47,17 +49,14 @@ class ChannelUsage:
     [0, 2]
     """
 
+    @validated
     def __init__(
         self,
         model: nn.Module,
         outputs: Mapping[str, LayerOutput],
-        threshold: float = 1e-6,
-        every_n: int = 1,
+        threshold: UsageThreshold = 1e-6,
+        every_n: Count = 1,
     ) -> None:
-        if not threshold >= 0:
-            raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
-        if every_n < 1:
-            raise ValueError(f"every_n={every_n}: pass an integer of at least 1")
         modules = modules_by_name(model)
         self.threshold = threshold
         self.every_n = every_n

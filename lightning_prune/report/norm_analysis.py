@@ -1,15 +1,20 @@
 """From which epoch of a regularization run the pruning phase can start."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from lightning_prune.annotations import Between
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.report.norm_history import NormHistory
+from lightning_prune.validation import validated
 
 
+@validated
 def norm_analysis(
     history: NormHistory,
     threshold: float = 0.1,
-    wanted: float = 0.3,
+    wanted: Annotated[
+        float, Between(0, 1, "the fraction of channels that must be low", "()")
+    ] = 0.3,
     macs: MacModel | None = None,
 ) -> dict[str, Any]:
     """Count the low channels of every epoch, and name the first epoch with enough of them.
@@ -36,10 +41,6 @@ def norm_analysis(
     >>> found["start"], found["groups"]["conv"]["low_channels"]
     (4, [0.0, 0.5, 0.5])
     """
-    if not 0 < wanted < 1:
-        raise ValueError(
-            f"wanted={wanted} is outside (0, 1): pass the fraction of channels that must be low"
-        )
     low = history.low(threshold)
     fractions, means = history.low_fraction(threshold), history.mean_norm()
     rows = []

@@ -1,7 +1,7 @@
 """Gives channels of a live layer new weights, and lets its optimizer forget the old ones."""
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +13,12 @@ from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.layers import channel_dims, is_custom, is_depthwise, scale_of, width_of
 from lightning_prune.surgery.cut import Replacement
 from lightning_prune.surgery.optimizer import clear_rows
+from lightning_prune.validation import validated
 
 ResetType = Literal["random", "original", "zero"]
 """What channels are reset to: Xavier's random weights, those they once had, or zeros."""
 
 _FRESH = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
-
-
-def check_reset_type(reset_type: str) -> None:
-    """Refuse what is no type of reset.
-
-    Raises:
-        ValueError: it is not one of random, original and zero.
-    """
-    if reset_type not in get_args(ResetType):
-        raise ValueError(f"reset_type={reset_type!r}: allowed are {', '.join(get_args(ResetType))}")
 
 
 def why_not_resettable(layer: nn.Module) -> str | None:
@@ -103,6 +94,7 @@ def cut_originals(
 
 
 @torch.no_grad()
+@validated
 def reset_channels(
     layer: nn.Module,
     channels: Tensor,
@@ -144,7 +136,6 @@ def reset_channels(
     >>> layer.weight[1].tolist(), layer.bias[1].item()
     ([0.0, 0.0], 0.0)
     """
-    check_reset_type(reset_type)
     reason = why_not_resettable(layer)
     if reason is not None:
         raise ValueError(f"the channels of this layer cannot be reset: {reason}")

@@ -77,9 +77,9 @@ def test_validation_sees_the_average_and_training_does_not(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"decay": 1.0}, r"decay=1.0 is outside \[0, 1\)"),
-        ({"decay": -0.1}, r"decay=-0.1 is outside \[0, 1\)"),
-        ({"ramp": 0}, "ramp=0: pass the number of updates"),
+        ({"decay": 1.0}, r"decay=1.0: pass a number in \[0, 1\)"),
+        ({"decay": -0.1}, r"decay=-0.1: pass a number in \[0, 1\)"),
+        ({"ramp": 0}, "ramp=0: pass a number above 0, the number of updates"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

@@ -189,8 +189,8 @@ def test_several_runs(run: Path, capsys: pytest.CaptureFixture[str]):
         (["torn"], "(?s)no usable checkpoint in torn.*a.ckpt is left out: .*damaged"),
         (["run", "--class", "nowhere.Net"], "class 'nowhere.Net' was not found"),
         (["run", "--layers", "net.stem.9"], "did you mean 'net.stem.0'"),
-        (["run", "--threshold", "1.5"], r"threshold=1.5 is outside \(0, 1\)"),
-        (["run", "--wanted", "0"], r"wanted=0.0 is outside \(0, 1\)"),
+        (["run", "--threshold", "1.5"], r"threshold=1.5: pass a number in \(0, 1\)"),
+        (["run", "--wanted", "0"], r"wanted=0.0: pass a number in \(0, 1\)"),
     ],
 )
 def test_refusals(words: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]):

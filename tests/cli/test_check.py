@@ -151,6 +151,30 @@ def test_an_object_must_be_of_the_kind_that_its_argument_wants(criterion: Any, w
     assert str(caught.value).endswith(wanted)
 
 
+def test_ranges_of_constructors_are_refused_with_the_other_problems():
+    target = "lightning_prune.callbacks.channel_masker.ChannelMasker"
+    masker = {
+        "_target_": target,
+        "mac_target": 7,
+        "keep_range": [0.5],
+        "fast_widths": {"vector": 0},
+    }
+    cfg = config(pruning__masker=masker | {"layers": []}, model__lr="fast")
+    with pytest.raises(ConfigError) as caught:
+        check_config(cfg)
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "model.lr='fast'",
+        "pruning.masker.mac_target=7",
+        "pruning.masker.keep_range=[0.5]",
+        "pruning.masker.fast_widths.vector=0",
+        "pruning.masker.layers=[]",
+    ]
+    assert (
+        "pruning.masker.mac_target=7: pass a number in (0, 1) or null, the fraction of the dense "
+        "model's MACs that remains, for example 0.5"
+    ) in str(caught.value)
+
+
 def test_a_rule_needs_what_its_protocol_names():
     target = "lightning_prune.callbacks.channel_masker.ChannelMasker"
     rule = {"_target_": "lightning_prune.policies.layers.widest_layers.WidestLayers"}

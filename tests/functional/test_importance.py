@@ -70,9 +70,9 @@ def test_the_dearer_the_layer_the_less_its_channels_count(aggregation: str) -> N
 
 def test_mac_aware_rejects_what_does_not_fit() -> None:
     one = torch.ones(1)
-    with pytest.raises(ValueError, match="aggregation='max': allowed are sum, mul"):
+    with pytest.raises(ValueError, match="aggregation='max': pass 'sum' or 'mul'"):
         mac_aware(one, 1, (1, 1), 1.0, "max")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"alpha=1\.5 is outside"):
+    with pytest.raises(ValueError, match=r"alpha=1\.5: pass a number in \[0, 1\], the weight"):
         mac_aware(one, 1, (1, 1), 1.0, alpha=1.5)
     with pytest.raises(ValueError, match="beta=0"):
         mac_aware(one, 1, (1, 1), 1.0, beta=0)

@@ -21,7 +21,7 @@ def test_zeros_are_low() -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -1.0])
 def test_wrong_threshold(threshold: float) -> None:
-    with pytest.raises(ValueError, match=r"outside \(0, 1\)"):
+    with pytest.raises(ValueError, match=r": pass a number in \(0, 1\), a fraction of the group"):
         low_channels(torch.ones(2), threshold)
 
 

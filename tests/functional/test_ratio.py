@@ -47,8 +47,8 @@ def test_equal_steps_that_end_at_the_final_ratio(start: int, length: int, rate: 
         ((-1, 3), "start_epoch=-1"),
         ((3, 3), "end_epoch=3 leaves no epoch from start_epoch=3"),
         ((0, 3, 0), "epoch_rate=0"),
-        ((0, 3, 1, 0.0), r"ratio 0\.0 is outside \(0, 1\]"),
-        ((0, 3, 1, 1.2), r"ratio 1\.2 is outside \(0, 1\]"),
+        ((0, 3, 1, 0.0), r"ratio=0\.0: pass a number in \(0, 1\], the fraction"),
+        ((0, 3, 1, 1.2), r"ratio=1\.2: pass a number in \(0, 1\], the fraction"),
     ],
 )
 def test_what_is_out_of_range_is_refused(arguments: tuple[float, ...], message: str):

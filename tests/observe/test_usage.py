@@ -218,7 +218,7 @@ def test_layer_and_norm_of_the_model_and_of_a_copy():
 def test_arguments():
     net = varied()
     for threshold in (-1e-9, float("nan")):
-        with pytest.raises(ValueError, match="pass a mean magnitude of at least 0"):
+        with pytest.raises(ValueError, match="pass a number of at least 0, a mean magnitude"):
             ChannelUsage(net, {}, threshold=threshold)
     with pytest.raises(ValueError, match="pass an integer of at least 1"):
         ChannelUsage(net, {}, every_n=0)

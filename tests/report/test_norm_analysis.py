@@ -79,5 +79,5 @@ def test_is_plain_data():
 
 @pytest.mark.parametrize("wanted", [0.0, 1.0, -0.2])
 def test_wanted_is_a_fraction(wanted: float):
-    with pytest.raises(ValueError, match=r"outside \(0, 1\)"):
+    with pytest.raises(ValueError, match=r": pass a number in \(0, 1\)"):
         norm_analysis(NormHistory((0,), {"a": torch.ones(1, 3)}), wanted=wanted)

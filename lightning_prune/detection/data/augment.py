@@ -1,29 +1,29 @@
 """What training images go through: mosaic, affine view, colour, flips."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from lightning_prune.annotations import Between
 from lightning_prune.detection.data.affine import View, affine_matrix, warp
 from lightning_prune.detection.data.letterbox import letterbox
 from lightning_prune.detection.data.mosaic import mosaic
+from lightning_prune.validation import validated
 
-_PROBABILITIES = ("mosaic", "fliplr", "flipud")
-_LIMITS = {
-    "degrees": 180.0,
-    "translate": 0.9,
-    "scale": 0.9,
-    "shear": 45.0,
-    "hsv_h": 0.5,
-    "hsv_s": 1.0,
-    "hsv_v": 1.0,
-}
+Degrees = Annotated[float, Between(0, 180, "+- degrees, 0 = off")]
+Part = Annotated[float, Between(0, 0.9, "a range, 0 = off")]
+Shear = Annotated[float, Between(0, 45, "+- degrees, 0 = off")]
+Hue = Annotated[float, Between(0, 0.5, "a range, 0 = off")]
+Color = Annotated[float, Between(0, 1, "a range, 0 = off")]
+Chance = Annotated[float, Between(0, 1, "a probability, 0 = off")]
 
 
+@validated
 @dataclass(frozen=True)
 class Augmentation:
     """How strongly training images are varied; 0 everywhere = not at all.
@@ -41,29 +41,16 @@ class Augmentation:
         flipud: Probability of an upside-down flip, 0-1.
     """
 
-    mosaic: float = 0.0
-    degrees: float = 0.0
-    translate: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    hsv_h: float = 0.0
-    hsv_s: float = 0.0
-    hsv_v: float = 0.0
-    fliplr: float = 0.0
-    flipud: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse numbers out of range."""
-        for field in fields(self):
-            given = getattr(self, field.name)
-            if isinstance(given, bool) or not isinstance(given, int | float):
-                raise TypeError(f"{field.name}={given!r} is not a number")
-            limit = 1.0 if field.name in _PROBABILITIES else _LIMITS[field.name]
-            if not 0 <= given <= limit:
-                meaning = "a probability" if field.name in _PROBABILITIES else "a range"
-                raise ValueError(
-                    f"{field.name}={given} is outside [0, {limit:g}]: pass {meaning}, 0 = off"
-                )
+    mosaic: Chance = 0.0
+    degrees: Degrees = 0.0
+    translate: Part = 0.0
+    scale: Part = 0.0
+    shear: Shear = 0.0
+    hsv_h: Hue = 0.0
+    hsv_s: Color = 0.0
+    hsv_v: Color = 0.0
+    fliplr: Chance = 0.0
+    flipud: Chance = 0.0
 
     @property
     def moves(self) -> bool:

@@ -5,8 +5,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.checks import Findings, OnError
-from lightning_prune.detection.data.augment import Augmentation
+from lightning_prune.detection.data.augment import (
+    Augmentation,
+    Chance,
+    Color,
+    Degrees,
+    Hue,
+    Part,
+    Shear,
+)
 from lightning_prune.detection.data.coco_annotations import coco_records
 from lightning_prune.detection.data.coco_file import ADVICE, CocoFile, read_coco, without_collection
 from lightning_prune.detection.data.dataset import ImageSource
@@ -14,6 +23,7 @@ from lightning_prune.detection.data.detection_data import DetectionDataModule
 from lightning_prune.detection.data.records import ImageRecord
 from lightning_prune.detection.data.usable_images import usable_images
 from lightning_prune.errors import DataError
+from lightning_prune.validation import validated
 
 
 class CocoJsonDataModule(DetectionDataModule):
@@ -56,6 +66,7 @@ class CocoJsonDataModule(DetectionDataModule):
         ValueError: an argument out of range.
     """
 
+    @validated
     def __init__(
         self,
         root: str | Path,
@@ -65,21 +76,21 @@ class CocoJsonDataModule(DetectionDataModule):
         train_images: str = "train2017",
         val_images: str = "val2017",
         test_images: str | None = None,
-        image_size: int = 640,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        seed: int = 0,
-        mosaic: float = 1.0,
-        close_mosaic: int = 10,
-        degrees: float = 0.0,
-        translate: float = 0.1,
-        scale: float = 0.5,
-        shear: float = 0.0,
-        hsv_h: float = 0.015,
-        hsv_s: float = 0.7,
-        hsv_v: float = 0.4,
-        fliplr: float = 0.5,
-        flipud: float = 0.0,
+        image_size: ImageSize = 640,
+        batch_size: Count = 16,
+        num_workers: Workers = 0,
+        seed: NonNegative = 0,
+        mosaic: Chance = 1.0,
+        close_mosaic: NonNegative = 10,
+        degrees: Degrees = 0.0,
+        translate: Part = 0.1,
+        scale: Part = 0.5,
+        shear: Shear = 0.0,
+        hsv_h: Hue = 0.015,
+        hsv_s: Color = 0.7,
+        hsv_v: Color = 0.4,
+        fliplr: Chance = 0.5,
+        flipud: Chance = 0.0,
         cache_images: bool = False,
         on_error: OnError = "raise",
         decode_check: bool = True,
@@ -92,8 +103,6 @@ class CocoJsonDataModule(DetectionDataModule):
             image_size, batch_size, num_workers, seed, augmentation, close_mosaic, cache_images,
             channels,
         )  # fmt: skip
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f'on_error={on_error!r} is unknown: pass "raise" or "skip"')
         self.on_error = on_error
         self.decode_check = decode_check
         self.root = Path(root).expanduser().resolve()

@@ -3,16 +3,19 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
+from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.loader import ResumableLoader
-from lightning_prune.data.resumable_data import ResumableDataModule, check_at_least
+from lightning_prune.data.resumable_data import ResumableDataModule
 from lightning_prune.detection.data.augment import Augmentation
 from lightning_prune.detection.data.collate import Batch, collate
 from lightning_prune.detection.data.dataset import DetectionDataset, ImageSource
 from lightning_prune.errors import DataError
+from lightning_prune.validation import validated
 
 _SPLITS_OF_STAGE = {
     "fit": ("train", "val"),
@@ -42,32 +45,22 @@ class DetectionDataModule(ResumableDataModule):
         channels: 3 for RGB, 1 for grey values.
     """
 
+    @validated
     def __init__(
         self,
-        image_size: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
+        image_size: ImageSize,
+        batch_size: Count,
+        num_workers: Workers,
+        seed: NonNegative,
         augmentation: Augmentation,
-        close_mosaic: int = 0,
+        close_mosaic: NonNegative = 0,
         cache_images: bool = False,
-        channels: int = 3,
+        channels: Literal[1, 3] = 3,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        check_at_least("image_size", image_size, 32)
-        check_at_least("close_mosaic", close_mosaic, 0)
-        if image_size > 16384:
-            raise ValueError(f"image_size={image_size} is too large: pass at most 16384")
-        if image_size % 32:
-            raise ValueError(
-                f"image_size={image_size} is not a multiple of 32, the largest stride of the "
-                f"network: pass {image_size // 32 * 32} or {image_size // 32 * 32 + 32}"
-            )
         self.image_size = image_size
         self.augmentation = augmentation
         self.close_mosaic = close_mosaic
-        if channels not in (1, 3):
-            raise ValueError(f"channels={channels!r}: pass 3 for RGB, or 1 for grey values")
         self.cache_images = cache_images
         self.channels = channels
         self._datasets: dict[str, DetectionDataset] = {}

@@ -1,13 +1,17 @@
 """The default data set: real handwritten digits to be found on canvases. No download."""
 
 from collections.abc import Iterable, Sequence
+from typing import Annotated
 
 import numpy as np
 
-from lightning_prune.detection.data.augment import Augmentation
+from lightning_prune.annotations import Such
+from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
+from lightning_prune.detection.data.augment import Augmentation, Chance, Color, Degrees, Hue, Part
 from lightning_prune.detection.data.dataset import ImageSource
 from lightning_prune.detection.data.detection_data import DetectionDataModule
 from lightning_prune.detection.data.digit_canvas import Split, draw_canvas, handwriting
+from lightning_prune.validation import validated
 
 _STREAMS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 
@@ -53,6 +57,10 @@ class DigitCanvases:
         return self.labels[index], self.boxes[index]
 
 
+def _are_digits(classes: Sequence[int]) -> bool:
+    return 0 < len(classes) == len({*classes} & {*range(10)})
+
+
 class DigitsDetectionDataModule(DetectionDataModule):
     """Handwritten digits of scikit-learn at random scale, position, contrast and noise.
 
@@ -82,38 +90,34 @@ class DigitsDetectionDataModule(DetectionDataModule):
         ValueError: an argument out of range.
     """
 
+    @validated
     def __init__(
         self,
-        image_size: int = 160,
-        train_images: int = 1000,
-        val_images: int = 200,
-        test_images: int = 200,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        seed: int = 0,
-        classes: list[int] | None = None,
-        mosaic: float = 0.0,
-        close_mosaic: int = 10,
-        degrees: float = 0.0,
-        translate: float = 0.05,
-        scale: float = 0.15,
-        hsv_h: float = 0.0,
-        hsv_s: float = 0.0,
-        hsv_v: float = 0.2,
+        image_size: ImageSize = 160,
+        train_images: Count = 1000,
+        val_images: Count = 200,
+        test_images: Count = 200,
+        batch_size: Count = 16,
+        num_workers: Workers = 0,
+        seed: NonNegative = 0,
+        classes: Annotated[
+            list[int] | None, Such(_are_digits, "each digit of 0-9 once, and at least one")
+        ] = None,
+        mosaic: Chance = 0.0,
+        close_mosaic: NonNegative = 10,
+        degrees: Degrees = 0.0,
+        translate: Part = 0.05,
+        scale: Part = 0.15,
+        hsv_h: Hue = 0.0,
+        hsv_s: Color = 0.0,
+        hsv_v: Color = 0.2,
     ) -> None:
         augmentation = Augmentation(
             mosaic, degrees, translate, scale, hsv_h=hsv_h, hsv_s=hsv_s, hsv_v=hsv_v
         )
         super().__init__(image_size, batch_size, num_workers, seed, augmentation, close_mosaic)
         self.counts = {"train": train_images, "val": val_images, "test": test_images}
-        for split, count in self.counts.items():
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"{split}_images={count!r}: pass a number of at least 1")
         self.classes = list(range(10)) if classes is None else list(classes)
-        if not self.classes or len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes={classes}: pass each digit once, and at least one")
-        if not set(self.classes) <= set(range(10)):
-            raise ValueError(f"classes={classes} holds more than the digits 0-9")
 
     @property
     def names(self) -> list[str]:

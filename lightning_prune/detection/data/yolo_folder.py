@@ -7,8 +7,17 @@ from typing import Literal
 
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.checks import Findings, OnError
-from lightning_prune.detection.data.augment import Augmentation
+from lightning_prune.detection.data.augment import (
+    Augmentation,
+    Chance,
+    Color,
+    Degrees,
+    Hue,
+    Part,
+    Shear,
+)
 from lightning_prune.detection.data.dataset import ImageSource
 from lightning_prune.detection.data.detection_data import DetectionDataModule
 from lightning_prune.detection.data.records import ImageRecord
@@ -16,6 +25,7 @@ from lightning_prune.detection.data.usable_images import usable_images
 from lightning_prune.detection.data.yolo_images import list_images, places
 from lightning_prune.detection.data.yolo_labels import note_labels_without_image, read_records
 from lightning_prune.detection.data.yolo_layout import read_layout
+from lightning_prune.validation import validated
 
 
 class YoloFolderDataModule(DetectionDataModule):
@@ -55,24 +65,25 @@ class YoloFolderDataModule(DetectionDataModule):
         ValueError: an argument out of range.
     """
 
+    @validated
     def __init__(
         self,
         root: str | Path,
-        image_size: int = 640,
-        batch_size: int = 16,
-        num_workers: int = 0,
-        seed: int = 0,
-        mosaic: float = 1.0,
-        close_mosaic: int = 10,
-        degrees: float = 0.0,
-        translate: float = 0.1,
-        scale: float = 0.5,
-        shear: float = 0.0,
-        hsv_h: float = 0.015,
-        hsv_s: float = 0.7,
-        hsv_v: float = 0.4,
-        fliplr: float = 0.5,
-        flipud: float = 0.0,
+        image_size: ImageSize = 640,
+        batch_size: Count = 16,
+        num_workers: Workers = 0,
+        seed: NonNegative = 0,
+        mosaic: Chance = 1.0,
+        close_mosaic: NonNegative = 10,
+        degrees: Degrees = 0.0,
+        translate: Part = 0.1,
+        scale: Part = 0.5,
+        shear: Shear = 0.0,
+        hsv_h: Hue = 0.015,
+        hsv_s: Color = 0.7,
+        hsv_v: Color = 0.4,
+        fliplr: Chance = 0.5,
+        flipud: Chance = 0.0,
         cache_images: bool = False,
         on_error: OnError = "raise",
         decode_check: bool = True,
@@ -85,8 +96,6 @@ class YoloFolderDataModule(DetectionDataModule):
             image_size, batch_size, num_workers, seed, augmentation, close_mosaic, cache_images,
             channels,
         )  # fmt: skip
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f'on_error={on_error!r} is unknown: pass "raise" or "skip"')
         self.on_error = on_error
         self.decode_check = decode_check
         self.layout = read_layout(root)

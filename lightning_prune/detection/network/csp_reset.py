@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_prune.arguments import TopK, UsageThreshold
 from lightning_prune.detection.network.blocks import CSP
 from lightning_prune.functional.top_k import keep_strongest
 from lightning_prune.observe.usage_counter import UsageCounter
@@ -16,11 +17,11 @@ from lightning_prune.surgery.cut import Replacement
 from lightning_prune.surgery.reinitialize import (
     ResetType,
     channel_tensors,
-    check_reset_type,
     cut_originals,
     original_values,
     reset_channels,
 )
+from lightning_prune.validation import validated
 
 ORIGINALS = "originals."
 """Where the original rows are in the state dict of a block."""
@@ -65,21 +66,20 @@ class CSPReset(CSP):
     (4, [0, 1, 2, 3])
     """
 
+    @validated
     def __init__(
         self,
         in_ch: int,
         out_ch: int,
         n: int = 1,
         add: bool = True,
-        topk: float | None = None,
-        threshold: float = 1e-6,
-    ):
+        topk: TopK = None,
+        threshold: UsageThreshold = 1e-6,
+    ) -> None:
         super().__init__(in_ch, out_ch, n, add)
-        if topk is not None and not 0 < topk <= 1:
-            raise ValueError(f"topk={topk}: pass the fraction of places that stay, in (0, 1]")
         self.topk = topk
         self.track_channels = True
-        self._usage = UsageCounter(out_ch, _checked(threshold))
+        self._usage = UsageCounter(out_ch, threshold)
         self._originals = original_values(self.conv3.conv, self.conv3.norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -99,8 +99,9 @@ class CSPReset(CSP):
         return self._usage.threshold
 
     @threshold.setter
-    def threshold(self, value: float) -> None:
-        self._usage.threshold = _checked(value)
+    @validated
+    def threshold(self, value: UsageThreshold) -> None:
+        self._usage.threshold = value
 
     @property
     def channel_usage_count(self) -> Tensor:
@@ -133,6 +134,7 @@ class CSPReset(CSP):
 
     # --- reset ------------------------------------------------------------------------------
 
+    @validated
     def reset_used_channels(
         self, reset_type: ResetType = "random", optimizers: Iterable[Optimizer] = ()
     ) -> None:
@@ -146,7 +148,6 @@ class CSPReset(CSP):
         Warns:
             UserWarning: outside training, without tracking, with no channel used or with all.
         """
-        check_reset_type(reset_type)
         used = sorted(self.used_channels)
         if not self.training or not self.track_channels:
             state = "is in eval mode" if not self.training else "has its tracking disabled"
@@ -167,11 +168,11 @@ class CSPReset(CSP):
             )
         self._reset(used, reset_type, optimizers)
 
+    @validated
     def reset_all_channels(
         self, reset_type: ResetType = "random", optimizers: Iterable[Optimizer] = ()
     ) -> None:
         """Reset all channels, used or not; see ``reset_used_channels``."""
-        check_reset_type(reset_type)
         self._reset(list(range(self._usage.channels)), reset_type, optimizers)
 
     def _reset(
@@ -236,12 +237,6 @@ class CSPReset(CSP):
 
 CSP_Reset = CSPReset
 """The name of the guide."""
-
-
-def _checked(threshold: float) -> float:
-    if not threshold >= 0:
-        raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
-    return threshold
 
 
 def _warn(message: str) -> None:

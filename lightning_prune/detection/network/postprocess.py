@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert, nms
 
+from lightning_prune.arguments import Count, Overlap, Threshold
+from lightning_prune.validation import validated
+
 MAX_CANDIDATES = 30_000
 """Boxes per image that enter the suppression, the most confident first."""
 
@@ -65,11 +68,12 @@ def clip_boxes(detections: Tensor, height: int, width: int) -> Tensor:
     return torch.cat((detections[:, :4].clamp(min=0).minimum(limit), detections[:, 4:]), dim=1)
 
 
+@validated
 def non_maximum_suppression(
     predictions: Tensor,
-    confidence: float = 0.25,
-    iou: float = 0.7,
-    max_detections: int = 300,
+    confidence: Threshold = 0.25,
+    iou: Overlap = 0.7,
+    max_detections: Count = 300,
     multi_label: bool = False,
     class_agnostic: bool = False,
 ) -> list[Tensor]:
@@ -97,11 +101,6 @@ def non_maximum_suppression(
     if predictions.ndim != 3 or predictions.shape[1] < 5:
         raise ValueError(
             f"predictions of shape {tuple(predictions.shape)}: pass (batch, 4 + classes, anchors)"
-        )
-    if not 0 <= confidence < 1 or not 0 <= iou <= 1 or max_detections < 1:
-        raise ValueError(
-            f"confidence={confidence}, iou={iou}, max_detections={max_detections}: pass a "
-            "confidence in [0, 1), an IoU in [0, 1] and at least 1 detection"
         )
     found = find_candidates(predictions.float(), confidence, multi_label)
     counts = torch.bincount(found.image, minlength=predictions.shape[0]).tolist()

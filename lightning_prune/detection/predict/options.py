@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lightning_prune.arguments import Count, Overlap, Threshold
 from lightning_prune.detection.network.network import LARGEST_STRIDE
+from lightning_prune.validation import validated
 
 
+@validated
 @dataclass(frozen=True)
 class PredictionOptions:
     """Thresholds of a prediction.
@@ -22,20 +25,12 @@ class PredictionOptions:
         ValueError: a value is out of range.
     """
 
-    confidence: float = 0.25
-    iou: float = 0.7
-    max_detections: int = 300
+    confidence: Threshold = 0.25
+    iou: Overlap = 0.7
+    max_detections: Count = 300
     classes: frozenset[int] | None = None
     multi_label: bool = False
     clip: bool = True
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.confidence < 1:
-            raise ValueError(f"confidence={self.confidence}: pass a probability in [0, 1)")
-        if not 0 <= self.iou <= 1:
-            raise ValueError(f"iou={self.iou}: pass an overlap in [0, 1]")
-        if self.max_detections < 1:
-            raise ValueError(f"max_detections={self.max_detections}: pass at least 1")
 
 
 def class_numbers(

@@ -10,9 +10,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_prune.arguments import Count, NonNegative, TrialFraction, Workers
 from lightning_prune.data.checks import SHOWN
 from lightning_prune.data.loader import ResumableLoader
-from lightning_prune.data.resumable_data import ResumableDataModule, check_at_least
+from lightning_prune.data.resumable_data import ResumableDataModule
 from lightning_prune.errors import DataError
 from lightning_prune.neural.data.collate import collate_windows
 from lightning_prune.neural.data.movie_range import MovieScale, movie_dtype, movie_scale
@@ -20,6 +21,7 @@ from lightning_prune.neural.data.session import NeuralSession
 from lightning_prune.neural.data.split import Split, split_windows
 from lightning_prune.neural.data.windows import NeuralBatch, NeuralWindows
 from lightning_prune.neural.functional.bits_per_spike import bits_per_spike, mean_bits_per_spike
+from lightning_prune.validation import validated
 
 
 class NeuralDataModule(ResumableDataModule):
@@ -47,31 +49,24 @@ class NeuralDataModule(ResumableDataModule):
         drop_silent: Leave out cells without a spike in training instead of refusing them.
 
     Raises:
-        TypeError: an argument of the wrong type.
-        ValueError: an argument out of range.
+        ValueError: an argument of the wrong type or out of range.
     """
 
+    @validated
     def __init__(
         self,
-        frames: int,
-        batch_size: int,
-        num_workers: int,
-        seed: int,
-        val_fraction: float,
-        test_fraction: float,
-        stride: int = 1,
-        val_stride: int = 1,
+        frames: Count,
+        batch_size: Count,
+        num_workers: Workers,
+        seed: NonNegative,
+        val_fraction: TrialFraction,
+        test_fraction: TrialFraction,
+        stride: Count = 1,
+        val_stride: Count = 1,
         labels: str | None = None,
         drop_silent: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        for name, value in [("frames", frames), ("stride", stride), ("val_stride", val_stride)]:
-            check_at_least(name, value, 1)
-        for name, part in [("val_fraction", val_fraction), ("test_fraction", test_fraction)]:
-            if isinstance(part, bool) or not isinstance(part, int | float):
-                raise TypeError(f"{name}={part!r} is not a number")
-            if not 0 < part < 1:
-                raise ValueError(f"{name}={part} is outside (0, 1): pass a fraction of the trials")
         if val_fraction + test_fraction >= 1:
             raise ValueError(
                 f"val_fraction={val_fraction} and test_fraction={test_fraction} leave nothing to "

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
 
+from lightning_prune.arguments import Count, NonNegative, TrialFraction, Workers
 from lightning_prune.errors import DataError
 from lightning_prune.neural.data.data_module import NeuralDataModule
 from lightning_prune.neural.data.recording_file import read_session
 from lightning_prune.neural.data.session import NeuralSession
+from lightning_prune.validation import validated
 
 
 class NeuralSessionsDataModule(NeuralDataModule):
@@ -31,17 +33,18 @@ class NeuralSessionsDataModule(NeuralDataModule):
         ValueError: an argument out of range.
     """
 
+    @validated
     def __init__(
         self,
         files: str | Sequence[str],
-        frames: int = 25,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int = 0,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.15,
-        stride: int = 1,
-        val_stride: int = 1,
+        frames: Count = 25,
+        batch_size: Count = 64,
+        num_workers: Workers = 0,
+        seed: NonNegative = 0,
+        val_fraction: TrialFraction = 0.1,
+        test_fraction: TrialFraction = 0.15,
+        stride: Count = 1,
+        val_stride: Count = 1,
         labels: str | None = None,
         drop_silent: bool = False,
     ) -> None:

@@ -1,12 +1,15 @@
 """The default recordings: simulated cells that watch real photographs. No download."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-from lightning_prune.data.resumable_data import check_at_least
+from lightning_prune.annotations import Between, Such
+from lightning_prune.arguments import Count, NonNegative, TrialFraction, Workers
 from lightning_prune.neural.data.data_module import NeuralDataModule
 from lightning_prune.neural.data.session import NeuralSession
 from lightning_prune.neural.data.simulated_photographs import MOST
 from lightning_prune.neural.data.simulated_recording import RecordingOptions, simulate_recording
+from lightning_prune.validation import validated
 
 
 class SimulatedCellsDataModule(NeuralDataModule):
@@ -35,27 +38,31 @@ class SimulatedCellsDataModule(NeuralDataModule):
         labels: "eye" or "photo", or None: "eye".
 
     Raises:
-        TypeError: an argument of the wrong type.
-        ValueError: an argument out of range.
+        ValueError: an argument of the wrong type or out of range.
     """
 
+    @validated
     def __init__(
         self,
-        cells: Sequence[int] = (24, 16),
-        pixels: int = 51,
-        trials: int = 80,
-        repeated_trials: int = 2,
-        repeats: int = 8,
-        trial_seconds: float = 2.5,
-        photos: int = 16,
-        frames: int = 25,
-        batch_size: int = 64,
-        num_workers: int = 0,
-        seed: int = 0,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.15,
-        stride: int = 1,
-        val_stride: int = 1,
+        cells: Annotated[
+            Sequence[int],
+            Between(1, 10_000),
+            Such(len, "the number of cells of each session, up to 10000"),
+        ] = (24, 16),
+        pixels: Annotated[int, Between(15, 127)] = 51,
+        trials: Annotated[int, Between(3, 100_000)] = 80,
+        repeated_trials: Annotated[int, Between(0, 1000)] = 2,
+        repeats: Annotated[int, Between(2, 1000)] = 8,
+        trial_seconds: Annotated[float, Between(0.5, 60, "seconds")] = 2.5,
+        photos: Annotated[int, Between(1, MOST)] = 16,
+        frames: Count = 25,
+        batch_size: Count = 64,
+        num_workers: Workers = 0,
+        seed: NonNegative = 0,
+        val_fraction: TrialFraction = 0.1,
+        test_fraction: TrialFraction = 0.15,
+        stride: Count = 1,
+        val_stride: Count = 1,
         labels: str | None = None,
     ) -> None:
         super().__init__(
@@ -69,24 +76,6 @@ class SimulatedCellsDataModule(NeuralDataModule):
             val_stride,
             labels,
         )
-        if isinstance(cells, str) or not isinstance(cells, Sequence) or not cells:
-            raise TypeError(f"cells={cells!r}: pass the number of cells of each session")
-        limits = [
-            *(("cells", number, 1, 10_000) for number in cells),
-            ("pixels", pixels, 15, 127),
-            ("trials", trials, 3, 100_000),
-            ("repeated_trials", repeated_trials, 0, 1000),
-            ("repeats", repeats, 2, 1000),
-            ("photos", photos, 1, MOST),
-        ]
-        for name, value, least, most in limits:
-            check_at_least(name, value, least)
-            if value > most:
-                raise ValueError(f"{name}={value} is too large: pass at most {most}")
-        if isinstance(trial_seconds, bool) or not isinstance(trial_seconds, int | float):
-            raise TypeError(f"trial_seconds={trial_seconds!r} is not a number")
-        if not 0.5 <= trial_seconds <= 60:
-            raise ValueError(f"trial_seconds={trial_seconds} is outside [0.5, 60] s")
         self.recordings = [
             RecordingOptions(
                 number,

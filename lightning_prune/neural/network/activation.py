@@ -1,6 +1,11 @@
 """Activations by name."""
 
+from typing import Annotated
+
 from torch import nn
+
+from lightning_prune.annotations import one_of
+from lightning_prune.validation import validated
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
@@ -10,9 +15,11 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "none": nn.Identity,
 }
+ActivationName = Annotated[str, one_of(ACTIVATIONS)]
 
 
-def activation(name: str) -> nn.Module:
+@validated
+def activation(name: ActivationName) -> nn.Module:
     """Build an activation.
 
     Raises:
@@ -21,6 +28,4 @@ def activation(name: str) -> nn.Module:
     >>> activation("silu")
     SiLU()
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"activation={name!r}: allowed are {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()

@@ -3,8 +3,10 @@
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool3d
 
+from lightning_prune.arguments import Count
 from lightning_prune.neural.network.soft_pool import blur, soft_pool
 from lightning_prune.neural.network.squeeze_excitation import SqueezeExcitation
+from lightning_prune.validation import validated
 
 
 class AntiAliasedPool(nn.Module):
@@ -22,10 +24,11 @@ class AntiAliasedPool(nn.Module):
     Source: R. Zhang, 2019, Making Convolutional Networks Shift-Invariant Again, arXiv 1904.11486.
     """
 
-    def __init__(self, channels: int, stride: int = 2, reduction: int = 4, use_soft: bool = True):
+    @validated
+    def __init__(
+        self, channels: int, stride: Count = 2, reduction: Count = 4, use_soft: bool = True
+    ) -> None:
         super().__init__()
-        if stride < 1:
-            raise ValueError(f"stride={stride}: pass an integer of at least 1")
         self.stride = stride
         self.use_soft = use_soft
         self.gate = SqueezeExcitation(channels, reduction)

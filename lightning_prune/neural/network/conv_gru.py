@@ -1,13 +1,15 @@
 """A convolutional gated recurrent unit over the frames of a video."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.annotations import Above
 from lightning_prune.graph.group import Member
 from lightning_prune.graph.layers import Role
 from lightning_prune.neural.network.conv_gru_cell import ConvGRUCell
+from lightning_prune.validation import validated
 
 
 class ConvGRU(nn.Module):
@@ -27,6 +29,7 @@ class ConvGRU(nn.Module):
         ValueError: an argument is out of range, or two do not go together.
     """
 
+    @validated
     def __init__(
         self,
         in_channels: int,
@@ -35,17 +38,15 @@ class ConvGRU(nn.Module):
         *,
         learnable_h0: bool = True,
         use_residual: bool = False,
-        grad_clip_val: float | None = None,
+        grad_clip_val: Annotated[float | None, Above(0)] = None,
         **cell: Any,
-    ):
+    ) -> None:
         super().__init__()
         if use_residual and in_channels != hidden_channels:
             raise ValueError(
                 f"use_residual=True adds the input ({in_channels} channels) to the hidden state "
                 f"({hidden_channels}): make them equal, or set use_residual to false"
             )
-        if grad_clip_val is not None and grad_clip_val <= 0:
-            raise ValueError(f"grad_clip_val={grad_clip_val}: pass a positive number or None")
         self.cell = ConvGRUCell(in_channels, hidden_channels, kernel_size, **cell)
         self.h0 = nn.Parameter(torch.zeros(1, hidden_channels, 1, 1)) if learnable_h0 else None
         # Which input each hidden channel adds: a matrix, so that both sides can be cut.

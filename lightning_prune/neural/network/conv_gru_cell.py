@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.neural.network.options import CANDIDATES, RECURRENT_INITS
+from lightning_prune.arguments import Count
+from lightning_prune.neural.network.options import Candidate, OddKernel, RecurrentInit
 from lightning_prune.neural.network.zero_aware_group_norm import ZeroAwareGroupNorm
+from lightning_prune.validation import validated
 
 NORM_GROUPS = 32
 """Groups of the norm; of fewer hidden channels one group for each."""
@@ -44,26 +46,21 @@ class ConvGRUCell(nn.Module):
     1511.06432; A. Saxe, J. McClelland, S. Ganguli, 2013, arXiv 1312.6120 (orthogonal start).
     """
 
+    @validated
     def __init__(
         self,
-        in_channels: int,
-        hidden_channels: int,
-        kernel_size: int = 3,
+        in_channels: Count,
+        hidden_channels: Count,
+        kernel_size: OddKernel = 3,
         *,
         use_layer_norm: bool = True,
         use_depthwise: bool = False,
         use_grouped: bool = False,
-        num_groups: int = 1,
-        candidate: str = "fixed",
-        init: str = "orthogonal",
-    ):
+        num_groups: Count = 1,
+        candidate: Candidate = "fixed",
+        init: RecurrentInit = "orthogonal",
+    ) -> None:
         super().__init__()
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size={kernel_size}: pass an odd number of pixels")
-        if candidate not in CANDIDATES:
-            raise ValueError(f"candidate={candidate!r}: allowed are {', '.join(CANDIDATES)}")
-        if init not in RECURRENT_INITS:
-            raise ValueError(f"init={init!r}: allowed are {', '.join(RECURRENT_INITS)}")
         groups = _groups(in_channels, hidden_channels, use_depthwise, use_grouped, num_groups)
         gates = 3 * hidden_channels
         self.candidate = candidate

@@ -1,7 +1,13 @@
 """The readout of the cells of one session."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
+
+from lightning_prune.annotations import Above, AtLeast
+from lightning_prune.arguments import Count
+from lightning_prune.validation import validated
 
 MIN_STD = 1e-3
 
@@ -34,22 +40,16 @@ class GaussianReadout(nn.Module):
         bias: (N,) or None.
     """
 
+    @validated
     def __init__(
         self,
         in_channels: int,
-        cells: int,
+        cells: Count,
         bias: bool = True,
-        initial_std: float = 5.0,
-        initial_mean_scale: float = 0.1,
-    ):
+        initial_std: Annotated[float, Above(0)] = 5.0,
+        initial_mean_scale: Annotated[float, AtLeast(0)] = 0.1,
+    ) -> None:
         super().__init__()
-        if cells < 1:
-            raise ValueError(f"cells={cells}: pass at least 1 cell")
-        if initial_std <= 0 or initial_mean_scale < 0:
-            raise ValueError(
-                f"initial_std={initial_std}, initial_mean_scale={initial_mean_scale}: pass a "
-                "positive standard deviation and a scale of at least 0"
-            )
         self.features = nn.Conv2d(in_channels, cells, 1, bias=False)
         self.mean = nn.Parameter(initial_mean_scale * torch.randn(cells, 2))
         self.std = nn.Parameter(torch.full((cells, 2), float(initial_std)))

@@ -2,25 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from lightning_prune.neural.network.activation import ACTIVATIONS
-from lightning_prune.neural.network.option_rules import (
-    flag,
-    number,
-    odd,
-    read_options,
-    whole,
-    whole_tuple,
-    word,
-)
+from lightning_prune.annotations import Above, AtLeast, Between, Such
+from lightning_prune.arguments import Count
+from lightning_prune.neural.network.activation import ActivationName
+from lightning_prune.validation import read, validated
 
-CONVOLUTIONS = ("depthwise", "standard")
-NORMS = ("rms", "batch", "none")
-CANDIDATES = ("fixed", "standard", "missing")
-RECURRENT_INITS = ("orthogonal", "default")
-CONVOLUTION_INITS = ("leaky_relu", "relu")
-FRONTEND_INITS = ("gaussian_derivatives", "default")
+Convolution = Literal["depthwise", "standard"]
+Norm = Literal["rms", "batch", "none"]
+Candidate = Literal["fixed", "standard", "missing"]
+RecurrentInit = Literal["orthogonal", "default"]
+ConvolutionInit = Literal["leaky_relu", "relu"]
+FrontendInit = Literal["gaussian_derivatives", "default"]
+OddKernel = Annotated[
+    int, Such(lambda size: size > 0 and size % 2 == 1, "an odd integer of at least 1")
+]
 
 
 class FromDict:
@@ -37,9 +34,10 @@ class FromDict:
         Raises:
             ValueError: an unknown key, or a value of the wrong type or out of range.
         """
-        return read_options(cls, content, where or cls.__name__)
+        return read(cls, content, where or cls.__name__)
 
 
+@validated
 @dataclass(frozen=True)
 class FrontendOptions(FromDict):
     """The learnable convolution over time.
@@ -50,16 +48,12 @@ class FrontendOptions(FromDict):
         init: Start as the derivatives of a Gaussian, or at random as torch does by default.
     """
 
-    kernel_size: int = 16
-    num_channels: int = 4
-    init: str = "gaussian_derivatives"
-
-    def __post_init__(self) -> None:
-        whole("kernel_size", self.kernel_size)
-        whole("num_channels", self.num_channels)
-        word("init", self.init, FRONTEND_INITS)
+    kernel_size: Count = 16
+    num_channels: Count = 4
+    init: FrontendInit = "gaussian_derivatives"
 
 
+@validated
 @dataclass(frozen=True)
 class PoolOptions(FromDict):
     """The anti-aliased pooling at the end of a block.
@@ -70,16 +64,12 @@ class PoolOptions(FromDict):
         use_soft: Soft pooling; otherwise the mean of each window.
     """
 
-    stride: int = 2
-    reduction: int = 4
+    stride: Count = 2
+    reduction: Count = 4
     use_soft: bool = True
 
-    def __post_init__(self) -> None:
-        whole("stride", self.stride)
-        whole("reduction", self.reduction)
-        flag("use_soft", self.use_soft)
 
-
+@validated
 @dataclass(frozen=True)
 class BlockOptions(FromDict):
     """One residual block.
@@ -95,21 +85,18 @@ class BlockOptions(FromDict):
         pool: Pooling at the end of the block, or None.
     """
 
-    kernel_size: int | tuple[int, int, int] = 3
-    stride: int | tuple[int, int, int] = 1
-    dilation: int | tuple[int, int, int] = 1
-    padding: int | tuple[int, int] | None = None
-    dropout: float = 0.0
+    kernel_size: Annotated[int | tuple[int, int, int], AtLeast(1)] = 3
+    stride: Annotated[int | tuple[int, int, int], AtLeast(1)] = 1
+    dilation: Annotated[int | tuple[int, int, int], AtLeast(1)] = 1
+    padding: Annotated[int | tuple[int, int] | None, AtLeast(0)] = None
+    dropout: Annotated[float, Between(0, 1, "a probability", "[)")] = 0.0
     pool: PoolOptions | None = None
 
     def __post_init__(self) -> None:
-        for name in ("kernel_size", "stride", "dilation"):
-            object.__setattr__(self, name, whole_tuple(name, getattr(self, name), 3))
-        if self.padding is not None:
-            object.__setattr__(self, "padding", whole_tuple("padding", self.padding, 2, least=0))
-        number("dropout", self.dropout, 0, 1)
-        if self.pool is not None:
-            object.__setattr__(self, "pool", PoolOptions.from_dict(self.pool, "pool"))  # type: ignore[arg-type]
+        for name, length in (("kernel_size", 3), ("stride", 3), ("dilation", 3), ("padding", 2)):
+            value = getattr(self, name)
+            if isinstance(value, int):
+                object.__setattr__(self, name, (value,) * length)
 
     @property
     def kernel(self) -> tuple[int, int, int]:
@@ -146,6 +133,7 @@ def v2_blocks() -> tuple[BlockOptions, ...]:
     )
 
 
+@validated
 @dataclass(frozen=True)
 class ConvNetOptions(FromDict):
     """The 3-D ResNet.
@@ -166,43 +154,26 @@ class ConvNetOptions(FromDict):
             starts as its shortcut.
     """
 
-    channels: tuple[int, ...] = (64, 128, 256)
+    channels: Annotated[
+        tuple[int, ...], AtLeast(1), Such(len, "a list of integers of at least 1, not an empty one")
+    ] = (64, 128, 256)
     blocks: tuple[BlockOptions, ...] = field(default_factory=v2_blocks)
-    conv_type: str = "depthwise"
+    conv_type: Convolution = "depthwise"
     use_weight_norm: bool = False
-    norm_type: str = "rms"
+    norm_type: Norm = "rms"
     norm_affine: bool = True
-    norm_eps: float = 1e-5
-    activation: str = "silu"
-    sum_activation: str = "none"
-    init: Literal["leaky_relu", "relu"] = "leaky_relu"
+    norm_eps: Annotated[float, Above(0)] = 1e-5
+    activation: ActivationName = "silu"
+    sum_activation: ActivationName = "none"
+    init: ConvolutionInit = "leaky_relu"
     zero_init_residual: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("channels", "blocks"):
-            if not isinstance(getattr(self, name), list | tuple) or not getattr(self, name):
-                raise ValueError(f"{name}={getattr(self, name)!r}: pass a list, not an empty one")
-        for index, value in enumerate(self.channels):
-            whole(f"channels[{index}]", value)
-        object.__setattr__(self, "channels", tuple(self.channels))
         if len(self.blocks) != len(self.channels):
             raise ValueError(
                 f"blocks has {len(self.blocks)} entries and channels {len(self.channels)}: "
                 "pass one block for each number of channels"
             )
-        blocks = [
-            BlockOptions.from_dict(block, f"blocks[{index}]")  # type: ignore[arg-type]
-            for index, block in enumerate(self.blocks)
-        ]
-        object.__setattr__(self, "blocks", tuple(blocks))
-        word("conv_type", self.conv_type, CONVOLUTIONS)
-        word("norm_type", self.norm_type, NORMS)
-        word("activation", self.activation, tuple(ACTIVATIONS))
-        word("sum_activation", self.sum_activation, tuple(ACTIVATIONS))
-        word("init", self.init, CONVOLUTION_INITS)
-        for name in ("use_weight_norm", "norm_affine", "zero_init_residual"):
-            flag(name, getattr(self, name))
-        number("norm_eps", self.norm_eps, 0, above=True)
         if self.use_weight_norm and self.conv_type == "depthwise":
             raise ValueError(
                 "use_weight_norm=True with conv_type='depthwise': weight norm is for standard "
@@ -210,6 +181,7 @@ class ConvNetOptions(FromDict):
             )
 
 
+@validated
 @dataclass(frozen=True)
 class ModulatorOptions(FromDict):
     """The ConvGRU that joins the features with the behaviour.
@@ -234,34 +206,23 @@ class ModulatorOptions(FromDict):
         init: Recurrent weights ``orthogonal``, or torch's ``default``.
     """
 
-    behavior_dim: int = 42
-    feature_dim: int = 256
-    hidden_dim: int = 256
-    beh_emb_dim: int = 32
-    kernel_size: int = 3
+    behavior_dim: Count = 42
+    feature_dim: Count = 256
+    hidden_dim: Count = 256
+    beh_emb_dim: Count = 32
+    kernel_size: OddKernel = 3
     use_layer_norm: bool = True
     learnable_h0: bool = True
     use_depthwise: bool = False
     use_grouped: bool = False
-    num_groups: int = 1
+    num_groups: Count = 1
     use_residual: bool = False
-    grad_clip_val: float | None = None
-    candidate: str = "fixed"
-    init: str = "orthogonal"
-
-    def __post_init__(self) -> None:
-        for name in ("behavior_dim", "feature_dim", "hidden_dim", "beh_emb_dim", "num_groups"):
-            whole(name, getattr(self, name))
-        odd("kernel_size", self.kernel_size)
-        for name in ("use_layer_norm", "learnable_h0", "use_depthwise", "use_grouped"):
-            flag(name, getattr(self, name))
-        flag("use_residual", self.use_residual)
-        if self.grad_clip_val is not None:
-            number("grad_clip_val", self.grad_clip_val, 0, above=True)
-        word("candidate", self.candidate, CANDIDATES)
-        word("init", self.init, RECURRENT_INITS)
+    grad_clip_val: Annotated[float | None, Above(0)] = None
+    candidate: Candidate = "fixed"
+    init: RecurrentInit = "orthogonal"
 
 
+@validated
 @dataclass(frozen=True)
 class ReadoutOptions(FromDict):
     """The readout of a session's cells.
@@ -274,10 +235,5 @@ class ReadoutOptions(FromDict):
     """
 
     bias: bool = True
-    initial_std: float = 5.0
-    initial_mean_scale: float = 0.1
-
-    def __post_init__(self) -> None:
-        flag("bias", self.bias)
-        number("initial_std", self.initial_std, 0, above=True)
-        number("initial_mean_scale", self.initial_mean_scale, 0)
+    initial_std: Annotated[float, Above(0)] = 5.0
+    initial_mean_scale: Annotated[float, AtLeast(0)] = 0.1

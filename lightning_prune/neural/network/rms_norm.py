@@ -1,15 +1,19 @@
 """Root-mean-square normalisation over the channels of a feature map."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.annotations import AtLeast, Such
+from lightning_prune.arguments import Count
 from lightning_prune.graph.custom_layer import CarrierProxy
 from lightning_prune.graph.layers import Role
 from lightning_prune.graph.single_layer import SingleLayer
 from lightning_prune.neural.network.channel_rms import normalize_channels
 from lightning_prune.surgery.cut import Replacement
+from lightning_prune.validation import validated
 
 
 class RMSNorm(SingleLayer, nn.Module):
@@ -36,22 +40,18 @@ class RMSNorm(SingleLayer, nn.Module):
     tensor([[0.8485, 1.1314]])
     """
 
+    @validated
     def __init__(
         self,
-        num_features: int,
-        norm_dims: Sequence[int] = (1,),
-        eps: float = 1e-4,
+        num_features: Count,
+        norm_dims: Annotated[
+            Sequence[int],
+            Such(lambda d: d and 0 not in d, "the dimensions of the mean, not the batch (0)"),
+        ] = (1,),
+        eps: Annotated[float, AtLeast(0)] = 1e-4,
         affine: bool = True,
-    ):
+    ) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"num_features={num_features}: pass at least 1 channel")
-        if not norm_dims or 0 in norm_dims:
-            raise ValueError(
-                f"norm_dims={tuple(norm_dims)}: pass the dimensions of the mean, not the batch (0)"
-            )
-        if eps < 0:
-            raise ValueError(f"eps={eps}: pass a number of at least 0")
         self.norm_dims = tuple(norm_dims)
         self.eps = eps
         self.gamma = nn.Parameter(torch.ones(num_features), requires_grad=affine)

@@ -2,6 +2,9 @@
 
 from torch import Tensor, nn
 
+from lightning_prune.arguments import Count
+from lightning_prune.validation import validated
+
 
 class SqueezeExcitation(nn.Module):
     r"""Scale every channel of every frame by a gate computed from the means of the frame.
@@ -20,10 +23,9 @@ class SqueezeExcitation(nn.Module):
     Source: J. Hu, L. Shen, G. Sun, 2018, Squeeze-and-Excitation Networks, arXiv 1709.01507.
     """
 
-    def __init__(self, channels: int, reduction: int = 4):
+    @validated
+    def __init__(self, channels: int, reduction: Count = 4) -> None:
         super().__init__()
-        if reduction < 1:
-            raise ValueError(f"reduction={reduction}: pass an integer of at least 1")
         hidden = max(channels // reduction, 1)
         self.reduce = nn.Conv3d(channels, hidden, 1)
         self.act = nn.SiLU()

@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.neural.network.options import FRONTEND_INITS
+from lightning_prune.arguments import Count
+from lightning_prune.neural.network.options import FrontendInit
 from lightning_prune.neural.network.temporal_filters import TemporalFilters
+from lightning_prune.validation import validated
 
 
 def gaussian_derivatives(taps: int, count: int) -> Tensor:
@@ -52,16 +54,14 @@ class TemporalConv(nn.Module):
         ValueError: an argument is out of range.
     """
 
+    @validated
     def __init__(
-        self, kernel_size: int = 16, num_channels: int = 4, init: str = "gaussian_derivatives"
-    ):
+        self,
+        kernel_size: Count = 16,
+        num_channels: Count = 4,
+        init: FrontendInit = "gaussian_derivatives",
+    ) -> None:
         super().__init__()
-        if init not in FRONTEND_INITS:
-            raise ValueError(f"init={init!r}: allowed are {', '.join(FRONTEND_INITS)}")
-        if kernel_size < 1 or num_channels < 1:
-            raise ValueError(
-                f"kernel_size={kernel_size}, num_channels={num_channels}: pass at least 1"
-            )
         self.conv = TemporalFilters(num_channels, kernel_size)
         if init == "gaussian_derivatives":
             filters = gaussian_derivatives(kernel_size, num_channels)

@@ -1,9 +1,12 @@
 """The geometric-median criterion: the channels that the others cannot replace stay."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from lightning_prune.graph.importance import group_importance
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.validation import validated
 
 
 class FPGM(Criterion):
@@ -24,9 +27,8 @@ class FPGM(Criterion):
     ``FPGMImportance``.
     """
 
-    def __init__(self, p: int = 2) -> None:
-        if p not in (1, 2):
-            raise ValueError(f"p={p}: pass 1 (magnitudes) or 2 (squares)")
+    @validated
+    def __init__(self, p: Literal[1, 2] = 2) -> None:
         self.p = p
 
     def importance(self, evidence: Evidence) -> Tensor:

@@ -1,9 +1,12 @@
 """The group norm criterion: the channels with the largest tied weights stay."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from lightning_prune.graph.importance import group_importance
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.validation import validated
 
 
 class GroupNorm(Criterion):
@@ -23,9 +26,8 @@ class GroupNorm(Criterion):
     2301.12900; torch-pruning's ``GroupMagnitudeImportance``.
     """
 
-    def __init__(self, p: int = 2) -> None:
-        if p not in (1, 2):
-            raise ValueError(f"p={p}: pass 1 (sum of magnitudes) or 2 (sum of squares)")
+    @validated
+    def __init__(self, p: Literal[1, 2] = 2) -> None:
         self.p = p
 
     def importance(self, evidence: Evidence) -> Tensor:

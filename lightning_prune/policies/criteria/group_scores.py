@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ def _to_channels(values: Tensor, member: Member, channels: int) -> Tensor:
 
 
 @torch.no_grad()
-def weight_norm(model: nn.Module, group: Group, p: int) -> Tensor:
+def weight_norm(model: nn.Module, group: Group, p: Literal[1, 2]) -> Tensor:
     """Return the Lp norm of every channel's filter, summed over the group's producers: (C,)."""
     modules = modules_by_name(model)
     total = torch.zeros(group.channels, dtype=torch.float64)

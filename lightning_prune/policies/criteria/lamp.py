@@ -1,6 +1,7 @@
 """The LAMP criterion: a channel's fraction of those that are as large or larger."""
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -9,6 +10,7 @@ from lightning_prune.graph.importance import group_importance
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.validation import validated
 
 
 class LAMP(Criterion):
@@ -29,9 +31,8 @@ class LAMP(Criterion):
     Pruning, ICLR, arXiv 2010.07611; torch-pruning's ``LAMPImportance``.
     """
 
-    def __init__(self, p: int = 2) -> None:
-        if p not in (1, 2):
-            raise ValueError(f"p={p}: pass 1 (sum of magnitudes) or 2 (sum of squares)")
+    @validated
+    def __init__(self, p: Literal[1, 2] = 2) -> None:
         self.p = p
 
     def importance(self, evidence: Evidence) -> Tensor:

@@ -1,16 +1,17 @@
 """The MAC-aware criterion: of equally important channels those that cost fewer MACs stay."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from lightning_prune.arguments import MacRoot, MacWeight
 from lightning_prune.functional.importance import Aggregation, mac_aware
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.group_norm import GroupNorm
+from lightning_prune.validation import validated
 
 
 class MacAware(Criterion):
@@ -35,19 +36,14 @@ class MacAware(Criterion):
     Source: the MAC-aware importance of sirc-torch-pruning (A. Raviv).
     """
 
+    @validated
     def __init__(
         self,
         criterion: Criterion | None = None,
         aggregation: Aggregation = "sum",
-        alpha: float = 0.9,
-        beta: float = 2.0,
+        alpha: MacWeight = 0.9,
+        beta: MacRoot = 2.0,
     ) -> None:
-        if aggregation not in ("sum", "mul"):
-            raise ValueError(f"aggregation={aggregation!r}: allowed are sum, mul")
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha={alpha} is outside [0, 1]: pass the weight of the importance")
-        if not 0 < beta < math.inf:
-            raise ValueError(f"beta={beta}: pass a number above 0, the root of the MACs' ratio")
         self.criterion = criterion or GroupNorm()
         self.aggregation: Aggregation = aggregation
         self.alpha = alpha

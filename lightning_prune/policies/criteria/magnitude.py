@@ -1,9 +1,12 @@
 """The magnitude baseline: the channels with the largest filters stay."""
 
+from typing import Literal
+
 from torch import Tensor
 
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.group_scores import weight_norm
+from lightning_prune.validation import validated
 
 
 class Magnitude(Criterion):
@@ -19,9 +22,8 @@ class Magnitude(Criterion):
     ICLR, arXiv 1608.08710.
     """
 
-    def __init__(self, p: int = 1) -> None:
-        if p not in (1, 2):
-            raise ValueError(f"p={p}: pass 1 (sum of magnitudes) or 2 (Euclidean norm)")
+    @validated
+    def __init__(self, p: Literal[1, 2] = 1) -> None:
         self.p = p
 
     def importance(self, evidence: Evidence) -> Tensor:

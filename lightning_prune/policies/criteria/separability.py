@@ -1,7 +1,7 @@
 """The activation criterion: of every cluster of like channels, the strongest stays."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from lightning_prune.policies.criteria.non_finite_importance import (
     NonFiniteImportanceError,
     check_finite,
 )
+from lightning_prune.validation import validated
 
 Weight = Literal["l1", "l2", "activation", "bn_scale"]
 
@@ -53,9 +54,8 @@ class Separability(Criterion):
 
     needs = frozenset({"clusters"})
 
+    @validated
     def __init__(self, weight: Weight = "l1") -> None:
-        if weight not in get_args(Weight):
-            raise ValueError(f"weight={weight!r}: allowed are {', '.join(get_args(Weight))}")
         self.weight = weight
 
     def importance(self, evidence: Evidence) -> Tensor:

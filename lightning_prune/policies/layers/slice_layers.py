@@ -1,6 +1,6 @@
 """The layers whose weights are pruned slice by slice."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -18,6 +18,7 @@ from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import channel_slices
+from lightning_prune.validation import validated
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,8 @@ SliceLayers = Annotated[
 """A choice of layers, before there is a model."""
 
 
-def check_slice_layers(layers: object) -> None:
-    """Check a choice of layers before there is a model.
-
-    Raises:
-        ValueError: neither None nor a list of names.
-    """
-    if layers is None:
-        return
-    names = isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
-    if not names or not layers:
-        raise ValueError(
-            f"layers={layers!r}: pass a list of layer names or patterns such as ['backbone.*'] or "
-            "['!head.*'] (all but these), or None for all convolutions"
-        )
-
-
-def slice_layers(
-    model: nn.Module, layers: Sequence[str] | None, block_size: int
-) -> dict[str, SliceLayer]:
+@validated
+def slice_layers(model: nn.Module, layers: SliceLayers, block_size: int) -> dict[str, SliceLayer]:
     """Return the layers that a choice means, in the order of the model.
 
     Args:
@@ -106,7 +90,6 @@ def slice_layers(
     >>> list(slice_layers(net, ["!2"], 8))
     ['0']
     """
-    check_slice_layers(layers)
     wanted = [name for name in layers or () if not name.startswith("!")]
     spared = [name[1:] for name in layers or () if name.startswith("!")]
     candidates = {

@@ -1,12 +1,16 @@
 """The seed's layer rule: the widest layers, at most one per block, of a range of blocks."""
 
 import warnings
+from typing import Annotated
 
 from torch import nn
 
+from lightning_prune.annotations import Such
+from lightning_prune.arguments import Count
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import width_of
 from lightning_prune.graph.names import modules_by_name
+from lightning_prune.validation import validated
 
 
 def block_of(layer: str, depth: int = 2) -> str:
@@ -35,21 +39,20 @@ class WidestLayers:
         ValueError: a count below 1 or a range that is empty.
     """
 
+    @validated
     def __init__(
         self,
-        count: int = 3,
-        per_block: int | None = 1,
-        blocks: tuple[int, int] | list[int] | None = None,
-        depth: int = 2,
+        count: Count = 3,
+        per_block: Count | None = 1,
+        blocks: Annotated[
+            tuple[int, int] | None,
+            Such(lambda ends: 1 <= ends[0] <= ends[1], "[first, last] with 1 <= first <= last"),
+        ] = None,
+        depth: Count = 2,
     ) -> None:
-        for name, value in (("count", count), ("per_block", per_block), ("depth", depth)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: pass at least 1")
-        if blocks is not None and (len(blocks) != 2 or not 1 <= blocks[0] <= blocks[1]):
-            raise ValueError(f"blocks={blocks}: pass [first, last] with 1 <= first <= last")
         self.count = count
         self.per_block = per_block
-        self.blocks = None if blocks is None else (blocks[0], blocks[1])
+        self.blocks = blocks
         self.depth = depth
 
     def select(self, model: nn.Module, groups: ChannelGroups) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """A channel penalty at work on a live model; for Lightning and plain loops alike."""
 
-import math
 import warnings
 from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.arguments import Strength
 from lightning_prune.functional.low_channels import low_channels
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
@@ -14,17 +14,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
 from lightning_prune.surgery.channel_weights import ChannelWeights
-
-
-def check_strength(reg: float, mac_reg: float, gamma: float) -> None:
-    """Check the strengths of a penalty.
-
-    Raises:
-        ValueError: one is negative or not finite.
-    """
-    for name, value in (("reg", reg), ("mac_reg", mac_reg), ("gamma", gamma)):
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name}={value}: pass a strength of at least 0, for example 0.005")
+from lightning_prune.validation import validated
 
 
 class ChannelRegularization:
@@ -52,18 +42,18 @@ class ChannelRegularization:
         UserWarning: the penalty does nothing to some of the groups.
     """
 
+    @validated
     def __init__(
         self,
         model: nn.Module,
         groups: ChannelGroups,
         names: Sequence[str] | None = None,
         penalty: ChannelPenalty | None = None,
-        reg: float = 5e-3,
-        mac_reg: float = 0.0,
-        gamma: float = 1.0,
+        reg: Strength = 5e-3,
+        mac_reg: Strength = 0.0,
+        gamma: Strength = 1.0,
         macs: MacModel | None = None,
     ) -> None:
-        check_strength(reg, mac_reg, gamma)
         names = tuple(groups if names is None else names)
         self.penalty = penalty or GroupNormPenalty()
         self._check_effect(model, groups, names)

@@ -1,12 +1,15 @@
 """The growing penalty on group norms: weak channels are penalized more strongly."""
 
 from collections.abc import Collection
+from typing import Annotated
 
 from torch import Tensor
 
+from lightning_prune.annotations import Between
 from lightning_prune.functional.penalty import growing_strength
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.surgery.channel_weights import ChannelWeights
+from lightning_prune.validation import validated
 
 
 class GroupNormPenalty(ChannelPenalty):
@@ -29,9 +32,10 @@ class GroupNormPenalty(ChannelPenalty):
     arXiv 2301.12900.
     """
 
-    def __init__(self, alpha: float = 4.0) -> None:
-        if not 0 <= alpha < 100:
-            raise ValueError(f"alpha={alpha}: pass a number in [0, 100), for example 4")
+    @validated
+    def __init__(
+        self, alpha: Annotated[float, Between(0, 100, "for example 4", "[)")] = 4.0
+    ) -> None:
         self.alpha = alpha
 
     def add_to_gradients(

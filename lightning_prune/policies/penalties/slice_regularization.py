@@ -1,14 +1,15 @@
 """The slice penalty at work on a live model; for Lightning and plain loops alike."""
 
-import math
 from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
+from lightning_prune.arguments import Count, Strength
 from lightning_prune.functional.slice_penalty import SlicePenalty, slice_penalty, slice_pull
 from lightning_prune.functional.slices import as_slices
 from lightning_prune.policies.layers.slice_layers import SliceLayer, living_filters
+from lightning_prune.validation import validated
 
 
 class SliceRegularization:
@@ -41,14 +42,14 @@ class SliceRegularization:
     [0.06, 0.08]
     """
 
+    @validated
     def __init__(
         self,
         layers: Mapping[str, SliceLayer],
-        block_size: int,
-        reg: float = 1e-5,
+        block_size: Count,
+        reg: Strength = 1e-5,
         protect_first: bool = False,
     ) -> None:
-        check_slice_reg(reg)
         self.layers = dict(layers)
         self.block_size = block_size
         self.reg = reg
@@ -118,16 +119,6 @@ class SliceRegularization:
 
     def _active(self) -> list[tuple[str, SliceLayer]]:
         return [(n, v) for n, v in self.layers.items() if n not in self.indivisible]
-
-
-def check_slice_reg(reg: float) -> None:
-    """Check the strength of the slice penalty.
-
-    Raises:
-        ValueError: it is negative or not finite.
-    """
-    if not (math.isfinite(reg) and reg >= 0):
-        raise ValueError(f"reg={reg}: pass a strength of at least 0, for example 1e-5")
 
 
 def _sum(values: list[Tensor]) -> Tensor:

@@ -1,13 +1,13 @@
 """How channels are clustered by what they separate: the settings of steps 2 to 6."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from lightning_prune.annotations import Above
 from lightning_prune.functional.selection.clustering import ChannelClustering, cluster_channels
 from lightning_prune.functional.selection.embedding import Embedding
 from lightning_prune.functional.selection.kmedoids import Backend
@@ -20,8 +20,10 @@ from lightning_prune.graph.channel_rows import add_to_channels
 from lightning_prune.graph.group import Group
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.policies.criteria.non_finite_importance import check_finite
+from lightning_prune.validation import validated
 
 
+@validated
 @dataclass(frozen=True)
 class ChannelClusterer:
     """Cluster a group's channels from the class statistics of its producers.
@@ -42,26 +44,11 @@ class ChannelClusterer:
     """
 
     embedding: Embedding = "tsne"
-    perplexity: float = 10.0
+    perplexity: Annotated[float, Above(0, "for example 10")] = 10.0
     other: Other = "mean"
     interpolation: Interpolation = "polynomial"
     backend: Backend = "native"
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        allowed = {
-            "embedding": get_args(Embedding),
-            "other": get_args(Other),
-            "interpolation": get_args(Interpolation),
-            "backend": get_args(Backend),
-        }
-        for key, names in allowed.items():
-            if getattr(self, key) not in names:
-                raise ValueError(f"{key}={getattr(self, key)!r}: allowed are {', '.join(names)}")
-        if not 0 < self.perplexity < math.inf:
-            raise ValueError(
-                f"perplexity={self.perplexity}: pass a positive number, for example 10"
-            )
 
     def check(self) -> None:
         """Check before training that the backend is there.

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.isomorphic import isomorphic_sets
+from lightning_prune.validation import validated
 
 Ranking = Literal["global", "local", "isomorphic"]
 """Which groups are ranked together: all, none, or those of the same structure."""
@@ -45,6 +46,7 @@ RANKINGS: dict[Ranking, RankingRule] = {
 }
 
 
+@validated
 def ranking_rule(ranking: Ranking | RankingRule) -> RankingRule:
     """Return the rule of a name; a rule of one's own is taken as it is.
 
@@ -53,6 +55,4 @@ def ranking_rule(ranking: Ranking | RankingRule) -> RankingRule:
     """
     if isinstance(ranking, RankingRule):
         return ranking
-    if ranking not in RANKINGS:
-        raise ValueError(f"ranking={ranking!r}: allowed are {', '.join(get_args(Ranking))}")
     return RANKINGS[ranking]

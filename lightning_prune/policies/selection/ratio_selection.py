@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.annotations import Such
+from lightning_prune.arguments import Count
 from lightning_prune.functional.widths.removal import RemovalPath
 from lightning_prune.functional.widths.width import narrower_widths
 from lightning_prune.graph.group import ChannelGroups
@@ -14,27 +17,19 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ranking import Ranking, RankingRule, ranking_rule
+from lightning_prune.validation import validated
 
 # More than this fraction of the dense MACs under the target, and blocks are exchanged.
 _TOLERANCE = 0.005
 
-
-def check_selection(
-    ranking: Ranking | RankingRule, keep_range: tuple[float, float], round_to: int
-) -> None:
-    """Check the limits of a selection.
-
-    Raises:
-        ValueError: one is out of range.
-    """
-    ranking_rule(ranking)
-    if not 0 <= keep_range[0] < keep_range[1] == 1:
-        raise ValueError(
-            f"keep_range={keep_range}: pass the smallest fraction of a layer's channels that "
-            "stays, in [0, 1), and 1: the ranking may leave a layer whole"
-        )
-    if round_to < 1:
-        raise ValueError(f"round_to={round_to}: pass an integer of at least 1")
+SmallestKept = Annotated[
+    tuple[float, float],
+    Such(
+        lambda kept: 0 <= kept[0] < kept[1] == 1,
+        "the smallest fraction of a layer's channels that stays, in [0, 1), and 1: the ranking may "
+        "leave a layer whole",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -59,6 +54,7 @@ class RatioStep:
     reached: bool
 
 
+@validated
 @dataclass(frozen=True)
 class RatioSelection:
     """Removes the least important channels of many groups, a given fraction or to a MAC target.
@@ -85,12 +81,9 @@ class RatioSelection:
     macs: MacModel
     criterion: Criterion
     ranking: Ranking | RankingRule = "global"
-    keep_range: tuple[float, float] = (0.0, 1.0)
-    round_to: int = 1
+    keep_range: SmallestKept = (0.0, 1.0)
+    round_to: Count = 1
     fast_widths: FastWidths | None = None
-
-    def __post_init__(self) -> None:
-        check_selection(self.ranking, self.keep_range, self.round_to)
 
     def check(self, model: nn.Module, mac_target: float | None) -> None:
         """Check before training what can be known before training.

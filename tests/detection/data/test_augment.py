@@ -114,10 +114,14 @@ def test_brightness_and_saturation_stay_within_their_range() -> None:
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"mosaic": 1.5}, ValueError, r"mosaic=1.5 is outside \[0, 1\]: pass a probability"),
-        ({"scale": -0.1}, ValueError, r"scale=-0.1 is outside \[0, 0.9\]"),
-        ({"hsv_h": 0.6}, ValueError, r"hsv_h=0.6 is outside \[0, 0.5\]"),
-        ({"fliplr": "often"}, TypeError, "fliplr='often' is not a number"),
+        (
+            {"mosaic": 1.5},
+            ValueError,
+            r"mosaic=1.5: pass a number in \[0, 1\], a probability, 0 = off",
+        ),
+        ({"scale": -0.1}, ValueError, r"scale=-0.1: pass a number in \[0, 0.9\]"),
+        ({"hsv_h": 0.6}, ValueError, r"hsv_h=0.6: pass a number in \[0, 0.5\]"),
+        ({"fliplr": "often"}, ValueError, r"fliplr='often': pass a number in \[0, 1\]"),
         ({"degrees": float("nan")}, ValueError, "degrees=nan"),
     ],
 )

@@ -157,7 +157,7 @@ def test_what_is_left_out_is_said_with_a_count(folder: Path) -> None:
 
 
 def test_unknown_policy(folder: Path) -> None:
-    with pytest.raises(ValueError, match="on_error='ignore' is unknown"):
+    with pytest.raises(ValueError, match="on_error='ignore': pass 'raise' or 'skip'"):
         make(folder, on_error="ignore")
 
 

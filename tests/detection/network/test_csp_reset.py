@@ -233,7 +233,7 @@ def test_the_threshold_of_a_live_block_counts_from_the_next_pass():
     block.used_channels.clear()
     block(x)
     assert block.used_channels == set((means >= sixth).nonzero().flatten().tolist())
-    with pytest.raises(ValueError, match="pass a mean magnitude of at least 0"):
+    with pytest.raises(ValueError, match="pass a number of at least 0, a mean magnitude"):
         block.threshold = -1.0
 
 
@@ -370,16 +370,20 @@ def test_an_ordinary_reset_warns_of_nothing():
 
 def test_arguments():
     for topk in (0, -0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match=r"pass the fraction of places that stay, in \(0, 1\]"):
+        with pytest.raises(
+            ValueError, match=r"pass a number in \(0, 1\] or null, the fraction of places that stay"
+        ):
             CSPReset(4, 4, topk=topk)
     for threshold in (-1e-9, float("nan")):
-        with pytest.raises(ValueError, match="pass a mean magnitude of at least 0"):
+        with pytest.raises(ValueError, match="pass a number of at least 0, a mean magnitude"):
             CSPReset(4, 4, threshold=threshold)
     with pytest.raises(ValueError, match="odd"):
         CSPReset(4, 5)
     block = trained()
     for reset in (block.reset_used_channels, block.reset_all_channels):
-        with pytest.raises(ValueError, match="reset_type='ones': allowed are random"):
+        with pytest.raises(
+            ValueError, match="reset_type='ones': pass 'random', 'original' or 'zero'"
+        ):
             reset("ones")
 
 

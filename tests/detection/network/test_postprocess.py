@@ -92,7 +92,10 @@ def test_keeps_the_most_confident_candidates():
     "arguments", [{"confidence": 1.0}, {"confidence": -0.1}, {"iou": 2}, {"max_detections": 0}]
 )
 def test_refuses_bad_arguments(arguments):
-    with pytest.raises(ValueError, match="pass a confidence"):
+    with pytest.raises(
+        ValueError,
+        match=rf"{next(iter(arguments))}=.*: pass an? (number in \[0, 1|integer of at least 1)",
+    ):
         non_maximum_suppression(torch.zeros(1, 6, 4), **arguments)
 
 

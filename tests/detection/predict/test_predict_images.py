@@ -136,7 +136,7 @@ def test_options(detector: DetectionModule, photo: Path):
         (Image.new("F", (8, 8)), {}, "floating-point pixels"),
         ([], {"confidence": 1.0}, r"confidence=1.0: pass a probability in \[0, 1\)"),
         ([], {"iou": -1}, "iou=-1"),
-        ([], {"max_detections": 0}, "max_detections=0: pass at least 1"),
+        ([], {"max_detections": 0}, "max_detections=0: pass an integer of at least 1"),
         ([], {"batch_size": 0}, "batch_size=0: pass at least 1"),
         ([], {"image_size": 100}, "image_size=100: pass a multiple of 32"),
         ([], {"classes": ["sheep", "ship"]}, "classes: 'ship' is no class .*sheep, goat"),

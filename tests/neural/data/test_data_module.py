@@ -322,12 +322,16 @@ def test_mean_counts_are_those_of_training() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"frames": 0}, ValueError, "frames=0 is too small"),
-        ({"stride": 0}, ValueError, "stride=0 is too small"),
-        ({"val_stride": 1.5}, TypeError, "val_stride=1.5 is not an integer"),
-        ({"val_fraction": 0.0}, ValueError, r"val_fraction=0.0 is outside \(0, 1\)"),
-        ({"val_fraction": "some"}, TypeError, "val_fraction='some' is not a number"),
-        ({"test_fraction": 1}, ValueError, "test_fraction=1 is outside"),
+        ({"frames": 0}, ValueError, "frames=0: pass an integer of at least 1"),
+        ({"stride": 0}, ValueError, "stride=0: pass an integer of at least 1"),
+        ({"val_stride": 1.5}, ValueError, "val_stride=1.5: pass an integer"),
+        (
+            {"val_fraction": 0.0},
+            ValueError,
+            r"val_fraction=0.0: pass a number in \(0, 1\), a fraction of the trials",
+        ),
+        ({"val_fraction": "some"}, ValueError, "val_fraction='some': pass a number"),
+        ({"test_fraction": 1}, ValueError, "test_fraction=1: pass a number in"),
         ({"val_fraction": 0.6, "test_fraction": 0.5}, ValueError, "leave nothing to train on"),
     ],
 )

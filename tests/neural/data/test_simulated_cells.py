@@ -74,15 +74,19 @@ def test_stimulus_and_behavior_both_tell_about_the_spikes() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"cells": []}, TypeError, "number of cells of each session"),
-        ({"cells": 5}, TypeError, "number of cells of each session"),
-        ({"cells": [5, 0]}, ValueError, "cells=0 is too small"),
-        ({"pixels": 129}, ValueError, "pixels=129 is too large: pass at most 127"),
-        ({"trials": 2}, ValueError, "trials=2 is too small"),
-        ({"repeats": 1}, ValueError, "repeats=1 is too small"),
-        ({"photos": 65}, ValueError, "photos=65 is too large"),
-        ({"trial_seconds": "long"}, TypeError, "trial_seconds='long' is not a number"),
-        ({"trial_seconds": 0.1}, ValueError, r"trial_seconds=0.1 is outside \[0.5, 60\] s"),
+        ({"cells": []}, ValueError, "number of cells of each session"),
+        ({"cells": 5}, ValueError, "number of cells of each session"),
+        ({"cells": [5, 0]}, ValueError, r"cells=\[5, 0\]: pass the number of cells"),
+        ({"pixels": 129}, ValueError, r"pixels=129: pass an integer in \[15, 127\]"),
+        ({"trials": 2}, ValueError, r"trials=2: pass an integer in \[3, 100000\]"),
+        ({"repeats": 1}, ValueError, r"repeats=1: pass an integer in \[2, 1000\]"),
+        ({"photos": 65}, ValueError, r"photos=65: pass an integer in \[1, 64\]"),
+        ({"trial_seconds": "long"}, ValueError, "trial_seconds='long': pass a number"),
+        (
+            {"trial_seconds": 0.1},
+            ValueError,
+            r"trial_seconds=0.1: pass a number in \[0.5, 60\], seconds",
+        ),
     ],
 )
 def test_errors(options: dict[str, Any], error: type[Exception], words: str) -> None:

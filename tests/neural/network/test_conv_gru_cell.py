@@ -88,9 +88,9 @@ def test_depthwise_has_a_tenth_to_a_fifth_of_the_parameters():
         ((4, 6), {"use_grouped": True, "num_groups": 4}, "num_groups=4 does not divide"),
         ((3, 6), {"use_grouped": True, "num_groups": 2}, "num_groups=2 does not divide"),
         ((4, 6, 4), {}, "kernel_size=4: pass an odd"),
-        ((4, 6), {"candidate": "slow"}, "allowed are fixed, standard, missing"),
-        ((4, 6), {"init": "xavier"}, "allowed are orthogonal, default"),
-        ((0, 6), {}, "pass at least 1"),
+        ((4, 6), {"candidate": "slow"}, "pass 'fixed', 'standard' or 'missing'"),
+        ((4, 6), {"init": "xavier"}, "pass 'orthogonal' or 'default'"),
+        ((0, 6), {}, "pass an integer of at least 1"),
     ],
 )
 def test_refuses(sizes, named, message):

@@ -65,7 +65,7 @@ def test_a_cut_needs_no_other_attribute():
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ({"num_features": 0}, "at least 1 channel"),
+        ({"num_features": 0}, "num_features=0: pass an integer of at least 1"),
         ({"num_features": 4, "norm_dims": ()}, "norm_dims"),
         ({"num_features": 4, "norm_dims": (0, 1)}, "not the batch"),
         ({"num_features": 4, "eps": -1.0}, "eps=-1.0"),

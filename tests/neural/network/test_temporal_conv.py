@@ -41,7 +41,7 @@ def test_one_channel_is_one_plain_convolution():
 def test_refuses():
     with pytest.raises(ValueError, match="stimulus of 10 frames is shorter than the 16 taps"):
         TemporalConv()(torch.zeros(1, 1, 10, 2, 2))
-    with pytest.raises(ValueError, match="allowed are gaussian_derivatives"):
+    with pytest.raises(ValueError, match="init='gauss': pass 'gaussian_derivatives' or 'default'"):
         TemporalConv(init="gauss")
     with pytest.raises(ValueError, match="kernel_size=0"):
         TemporalConv(0)

@@ -81,7 +81,7 @@ def test_every_channel_is_as_likely():
 
 
 def test_arguments_and_groups_that_cannot_be_judged():
-    with pytest.raises(ValueError, match="p=3: pass 1"):
+    with pytest.raises(ValueError, match="p=3: pass 1 or 2"):
         Magnitude(3)
     net, groups = residual()
     BNScale().check(net, groups["a1.0"])

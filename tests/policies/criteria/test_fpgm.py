@@ -29,5 +29,5 @@ def test_distances_by_hand(p: int):
 
 
 def test_another_p_is_refused():
-    with pytest.raises(ValueError, match="p=0: pass 1"):
+    with pytest.raises(ValueError, match="p=0: pass 1 or 2"):
         FPGM(0)

@@ -43,5 +43,5 @@ def test_masked_channels_do_not_change_the_score_of_the_others():
 
 
 def test_another_p_is_refused():
-    with pytest.raises(ValueError, match="p=3: pass 1"):
+    with pytest.raises(ValueError, match="p=3: pass 1 or 2"):
         LAMP(3)

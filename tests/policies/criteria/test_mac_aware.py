@@ -103,7 +103,7 @@ def test_in_one_group_it_is_the_other_criterion():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"aggregation": "max"}, "allowed are sum, mul"),
+        ({"aggregation": "max"}, "aggregation='max': pass 'sum' or 'mul'"),
         ({"alpha": -0.1}, r"alpha=-0\.1"),
         ({"beta": 0.0}, r"beta=0\.0"),
     ],

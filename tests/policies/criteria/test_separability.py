@@ -58,7 +58,9 @@ def test_without_clusters_the_strongest_of_all_stay():
 
 
 def test_arguments_and_groups_that_cannot_be_judged():
-    with pytest.raises(ValueError, match="weight='l3': allowed are l1, l2, activation, bn_scale"):
+    with pytest.raises(
+        ValueError, match="weight='l3': pass 'l1', 'l2', 'activation' or 'bn_scale'"
+    ):
         Separability("l3")
     chain = make(Chain)
     group = trace_groups(chain, EXAMPLE)["conv1"]

@@ -90,7 +90,7 @@ def test_a_flat_network_has_one_layer_per_block():
 def test_wrong_arguments(yolo):
     net, groups = yolo
     for options in ({"count": 0}, {"per_block": 0}, {"depth": 0}):
-        with pytest.raises(ValueError, match="pass at least 1"):
+        with pytest.raises(ValueError, match="pass an integer of at least 1"):
             WidestLayers(**options)
     for blocks in ([0, 3], [4, 3], [1], (1, 2, 3)):
         with pytest.raises(ValueError, match="1 <= first <= last"):

@@ -394,7 +394,9 @@ def test_descends_the_norms_of_weak_channels_first() -> None:
 @pytest.mark.parametrize("wrong", [{"reg": -1.0}, {"mac_reg": -0.1}, {"gamma": float("nan")}])
 def test_wrong_strengths(wrong: dict[str, float]) -> None:
     net = make(Chain)
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*pass a strength of at least 0"):
+    with pytest.raises(
+        ValueError, match=f"{next(iter(wrong))}=.*: pass a number of at least 0, a strength"
+    ):
         ChannelRegularization(net, trace_groups(net, EXAMPLE), **wrong)
 
 

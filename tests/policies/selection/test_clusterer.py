@@ -59,11 +59,11 @@ def test_settings_reach_the_clustering(embedding):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"embedding": "umap"}, "embedding='umap': allowed are tsne, pca, none"),
-        ({"other": "median"}, "other='median': allowed are mean, nearest"),
+        ({"embedding": "umap"}, "embedding='umap': pass 'tsne', 'pca' or 'none'"),
+        ({"other": "median"}, "other='median': pass 'mean' or 'nearest'"),
         ({"interpolation": "cubic"}, "interpolation='cubic'"),
-        ({"backend": "rust"}, "backend='rust': allowed are native, sklearn_extra"),
-        ({"perplexity": 0}, "perplexity=0: pass a positive number"),
+        ({"backend": "rust"}, "backend='rust': pass 'native' or 'sklearn_extra'"),
+        ({"perplexity": 0}, "perplexity=0: pass a number above 0, for example 10"),
     ],
 )
 def test_wrong_arguments(options, message):

@@ -260,7 +260,7 @@ def test_a_diverged_model_says_so():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"ranking": "none"}, "allowed are global, local, isomorphic"),
+        ({"ranking": "none"}, "ranking='none': pass 'global', 'local' or 'isomorphic'"),
         ({"keep_range": (1.0, 1.0)}, r"keep_range=\(1\.0, 1\.0\): pass the smallest fraction"),
         ({"keep_range": (0.1, 0.5)}, "and 1: the ranking may leave a layer whole"),
         ({"round_to": 0}, "round_to=0"),
