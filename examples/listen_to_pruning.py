@@ -46,7 +46,8 @@ def main(folder: str = "outputs/listen", dense_epochs: int = 4, epochs: int = 8)
     """Train with the listener behind the stages, and return it."""
     pl.seed_everything(0)
     listener = ChannelStrength("features.3")
-    stages = [SequentialActivationMasker(dense_epochs), PhysicalPruner(), listener]
+    masker = SequentialActivationMasker(dense_epochs, keep_range=(0.25, 0.5))
+    stages = [masker, PhysicalPruner(), listener]
     trainer = pl.Trainer(max_epochs=epochs, callbacks=stages, default_root_dir=folder)
     trainer.fit(DigitClassifier(), datamodule=Digits())
     return listener

@@ -48,17 +48,18 @@ class ResidualClassifier(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=3e-3)
 
 
-def main(folder: str = "outputs/by_norm", dense_epochs: int = 6, epochs: int = 16) -> float:
-    """Run the three phases; return the accuracy of what was saved and loaded."""
+def main(
+    folder: str = "outputs/by_norm", dense_epochs: int = 6, recovery_epochs: int = 10
+) -> float:
+    """Run the three phases; return the accuracy of what was saved and loaded.
+
+    `lp.prune` with this recipe is the same in one call. As callbacks of a Trainer of your own the
+    stages stand beside whatever else it has.
+    """
     pl.seed_everything(0)
     data = Digits()
-    stages = [
-        lp.ChannelRegularizer(reg=5e-3),  # from the first epoch to the cut
-        lp.ChannelMasker(dense_epochs, end_epoch=epochs - 2, mac_target=0.5, round_to=8),
-        lp.PhysicalPruner(recalibrate_images=512),
-        lp.OptimizerResetter(),
-        lp.PruningReport(folder),
-    ]
+    stages = lp.recipes.channel(0.5, dense_epochs, recovery_epochs, folder=folder)
+    epochs = dense_epochs + recovery_epochs
     trainer = pl.Trainer(max_epochs=epochs, callbacks=stages, default_root_dir=folder)
     trainer.fit(ResidualClassifier(), datamodule=data)
     trainer.save_checkpoint(f"{folder}/pruned.ckpt", weights_only=True)

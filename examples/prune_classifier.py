@@ -48,16 +48,22 @@ class DigitClassifier(pl.LightningModule):
         return torch.optim.AdamW(self.parameters(), lr=3e-3)
 
 
-def main(folder: str = "outputs/classifier", dense_epochs: int = 8, epochs: int = 16) -> float:
+def main(
+    folder: str = "outputs/classifier", dense_epochs: int = 8, recovery_epochs: int = 8
+) -> float:
     """Train dense, mask, cut, fine-tune; return the accuracy of what was saved and loaded."""
     pl.seed_everything(0)
-    data, masker = Digits(), lp.SequentialActivationMasker(dense_epochs, mac_target=0.3)
-    stages = [masker, lp.PhysicalPruner(), lp.OptimizerResetter(), lp.PruningReport(folder)]
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=stages, default_root_dir=folder)
-    trainer.fit(DigitClassifier(), datamodule=data)
-    trainer.save_checkpoint(f"{folder}/pruned.ckpt", weights_only=True)
-    loaded = lp.load_pruned(DigitClassifier, f"{folder}/pruned.ckpt")
-    return trainer.validate(loaded, datamodule=data)[0]["val/accuracy"]
+    epochs = {"dense_epochs": dense_epochs, "recovery_epochs": recovery_epochs}
+    run = lp.prune(
+        DigitClassifier(),
+        Digits(),
+        "sequential_activation",
+        mac_target=0.3,
+        folder=folder,
+        **epochs,
+    )
+    loaded = lp.load_pruned(DigitClassifier, run.checkpoint)
+    return run.trainer.validate(loaded, datamodule=Digits())[0]["val/accuracy"]
 
 
 if __name__ == "__main__":

@@ -2,22 +2,15 @@
 
 python examples/prune_detector.py
 
-`python train.py +pruning=sequential_activation` does the same with averaged weights, checkpoints
-and a test of the dense model beside the pruned one.
+`python train.py +pruning=sequential_activation` does the same with averaged weights and a test
+of the dense model beside the pruned one.
 """
 
 from typing import Any
 
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 
-from lightning_prune import (
-    DetectionModule,
-    DigitsDetectionDataModule,
-    OptimizerResetter,
-    PhysicalPruner,
-    PruningReport,
-    SequentialActivationMasker,
-)
+from lightning_prune import DetectionModule, DigitsDetectionDataModule, prune
 
 
 def main(
@@ -33,20 +26,18 @@ def main(
     model = DetectionModule(
         data.num_classes, image_size=data.image_size, schedule_epochs=dense_epochs, **recipe
     )
-    stages = [
-        SequentialActivationMasker(dense_epochs, mac_target=0.4, keep_range=(0.25, 0.75)),
-        PhysicalPruner(),
-        OptimizerResetter(),
-        PruningReport(folder),
-    ]
-    epochs = dense_epochs + recovery_epochs
-    trainer = Trainer(
-        max_epochs=epochs, callbacks=stages, gradient_clip_val=10.0, default_root_dir=folder
+    run = prune(
+        model,
+        data,
+        recipe="sequential_activation",
+        mac_target=0.4,
+        dense_epochs=dense_epochs,
+        recovery_epochs=recovery_epochs,
+        folder=folder,
+        trainer={"gradient_clip_val": 10.0},
     )
-    trainer.fit(model, datamodule=data)
-    trainer.test(model, datamodule=data)
-    trainer.save_checkpoint(f"{folder}/pruned.ckpt", weights_only=True)
-    DetectionModule.load_from_checkpoint(f"{folder}/pruned.ckpt", weights_only=True)
+    run.trainer.test(model, datamodule=data)
+    DetectionModule.load_from_checkpoint(run.checkpoint, weights_only=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from lightning_prune.moved import install
 
 if TYPE_CHECKING:
+    from lightning_prune import criteria as criteria
+    from lightning_prune import functional as functional
+    from lightning_prune import recipes as recipes
     from lightning_prune.callbacks.channel_masker import ChannelMasker as ChannelMasker
     from lightning_prune.callbacks.channel_regularizer import (
         ChannelRegularizer as ChannelRegularizer,
@@ -77,6 +80,8 @@ if TYPE_CHECKING:
         GroupNormPenalty as GroupNormPenalty,
     )
     from lightning_prune.policies.selection.fast_widths import FastWidths as FastWidths
+    from lightning_prune.pruned_run import PrunedRun as PrunedRun
+    from lightning_prune.pruned_run import prune as prune
     from lightning_prune.runs.checkpoint.atomic_checkpoint_io import (
         AtomicCheckpointIO as AtomicCheckpointIO,
     )
@@ -134,6 +139,7 @@ _HOMES = {
     "OptimizerResetter": "callbacks.optimizer_resetter",
     "PhysicalPruner": "callbacks.physical_pruner",
     "PrunedCheckpoint": "callbacks.pruned_checkpoint",
+    "PrunedRun": "pruned_run",
     "Pruning": "loop.pruning",
     "PruningPlan": "plan",
     "PruningReport": "callbacks.pruning_report",
@@ -156,6 +162,7 @@ _HOMES = {
     "load_pruned": "loading",
     "load_pruned_state_dict": "surgery.load_pruned_state_dict",
     "load_state_dict_pruned": "surgery.load_state_dict_pruned",
+    "prune": "pruned_run",
     "read_checkpoint": "files.read_checkpoint",
     "read_image": "detection.data.images",
     "read_weights": "detection.weights.read_weights",
@@ -164,10 +171,14 @@ _HOMES = {
     "track_architecture": "surgery.architecture",
 }
 
-__all__ = ["__version__", *_HOMES]
+_MODULES = ("criteria", "functional", "recipes")
+
+__all__ = ["__version__", *_HOMES, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"lightning_prune.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'lightning_prune' has no attribute '{name}'")
@@ -177,4 +188,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted(__all__)

@@ -91,14 +91,14 @@ TINY_WARNINGS = [
 EXAMPLES = {
     "prune_detector": {
         "dense_epochs": 1,
-        "recovery_epochs": 2,
+        "recovery_epochs": 8,
         "image_size": 64,
         "train_images": 16,
         "val_images": 4,
         "test_images": 4,
     },
-    "prune_classifier": {"dense_epochs": 2, "epochs": 5},
-    "prune_by_norm": {"dense_epochs": 2, "epochs": 6},
+    "prune_classifier": {"dense_epochs": 2, "recovery_epochs": 3},
+    "prune_by_norm": {"dense_epochs": 2, "recovery_epochs": 4},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
     "periodic_reset": {"epochs": 5, "lr": 0.1},
     "adaptive_reset": {"epochs": 3, "lr": 0.1},
@@ -106,8 +106,13 @@ EXAMPLES = {
 }
 # The same for the programs in README and docs: what is written there -> what the test runs.
 SHORTER = {
-    "start_epoch=12, mac_target=0.5": (
-        'start_epoch=1, layers=["network.backbone.p5.*"], matching="all", images=16'
+    'recipe="channel", mac_target=0.5': (
+        'mac_target=None, pruning_ratio=0.5, layers=["network.backbone.p5.*"], dense_epochs=1, '
+        'recovery_epochs=2, trainer={"limit_train_batches": 2, "limit_val_batches": 1}'
+    ),
+    "mac_target=0.5, dense_epochs=12, recovery_epochs=12": (
+        'mac_target=None, pruning_ratio=0.5, layers=["network.backbone.p5.*"], dense_epochs=1, '
+        "recovery_epochs=2"
     ),
     "Trainer(max_epochs=24": "Trainer(max_epochs=3, limit_train_batches=2, limit_val_batches=1",
     "DetectionModule(num_classes=10)": "DetectionModule(num_classes=10, image_size=64)",

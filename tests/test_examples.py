@@ -43,7 +43,9 @@ def test_the_detector(tmp_path, monkeypatch):
     report = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
     assert report["pruned"]["macs"] <= 0.4 * report["dense"]["macs"]
     assert len(report["layers"]) > 50
-    state = torch.load(tmp_path / "out" / "pruned.ckpt", weights_only=True)["state_dict"]
+    state = torch.load(tmp_path / "out" / "checkpoints" / "last.ckpt", weights_only=True)[
+        "state_dict"
+    ]
     sizes = sum(v.numel() for k, v in state.items() if k.startswith("network."))
     assert sizes < 0.7 * report["dense"]["parameters"]
 

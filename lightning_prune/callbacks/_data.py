@@ -7,13 +7,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.data import DataLoader, IterableDataset, Subset
 
 from lightning_prune.callbacks.trainer.precision import on_device
 from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.graph.forward_pass import call, untouched
-from lightning_prune.graph.model_inputs import model_inputs
+from lightning_prune.graph.model_inputs import batch_length, model_inputs
 from lightning_prune.observe.classifier import classifier_objects, classifier_samples
 
 
@@ -88,11 +88,6 @@ def _share_of_rank(trainer: pl.Trainer, loader: Iterable[Any]) -> Iterable[Any]:
         part = Subset(loader.dataset, list(mine))
         return DataLoader(part, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
     return islice(loader, trainer.global_rank, None, trainer.world_size)
-
-
-def batch_length(batch: Any) -> int:
-    """Return the number of images of a batch: the length of its first tensor."""
-    return next((len(v) for v in tree_leaves(batch) if isinstance(v, Tensor) and v.ndim), 0)
 
 
 def collection_batches(

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import lightning.pytorch as pl
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
@@ -173,14 +173,6 @@ class TrainerFrontEnd:
         """Yield items, with a bar on rank 0."""
         silent = not self.decides or len(items) < 2
         yield from tqdm(items, title, leave=False, disable=silent)
-
-    def info(self, text: str) -> None:
-        """Log a line on rank 0."""
-        rank_zero_info(text)
-
-    def warn(self, text: str) -> None:
-        """Warn on rank 0."""
-        rank_zero_warn(text)
 
     def report_failure(self, why: str) -> None:
         """Warn that nothing was masked at this epoch, and why."""

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from lightning_prune.callbacks._data import batch_length, collection_batches
+from lightning_prune.callbacks._data import collection_batches
 from lightning_prune.callbacks.trainer.precision import training_context
 from lightning_prune.graph.forward_pass import untouched
+from lightning_prune.graph.model_inputs import batch_length
 from lightning_prune.runs.trainer.ranks import total
 
 

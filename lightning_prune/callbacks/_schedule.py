@@ -33,7 +33,7 @@ def last_epoch(trainer: pl.Trainer, start_epoch: int, consequence: str) -> int |
         if by_steps is None or start_epoch < by_steps:
             return last if last is not None and last >= 0 else None
         limit = f"max_steps={trainer.max_steps}, {by_steps} epochs"
-    rank_zero_warn(f"start_epoch={start_epoch} lies after the last epoch ({limit}): {consequence}")
+    rank_zero_warn(f"start_epoch={start_epoch} is after the last epoch ({limit}): {consequence}")
     return None
 
 

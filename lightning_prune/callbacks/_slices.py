@@ -1,18 +1,12 @@
-"""What the slice stages know of the channel maskers beside them."""
+"""Warnings of slice stages beside channel maskers."""
 
 from collections.abc import Sequence
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.protocol import RoundingMasker
-
-
-def living(trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    """Mark what the channels that maskers hold at zero leave of each weight."""
-    return Pipeline.of(trainer).unmasked_weights()
 
 
 def warn_of_widths(trainer: pl.Trainer, stage: str, block_size: int) -> None:
@@ -27,10 +21,12 @@ def warn_of_widths(trainer: pl.Trainer, stage: str, block_size: int) -> None:
             )
 
 
-def warn_of_indivisible(stage: str, block_size: int, told: set[str], names: Sequence[str]) -> None:
-    """Say once for each layer that it is passed over."""
-    new = [name for name in names if name not in told]
-    told.update(new)
+def warn_of_indivisible(
+    stage: str, block_size: int, warned: set[str], names: Sequence[str]
+) -> None:
+    """Warn once of each layer that is left out."""
+    new = [name for name in names if name not in warned]
+    warned.update(new)
     if new:
         rank_zero_warn(
             f"{stage} passes over {', '.join(new)}: channel pruning left a number of filters that "

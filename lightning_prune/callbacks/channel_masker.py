@@ -3,9 +3,10 @@
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts, check_fraction
+from lightning_prune.callbacks import _ranges
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Observation
+from lightning_prune.callbacks._ranges import Count, HoldEpochs, MacTarget, PruningRatio
 from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.engine.mask_state import MaskState
@@ -18,11 +19,12 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
-from lightning_prune.policies.layers.layer_rule import LayerRule
-from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.layers.layer_rule import LayerChoice
+from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.ranking import Ranking
 from lightning_prune.policies.selection.ratio_selection import RatioSelection, check_selection
 from lightning_prune.policies.selection.sequential import GroupDecision
+from lightning_prune.validation import validated
 
 
 class ChannelMasker(MaskingStage[RatioPolicy]):
@@ -60,8 +62,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         compensate_images: Training images from which the layers that read masked channels learn,
             by least squares, to predict those from the channels that stay; 0: never. It needs
             ``recalibrate_images``; averaged copies start anew at each step.
-        gradient_images: Training images whose loss is differentiated, for criteria that use
-            gradients (``Taylor``, ``Fisher``).
+        gradient_images: Training images from which criteria get what they need: gradients of the
+            loss (``Taylor``, ``Fisher``) or activations (``APoZ``, ``HRank``, ``Separability``).
         dense_checkpoint: Where the dense model is saved before the first mask, its weights as they
             are validated (averaged, if they are); None: nowhere.
 
@@ -72,33 +74,26 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     Source: Fang et al., 2023, DepGraph: Towards Any Structural Pruning, arXiv 2301.12900.
     """
 
+    @validated
     def __init__(
         self,
         start_epoch: int = 0,
         end_epoch: int = 10,
         epoch_rate: int = 1,
-        pruning_ratio: float = 1.0,
-        mac_target: float | None = None,
+        pruning_ratio: PruningRatio = 1.0,
+        mac_target: MacTarget = 0.5,
         keep_range: tuple[float, float] | list[float] = (0.1, 1.0),
-        round_to: int = 1,
-        ranking: Ranking = "global",
-        fast_widths: FastWidths | None = None,
-        layers: list[str] | LayerRule | None = None,
+        round_to: int = 8,
+        ranking: Ranking = "local",
+        fast_widths: FastWidths | None = FAST_WIDTHS,
+        layers: LayerChoice = None,
         criterion: Criterion | None = None,
-        hold_epochs: int = 1,
-        recalibrate_images: int = 0,
-        compensate_images: int = 0,
-        gradient_images: int = 64,
+        hold_epochs: HoldEpochs = 1,
+        recalibrate_images: _ranges.Images = 64,
+        compensate_images: _ranges.Images = 64,
+        gradient_images: Count = 256,
         dense_checkpoint: str | None = None,
     ) -> None:
-        check_counts(
-            hold_epochs=(hold_epochs, 0),
-            recalibrate_images=(recalibrate_images, 0),
-            compensate_images=(compensate_images, 0),
-            gradient_images=(gradient_images, 1),
-        )
-        wanted = "the fraction of the channels that the last step removes"
-        check_fraction(wanted, up_to_one=True, pruning_ratio=pruning_ratio)
         self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[-1]))
         check_selection(ranking, self.keep_range, round_to)
         if compensate_images and not recalibrate_images:

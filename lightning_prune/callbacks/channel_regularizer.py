@@ -1,7 +1,8 @@
-"""The regularize stage: weak channels are drawn to zero while the model trains."""
+"""The regularize stage: weak channels are pushed towards zero while the model trains."""
 
 import importlib
 from collections.abc import Mapping
+from typing import Annotated
 
 import lightning.pytorch as pl
 import torch
@@ -9,20 +10,19 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch import Tensor
 
-from lightning_prune.callbacks._arguments import check_fraction
+from lightning_prune.annotations import Between
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._prunable_groups import prunable_groups
+from lightning_prune.callbacks._ranges import Epoch, Strength
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.policies.layers.layer_rule import LayerChoice, select_groups
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
-from lightning_prune.policies.penalties.channel_regularization import (
-    ChannelRegularization,
-    check_strength,
-)
+from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 from lightning_prune.policies.penalties.group_norm_penalty import GroupNormPenalty
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.validation import validated
 
 
 class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
@@ -60,23 +60,22 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
     arXiv 2301.12900.
     """
 
+    @validated
     def __init__(
         self,
-        reg: float = 5e-3,
-        mac_reg: float = 0.0,
-        gamma: float = 1.0,
+        reg: Strength = 5e-3,
+        mac_reg: Strength = 0.0,
+        gamma: Strength = 1.0,
         penalty: ChannelPenalty | None = None,
-        layers: list[str] | LayerRule | None = None,
-        start_epoch: int = 0,
+        layers: LayerChoice = None,
+        start_epoch: Epoch = 0,
         end_epoch: int | None = None,
-        threshold: float = 0.1,
+        threshold: Annotated[
+            float, Between(0, 1, "a fraction of the group's largest norm", "()")
+        ] = 0.1,
         histograms: bool = True,
     ) -> None:
-        check_strength(reg, mac_reg, gamma)
         super().__init__(start_epoch, end_epoch)
-        check_layers(layers)
-        wanted = "a fraction of the group's largest norm, for example 0.1"
-        check_fraction(wanted, threshold=threshold)
         self.reg = reg
         self.mac_reg = mac_reg
         self.gamma = gamma
@@ -102,7 +101,7 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
-        """Stop, or go on with the cut model's groups where an ``end_epoch`` says so."""
+        """Stop, or continue with the cut model's groups where an ``end_epoch`` says so."""
         self._cut, self._regularization = True, None
         self._prepare(trainer, pl_module)
         self._knows_masks = False
@@ -134,11 +133,11 @@ class ChannelRegularizer(RegularizingStage[ChannelRegularization]):
             )
         elif last is not None and 0 <= last <= self.start_epoch:
             rank_zero_warn(
-                f"ChannelRegularizer has no effect: start_epoch={self.start_epoch} lies after the "
+                f"ChannelRegularizer has no effect: start_epoch={self.start_epoch} is after the "
                 f"last epoch (max_epochs={last})"
             )
 
-    def _take_up_masks(
+    def _follow_masks(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,

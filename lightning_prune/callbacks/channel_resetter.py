@@ -1,15 +1,15 @@
-"""The channel reset stage: counts which channels are used, and lets some of them start anew."""
+"""The channel reset stage: counts which channels are used, and re-initializes some of them."""
 
-import math
 from functools import partial
-from typing import Any, get_args
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts, check_fraction
+from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._ranges import Count, Epoch, OptionalCount, check_end
 from lightning_prune.callbacks._usage_warnings import warn_of_unseen, warn_of_usage
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
@@ -31,7 +31,8 @@ from lightning_prune.policies.selection.reset_choice import Which
 from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.runs.trainer.ranks import broadcast, total
 from lightning_prune.surgery.cut import PrunedChannels
-from lightning_prune.surgery.reinitialize import ResetType, check_reset_type
+from lightning_prune.surgery.reinitialize import ResetType
+from lightning_prune.validation import validated
 
 
 class ChannelResetter(PruningStage):
@@ -50,7 +51,7 @@ class ChannelResetter(PruningStage):
     Args:
         every_n_epochs: Epochs from one reset to the next; None: only track.
         start_epoch: First epoch (0-based) that is tracked.
-        end_epoch: First epoch at whose start nothing is reset any more; None: the last one too.
+        end_epoch: First epoch at whose start nothing is reset; None: the last one too.
         which: ``unused``: dormant channels; ``used``: the others, what they learnt is lost;
             ``all``.
         reset_type: ``random`` (Xavier), ``original`` (the values that training started with; they
@@ -60,7 +61,7 @@ class ChannelResetter(PruningStage):
         min_batches: Batches, over all processes, that must have been tracked before a channel is
             judged: not yet seen is not dead.
         every_n_batches: Of the batches of an epoch every n-th is tracked.
-        only_below: Reset only in layers whose ratio of used channels lies below it, in (0, 1];
+        only_below: Reset only in layers whose ratio of used channels is below it, in (0, 1];
             None: in all.
 
     Raises:
@@ -71,33 +72,23 @@ class ChannelResetter(PruningStage):
     U. Evci, 2023, The Dormant Neuron Phenomenon in Deep Reinforcement Learning, arXiv 2302.12902.
     """
 
+    @validated
     def __init__(
         self,
-        every_n_epochs: int | None = 5,
-        start_epoch: int = 0,
+        every_n_epochs: OptionalCount = 4,
+        start_epoch: Epoch = 0,
         end_epoch: int | None = None,
         which: Which = "unused",
         reset_type: ResetType = "random",
-        threshold: float = 1e-6,
+        threshold: Annotated[float, AtLeast(0, "the mean magnitude of a channel in use")] = 1e-6,
         layers: list[str] | None = None,
-        min_batches: int = 10,
-        every_n_batches: int = 1,
-        only_below: float | None = None,
+        min_batches: Count = 10,
+        every_n_batches: Count = 1,
+        only_below: Annotated[
+            float | None, Between(0, 1, "the ratio of used channels below which to reset", "(]")
+        ] = None,
     ) -> None:
-        check_counts(
-            every_n_epochs=(every_n_epochs, 1),
-            start_epoch=(start_epoch, 0),
-            end_epoch=(end_epoch, start_epoch),
-            min_batches=(min_batches, 1),
-            every_n_batches=(every_n_batches, 1),
-        )
-        if which not in get_args(Which):
-            raise ValueError(f"which={which!r}: allowed are {', '.join(get_args(Which))}")
-        check_reset_type(reset_type)
-        if not 0 <= threshold < math.inf:
-            raise ValueError(f"threshold={threshold}: pass a mean magnitude of at least 0")
-        wanted = "the ratio of used channels below which a layer is reset, for example 0.5"
-        check_fraction(wanted, up_to_one=True, only_below=only_below)
+        check_end(end_epoch, start_epoch)
         self.every_n_epochs = every_n_epochs
         self.start_epoch = start_epoch
         self.end_epoch = end_epoch
@@ -138,10 +129,10 @@ class ChannelResetter(PruningStage):
             self._prepare(trainer, pl_module)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take up a resumed run's counts."""
+        """Restore a resumed run's counts."""
         self._prepare(trainer, pl_module)
         if self._saved is not None and self._usage is not None:
-            # Sums over all processes: one of them goes on with them.
+            # Sums over all processes: one of them continues them.
             self._usage.load_state_dict(self._saved, first=trainer.is_global_zero)
         self._saved = None
 
@@ -232,7 +223,7 @@ class ChannelResetter(PruningStage):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up originals, progress and history."""
+        """Restore originals, progress and history."""
         self._saved = state_dict["usage"]
         self._originals = {name: dict(v) for name, v in state_dict["originals"].items()}
         self._seed = state_dict["seed"]
@@ -311,7 +302,7 @@ class ChannelResetter(PruningStage):
             return
         if self.start_epoch >= last:
             rank_zero_warn(
-                f"ChannelResetter has no effect: start_epoch={self.start_epoch} lies after the "
+                f"ChannelResetter has no effect: start_epoch={self.start_epoch} is after the "
                 f"last epoch (max_epochs={last})"
             )
         elif self.every_n_epochs is not None and not any(

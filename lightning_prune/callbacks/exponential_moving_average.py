@@ -37,7 +37,7 @@ class ExponentialMovingAverage(WeightAveraging):
         super().__init__(multi_avg_fn=self._average)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin a new average, and count its steps anew, where the callback is used again."""
+        """Begin a new average, its steps counted from the start, where the callback is reused."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             forget_updates(self)

@@ -1,7 +1,6 @@
 """What all stages share that hold something at zero while the model trains."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 import lightning.pytorch as pl
@@ -9,7 +8,6 @@ import lightning.pytorch as pl
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.engine.live_mask import LiveMask
 from lightning_prune.engine.mask_state import MaskState
-from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
 
 class Run(Protocol):
@@ -52,9 +50,10 @@ class HoldingStage(PruningStage, Generic[RunT]):
             self._run.live.follow()
 
     def apply_mask(self) -> None:
-        """Zero again what is held at zero."""
+        """Zero again what is held at zero, in averages too."""
         if self._run is not None:
             self._run.live.apply()
+            self._run.live.mask_averages()
 
     def state_dict(self) -> dict[str, Any]:
         """Return how far masks have come, and what is masked as it was before, as plain data."""
@@ -63,14 +62,3 @@ class HoldingStage(PruningStage, Generic[RunT]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         self._state = MaskState.from_state_dict(state_dict)
-
-    @staticmethod
-    def _apply_all_masks(trainer: pl.Trainer) -> None:
-        """Zero what all stages hold, in averages too: a mask that was lifted may overlap others."""
-        stages: Iterable[HoldingStage[Any]] = (
-            callback for callback in callbacks_of(trainer) if isinstance(callback, HoldingStage)
-        )
-        for stage in stages:
-            if stage._run is not None:
-                stage._run.live.apply()
-                stage._run.live.mask_averages()

@@ -8,13 +8,13 @@ from typing import Generic
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_mac_target
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Observation
 from lightning_prune.callbacks._prunable_groups import prunable_groups
 from lightning_prune.callbacks._schedule import warn_of_nothing_masked
 from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.engine.calibration import reestimate_norms
 from lightning_prune.engine.mask_state import MaskState
 from lightning_prune.engine.masking import Images, Masking, PolicyT
@@ -23,8 +23,8 @@ from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
-from lightning_prune.policies.layers.layer_rule import LayerRule, check_layers, select_groups
+from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.layers.layer_rule import LayerChoice, select_groups
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.surgery.cut import PrunedChannels
 
@@ -42,28 +42,22 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         observation: How objects are observed.
         dense_checkpoint: Where the dense model is saved before the first mask; None: nowhere.
 
-    Attributes:
-        collects: What the stage collects for criteria; one that needs more is refused.
-
     Raises:
         ValueError: an argument is out of range.
     """
 
-    collects: frozenset[Need] = frozenset({"gradients", "batch_gradients", "activations"})
     schedule: RatioSchedule | StepSchedule
 
     def __init__(
         self,
         mac_target: float | None,
-        layers: list[str] | LayerRule | None,
+        layers: LayerChoice,
         criterion: Criterion,
         images: Images,
         observation: Observation,
         dense_checkpoint: str | None,
     ) -> None:
         super().__init__()
-        check_layers(layers)
-        check_mac_target(mac_target)
         self.mac_target = mac_target
         self.layers = layers
         self.criterion = criterion
@@ -171,7 +165,7 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
             rank_zero_warn(f"{type(self).__name__}.unprune has no effect: no channel is masked")
             return
         self._state = run.free(self._state, list(run.live.plan.keep if names is None else names))
-        self._apply_all_masks(trainer)
+        Pipeline.of(trainer).apply_masks()  # a mask that was lifted may overlap others
         if self._images.refit:
             rank_zero_warn(
                 "the layers that read the freed channels keep what they had taken over from them "
@@ -188,9 +182,6 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         if self.is_cut:
             return None
         name = type(self).__name__
-        unmet = why_unmet(self.criterion, self.collects, f"{name} does not collect")
-        if unmet is not None:
-            raise ValueError(unmet)
         front = TrainerFrontEnd(trainer, pl_module, name, self._observation, self.dense_checkpoint)
         front.check_needs(self.criterion)
         example = example_input(trainer, pl_module)

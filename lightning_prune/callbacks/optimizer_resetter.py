@@ -1,13 +1,13 @@
 """The optimizer reset stage: what the optimizer and the schedule do after a cut."""
 
-import math
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.annotations import Above, AtLeast, Between
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.optimizers import (
@@ -23,6 +23,7 @@ from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.optimizer import keep_groups
 from lightning_prune.surgery.restarted_schedule import initial_rates
+from lightning_prune.validation import validated
 
 RestartAt = Literal["cut", "mask"]
 
@@ -36,7 +37,7 @@ class OptimizerResetter(PruningStage):
 
     Args:
         clear_statistics: Forget momentum and second moments.
-        rebuild: Call ``configure_optimizers`` anew instead (its own schedule starts again too).
+        rebuild: Call ``configure_optimizers`` again instead (its own schedule starts again too).
         restart_lr: Replace the schedules by a warm-up and a decay over the remaining steps. A
             parameter group that joins later (``BackboneFinetuning``) starts at the rate that it is
             given and changes in proportion.
@@ -53,27 +54,18 @@ class OptimizerResetter(PruningStage):
             adds parameter groups.
     """
 
+    @validated
     def __init__(
         self,
         clear_statistics: bool = True,
         rebuild: bool = False,
         restart_lr: bool = True,
-        restart_at: RestartAt = "cut",
-        lr_scale: float = 1.0,
-        warmup_epochs: float = 0.5,
-        final_lr: float = 0.01,
+        restart_at: RestartAt = "mask",
+        lr_scale: Annotated[float, Above(0, "a multiple of the first rate")] = 1.0,
+        warmup_epochs: Annotated[float, AtLeast(0, "the length of the warm-up")] = 0.5,
+        final_lr: Annotated[float, Between(0, 1, "a fraction of the peak")] = 0.01,
         decay: Decay = "cosine",
     ) -> None:
-        if restart_at not in get_args(RestartAt):
-            raise ValueError(f"restart_at={restart_at!r}: allowed are 'cut' and 'mask'")
-        if not 0 < lr_scale < math.inf:
-            raise ValueError(f"lr_scale={lr_scale}: pass a positive multiple of the first rate")
-        if not 0 <= warmup_epochs < math.inf:
-            raise ValueError(f"warmup_epochs={warmup_epochs}: pass 0 or more epochs")
-        if not 0 <= final_lr <= 1:
-            raise ValueError(f"final_lr={final_lr} is outside [0, 1]: pass a fraction of the peak")
-        if decay not in get_args(Decay):
-            raise ValueError(f"decay={decay!r}: allowed are {', '.join(get_args(Decay))}")
         self.clear_statistics = clear_statistics
         self.rebuild = rebuild
         self.restart_lr = restart_lr
@@ -215,7 +207,7 @@ class OptimizerResetter(PruningStage):
         return {"restart": self._restart, "acted": self._acted}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the schedule that was restarted."""
+        """Restore the schedule that was restarted."""
         self._restart = state_dict["restart"]
         # Checkpoints of earlier versions do not say.
         self._acted = state_dict.get("acted", self._restart is not None)

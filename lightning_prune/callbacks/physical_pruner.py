@@ -1,15 +1,15 @@
 """The physical prune stage: cuts exactly what the maskers hold at zero."""
 
-import math
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.annotations import Above
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._ranges import Images
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.averages import restart_averages
@@ -29,6 +29,7 @@ from lightning_prune.engine.verified_cut import Verification, verified_cut
 from lightning_prune.plan import PruningPlan
 from lightning_prune.runs.finite_watch import check_weights
 from lightning_prune.surgery.compare import noise_like
+from lightning_prune.validation import validated
 
 
 class PhysicalPruner(PruningStage):
@@ -40,8 +41,8 @@ class PhysicalPruner(PruningStage):
     pruned)`` is called on every callback and on the LightningModule where they define it.
 
     From the first mask to the cut ``EarlyStopping`` is suspended, and ``ReduceLROnPlateau`` does
-    not run out of patience: a masked model is no rival of the dense one. Both begin anew at the
-    cut.
+    not run out of patience: a masked model is not compared with the dense one. Both begin again at
+    the cut.
 
     Args:
         verify: Compare the eval output of the masked and the cut model on seeded noise; a
@@ -49,18 +50,19 @@ class PhysicalPruner(PruningStage):
         tolerance: Largest difference allowed, as a fraction of the largest output; in half
             precision at least 8 units of rounding.
         recalibrate_images: Training images from which the norm statistics of the cut model are
-            estimated anew, before training goes on; averaged copies get the same. 0: never.
+            estimated again, before training continues; averaged copies get the same. 0: never.
 
     Raises:
         ValueError: the tolerance is not positive, or a negative number of images.
     """
 
+    @validated
     def __init__(
-        self, verify: bool = True, tolerance: float = 1e-4, recalibrate_images: int = 0
+        self,
+        verify: bool = True,
+        tolerance: Annotated[float, Above(0, "the largest difference allowed")] = 1e-4,
+        recalibrate_images: Images = 256,
     ) -> None:
-        if not 0 < tolerance < math.inf:
-            raise ValueError(f"tolerance={tolerance}: pass a positive number, for example 1e-4")
-        check_counts(recalibrate_images=(recalibrate_images, 0))
         self.verify = verify
         self.tolerance = tolerance
         self.recalibrate_images = recalibrate_images

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks.protocol import (
     ChannelsPrunedListener,
+    CutWitness,
     GroupedMasker,
     Masker,
     MaskHolder,
@@ -91,6 +92,11 @@ class Pipeline:
         """Whether there are maskers, and all of them leave the rest to the cut."""
         found = self.maskers
         return bool(found) and all(masker.finished for masker in found)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether channels were cut in this run, before a resume perhaps."""
+        return any(isinstance(c, CutWitness) and c.is_cut for c in self._callbacks)
 
     @property
     def plan(self) -> PruningPlan:

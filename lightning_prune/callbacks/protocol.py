@@ -89,6 +89,15 @@ class MaskHolder(Protocol):
 
 
 @runtime_checkable
+class CutWitness(Protocol):
+    """Remember a cut, in checkpoints too: `PrunedCheckpoint` saves from then on."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether channels were cut in this run."""
+
+
+@runtime_checkable
 class SliceHolder(Protocol):
     """Hold slices at zero: `PruningReport` lists them by layer."""
 

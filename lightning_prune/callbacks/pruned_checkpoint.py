@@ -7,11 +7,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.trainer.best_files import RUN_STATE, replaces_files
 from lightning_prune.runs.checkpoint.kept_files import follow_files
 from lightning_prune.runs.run_marks import marks_of, same
-from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.cut import PrunedChannels
 
 
@@ -76,8 +75,7 @@ class PrunedCheckpoint(ModelCheckpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Know of a cut that fell before a resume, also in a run without this callback."""
         super().on_train_start(trainer, pl_module)
-        stages = (c for c in callbacks_of(trainer) if isinstance(c, HoldingStage))
-        self.pruned = self.pruned or any(stage.is_cut for stage in stages)
+        self.pruned = self.pruned or Pipeline.of(trainer).is_cut
 
     def on_train_batch_end(
         self,
@@ -113,6 +111,6 @@ class PrunedCheckpoint(ModelCheckpoint):
         return super().state_dict() | {"pruned": self.pruned}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the best files, and whether channels are cut."""
+        """Restore the best files, and whether channels are cut."""
         super().load_state_dict(state_dict)
         self.pruned = state_dict["pruned"]

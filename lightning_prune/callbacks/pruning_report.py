@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 from torch import nn
 from tqdm.auto import tqdm
 
+from lightning_prune.annotations import AtLeast
 from lightning_prune.callbacks._checkpoint_list import checkpoint_list
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks.pipeline import Pipeline
@@ -42,6 +43,7 @@ from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.validation import validated
 
 _PACKAGES = ("torch", "lightning", "torch-pruning", "scikit-learn")
 
@@ -70,27 +72,26 @@ class PruningReport(PruningStage):
         ValueError: a negative number of rounds.
     """
 
+    @validated
     def __init__(
         self,
         folder: str | None = None,
-        latency_rounds: int = 11,
+        latency_rounds: Annotated[int, AtLeast(0, "0: not measured")] = 11,
         show: bool = True,
         figures: bool = True,
     ) -> None:
-        if latency_rounds < 0:
-            raise ValueError(f"latency_rounds={latency_rounds}: pass 0 (not measured) or more")
         self.folder = folder
         self.latency_rounds = latency_rounds
         self.show = show
         self.figures = figures
-        self._drawn: set[str] = set()
+        self._figures_done: set[str] = set()
         self.content = ReportData()
         self._validated: dict[str, float] = {}
 
     def add_metrics(self, side: Side, metrics: Mapping[str, float]) -> None:
         """Add metrics of the dense or the pruned model, such as those of a test.
 
-        What is not finite is left out: a JSON file knows no such numbers.
+        NaN and infinity are left out: JSON does not know them.
         """
         record_metrics(self.content.of(side), metrics)
 
@@ -99,11 +100,11 @@ class PruningReport(PruningStage):
 
         Each file is written whole or not at all.
         """
-        drawn = Path(folder) / "figures"
+        figures = Path(folder) / "figures"
         if self.figures and self.content.layers:
-            write_figure(drawn / "overview.png", model_figure(self.content))
+            write_figure(figures / "overview.png", model_figure(self.content))
         if self.figures and self.content.usage is not None:
-            write_figure(drawn / "usage.png", usage_figure(self.content.usage))
+            write_figure(figures / "usage.png", usage_figure(self.content.usage))
         return write_report(Path(folder), self.content)
 
     @rank_zero_only
@@ -213,7 +214,7 @@ class PruningReport(PruningStage):
         self._validated = dict(state_dict["validated"])
 
     def _forget_run(self) -> None:
-        self._drawn = set()
+        self._figures_done = set()
 
     def _record(
         self, decisions: Sequence[GroupDecision], groups: ChannelGroups, model: nn.Module
@@ -227,12 +228,12 @@ class PruningReport(PruningStage):
         """Draw the groups whose channels were chosen since the last call."""
         if not (self.figures and trainer.is_global_zero and isinstance(masker, ClusteringMasker)):
             return
-        waiting = masker.clusterings.keys() - self._drawn
+        waiting = masker.clusterings.keys() - self._figures_done
         new = [decision for decision in masker.decisions if decision.group in waiting]
         for decision in tqdm(new, "Drawing", leave=False, disable=not new):
             clustering = masker.clusterings[decision.group]
             write_selection(self._folder(trainer) / "figures", clustering, decision)
-            self._drawn.add(decision.group)
+            self._figures_done.add(decision.group)
 
     def _folder(self, trainer: pl.Trainer) -> Path:
         return Path(self.folder or trainer.default_root_dir)

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.callbacks._ranges import check_end
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.precision import loss_scale
 
@@ -20,39 +20,41 @@ class Penalty(Protocol):
         """Add its gradient to those parameters' gradients, which carry a scale; None: 1."""
 
 
-At = TypeVar("At", bound=Penalty)
+PenaltyT = TypeVar("PenaltyT", bound=Penalty)
 
 
-class RegularizingStage(PruningStage, Generic[At]):
+class RegularizingStage(PruningStage, Generic[PenaltyT]):
     """A stage with a penalty: adds it once per optimizer step, and knows what maskers hold.
 
     Args:
         start_epoch: First epoch (0-based) with the penalty.
-        end_epoch: First epoch without it; None: it does not end by the calendar.
+        end_epoch: First epoch without it; None: no such epoch.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
     def __init__(self, start_epoch: int, end_epoch: int | None) -> None:
-        check_counts(start_epoch=(start_epoch, 0), end_epoch=(end_epoch, start_epoch + 1))
+        check_end(end_epoch, start_epoch + 1)
         self.start_epoch = start_epoch
         self.end_epoch = end_epoch
         self._cut = False
-        self._regularization: At | None = None
+        self._regularization: PenaltyT | None = None
         self._knows_masks = False
 
     def _let_go(self) -> None:
         self._regularization = None
 
     @abstractmethod
-    def _take_up_masks(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: At
+    def _follow_masks(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: PenaltyT
     ) -> None:
         """Leave out what maskers hold at zero."""
 
     @abstractmethod
-    def _log(self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: At) -> None:
+    def _log(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: PenaltyT
+    ) -> None:
         """Log what the epoch has come to."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -68,21 +70,21 @@ class RegularizingStage(PruningStage, Generic[At]):
         over = self.end_epoch is not None and epoch >= self.end_epoch
         if self._regularization is None or epoch < self.start_epoch or over:
             return
-        self._look_at_masks(trainer, pl_module, self._regularization)
+        self._read_masks(trainer, pl_module, self._regularization)
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._regularization.apply(own, loss_scale(trainer, optimizer))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log what the epoch has come to."""
         if self._regularization is not None:
-            self._look_at_masks(trainer, pl_module, self._regularization)
+            self._read_masks(trainer, pl_module, self._regularization)
             self._log(trainer, pl_module, self._regularization)
 
-    def _look_at_masks(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: At
+    def _read_masks(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: PenaltyT
     ) -> None:
         if not self._knows_masks:
-            self._take_up_masks(trainer, pl_module, regularization)
+            self._follow_masks(trainer, pl_module, regularization)
             self._knows_masks = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,5 +92,5 @@ class RegularizingStage(PruningStage, Generic[At]):
         return {"cut": self._cut}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up whether channels were cut."""
+        """Restore whether channels were cut."""
         self._cut = state_dict["cut"]

@@ -6,10 +6,18 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts, checked_range
+from lightning_prune.callbacks import _ranges
 from lightning_prune.callbacks._decision_warnings import warn_of_decisions
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Background, Observation
+from lightning_prune.callbacks._ranges import (
+    Count,
+    Epoch,
+    HoldEpochs,
+    KeepRange,
+    MacTarget,
+    OptionalCount,
+)
 from lightning_prune.callbacks._schedule import last_epoch
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.callbacks.trainer.loops import stop_before_training
@@ -22,14 +30,15 @@ from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import Matching
-from lightning_prune.policies.criteria.criterion import Criterion, Need
+from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.separability import Separability
-from lightning_prune.policies.layers.layer_rule import LayerRule
+from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
-from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
+from lightning_prune.validation import validated
 
 
 class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
@@ -75,42 +84,28 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
     Source: Levin and Singer, 2024, arXiv 2309.02272; and CoSeP, 2025, arXiv 2505.13225.
     """
 
-    collects: frozenset[Need] = MaskingStage.collects | {"clusters"}
-
+    @validated
     def __init__(
         self,
-        start_epoch: int = 0,
-        mac_target: float | None = None,
-        keep_range: tuple[float, float] | list[float] | None = (0.25, 0.5),
-        round_to: int = 1,
-        fast_widths: FastWidths | None = None,
-        layers: list[str] | LayerRule | None = None,
+        start_epoch: Epoch = 0,
+        mac_target: MacTarget = 0.5,
+        keep_range: KeepRange = (0.25, 0.75),
+        round_to: Count = 8,
+        fast_widths: FastWidths | None = FAST_WIDTHS,
+        layers: LayerChoice = None,
         criterion: Criterion | None = None,
         clusterer: ChannelClusterer | None = None,
-        layers_per_step: int | None = None,
-        epochs_per_step: int = 1,
-        hold_epochs: int = 1,
-        images: int | None = 512,
-        recalibrate_images: int = 64,
+        layers_per_step: OptionalCount = 10,
+        epochs_per_step: Count = 1,
+        hold_epochs: HoldEpochs = 1,
+        images: OptionalCount = 256,
+        recalibrate_images: _ranges.Images = 64,
         matching: Matching = "detected",
         background: Background = "auto",
         dry_run: bool = False,
         dense_checkpoint: str | None = None,
         seed: int = 0,
     ) -> None:
-        check_counts(
-            start_epoch=(start_epoch, 0),
-            round_to=(round_to, 1),
-            layers_per_step=(layers_per_step, 1),
-            epochs_per_step=(epochs_per_step, 1),
-            hold_epochs=(hold_epochs, 0),
-            images=(images, 1),
-            recalibrate_images=(recalibrate_images, 0),
-        )
-        if matching not in ("detected", "all"):
-            raise ValueError(f"matching={matching!r}: allowed are 'detected' and 'all'")
-        if background not in (True, False, "auto"):
-            raise ValueError(f"background={background!r}: allowed are true, false and 'auto'")
         super().__init__(
             mac_target,
             layers,
@@ -122,7 +117,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         self.schedule: StepSchedule = StepSchedule(
             start_epoch, layers_per_step, epochs_per_step, hold_epochs
         )
-        self.keep_range = checked_range(keep_range)
+        self.keep_range = keep_range
         self.round_to = round_to
         self.fast_widths = fast_widths
         self.clusterer = clusterer or ChannelClusterer()

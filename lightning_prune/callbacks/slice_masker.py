@@ -2,26 +2,28 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts, check_fraction
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._ranges import Count, PruningRatio
 from lightning_prune.callbacks._schedule import (
     last_epoch,
     refuse_late_start,
     warn_of_nothing_masked,
 )
-from lightning_prune.callbacks._slices import living, warn_of_indivisible, warn_of_widths
+from lightning_prune.callbacks._slices import warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks.holding_stage import HoldingStage
+from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.engine.slice_masking import SliceMasking
 from lightning_prune.engine.steps import RatioSteps
 from lightning_prune.functional.ratio import RatioSchedule
-from lightning_prune.policies.layers.slice_layers import check_slice_layers, slice_layers
+from lightning_prune.policies.layers.slice_layers import SliceLayers, slice_layers
 from lightning_prune.policies.selection.slice_selection import SliceSelection
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.validation import validated
 
 Mode = Literal["prune", "unprune"]
 
@@ -68,30 +70,20 @@ class SliceMasker(HoldingStage[SliceMasking]):
     Source: the slice pruning of SIRC's fork of Torch-Pruning.
     """
 
+    @validated
     def __init__(
         self,
-        block_size: int = 8,
+        block_size: Count = 8,
         start_epoch: int = 0,
         end_epoch: int = 10,
         epoch_rate: int = 1,
-        pruning_ratio: float = 0.5,
+        pruning_ratio: PruningRatio = 0.5,
         gradually: bool = True,
         mode: Mode = "prune",
         disable_first_index: bool = False,
-        layers: list[str] | None = None,
+        layers: SliceLayers = None,
         norm: Literal[1, 2] = 2,
     ) -> None:
-        check_counts(block_size=(block_size, 1))
-        check_slice_layers(layers)
-        check_fraction(
-            "the fraction of each layer's slices to zero, for example 0.5",
-            up_to_one=True,
-            pruning_ratio=pruning_ratio,
-        )
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode={mode!r}: allowed are 'prune' and 'unprune'")
-        if norm not in (1, 2):
-            raise ValueError(f"norm={norm}: allowed are 1 (sum of magnitudes) and 2 (Euclidean)")
         super().__init__()
         self.schedule = RatioSchedule(start_epoch, end_epoch, epoch_rate, pruning_ratio)
         self.block_size = block_size
@@ -132,7 +124,7 @@ class SliceMasker(HoldingStage[SliceMasking]):
             SliceSelection(layers, self.block_size, self.disable_first_index, self.norm),
             self._steps(layers),
             self._state,
-            partial(living, trainer, pl_module),
+            Pipeline.of(trainer).unmasked_weights,
             partial(warn_of_indivisible, "SliceMasker", self.block_size, set()),
         )
         if self.mode == "prune":
@@ -241,7 +233,7 @@ class SliceMasker(HoldingStage[SliceMasking]):
             return
         number = len(self._run.live.masks)
         self._state = self._run.free(self._state, names)
-        self._apply_all_masks(trainer)  # slices may be in channels that another stage masks
+        Pipeline.of(trainer).apply_masks()  # slices may be in channels that another stage masks
         if names is None:
             epoch = trainer.current_epoch + 1
             rank_zero_info(f"Epoch {epoch}: slices of {number} layers lifted.")

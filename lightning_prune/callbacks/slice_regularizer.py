@@ -1,19 +1,17 @@
-"""The regularize stage of slice pruning: slices are drawn to zero while the model trains."""
+"""The regularize stage of slice pruning: slices are pushed towards zero while the model trains."""
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._arguments import check_counts
+from lightning_prune.callbacks._ranges import Count, Epoch, Strength
 from lightning_prune.callbacks._slices import warn_of_indivisible, warn_of_widths
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.regularizing_stage import RegularizingStage
-from lightning_prune.policies.layers.slice_layers import check_slice_layers, slice_layers
-from lightning_prune.policies.penalties.slice_regularization import (
-    SliceRegularization,
-    check_slice_reg,
-)
+from lightning_prune.policies.layers.slice_layers import SliceLayers, slice_layers
+from lightning_prune.policies.penalties.slice_regularization import SliceRegularization
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.validation import validated
 
 
 class SliceRegularizer(RegularizingStage[SliceRegularization]):
@@ -47,28 +45,26 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
     Source: the slice regularization of SIRC's fork of Torch-Pruning.
     """
 
+    @validated
     def __init__(
         self,
-        reg: float = 1e-5,
-        block_size: int = 8,
-        layers: list[str] | None = None,
-        start_epoch: int = 0,
+        reg: Strength = 1e-5,
+        block_size: Count = 8,
+        layers: SliceLayers = None,
+        start_epoch: Epoch = 0,
         end_epoch: int | None = None,
         disable_first_index: bool = False,
     ) -> None:
-        check_slice_reg(reg)
-        check_counts(block_size=(block_size, 1))
         super().__init__(start_epoch, end_epoch)
-        check_slice_layers(layers)
         self.reg = reg
         self.block_size = block_size
         self.layers = layers
         self.disable_first_index = disable_first_index
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Resolve layers before the first batch."""
-        self._told = set()
+        self._warned = set()
         # Widths of a model that was cut in this run follow its channel masker, which was warned of.
         block_size = 1 if self._cut else self.block_size
         layers = slice_layers(pl_module, self.layers, block_size)
@@ -90,10 +86,10 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
-        """Go on with the slices of the filters that are left."""
+        """Continue with the slices of the filters that are left."""
         self._cut, self._knows_masks = True, False
 
-    def _take_up_masks(
+    def _follow_masks(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
@@ -101,7 +97,7 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
     ) -> None:
         regularization.set_living(Pipeline.of(trainer).unmasked_weights())
         odd = regularization.indivisible
-        warn_of_indivisible("SliceRegularizer", self.block_size, self._told, odd)
+        warn_of_indivisible("SliceRegularizer", self.block_size, self._warned, odd)
 
     def _log(
         self,

@@ -22,6 +22,8 @@ class PruningStage(Callback):
     another Trainer or another module begin a new one, for which the stage is as it was made.
     """
 
+    done: bool = False
+    """Whether it has cut channels."""
     _fresh: dict[str, Any] | None = None
     _marks: tuple[object, object] | None = None
 
@@ -47,7 +49,7 @@ class PruningStage(Callback):
             self._fresh = copy.deepcopy(self.state_dict())
         elif not all(same(self._marks, trainer, pl_module)):
             name, again = type(self).__name__, same(self._marks, trainer, pl_module)[1]
-            if again and getattr(self, "done", False):
+            if again and self.done:
                 rank_zero_warn(
                     f"{name} begins a new run with a model that it has cut already: the model is "
                     "pruned further. To train it as it is, leave the pruning callbacks out of this "

@@ -14,6 +14,7 @@ from lightning_prune.cli.quoting import quote, shell_word
 from lightning_prune.cli.unknown_key import near_names, unknown_key
 from lightning_prune.errors import ConfigError
 from lightning_prune.runs.configuration.config_folder import config_folder
+from lightning_prune.runs.configuration.renamed_keys import renamed_sentence
 
 _OVERRIDE = re.compile(r"^(?:\+\+?|~)?(?P<key>[^=@]+)(?:@[^=]*)?=")
 
@@ -133,6 +134,9 @@ def _unknown_path(key: str, siblings: Sequence[str], words: Sequence[str], node:
     """Return the sentence for a key that its place does not have."""
     name = key.rpartition(".")[2]
     typed = next((word for word in words if word.partition("=")[0] == key), None)
+    renamed = renamed_sentence(key, node.get("_target_"), (typed or "").partition("=")[2])
+    if renamed is not None:
+        return renamed
     others = _options_with(key)
     if others and not near_names(name, siblings):
         return f"{key} belongs to {' or '.join(others)}: choose one of them, or leave it out"

@@ -102,11 +102,5 @@ class FrontEnd(Protocol):
     def progress(self, items: Sequence[T], title: str) -> Iterator[T]:
         """Yield items, and show how far they have come."""
 
-    def info(self, text: str) -> None:
-        """Log a line, once for all processes."""
-
-    def warn(self, text: str) -> None:
-        """Warn, once for all processes."""
-
     def report_failure(self, why: str) -> None:
         """Warn that a step could not be decided, and why."""

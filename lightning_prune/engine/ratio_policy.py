@@ -12,7 +12,8 @@ from lightning_prune.engine.next_action import Mask
 from lightning_prune.engine.phase import Phase
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.policies.selection.evidence import group_evidence
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 
 
@@ -45,7 +46,9 @@ class RatioPolicy:
         selection = self._unfreed(state)
 
         def decide(state: MaskState, collected: Collected) -> Changes:
-            step = selection.select(self.model, action.ratio, self.mac_target, state.plan)
+            known = self._evidence(selection.names, collected)
+            target, held = self.mac_target, state.plan
+            step = selection.select(self.model, action.ratio, target, held, known)
             return {
                 "phase": Phase.MASKING,
                 "plan": step.plan,
@@ -68,6 +71,15 @@ class RatioPolicy:
     def why_nothing(self, state: MaskState) -> str | None:
         """Say why no channel of any group that is not freed can be masked, or None."""
         return self._unfreed(state).why_nothing()
+
+    def _evidence(self, names: Sequence[str], collected: Collected) -> dict[str, Evidence] | None:
+        """Return what was collected of each group; None where weights and gradients decide."""
+        needs = self.criterion.needs
+        if not needs & {"activations", "clusters"}:
+            return None
+        seen = collected.objects if "clusters" in needs else None
+        outputs = collected.outputs
+        return group_evidence(self.model, self.groups, names, seen=seen, outputs=outputs)
 
     def _unfreed(self, state: MaskState) -> RatioSelection:
         names = tuple(name for name in self.selection.names if name not in state.freed)

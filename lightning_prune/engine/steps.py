@@ -52,8 +52,10 @@ class RatioSteps:
             return None
         # Where the last step could not be decided, every further epoch tries again.
         late = state.failed_epoch is not None and epoch > self.epochs[-1]
-        missed = self.catch_up and self._latest(epoch) > self._latest(state.step_epoch)
-        if epoch not in self.epochs and not late and not missed:
+        falls = epoch in self.epochs
+        if self.catch_up:
+            falls = self._latest(epoch) > self._latest(state.step_epoch)
+        if not (falls or late):
             return None
         kind = Mask if state.failed_epoch is None else Retry
         return kind(self.ratio(epoch))

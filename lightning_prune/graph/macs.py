@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -49,7 +49,31 @@ def layer_macs(
     >>> layer_macs(net, torch.zeros(1, 3, 2, 2))
     {'0': 96, '3': 160}
     """
-    return _traced(model, example_input, forward)[0]
+    return measure_layers(model, example_input, forward).macs
+
+
+class LayerCosts(NamedTuple):
+    """What a forward pass costs.
+
+    Attributes:
+        macs: Layer name -> MACs; what no layer did stands under ``""``.
+        values: Layer name -> how many values it makes and reads.
+    """
+
+    macs: dict[str, int]
+    values: dict[str, tuple[int, int]]
+
+
+class _OnlyTotal:
+    """Stand for the counter's own tracker, whose hooks on every module cost more than the rest."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 @contextmanager
@@ -63,13 +87,14 @@ def _unfused_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-def _traced(
-    model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any] | None
-) -> tuple[dict[str, int], dict[str, tuple[int, int]]]:
-    """Return the MACs of every layer, and how many values it makes and reads."""
+def measure_layers(
+    model: nn.Module, example_input: Any, forward: Callable[[nn.Module, Any], Any] | None = None
+) -> LayerCosts:
+    """Measure the MACs of every layer, and how many values it makes and reads."""
     counted: dict[str, int] = {}
     values: dict[str, tuple[int, int]] = {}
     counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _OnlyTotal()  # type: ignore[assignment]
     starts: dict[str, int] = {}
 
     def before(name: str) -> Callable[..., None]:
@@ -109,7 +134,7 @@ def _traced(
         for handle in handles:
             handle.remove()
     rest = counter.get_total_flops() // 2 - sum(counted.values())
-    return counted | ({"": rest} if rest else {}), values
+    return LayerCosts(counted | ({"": rest} if rest else {}), values)
 
 
 @dataclass(frozen=True)
@@ -145,14 +170,24 @@ class MacModel:
         groups: ChannelGroups,
         example_input: Any,
         forward: Callable[[nn.Module, Any], Any] | None = None,
+        costs: LayerCosts | None = None,
     ) -> "MacModel":
-        """Measure a network once; the result answers for every choice of widths."""
+        """Measure a network once; the result answers for every choice of widths.
+
+        Args:
+            model: The network.
+            groups: Its channel groups.
+            example_input: Its input.
+            forward: How to call it; None: the plain call.
+            costs: What ``measure_layers`` returned for it; None: measure now.
+        """
         outputs: dict[str, str] = {}
         inputs: dict[str, list[tuple[str, float]]] = {}
         fan_in: dict[str, int] = {}
         carried: dict[str, list[tuple[str, float]]] = {}  # by depthwise layers
         modules = {plain_name(n): m for n, m in model.named_modules()}
-        macs, values = _traced(model, example_input, forward)
+        measured = measure_layers(model, example_input, forward) if costs is None else costs
+        macs, values = measured.macs, dict(measured.values)
         for group in groups.values():
             if group.products and "" in macs:
                 inputs.setdefault("", []).append((group.name, group.products / group.channels))

@@ -4,6 +4,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
 
 def model_inputs(model: Any, batch: Any) -> Any:
     """Return the inputs in a batch as ``call`` takes them: a tensor, a tuple or a dict.
@@ -39,6 +42,11 @@ def model_inputs(model: Any, batch: Any) -> Any:
         return tuple(batch[: len(needed)])
     first = batch[0]
     return model_inputs(model, first) if isinstance(first, Mapping) else first
+
+
+def batch_length(batch: Any) -> int:
+    """Return the number of images of a batch: the length of its first tensor."""
+    return next((len(v) for v in tree_leaves(batch) if isinstance(v, Tensor) and v.ndim), 0)
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

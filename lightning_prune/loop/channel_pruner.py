@@ -1,126 +1,137 @@
-"""Channel pruning of a plain loop: what is due at an epoch, and the state that it needs."""
+"""Channel pruning of a plain loop: a configuration file drives the engine."""
 
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_prune.engine.mask_state import MaskState
+from lightning_prune.engine.masking import Images, Masking
+from lightning_prune.engine.next_action import Mask
+from lightning_prune.engine.phase import Phase
+from lightning_prune.engine.ratio_policy import RatioPolicy
+from lightning_prune.engine.steps import RatioSteps
 from lightning_prune.engine.verified_cut import verified_cut
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loop.channel_sparsity_args import ChannelSparsityArgs
 from lightning_prune.loop.cut_record import assert_cut, cut_record, tells_widths
-from lightning_prune.loop.forward_pass import Forward, example_inputs
+from lightning_prune.loop.front_end import LoopFrontEnd
 from lightning_prune.loop.pruning_methods import criterion_of, penalty_of
-from lightning_prune.loop.stale_parameters import StaleParameters
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.layers.layer_rule import select_groups
 from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 from lightning_prune.policies.selection.ranking import Ranking
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import PrunedChannels
-from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.optimizer import assert_bound, rebind_optimizer
+from lightning_prune.surgery.stale_parameters import StaleParameters
 from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class ChannelPruner:
-    """Penalises, masks and cuts channels as a configuration says.
+    """Penalizes, masks and cuts channels as a configuration says.
 
     Args:
-        model: The model.
-        args: Section of the configuration; None: channels are left alone.
-        forward: How the model is called with inputs.
+        front: The model and what the loop gives away.
+        args: Section of the configuration.
         on_cut: Called with what was cut, as one line.
 
     Attributes:
         reset_optimizer: True once channels were cut: make a new optimizer and set it to False.
-        done: Whether nothing is left to do: the model was cut, or everything was freed.
         groups: The channel groups of the dense model.
-        plan: What is held at zero; after the cut what was cut.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        args: ChannelSparsityArgs | None,
-        forward: Forward,
-        on_cut: Tell,
-    ) -> None:
+    def __init__(self, front: LoopFrontEnd, args: ChannelSparsityArgs, on_cut: Log) -> None:
         self.reset_optimizer = False
-        self.done = args is None or args.reach_mac_target
-        self.cut_line = args.log_str if args is not None and args.reach_mac_target else ""
         self.groups = ChannelGroups({})
-        self.plan = PruningPlan()
-        self._model, self._args = model, args
-        self._forward, self._on_cut = forward, on_cut
-        self._unchecked = self.cut_line
-        self._step_epoch: int | None = None  # scheduled epoch of the latest step
-        self._acted: int | None = None  # epoch at which it was made
-        self._met = self._warned = False
-        self._freed: list[str] = []
-        self._mask: ChannelMask | None = None
+        self.cut_line = args.log_str if args.reach_mac_target else ""
+        self._front, self._args, self._on_cut = front, args, on_cut
+        self._state = MaskState()
+        self._run: Masking[RatioPolicy] | None = None
         self._regularization: ChannelRegularization | None = None
-        self._selection: RatioSelection | None = None
         self._stale = StaleParameters()
-        if args is not None and args.reach_mac_target and not tells_widths(args.log_str):
+        self._unchecked = self.cut_line
+        self._warned = False
+        if not args.is_prune:
+            return
+        if not args.reach_mac_target:
+            self._run = self._begin()
+        elif not tells_widths(args.log_str):
             warnings.warn(
                 "channel_sparsity_args.reach_mac_target is true, so that nothing is pruned, and "
                 f"log_str={args.log_str!r} does not say what was cut: is this model the cut one? "
                 "If it is dense, set reach_mac_target to false",
                 stacklevel=4,
             )
-        if args is not None and not self.done:
-            self._prepare(args)
 
-    def _prepare(self, args: ChannelSparsityArgs) -> None:
-        model, example = self._model, self._example()
-        traced = trace_groups(model, example, self._forward)
-        self.groups, refused = try_groups(model, example, traced, self._forward)
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do: the model was cut, or everything was freed."""
+        return self._run is None
+
+    @property
+    def plan(self) -> PruningPlan:
+        """What is held at zero; after the cut what was cut."""
+        return self._state.plan
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The groups that are pruned; none once that is done."""
+        names = () if self._run is None else self._run.policy.selection.names
+        return tuple(name for name in names if name not in self._state.freed)
+
+    def _begin(self) -> Masking[RatioPolicy]:
+        front, args, model = self._front, self._args, self._front.model
+        front.check_batches("compensate_images", args.compensate_images)
+        front.check_batches("recalibrate_images", args.recalibrate_images)
+        criterion, example = criterion_of(args), front.example()
+        front.check_needs(criterion)
+        traced = trace_groups(model, example, front.call)
+        self.groups, refused = try_groups(model, example, traced, front.call)
         if refused:
             warnings.warn(what_is_left_out(refused), stacklevel=5)
         names = select_groups(args.layers or None, model, self.groups)
-        macs = MacModel.of(model, self.groups, example, self._forward)
+        macs = MacModel.of(model, self.groups, example, front.call)
         ranking: Ranking = "global" if args.global_pruning else "local"
-        self._selection = RatioSelection(
+        selection = RatioSelection(
             self.groups,
             names,
             macs,
-            criterion_of(args),
+            criterion,
             "isomorphic" if args.isomorphic else ranking,
             (1 - args.max_pruning_rate, 1.0),
             args.block_size,
             args.fast_widths,
         )
-        self._selection.check(model, args.mac_target)
-        self._penalise(names)
+        selection.check(model, args.mac_target)
+        policy = RatioPolicy(model, selection, args.mac_target)
+        steps = RatioSteps(args.schedule, names, args.hold_epochs, catch_up=True)
+        images = Images(args.gradient_images, args.compensate_images, args.recalibrate_images)
+        run = Masking(front, policy, steps, images)
+        self._penalize(run)
+        return run
 
-    def _example(self) -> Any:
-        assert self._args is not None
-        # Made when needed: the model may have moved to another device.
-        return example_inputs(self._args.input_shapes, self._args.container, self._model)
-
-    def _penalise(self, names: tuple[str, ...]) -> None:
-        assert self._args is not None
-        assert self._selection is not None
-        strength = self._args.regularize
+    def _penalize(self, run: Masking[RatioPolicy]) -> None:
+        strength, selection = self._args.regularize, run.policy.selection
+        names = tuple(name for name in selection.names if name not in self._state.freed)
         self._regularization = None
         if names and strength.gamma * (strength.reg + strength.mac_reg) > 0:
             self._regularization = ChannelRegularization(
-                self._model,
+                self._front.model,
                 self.groups,
                 names,
                 penalty_of(self._args),
                 strength.reg,
                 strength.mac_reg,
                 strength.gamma,
-                self._selection.macs,
+                selection.macs,
             )
             self._regularization.set_masked(self.plan)
 
@@ -141,30 +152,29 @@ class ChannelPruner:
             )
 
     def prune(
-        self, epoch: int, tell: Tell, optimizers: Iterable[Optimizer] = ()
+        self, epoch: int, log: Log, optimizers: Iterable[Optimizer] = ()
     ) -> PrunedChannels | None:
-        """Mask what is due at an epoch, or cut; return what was cut.
-
-        The target that one call meets is cut by the call of the next epoch.
-        """
-        args = self._args
-        if self.done or args is None or self._selection is None:
+        """Mask what is due at an epoch, or cut; return what was cut."""
+        run = self._run
+        if run is None:
             self.assert_narrow()
             return None
         self.hold()
-        if self._acted is not None and epoch > self._acted and self._complete(args):
-            return self.cut(epoch, tell, optimizers)
-        due = [step for step in args.schedule.epochs if step <= epoch]
-        if due and due[-1] != self._step_epoch and not self._complete(args):
-            self._step_epoch, self._acted = due[-1], epoch
-            self._step(epoch, args.schedule.ratio(epoch), tell)
-        return None
+        before, self._state = self._state, run.advance(self._state, epoch)
+        if self._state.step_epoch != before.step_epoch:
+            self._log_step(epoch, log)
+        return self._cut(run, epoch, log, optimizers) if self._state.finished else None
 
-    def prune_now(self, tell: Tell) -> PrunedChannels | None:
-        """Mask and cut in one go: the whole ratio, or down to the target."""
-        assert self._args is not None
-        self._step(0, self._args.schedule.final_ratio, tell)
-        return self.cut(0, tell, ())
+    def prune_now(self, log: Log) -> PrunedChannels | None:
+        """Mask and cut in one go, before the first epoch, where the file says so."""
+        run = self._run
+        if run is None or not self._args.at_init:
+            return None
+        self._state = run.step(self._state, Mask(self._args.schedule.final_ratio), 0)
+        if self._state.failed_epoch is not None:
+            raise ValueError("nothing can be cut before the first epoch: see the warning before")
+        self._log_step(0, log)
+        return self._cut(run, 0, log, ())
 
     def unprune(self, names: Iterable[str] | None = None) -> None:
         """Lift masks: rows, norms and their statistics are as they were, and train freely.
@@ -177,23 +187,19 @@ class ChannelPruner:
         Raises:
             KeyError: a group has no mask.
         """
-        if self._mask is None or self._selection is None:
+        run = self._run
+        if run is None or not run.live.plan.keep:
             warnings.warn("unprune has no effect: no channel is masked", stacklevel=3)
             return
-        lifted = list(self._mask.plan.keep) if names is None else list(names)
-        self._mask = self._mask.restore(lifted)
-        self._forget(lifted)
-        self.hold()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The groups that are pruned; none once that is done."""
-        return () if self._selection is None else self._selection.names
+        self._state = run.free(self._state, list(run.live.plan.keep if names is None else names))
+        self._penalize(run)
+        if not self.names:
+            self._run = None
 
     def hold(self) -> None:
         """Zero what is masked."""
-        if self._mask is not None:
-            self._mask.apply()
+        if self._run is not None:
+            self._run.live.apply()
 
     def after_step(self, optimizer: Optimizer) -> None:
         """Hold the masks; refuse an optimizer that missed the cut."""
@@ -202,91 +208,45 @@ class ChannelPruner:
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _complete(self, args: ChannelSparsityArgs) -> bool:
-        return self._met or self._step_epoch == args.schedule.epochs[-1]
-
-    def _share(self) -> float:
-        assert self._selection is not None
-        macs = self._selection.macs
-        return macs.remaining(self.plan.widths()) / macs.total
-
-    def _step(self, epoch: int, ratio: float, tell: Tell) -> None:
-        assert self._selection is not None
-        assert self._args is not None
-        self._check_gradients()
-        target = self._args.mac_target
-        step = self._selection.select(self._model, ratio, target, self.plan)
-        self._hold(step.plan)
-        self._met = target is not None and step.share <= target
-        masked = sum(len(step.plan.removed(name)) for name in step.plan.keep)
-        total = sum(step.plan.channels.values())
-        tell(
-            f"epoch {epoch}: ratio {ratio:.3f}, {masked} of {total} channels masked, "
-            f"{step.share:.1%} of the dense MACs remain" + (" (target met)" if self._met else "")
-        )
-
-    def _check_gradients(self) -> None:
-        assert self._selection is not None
-        criterion = self._selection.criterion
-        if "gradients" not in criterion.needs or any(
-            parameter.grad is not None for parameter in self._model.parameters()
-        ):
-            return
-        raise ValueError(
-            f"{type(criterion).__name__} judges channels by the gradients of the loss, and there "
-            "are none: call prune() after loss.backward() and before optimizer.zero_grad()"
-        )
-
-    def _hold(self, plan: PruningPlan, earlier: dict[str, Any] | None = None) -> None:
-        if self._mask is not None:
-            earlier = self._mask.originals()
-        self.plan = plan
-        self._mask = ChannelMask(self._model, self.groups, plan)
-        self._mask.remember(earlier)
-        self._mask.apply()
+    def _log_step(self, epoch: int, log: Log) -> None:
+        state, plan = self._state, self.plan
         if self._regularization is not None:
             self._regularization.set_masked(plan)
+        masked = sum(len(plan.removed(name)) for name in plan.keep)
+        log(
+            f"epoch {epoch}: ratio {state.ratio:.3f}, {masked} of {sum(plan.channels.values())} "
+            f"channels masked, {state.macs_fraction:.1%} of the dense MACs remain"
+            + (" (target met)" if state.met else "")
+        )
 
-    def _forget(self, names: Iterable[str]) -> None:
-        assert self._selection is not None
-        assert self._mask is not None
-        self._freed += names
-        self.plan = self._mask.plan
-        old = self._selection
-        left = tuple(name for name in old.names if name not in self._freed)
-        self._selection = replace(old, names=left)
-        target = None if self._args is None else self._args.mac_target
-        self._met = target is not None and self._share() <= target
-        self.done = not left
-        self._penalise(left)
-
-    def cut(self, epoch: int, tell: Tell, optimizers: Iterable[Optimizer]) -> PrunedChannels | None:
+    def _cut(
+        self, run: Masking[RatioPolicy], epoch: int, log: Log, optimizers: Iterable[Optimizer]
+    ) -> PrunedChannels:
         """Remove exactly the masked channels, and carry optimizers across."""
-        assert self._mask is not None
-        assert self._args is not None
-        share, target = self._share(), self._args.mac_target
-        if target is not None and not self._met:
+        front, fraction, target = self._front, self._state.macs_fraction, self._args.mac_target
+        if target is not None and not self._state.met:
             warnings.warn(
-                f"the schedule is over with the MAC target unmet: {share:.1%} of the dense MACs "
+                f"the schedule is over with the MAC target unmet: {fraction:.1%} of the dense MACs "
                 f"remain (target {target:.1%}), and that is what is cut. Raise global_prune_rate "
                 "or max_pruning_rate, lower block_size, or select more layers",
                 stacklevel=4,
             )
         if not self.plan:
             warnings.warn("the schedule is over and no channel is masked: not cut", stacklevel=4)
-        self._mask.apply()
+        run.live.apply()
         pruned = verified_cut(
-            self._model, self.groups, self.plan, self._example(), forward=self._forward
+            front.model, self.groups, self.plan, front.example(), forward=front.call
         )
         optimizers = list(optimizers)
         for optimizer in optimizers:
             rebind_optimizer(optimizer, pruned)
         assert_bound(optimizers, pruned)
         self._stale = StaleParameters(pruned.parameters)
-        self._mask, self._regularization, self._selection = None, None, None
-        self.done = self.reset_optimizer = True
-        self.cut_line = cut_record(epoch, share, target, self.plan)
-        tell(self.cut_line)
+        self._run, self._regularization = None, None
+        self._state = replace(self._state, phase=Phase.CUT, originals=None, finished=True)
+        self.reset_optimizer = True
+        self.cut_line = cut_record(epoch, fraction, target, self.plan)
+        log(self.cut_line)
         self._on_cut(self.cut_line)
         return pruned
 
@@ -297,43 +257,32 @@ class ChannelPruner:
             RuntimeError: a layer is as wide as before the cut.
         """
         if self._unchecked:
-            assert_cut(self._model, self._unchecked)
+            assert_cut(self._front.model, self._unchecked)
             self._unchecked = ""
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks and progress as plain data."""
-        return {
-            "plan": self.plan.state_dict(),
-            "originals": None if self._mask is None else self._mask.originals(),
-            "step_epoch": self._step_epoch,
-            "acted": self._acted,
-            "met": self._met,
-            "freed": list(self._freed),
-            "done": self.done,
-            "cut_line": self.cut_line,
-        }
+        return self._state.state_dict() | {"done": self.done, "cut_line": self.cut_line}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up masks and progress; a cut model's weights are loaded apart.
+        """Restore masks and progress; a cut model's weights are loaded apart.
 
         Raises:
             RuntimeError: the state is from before the cut, and the file says it was made.
         """
-        if self.done and self._args is not None and not state["done"]:
+        if self._args.is_prune and self.done and not state["done"]:
             raise RuntimeError(
                 "the loaded state is from before the cut, and pruning_config.json has "
                 "reach_mac_target true: set it to false to go on from this state"
             )
-        self._step_epoch, self._acted = state["step_epoch"], state["acted"]
-        self.done, self.cut_line = state["done"], state["cut_line"]
+        if "version" not in state:
+            state = {**state, "cut": bool(state["cut_line"]), "step_epoch": state["acted"]}
+        self._state, self.cut_line = MaskState.from_state_dict(state), state["cut_line"]
         self._unchecked = self.cut_line
-        if self.done:
-            self._selection, self._regularization = None, None
-            if self.cut_line and self._args is not None and not self._args.reach_mac_target:
+        if state["done"]:
+            self._run, self._regularization = None, None
+            if self.cut_line and not self._args.reach_mac_target:
                 self._on_cut(self.cut_line)
-            return
-        if state["originals"] is not None:
-            self._hold(PruningPlan.from_state_dict(state["plan"]), state["originals"])
-            if state["freed"]:
-                self._forget(state["freed"])
-            self._met = state["met"]
+        elif self._run is not None and self._state.originals is not None:
+            self._state = self._run.hold(self._state)
+            self._penalize(self._run)

@@ -70,6 +70,13 @@ class ChannelSparsityArgs:
         layers: Names or patterns of the layers to prune; empty: all.
         container: "tuple": several inputs are passed as a tuple instead of a list.
         fast_widths: How widths move to such as run fast; null: they are what the ranking gives.
+        hold_epochs: Epochs of training with all masks before the cut.
+        compensate_images: Training images from which the layers that read masked channels learn to
+            reconstruct them from the rest; 0: never.
+        recalibrate_images: Training images from which norm statistics are estimated again after
+            each step; 0: never.
+        gradient_images: Training images whose loss is differentiated, or whose activations are
+            averaged, for the methods that need it.
     """
 
     is_prune: bool
@@ -99,12 +106,21 @@ class ChannelSparsityArgs:
     layers: list[str] | None = None
     container: Literal["list", "tuple"] | None = None
     fast_widths: FastWidths | None = None
+    hold_epochs: Annotated[int, AtLeast(0)] = 1
+    compensate_images: Annotated[int, AtLeast(0)] = 0
+    recalibrate_images: Annotated[int, AtLeast(0)] = 0
+    gradient_images: Annotated[int, AtLeast(1)] = 64
 
     def __post_init__(self) -> None:
         if self.global_prune_rate is None and self.mac_target is None:
             raise ValueError(
                 "one of mac_target (fraction of the dense MACs that remains) and "
                 "global_prune_rate (fraction of the channels that goes) is needed"
+            )
+        if self.compensate_images and not self.recalibrate_images:
+            raise ValueError(
+                f"compensate_images={self.compensate_images} shifts what norms see: set "
+                "recalibrate_images too, for example to 64"
             )
         _ = self.schedule
 
@@ -124,3 +140,7 @@ class ChannelSparsityArgs:
     def at_init(self) -> bool:
         """Whether the cut comes before the first epoch."""
         return self.prune_channels_at_init or self.infer
+
+
+NO_CHANNELS = ChannelSparsityArgs(False, 0, 1, [1], global_prune_rate=1.0)
+"""Where ``is_prune`` is false."""

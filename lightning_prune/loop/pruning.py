@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from lightning_prune.loop.channel_pruner import ChannelPruner
-from lightning_prune.loop.forward_pass import as_forward
-from lightning_prune.loop.group_listing import group_listing
+from lightning_prune.graph.group_listing import group_listing
+from lightning_prune.loop.channel_pruner import ChannelPruner, Log
+from lightning_prune.loop.channel_sparsity_args import NO_CHANNELS
+from lightning_prune.loop.forward_pass import as_forward, example_inputs
+from lightning_prune.loop.front_end import Batches, LoopFrontEnd, Loss
 from lightning_prune.loop.pruning_config import PruningConfig
 from lightning_prune.loop.slice_pruner import SlicePruner
-from lightning_prune.loop.step_watch import StepWatch
+from lightning_prune.loop.slice_sparsity_args import NO_SLICES
 from lightning_prune.policies.layers.slice_layers import living_weights
 from lightning_prune.surgery.cut import PrunedChannels
+from lightning_prune.surgery.step_watch import StepWatch
 
 
 class Pruning:
@@ -39,6 +42,9 @@ class Pruning:
         forward_fn: How the model is called with inputs of the configured ``input_shape``:
             ``f(x)``, such as ``model.forward``, or ``f(model, x)``; with several inputs ``f(a, b)``
             or ``f(inputs)``. None: the plain call.
+        batches: Training batches, such as a DataLoader, or a function that returns them: read
+            where ``compensate_images``, ``recalibrate_images`` or the method need them.
+        loss_fn: ``(model, batch) -> loss``, for the methods that differentiate it.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -55,24 +61,34 @@ class Pruning:
         model: nn.Module,
         config_folder: str | Path,
         forward_fn: Callable[..., Any] | None = None,
+        *,
+        batches: Batches | None = None,
+        loss_fn: Loss | None = None,
     ) -> None:
         if isinstance(model, DistributedDataParallel):
             raise ValueError("pass ddp_model.module: the wrapper is made anew after a cut")
-        self._config = PruningConfig.read(config_folder)
+        config = PruningConfig.read(config_folder)
+        args = config.channel or NO_CHANNELS
+        shapes, container = args.input_shapes, args.container
+        front = LoopFrontEnd(
+            model,
+            as_forward(forward_fn, len(shapes), model),
+            # Made when needed: the model may have moved to another device.
+            functools.partial(example_inputs, shapes, container, model),
+            batches,
+            loss_fn,
+        )
         self._model = model
-        args = self._config.channel
-        forward = as_forward(forward_fn, 1 if args is None else len(args.input_shapes), model)
-        self._told: list[str] = []
-        self._listed = False
-        self._stepped = False
+        self._lines: list[str] = []
+        self._listed = self._stepped = False
         # No method of this object: without a cycle its hooks end with its last reference.
-        on_cut = functools.partial(_write_back, self._config)
-        self.channel_pruner = ChannelPruner(model, args, forward, on_cut)
-        was_cut = args is not None and args.reach_mac_target
-        self.slice_pruner = SlicePruner(model, self._config.slice, was_cut)
+        on_cut = functools.partial(_write_back, config)
+        self.channel_pruner = ChannelPruner(front, args, on_cut)
+        unmasked = functools.partial(_unmasked, model, self.channel_pruner)
+        slices = config.slice or NO_SLICES
+        self.slice_pruner = SlicePruner(front, slices, unmasked, args.reach_mac_target)
         self._watch = StepWatch(self._after_step)
-        if args is not None and args.at_init and not self.channel_pruner.done:
-            self._spread(self.channel_pruner.prune_now(self._told.append))
+        self._follow_cut(self.channel_pruner.prune_now(self._lines.append))
 
     def channel_regularize(self, model: nn.Module, scale: Tensor | float | None = None) -> None:
         """Add the channel penalty to the gradients; after ``loss.backward()``, before the step.
@@ -92,9 +108,10 @@ class Pruning:
             UserWarning: the file sets no strength.
         """
         self._check(model)
-        if self._config.channel is not None:
-            self.channel_pruner.regularize(scale)
-        if not self._stepped:  # an optimizer that is none of torch's: nobody has told of its step
+        self.channel_pruner.regularize(scale)
+        if (
+            not self._stepped
+        ):  # an optimizer that is none of torch's: nobody has notified of its step
             self._hold()
         self._stepped = False
 
@@ -138,12 +155,12 @@ class Pruning:
                 wrapped in DistributedDataParallel.
         """
         self._check(model)
-        tell = _teller(log)
-        self._list_once(tell)
+        line = _line_logger(log)
+        self._list_once(line)
         optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer or ())
         before = self.channel_pruner.plan
-        pruned = self.channel_pruner.prune(epoch, tell, optimizers)
-        self._spread(pruned)
+        pruned = self.channel_pruner.prune(epoch, line, optimizers)
+        self._follow_cut(pruned)
         if pruned is not None and isinstance(model, DistributedDataParallel):
             warnings.warn(
                 "channels were cut: wrap the model in DistributedDataParallel anew, the old "
@@ -151,8 +168,8 @@ class Pruning:
                 stacklevel=2,
             )
         if self.channel_pruner.plan is not before and not self.channel_pruner.done:
-            self.slice_pruner.set_living(self._living())
-        self.slice_pruner.prune(epoch, tell, self._living)
+            self.slice_pruner.follow_masks()
+        self.slice_pruner.prune(epoch, line)
 
     def unprune(self, model: nn.Module, names: Iterable[str] | None = None) -> None:
         """Lift channel masks before the cut: rows, norms and their statistics are as they were.
@@ -169,8 +186,8 @@ class Pruning:
         """
         self._check(model)
         self.channel_pruner.unprune(names)
-        self.slice_pruner.set_living(self._living())
-        self.slice_pruner.after_step()  # restored rows may hold slices that are masked
+        self.slice_pruner.follow_masks()
+        self.slice_pruner.hold()  # restored rows may hold slices that are masked
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks and progress as plain data, for a checkpoint beside the model's weights."""
@@ -180,7 +197,7 @@ class Pruning:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take up a checkpoint's masks and progress, after the model's weights were loaded.
+        """Restore a checkpoint's masks and progress, after the model's weights were loaded.
 
         Raises:
             RuntimeError: the state is from before the cut, and the file says it was made.
@@ -188,7 +205,7 @@ class Pruning:
         self.channel_pruner.load_state_dict(state_dict["channel"])
         self.slice_pruner.load_state_dict(state_dict["slice"])
         if not self.channel_pruner.done:
-            self.slice_pruner.set_living(self._living())
+            self.slice_pruner.follow_masks()
 
     # --- inside -----------------------------------------------------------------------------
 
@@ -200,32 +217,33 @@ class Pruning:
                 "same object each time, or make a new Pruning for another one"
             )
 
-    def _living(self) -> dict[str, Tensor]:
-        pruner = self.channel_pruner
-        return {} if pruner.done else living_weights(self._model, pruner.groups, pruner.plan)
-
-    def _spread(self, pruned: PrunedChannels | None) -> None:
+    def _follow_cut(self, pruned: PrunedChannels | None) -> None:
         if pruned is not None:
-            self.slice_pruner.after_cut(pruned)
+            self.slice_pruner.follow_cut(pruned)
 
     def _after_step(self, optimizer: Optimizer) -> None:
         self._stepped = True
         self.channel_pruner.after_step(optimizer)
-        self.slice_pruner.after_step()
+        self.slice_pruner.hold()
 
     def _hold(self) -> None:
         self.channel_pruner.hold()
-        self.slice_pruner.after_step()
+        self.slice_pruner.hold()
 
-    def _list_once(self, tell: Callable[[str], None]) -> None:
+    def _list_once(self, line: Log) -> None:
         if self._listed:
             return
         self._listed = True
         pruner = self.channel_pruner
         if pruner.groups:
-            tell(group_listing(self._model, pruner.groups, pruner.names))
-        for line in self._told:
-            tell(line)
+            line(group_listing(self._model, pruner.groups, pruner.names))
+        for earlier in self._lines:
+            line(earlier)
+
+
+def _unmasked(model: nn.Module, pruner: ChannelPruner) -> dict[str, Tensor]:
+    """Return what masked channels leave of each weight."""
+    return {} if pruner.done else living_weights(model, pruner.groups, pruner.plan)
 
 
 def _write_back(config: PruningConfig, log_str: str) -> None:
@@ -234,10 +252,10 @@ def _write_back(config: PruningConfig, log_str: str) -> None:
         config.write_state(log_str)
 
 
-def _teller(log: Any) -> Callable[[str], None]:
+def _line_logger(log: Any) -> Log:
     if log is None:
         return lambda _: None
-    tell: Callable[[str], None] | None = log if callable(log) else getattr(log, "info", None)
-    if tell is None:
+    line: Log | None = log if callable(log) else getattr(log, "info", None)
+    if line is None:
         raise ValueError(f"log={log!r}: pass a logger with a method info, a function, or None")
-    return tell
+    return line

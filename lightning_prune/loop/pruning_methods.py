@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from lightning_prune.policies.criteria.bn_scale import BNScale
 from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.fpgm import FPGM
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.lamp import LAMP
@@ -31,6 +32,7 @@ PRUNING_METHODS: dict[str, Callable[[], Criterion]] = {
     "FPGMImportance": FPGM,
     "LAMPImportance": LAMP,
     "TaylorImportance": Taylor,
+    "FisherImportance": Fisher,
     "RandomImportance": RandomChoice,
 }
 """Name -> how important a channel is; the names are torch-pruning's and the seed's."""

@@ -53,3 +53,7 @@ class SliceSparsityArgs:
     def norm(self) -> Literal[1, 2]:
         """The norm by which slices are compared."""
         return 1 if self.pruning_method == "L1_norm" else 2
+
+
+NO_SLICES = SliceSparsityArgs(False, 1, 0, 1, 1.0)
+"""Where ``is_prune`` is false."""

@@ -87,7 +87,7 @@ class _Sums:
             # A copy: the activation may work in place.
             out = out.detach() if activation is None else activation(out.detach().clone())
             values = self.values_of(channels_second(layer, out))
-            seen = OutputMean(values.to("cpu", torch.float64).sum(0), len(values))
+            seen = OutputMean(values.cpu().double().sum(0), len(values))
             before = self.means.get(name)
             self.means[name] = seen if before is None else _sum(before, seen)
 

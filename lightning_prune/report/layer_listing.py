@@ -6,8 +6,8 @@ from typing import Any
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group_listing import group_listing
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.loop.group_listing import group_listing
 
 
 def layer_listing(
@@ -15,7 +15,7 @@ def layer_listing(
 ) -> str:
     """Return the groups, a table of all prunable layers, and the layers that are refused.
 
-    The MACs of a layer are its own share of the dense model's; those of a group are the share that
+    The MACs of a layer are its own fraction of the dense model's; those of a group are what
     depends on its channels: it would go with all of them, from every layer that makes, carries or
     reads them.
 

@@ -30,7 +30,7 @@ def layer_rows(
 ) -> list[LayerRow]:
     """Return one row per producing layer of every decided group, in the order of the forward pass.
 
-    Layers tied in one group share its decision; ``group`` names it.
+    Layers tied in one group have its decision; ``group`` names it.
 
     Args:
         decisions: What was decided, one per group.

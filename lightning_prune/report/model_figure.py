@@ -73,7 +73,7 @@ def _pairs(
 
 
 def _draw_layers(axes: Axes, rows: Sequence[LayerRow]) -> None:
-    """Draw two bars per layer over one another, and the share that stays."""
+    """Draw two bars per layer over one another, and how many stay."""
     places = np.arange(len(rows))
     before = np.array([row.channels_before for row in rows])
     after = np.array([row.channels_after for row in rows])

@@ -41,7 +41,7 @@ def norm_analysis(
             f"wanted={wanted} is outside (0, 1): pass the fraction of channels that must be low"
         )
     low = history.low(threshold)
-    shares, means = history.low_share(threshold), history.mean_norm()
+    fractions, means = history.low_fraction(threshold), history.mean_norm()
     rows = []
     for place, epoch in enumerate(history.epochs):
         remaining = None
@@ -51,7 +51,7 @@ def norm_analysis(
         rows.append(
             {
                 "epoch": epoch,
-                "low_channels": shares[place],
+                "low_channels": fractions[place],
                 "mean_norm": means[place],
                 "macs": remaining,
             }
@@ -69,7 +69,7 @@ def norm_analysis(
         "wanted": wanted,
         "channels": history.channels,
         "start": next(
-            (e for e, share in zip(history.epochs, shares, strict=True) if share >= wanted), None
+            (e for e, f in zip(history.epochs, fractions, strict=True) if f >= wanted), None
         ),
         "epochs": rows,
         "groups": groups,

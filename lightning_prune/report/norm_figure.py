@@ -47,7 +47,7 @@ def norm_figure(norms: Tensor, epochs: Sequence[int], threshold: float, title: s
     draw_histograms(left, list(values), bounds, epochs)
     left.set(xlabel="norm of a channel", ylabel="epoch", title="Channels by their norm")
     _draw_range(upper, values, bounds, epochs)
-    draw_low_share(lower, (values < bounds[:, None]).mean(axis=1), epochs)
+    draw_low_fraction(lower, (values < bounds[:, None]).mean(axis=1), epochs)
     figure.suptitle(f"{title}: {values.shape[1]} channels", fontsize=12)
     return figure
 
@@ -91,10 +91,10 @@ def draw_histograms(
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
-def draw_low_share(axes: Axes, share: np.ndarray, epochs: Sequence[int]) -> None:
+def draw_low_fraction(axes: Axes, fraction: np.ndarray, epochs: Sequence[int]) -> None:
     """Draw the fraction of low channels over the epochs, in percent."""
-    axes.plot(epochs, 100 * share, color=KEPT, marker="o", markersize=3.5, clip_on=False)
-    axes.set_ylim(0, max(10.0, min(105.0, 115 * float(share.max()))))
+    axes.plot(epochs, 100 * fraction, color=KEPT, marker="o", markersize=3.5, clip_on=False)
+    axes.set_ylim(0, max(10.0, min(105.0, 115 * float(fraction.max()))))
     axes.set(xlabel="epoch", ylabel="low channels (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.25)

@@ -22,7 +22,7 @@ class NormHistory:
 
     >>> norms = torch.tensor([[1.0, 1.0], [1.0, 0.05], [0.8, 0.01]])
     >>> history = NormHistory((0, 1, 2), {"conv": norms})
-    >>> history.low_share(threshold=0.1)
+    >>> history.low_fraction(threshold=0.1)
     [0.0, 0.5, 0.5]
     """
 
@@ -57,10 +57,10 @@ class NormHistory:
             for name, norms in self.norms.items()
         }
 
-    def low_share(self, threshold: float) -> list[float]:
+    def low_fraction(self, threshold: float) -> list[float]:
         """Return the fraction of all channels that are low, one number per epoch."""
         low = torch.cat(list(self.low(threshold).values()), dim=1)
-        return [float(share) for share in low.double().mean(1)]
+        return [float(fraction) for fraction in low.double().mean(1)]
 
     def mean_norm(self) -> list[float]:
         """Return the mean norm of all channels, one number per epoch."""

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lightning_prune.report.norm_figure import draw_histograms, draw_low_share
+from lightning_prune.report.norm_figure import draw_histograms, draw_low_fraction
 from lightning_prune.report.norm_history import NormHistory
 from lightning_prune.report.selection_figure import LINE, QUIET
 
@@ -21,7 +21,7 @@ _WRITTEN = 16
 def norm_overview(
     history: NormHistory, content: Mapping[str, Any], title: str, metric: str | None = None
 ) -> Figure:
-    """Draw histograms of all norms, the share of low channels, and two maps of layers and epochs.
+    """Draw histograms of all norms, the fraction of low channels, and maps of layers and epochs.
 
     Norms are shown as a fraction of the largest in their group, so that layers can be compared.
 
@@ -83,7 +83,7 @@ def _draw_course(
 ) -> None:
     """Draw low channels, MACs without them and the metric over the epochs."""
     rows = content["epochs"]
-    draw_low_share(axes, np.array([row["low_channels"] for row in rows]), epochs)
+    draw_low_fraction(axes, np.array([row["low_channels"] for row in rows]), epochs)
     axes.set_ylim(0, 102)
     axes.set(ylabel="%", title="Low channels, and what the model would be without them")
     axes.lines[0].set_label("low channels")

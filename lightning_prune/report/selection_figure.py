@@ -63,9 +63,9 @@ def _draw_embedding(
     joined = np.flatnonzero(owner >= 0)
     lines = np.stack([points[joined], points[owner[joined]]], axis=1)
     axes.add_collection(LineCollection(list(lines), colors=QUIET, linewidths=0.8, zorder=1))
-    gone = np.setdiff1d(np.arange(len(points)), kept)
+    removed = np.setdiff1d(np.arange(len(points)), kept)
     axes.scatter(
-        points[gone, 0], points[gone, 1], s=0.6 * size, color=QUIET, label="removed", zorder=2
+        points[removed, 0], points[removed, 1], s=0.6 * size, color=QUIET, label="removed", zorder=2
     )
     axes.scatter(points[kept, 0], points[kept, 1], s=size, color=KEPT, edgecolor="white",
                  linewidth=0.6, label="stay", zorder=3)  # fmt: skip
@@ -118,7 +118,7 @@ def _draw_matrix(
 
 
 def _rank_of_clusters(matrix: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Rank each channel's cluster by its mean separability, so that the picture runs smoothly."""
+    """Rank each channel's cluster by its mean separability, so that the image runs smoothly."""
     counts = np.bincount(labels)
     means = np.bincount(labels, weights=matrix.mean(axis=1)) / counts
     rank: np.ndarray = np.argsort(np.argsort(means, kind="stable"), kind="stable")

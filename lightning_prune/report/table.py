@@ -80,13 +80,13 @@ def summary_table(dense: ModelFacts, pruned: ModelFacts) -> Table:
     return table
 
 
-def slice_table(shares: Mapping[str, float]) -> Table:
+def slice_table(fractions: Mapping[str, float]) -> Table:
     """Return the table of the layers in which slices are held at zero."""
     table = Table(title="Slices held at zero", title_justify="left", header_style="bold")
     table.add_column("layer", no_wrap=True)
     table.add_column("zero weights", justify="right")
-    for name, share in shares.items():
-        table.add_row(name, f"{share:.1%}")
+    for name, fraction in fractions.items():
+        table.add_row(name, f"{fraction:.1%}")
     return table
 
 

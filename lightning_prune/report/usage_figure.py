@@ -18,7 +18,7 @@ _FLOOR = 5.0
 
 
 def usage_figure(usage: Usage) -> Figure:
-    """Draw the share of unused channels of every layer over the epochs, and where channels reset.
+    """Draw the fraction of unused channels of every layer over the epochs, and the resets.
 
     A row is a layer, front to back; the darker a cell, the more of its channels were unused since
     the last reset; a red dot marks an epoch at whose start channels of the layer were reset.
@@ -43,7 +43,7 @@ def usage_figure(usage: Usage) -> Figure:
     numbers = [(row.channels, row.used, row.reset) for row in layers.values()]
     channels, used, reset = np.array(numbers, dtype=float).transpose(1, 0, 2)
     unused = 100 * (channels - used) / np.maximum(channels, 1)
-    picture = lower.imshow(
+    image = lower.imshow(
         unused, cmap="Blues", vmin=0, vmax=max(_FLOOR, float(unused.max())), aspect="auto",
         interpolation="nearest",
     )  # fmt: skip
@@ -64,7 +64,7 @@ def usage_figure(usage: Usage) -> Figure:
     lower.set_xticks(ticks, [str(epochs[place] + 1) for place in ticks])
     lower.set_xlim(-0.5, len(epochs) - 0.5)
     lower.set_xlabel("epoch")
-    figure.colorbar(picture, ax=lower, label="unused channels (%)", pad=0.01, fraction=0.04)
+    figure.colorbar(image, ax=lower, label="unused channels (%)", pad=0.01, fraction=0.04)
     figure.suptitle(
         f"Channels whose mean magnitude never exceeded {usage.threshold:g} since the last reset",
         fontsize=11,

@@ -1,6 +1,7 @@
 """A copy of a module for comparisons, whatever hangs on the module besides its weights."""
 
 import copy
+from collections import OrderedDict
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,9 +26,22 @@ def copy_module(module: nn.Module) -> nn.Module:
     (True, False)
     """
     try:
-        return copy.deepcopy(module)
+        return copy.deepcopy(module, _empty_parts(module))
     except Exception:  # whatever __deepcopy__ and __reduce_ex__ of foreign classes raise
         return copy.deepcopy(module, _Proxies(module).memo)
+
+
+def _empty_parts(module: nn.Module) -> dict[int, Any]:
+    """Return the memo of a deep copy in which empty dicts and sets have their copies already.
+
+    Each part has a dozen for hooks, and to copy those one by one costs more than the weights do.
+    """
+    return {
+        id(value): type(value)()
+        for part in module.modules()
+        for value in vars(part).values()
+        if type(value) in (dict, OrderedDict, set) and not value
+    }
 
 
 class _Proxies:

@@ -41,22 +41,27 @@ def _values(
     module: nn.Module, name: str, tensor: Tensor, generator: torch.Generator, gentle: bool
 ) -> Tensor | None:
     """Return the new values of a parameter or buffer, None where it stays."""
-    normal = torch.randn(tensor.shape, generator=generator)
-    near_one = torch.rand(tensor.shape, generator=generator) + 0.5
+
+    def normal() -> Tensor:
+        return torch.randn(tensor.shape, generator=generator)
+
+    def near_one() -> Tensor:
+        return torch.rand(tensor.shape, generator=generator).add_(0.5)
+
     if name in module._buffers:
         # Other buffers (tables of positions, masks, anchors) mean something.
         if name == "running_var":
-            return near_one
-        return normal * 0.2 if name == "running_mean" else None
+            return near_one()
+        return normal() * 0.2 if name == "running_mean" else None
     if gentle:
-        return tensor.float().cpu() * near_one + normal * 0.01
+        return tensor.float().cpu() * near_one() + normal() * 0.01
     if "bias" in name and tensor.ndim <= 1:
-        return normal * 0.2
+        return normal() * 0.2
     if tensor.ndim <= 1 or isinstance(module, _NormBase | nn.LayerNorm | nn.GroupNorm):
-        return near_one
+        return near_one()
     if isinstance(module, nn.Embedding) or tensor.shape[0] == 1:
-        return normal
+        return normal()
     fan_in: int = tensor[0].numel()
     if isinstance(module, _ConvNd) and module.transposed:
         fan_in = tensor[:, 0].numel()
-    return normal * math.sqrt(2 / max(1, fan_in))
+    return normal().mul_(math.sqrt(2 / max(1, fan_in)))

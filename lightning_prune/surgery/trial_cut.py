@@ -30,6 +30,7 @@ from lightning_prune.surgery.trial_example import (
 from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
 
 Forward = Callable[[nn.Module, Any], Any]
+Run = Callable[[nn.Module], Any]
 Notify = Callable[[str], None]
 
 _TOLERANCE = 1e-4
@@ -46,7 +47,7 @@ def try_groups(
     example: Any,
     groups: ChannelGroups,
     forward: Forward | None = None,
-    step: Callable[[nn.Module], Any] | None = None,
+    step: Run | None = None,
     notify: Notify | None = None,
 ) -> tuple[ChannelGroups, dict[str, str]]:
     """Mask and cut groups on a copy; say which can be cut, and why the others cannot.
@@ -92,7 +93,9 @@ def try_groups(
         trial = _Trial(module, example, groups, forward or call, step, notify)
         good = trial.sift(trial.families(list(groups)))
         good = trial.agreeing(good)
-        costs = TrialMacs(trial.dense, groups, trial.plan, trial.example, trial.forward)
+        costs = TrialMacs(
+            trial.dense, groups, trial.plan, trial.example, trial.forward, trial.passed
+        )
         products, miscounted = costs.match(good)
         trial.refused |= miscounted
         good = [name for name in good if name not in miscounted]
@@ -144,17 +147,18 @@ class _Trial:
         example: Any,
         groups: ChannelGroups,
         forward: Forward,
-        step: Callable[[nn.Module], Any] | None,
+        step: Run | None,
         notify: Notify | None,
     ) -> None:
         self.groups, self.forward, self.notify = groups, forward, notify
         self.refused: dict[str, str] = {}
         self.halved = False
+        self.passed: dict[frozenset[str], nn.Module] = {}  # the last cut copy without a fault
         self.example = noise_like(example)
         self.dense = self._scrambled(model)
         self.plan = self._plan()
-        runs = [] if is_told(model) else self._training(step)
-        self.training = [run for run in runs if self._runs(run)]
+        self.training = {} if is_told(model) else self._training(step)
+        self.proven: set[str] = set()  # what the dense copy can do in training mode
 
     def _scrambled(self, model: nn.Module) -> nn.Module:
         """Return a copy with other weights of which the network still makes numbers.
@@ -194,28 +198,21 @@ class _Trial:
             channels[name] = group.channels
         return PruningPlan(keep, channels)
 
-    def _training(self, step: Callable[[nn.Module], Any] | None) -> list[tuple[str, Any]]:
-        """List what training does with a model; the example may be too small for batch norms."""
+    def _training(self, step: Run | None) -> dict[str, list[Run]]:
+        """List what training does with a model, and in which ways it can be tried.
+
+        The example may be too small for batch norms: then it is doubled.
+        """
         twice = tree_map(
             lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v, self.example
         )
-        once, doubled = (
-            ("the forward pass in training mode", lambda net, x=x: self.forward(net, x))
-            for x in (self.example, twice)
-        )
-        runs = [once if self._runs(once) else doubled]
-        return runs if step is None else [*runs, ("training_step", step)]
 
-    def _runs(self, run: tuple[str, Any]) -> bool:
-        net = in_training(copy_module(self.dense))
-        try:
-            with torch.no_grad():
-                run[1](net)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # it wants labels, or a larger batch: nothing can be learned from it
-            return False
-        return True
+        def passing(example: Any) -> Run:
+            return lambda net: self.forward(net, example)
+
+        passes = [passing(self.example), passing(twice)]
+        steps = {} if step is None else {"training_step": [step]}
+        return {"the forward pass in training mode": passes, **steps}
 
     # --- one trial ------------------------------------------------------------------------
 
@@ -243,7 +240,12 @@ class _Trial:
             worst = _difference(before, after)
         kinds = {output.dtype for output in before if output.is_floating_point()}
         if worst <= max([_TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds & _HALF)]):
-            return self._training_fault(net) if dtype is None else None
+            if dtype is not None:
+                return None
+            found = self._training_fault(net)
+            if found is None:
+                self.passed = {frozenset(names): net}
+            return found
         if dtype is None and torch.float32 in kinds and (layer is None or worst < _ROUNDING):
             # Rounding may be all that differs; a network that casts to float itself stays refused.
             found = self.fault(names, torch.float64)
@@ -256,17 +258,16 @@ class _Trial:
         )
 
     def _training_fault(self, net: nn.Module) -> str | None:
-        for what, run in self.training:
-            try:
-                with torch.no_grad():
-                    run(in_training(net))
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:
-                return (
-                    f"{what} fails once its channels are cut ({_told(error)}): something that "
-                    "only training uses takes them"
-                )
+        for what, ways in self.training.items():
+            while ways and (error := _error(ways[0], net)) is not None:
+                # The dense copy is asked only now: most cut copies can do it.
+                if what in self.proven or _error(ways[0], copy_module(self.dense)) is None:
+                    self.proven.add(what)
+                    return (
+                        f"{what} fails once its channels are cut ({_told(error)}): something that "
+                        "only training uses takes them"
+                    )
+                del ways[0]  # it wants labels, or a larger batch: nothing can be learned from it
         return None
 
     # --- many trials ----------------------------------------------------------------------
@@ -323,6 +324,18 @@ class _Trial:
             culprit = names.pop(bad - 1)
             self.refused[culprit] = f"together with other groups, {reason}"
         return names
+
+
+def _error(run: Run, net: nn.Module) -> Exception | None:
+    """Return what a run in training mode raises, None where it ends well."""
+    try:
+        with torch.no_grad():
+            run(in_training(net))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        return error
+    return None
 
 
 def _told(error: BaseException) -> str:

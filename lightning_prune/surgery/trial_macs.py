@@ -1,13 +1,13 @@
 """Whether the MACs of a cut model are those predicted, tried on a copy."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.macs import MacModel, layer_macs
+from lightning_prune.graph.macs import MacModel, layer_macs, measure_layers
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
@@ -29,6 +29,7 @@ class TrialMacs:
         plan: What stays of each group in a trial.
         example: Its input.
         forward: How to call the model with it.
+        cut: Copies that a trial has cut already, by the groups that it cut; they are not changed.
     """
 
     dense: nn.Module
@@ -36,6 +37,7 @@ class TrialMacs:
     plan: PruningPlan
     example: Any
     forward: Callable[[nn.Module, Any], Any]
+    cut: Mapping[frozenset[str], nn.Module] = field(default_factory=dict)
 
     def match(self, names: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
         """Measure what products of activations cost, and find the groups that stay unpredictable.
@@ -50,9 +52,10 @@ class TrialMacs:
         products: dict[str, float] = {}
         miscounted: dict[str, str] = {}
         left = list(names)
+        costs = measure_layers(self.dense, self.example, self.forward)
         while left:
             groups = {n: replace(self.groups[n], products=products.get(n, 0.0)) for n in left}
-            macs = MacModel.of(self.dense, ChannelGroups(groups), self.example, self.forward)
+            macs = MacModel.of(self.dense, ChannelGroups(groups), self.example, costs=costs)
             counted = self._of_cut(left)
             predicted = macs.by_layer(plan_of(self.plan, left).widths())
             layer = next((n for n in predicted if round(predicted[n]) != counted.get(n, 0)), None)
@@ -68,8 +71,10 @@ class TrialMacs:
         return products, miscounted
 
     def _of_cut(self, names: Sequence[str]) -> dict[str, int]:
-        net = copy_module(self.dense)
-        cut_channels(net, self.groups, plan_of(self.plan, names))
+        net = self.cut.get(frozenset(names))
+        if net is None:
+            net = copy_module(self.dense)
+            cut_channels(net, self.groups, plan_of(self.plan, names))
         return layer_macs(net, self.example, self.forward)
 
     def _products(self, names: Sequence[str], dense: int) -> dict[str, float]:

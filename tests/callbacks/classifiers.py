@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.surgery.architecture import track_architecture
+from tests.plain_stages import plain
 
 CLASSES = 4
 EXAMPLE = torch.zeros(1, 1, 8, 8)
@@ -138,7 +139,7 @@ class ManualClassifier(Classifier):
 def masker(**options: Any) -> SequentialActivationMasker:
     """A masker that needs milliseconds; by all objects, since little trained models miss many."""
     defaults: dict[str, Any] = {"clusterer": FAST, "keep_range": (0.25, 0.5), "matching": "all"}
-    return SequentialActivationMasker(**defaults | options)
+    return plain(SequentialActivationMasker, **defaults | options)
 
 
 def trainer(folder: Path, callbacks: list[Any], epochs: int = 4, **options: Any) -> pl.Trainer:

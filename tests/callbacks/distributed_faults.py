@@ -17,6 +17,7 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.runs.non_finite_weights import NonFiniteWeightsError
 from tests.callbacks.classifiers import Classifier, trainer
+from tests.plain_stages import plain
 
 
 class Faulty(Classifier):
@@ -49,7 +50,7 @@ def main(folder: Path) -> None:
         warnings.filterwarnings("ignore", message=known)
     warnings.filterwarnings("ignore", message="ChannelMasker masks nothing at the start of epoch 2")
     torch.set_num_threads(1)
-    stage = ChannelMasker(1, 3, pruning_ratio=0.5, criterion=Unsure(), hold_epochs=3)
+    stage = plain(ChannelMasker, 1, 3, pruning_ratio=0.5, criterion=Unsure(), hold_epochs=3)
     widths = Widths(stage)
     run = trainer(folder, [stage, PhysicalPruner(), widths], 8, devices=2, strategy="ddp")
     text = ""

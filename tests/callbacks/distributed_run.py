@@ -20,6 +20,7 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.policies.criteria.criterion import Criterion
 from tests.callbacks.classifiers import Classifier, masker, patterns, trainer
+from tests.plain_stages import plain
 
 
 class Record(pl.Callback):
@@ -93,7 +94,8 @@ def callbacks(folder: Path) -> list[Any]:
     stage = masker(layers_per_step=2, mac_target=0.4, recalibrate_images=0, dense_checkpoint=dense)
     report = PruningReport(str(folder), latency_rounds=1, show=False, figures=False)
     # Of the last layer's channels a quarter goes by the gradients of all ranks.
-    by_gradient = ChannelMasker(
+    by_gradient = plain(
+ChannelMasker,
         1, 2, pruning_ratio=0.25, layers=["net.deep.0"], criterion=FirstOrder(),
         recalibrate_images=32, gradient_images=96,
     )  # fmt: skip

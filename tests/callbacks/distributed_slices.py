@@ -16,6 +16,7 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
 from tests.callbacks.classifiers import Classifier, trainer
+from tests.plain_stages import plain
 
 
 class Record(pl.Callback):
@@ -36,8 +37,8 @@ def main(folder: Path) -> None:
     warnings.filterwarnings("ignore", message=".*sync_dist=True")
     torch.set_num_threads(1)
     stage = SliceMasker(4, 0, 3, pruning_ratio=0.5)
-    channels = ChannelMasker(
-        1, 2, pruning_ratio=0.3, round_to=4, hold_epochs=1, recalibrate_images=32
+    channels = plain(
+        ChannelMasker, 1, 2, pruning_ratio=0.3, round_to=4, hold_epochs=1, recalibrate_images=32
     )
     callbacks = [
         SliceRegularizer(1e-4, 4),

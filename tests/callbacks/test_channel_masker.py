@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
@@ -17,11 +18,19 @@ from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.callbacks.trainer.optimizers import rebuild_optimizers
 from lightning_prune.functional.ratio import RatioSchedule
+from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.trace import trace_groups
+from lightning_prune.observe.activations import collect_activations
+from lightning_prune.observe.classifier import classifier_samples
+from lightning_prune.policies.criteria.apoz import APoZ
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.mac_aware import MacAware
+from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.criteria.taylor import Taylor
+from lightning_prune.policies.selection.evidence import group_evidence
+from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.runs.csv_logger import AppendingCsvLogger
 from tests.callbacks.classifiers import (
     EXAMPLE,
@@ -32,6 +41,7 @@ from tests.callbacks.classifiers import (
     patterns,
     trainer,
 )
+from tests.plain_stages import plain
 
 CHANNELS = 8 + 12 + 16
 DENSE = 72 * 64 + 2 * 864 * 64 + 1152 * 16 + 64
@@ -39,7 +49,7 @@ DENSE = 72 * 64 + 2 * 864 * 64 + 1152 * 16 + 64
 
 
 def channels(**options):
-    return ChannelMasker(**{"start_epoch": 1, "end_epoch": 7, "epoch_rate": 2} | options)
+    return plain(ChannelMasker, **{"start_epoch": 1, "end_epoch": 7, "epoch_rate": 2} | options)
 
 
 def macs_of(plan):
@@ -215,11 +225,11 @@ class Unprune(pl.Callback):
 def test_unprune_restores_rows_and_statistics_and_they_train(through_file, tmp_path):
     # The mask falls before the first batch, so that the dense weights are known.
     options = {"start_epoch": 0, "end_epoch": 1, "mac_target": 0.4, "hold_epochs": 3}
-    stage, model, path = ChannelMasker(**options), Classifier(), None
+    stage, model, path = plain(ChannelMasker, **options), Classifier(), None
     lift = Unprune(stage)
     if through_file:
         files = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
-        first = [ChannelMasker(**options), ExponentialMovingAverage(0.9, 5.0), files]
+        first = [plain(ChannelMasker, **options), ExponentialMovingAverage(0.9, 5.0), files]
         trainer(tmp_path, first, 5, enable_checkpointing=True).fit(Classifier())
         path = tmp_path / "epoch=1.ckpt"
         lift.dense = dict(Classifier().state_dict())
@@ -240,7 +250,7 @@ def test_unprune_restores_rows_and_statistics_and_they_train(through_file, tmp_p
 
 
 def test_some_groups_are_freed_and_the_others_cut(tmp_path):
-    stage = ChannelMasker(0, 1, mac_target=0.4, hold_epochs=3, recalibrate_images=32)
+    stage = plain(ChannelMasker, 0, 1, mac_target=0.4, hold_epochs=3, recalibrate_images=32)
     lift, model = Unprune(stage, ["net.deep.0"]), Classifier()
     with pytest.warns(UserWarning, match="over with the MAC target unmet"):
         trainer(tmp_path, [lift, stage, PhysicalPruner()], 5).fit(model)
@@ -340,17 +350,57 @@ def test_the_cut_model_and_its_average_are_recalibrated(images, tmp_path):
 # --- what criteria need -------------------------------------------------------------------------
 
 
-def test_a_criterion_whose_evidence_is_not_collected_is_refused_before_training(tmp_path):
-    stage = channels(mac_target=0.5, criterion=MacAware(Separability()))
-    message = (
-        "MacAware needs clusters of channels by the classes that they separate, which "
-        "ChannelMasker does not collect: use another criterion, such as GroupNorm"
+def kept_of(stage):
+    return {decision.group: decision.keep.tolist() for decision in stage.decisions}
+
+
+def test_activations_are_means_over_the_training_images_of_what_follows_a_layer(tmp_path):
+    """Oracle: the fraction of each channel's values that is small beside its image, by hand."""
+    stage = channels(
+        start_epoch=0, end_epoch=1, pruning_ratio=0.5, ranking="local", criterion=APoZ(0.5),
+        gradient_images=96,
+    )  # fmt: skip
+    trainer(tmp_path, [stage], 2, limit_train_batches=1).fit(Classifier())
+    net, images = Classifier().net.eval(), patterns(96, 1).tensors[0]
+    with torch.no_grad():
+        stem = net.stem(images)
+        inner = net.inner(stem)
+        maps = dict(zip(GROUPS, (stem, inner, net.deep(stem + net.outer(inner))), strict=True))
+    kept = kept_of(stage)
+    for name in ("net.inner.0", "net.deep.0"):  # the stem is tied to what is added to it
+        keep = kept[name]
+        size = maps[name].double().abs()
+        used = (size > 0.5 * size.square().mean((1, 2, 3), keepdim=True).sqrt()).double()
+        used = used.mean((0, 2, 3))
+        assert keep == sorted(used.argsort(descending=True, stable=True)[: len(used) // 2].tolist())
+
+
+@pytest.mark.parametrize("weigh", [lambda criterion: criterion, MacAware])
+def test_clusters_are_collected_for_all_layers_at_once(weigh, tmp_path):
+    criterion = weigh(Separability())
+    stage = channels(
+        start_epoch=0, end_epoch=1, pruning_ratio=0.5, criterion=criterion, gradient_images=96
     )
-    with pytest.raises(ValueError, match=message):
-        trainer(tmp_path, [stage], 2).fit(Classifier())
+    model = Classifier()
+    trainer(tmp_path, [stage], 2, limit_train_batches=1).fit(model)
+    fresh = Classifier()
+    batches = [(part, label) for part, label in DataLoader(patterns(96, 1), batch_size=32)]
+    groups = trace_groups(fresh, EXAMPLE)
+    sources = [source.layer for name in GROUPS for source in groups[name].sources]
+    seen = collect_activations(
+        fresh, batches, sources, classifier_samples, lambda net, batch: net(batch[0])
+    )
+    macs = MacModel.of(fresh, groups, EXAMPLE)
+    selection = selection_of(groups, macs, criterion)
+    known = group_evidence(fresh, groups, GROUPS, seen=seen)
+    expected = selection.select(fresh, 0.5, None, evidence=known).plan
+    assert kept_of(stage) == {name: keep.tolist() for name, keep in expected.keep.items()}
+    magnitude = selection_of(groups, macs, Magnitude()).select(fresh, 0.5, None).plan
+    assert kept_of(stage) != {name: keep.tolist() for name, keep in magnitude.keep.items()}
 
 
-# --- gradients ----------------------------------------------------------------------------------
+def selection_of(groups, macs, criterion):
+    return RatioSelection(groups, GROUPS, macs, criterion, keep_range=(0.1, 1.0))
 
 
 class Saliency(Criterion):
@@ -449,7 +499,7 @@ def test_a_schedule_that_may_be_too_long_warns_and_says_when_nothing_was_cut(tmp
 
 
 def test_a_schedule_after_the_last_epoch_warns(tmp_path):
-    with pytest.warns(UserWarning, match=r"start_epoch=4 lies after the last|masked nothing"):
+    with pytest.warns(UserWarning, match=r"start_epoch=4 is after the last|masked nothing"):
         trainer(tmp_path, [channels(start_epoch=4)], 4, limit_train_batches=1).fit(Classifier())
 
 
@@ -481,10 +531,10 @@ def test_a_schedule_that_ends_above_the_target_says_how_far_it_came(tmp_path):
         ({"end_epoch": 1}, "end_epoch"),
         ({"epoch_rate": 0}, "epoch_rate"),
         ({"pruning_ratio": 1.2}, "1.2"),
-        ({"mac_target": 1.0}, r"mac_target=1.0 is outside \(0, 1\)"),
+        ({"mac_target": 1.0}, r"mac_target=1.0: pass a number in \(0, 1\)"),
         ({"keep_range": (1.0, 1.0)}, r"keep_range=\(1\.0, 1\.0\): pass the smallest fraction"),
         ({"round_to": 0}, "round_to=0: pass an integer of at least 1"),
-        ({"ranking": "none"}, "ranking='none': allowed are global, local, isomorphic"),
+        ({"ranking": "none"}, "ranking='none': pass 'global', 'local' or 'isomorphic'"),
         ({"hold_epochs": -1}, "hold_epochs=-1"),
         ({"gradient_images": 0}, "gradient_images=0"),
         ({"recalibrate_images": -1}, "recalibrate_images=-1"),

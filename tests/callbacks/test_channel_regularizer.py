@@ -310,11 +310,11 @@ def test_histograms_for_weights_and_biases(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reg": -1.0}, "reg=-1.0: pass a strength of at least 0"),
+        ({"reg": -1.0}, "reg=-1.0: pass a number of at least 0, the strength"),
         ({"mac_reg": float("inf")}, "mac_reg=inf"),
         ({"start_epoch": -1}, "start_epoch=-1"),
         ({"start_epoch": 3, "end_epoch": 3}, "end_epoch=3: pass an integer of at least 4"),
-        ({"threshold": 1.0}, r"threshold=1.0 is outside \(0, 1\)"),
+        ({"threshold": 1.0}, r"threshold=1.0: pass a number in \(0, 1\)"),
         ({"layers": []}, "pass a list of layer names"),
     ],
 )
@@ -334,7 +334,7 @@ def test_unknown_layer_names_its_neighbours(tmp_path: Path) -> None:
     [
         ({"reg": 0.0}, "has no effect: reg=0.0, mac_reg=0.0"),
         ({"gamma": 0.0}, "has no effect: .*gamma=0.0"),
-        ({"start_epoch": 1}, "has no effect: start_epoch=1 lies after the last epoch"),
+        ({"start_epoch": 1}, "has no effect: start_epoch=1 is after the last epoch"),
     ],
 )
 def test_no_effect_warns(tmp_path: Path, options: dict[str, Any], message: str) -> None:

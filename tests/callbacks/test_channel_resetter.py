@@ -28,6 +28,7 @@ from lightning_prune.surgery.slice_mask import SliceMask
 from tests.callbacks.classifiers import CLASSES, patterns, trainer
 from tests.contract.registry import RECIPES, stages
 from tests.contract.runs import fit
+from tests.plain_stages import plain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEAD = (1, 4, 6)
@@ -247,7 +248,9 @@ class Held(pl.Callback):
 def test_masked_channels_stay_masked_and_a_cut_carries_counts_and_originals(
     first: str, tmp_path: Path
 ) -> None:
-    masker = ChannelMasker(start_epoch=1, end_epoch=3, pruning_ratio=0.5, round_to=1, hold_epochs=1)
+    masker = plain(
+        ChannelMasker, start_epoch=1, end_epoch=3, pruning_ratio=0.5, round_to=1, hold_epochs=1
+    )
     stage = resetter(which="all", reset_type="original")
     held, keep = Held(), {}
 
@@ -399,7 +402,7 @@ def test_only_layers_with_little_use_are_reset(tmp_path: Path) -> None:
         ),
         ({"every_n_epochs": 3}, r"resets nothing: .* at epoch 4, .*max_epochs=3; lower every_n"),
         ({"start_epoch": 2}, "resets nothing"),
-        ({"start_epoch": 3}, r"has no effect: start_epoch=3 lies after .*max_epochs=3"),
+        ({"start_epoch": 3}, r"has no effect: start_epoch=3 is after .*max_epochs=3"),
     ],
     ids=[
         "all used",
@@ -421,13 +424,13 @@ def test_what_has_no_effect_or_a_strange_one_warns(
     ("options", "message"),
     [
         ({"every_n_epochs": 0}, "every_n_epochs=0: pass an integer of at least 1"),
-        ({"which": "dead"}, "which='dead': allowed are unused, used, all"),
-        ({"reset_type": "noise"}, "reset_type='noise': allowed are random, original, zero"),
+        ({"which": "dead"}, "which='dead': pass 'unused', 'used' or 'all'"),
+        ({"reset_type": "noise"}, "reset_type='noise': pass 'random', 'original' or 'zero'"),
         ({"threshold": -1.0}, "threshold=-1.0"),
         ({"threshold": float("nan")}, "threshold=nan"),
         ({"min_batches": 0}, "min_batches=0"),
         ({"every_n_batches": 0}, "every_n_batches=0"),
-        ({"only_below": 1.5}, r"only_below=1.5 is outside \(0, 1\]"),
+        ({"only_below": 1.5}, r"only_below=1.5: pass a number in \(0, 1\]"),
         ({"start_epoch": 3, "end_epoch": 2}, "end_epoch=2: pass an integer of at least 3"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

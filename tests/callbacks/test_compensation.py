@@ -13,6 +13,7 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.policies.criteria.fisher import Fisher
 from tests.callbacks.classifiers import Classifier, masker, patterns, trainer
+from tests.plain_stages import plain
 
 
 def stage(**options):
@@ -20,7 +21,7 @@ def stage(**options):
         "start_epoch": 2, "end_epoch": 3, "mac_target": 0.3, "criterion": Fisher(),
         "recalibrate_images": 96,
     }  # fmt: skip
-    return ChannelMasker(**defaults | options)
+    return plain(ChannelMasker, **defaults | options)
 
 
 class AfterMask(pl.Callback):

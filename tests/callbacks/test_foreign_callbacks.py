@@ -18,6 +18,7 @@ from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from tests.callbacks.classifiers import trainer
+from tests.plain_stages import plain
 
 WIDTH = 8
 
@@ -99,7 +100,7 @@ class Witness(pl.Callback):
 def run(folder, module, extra=(), epochs=6, resetter=None, **options):
     """Train through masks and cut; check what every run must give."""
     witness = Witness()
-    stages = [ChannelMasker(start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
+    stages = [plain(ChannelMasker, start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
     stages.append(resetter or OptimizerResetter(warmup_epochs=0))
     fit = trainer(folder, [*stages, witness, *extra], epochs, **options)
     with warnings.catch_warnings():
@@ -270,7 +271,7 @@ class ByHand(Tiny):
 @pytest.mark.parametrize("matrices", [torch.optim.Muon, torch.optim.SparseAdam])
 def test_several_optimizers_by_hand_train_on(matrices, tmp_path):
     module, witness = ByHand(matrices), Witness()
-    stages = [ChannelMasker(start_epoch=1, end_epoch=2, pruning_ratio=0.5), PhysicalPruner()]
+    stages = [plain(ChannelMasker, start_epoch=1, end_epoch=2, pruning_ratio=0.5), PhysicalPruner()]
     trainer(tmp_path, [*stages, OptimizerResetter(restart_lr=False), witness], 4).fit(module)
     assert module.inner.out_features < WIDTH
     assert witness.differences[0] < 1e-5
@@ -279,7 +280,7 @@ def test_several_optimizers_by_hand_train_on(matrices, tmp_path):
 
 
 def test_lightnings_own_pruning_is_refused_beside_the_stages(tmp_path):
-    stages = [ChannelMasker(start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
+    stages = [plain(ChannelMasker, start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
     fit = trainer(tmp_path, [*stages, lit.ModelPruning("l1_unstructured", amount=0.2)])
     with pytest.raises(ValueError, match="ModelPruning puts masks of its own"):
         fit.fit(Tiny())
@@ -311,7 +312,7 @@ RESUMED = "ignore:.*(already exist within another group|callbacks used to create
 
 
 def resume(folder, thawing, epoch, module):
-    stages = [ChannelMasker(start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
+    stages = [plain(ChannelMasker, start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
     fit = trainer(folder, [*stages, OptimizerResetter(warmup_epochs=0), thawing], 6)
     fit.fit(module, ckpt_path=folder / f"epoch={epoch}.ckpt", weights_only=True)
 
@@ -354,7 +355,7 @@ def test_a_rebuilt_optimizer_keeps_groups_that_were_added(restart, tmp_path):
 
 def test_the_tuner_leaves_the_stages_as_they_were(tmp_path):
     module, witness = Tiny(), Witness()
-    stages = [ChannelMasker(start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
+    stages = [plain(ChannelMasker, start_epoch=1, end_epoch=4, mac_target=0.6), PhysicalPruner()]
     fit = trainer(tmp_path, [*stages, OptimizerResetter(), witness], 5)
     found = Tuner(fit).lr_find(module, num_training=5)
     assert len(found.results["lr"]) > 2

@@ -8,6 +8,7 @@ from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from tests.callbacks.classifiers import Classifier, masker, trainer
+from tests.plain_stages import plain
 
 
 class Lift(pl.Callback):
@@ -52,7 +53,7 @@ def test_a_layer_is_freed_while_others_are_still_to_come(tmp_path):
 
 def test_two_stages_on_one_layer_both_hold_after_one_lets_go(tmp_path):
     """A row that returns must not bring back a column that the other stage masks."""
-    first = ChannelMasker(0, 1, pruning_ratio=0.5, layers=["net.inner.0"], hold_epochs=3)
+    first = plain(ChannelMasker, 0, 1, pruning_ratio=0.5, layers=["net.inner.0"], hold_epochs=3)
     second = masker(layers=["net.stem.0"], hold_epochs=3, recalibrate_images=0)
     lift, model = Lift(first, 1, "net.inner.0"), Classifier()
     trainer(tmp_path, [lift, first, second], 4, limit_train_batches=1).fit(model)

@@ -13,8 +13,9 @@ from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
 from lightning_prune.policies.layers.widest_layers import WidestLayers
 from tests.callbacks.classifiers import Classifier, masker, trainer
+from tests.plain_stages import plain
 
-LATE = r"start_epoch=5 lies after the last epoch \(max_epochs=2\)"
+LATE = r"start_epoch=5 is after the last epoch \(max_epochs=2\)"
 
 
 def slices(**options):
@@ -32,21 +33,29 @@ CASES = {
         "with round_to=16 leave no choice; lower round_to",
     ),
     "channel, late": (
-        lambda: ChannelMasker(5, 6),
+        lambda: plain(ChannelMasker, 5, 6),
         LATE + ": nothing will be pruned",
     ),
     "channel, round_to": (
-        lambda: ChannelMasker(0, 1, pruning_ratio=0.5, round_to=16, hold_epochs=0),
+        lambda: plain(ChannelMasker, 0, 1, pruning_ratio=0.5, round_to=16, hold_epochs=0),
         r"ChannelMasker has no effect: none of the 3 layers \(16 channels at most\) has a narrower "
         r"width with round_to=16 and keep_range=\(0\.1, 1\); lower round_to",
     ),
     "channel, keep_range": (
-        lambda: ChannelMasker(0, 1, pruning_ratio=0.5, keep_range=(0.99, 1.0), hold_epochs=0),
+        lambda: plain(
+            ChannelMasker, 0, 1, pruning_ratio=0.5, keep_range=(0.99, 1.0), hold_epochs=0
+        ),
         r"and keep_range=\(0\.99, 1\); lower round_to or keep_range",
     ),
     "channel, pruning_ratio": (
-        lambda: ChannelMasker(
-            0, 1, pruning_ratio=0.2, round_to=4, layers=["net.inner.0"], hold_epochs=0
+        lambda: plain(
+            ChannelMasker,
+            0,
+            1,
+            pruning_ratio=0.2,
+            round_to=4,
+            layers=["net.inner.0"],
+            hold_epochs=0,
         ),
         "ChannelMasker has no effect: pruning_ratio=0.2 removes no whole block of round_to=4",
     ),
@@ -104,13 +113,13 @@ def test_it_is_said(name, tmp_path):
     assert any(re.search(message, str(w.message)) for w in told)
     masks = name.split(",")[0] in ("sequential", "channel", "slices")
     assert any("masked nothing" in str(w.message) for w in told) == ("late" in name and masks)
-    assert sum("no effect" in str(w.message) or "lies after" in str(w.message) for w in told) <= 2
+    assert sum("no effect" in str(w.message) or "is after" in str(w.message) for w in told) <= 2
 
 
 ERRORS = {
-    "no such layer": (lambda: ChannelMasker(0, 1, layers=["nett.*"]), "layers: "),
+    "no such layer": (lambda: plain(ChannelMasker, 0, 1, layers=["nett.*"]), "layers: "),
     "no layer": (lambda: masker(layers=[]), r"layers=\[\]: pass a list"),
-    "no epoch of masking": (lambda: ChannelMasker(2, 2), "end_epoch=2 leaves no epoch"),
+    "no epoch of masking": (lambda: plain(ChannelMasker, 2, 2), "end_epoch=2 leaves no epoch"),
     "no epoch of slices": (lambda: slices(start_epoch=2, end_epoch=2), "end_epoch=2 leaves no"),
     "no epoch of a penalty": (
         lambda: ChannelRegularizer(start_epoch=2, end_epoch=2),
@@ -121,7 +130,7 @@ ERRORS = {
         "end_epoch=1: pass an integer of at least 3",
     ),
     "round_to and a target": (
-        lambda: ChannelMasker(0, 1, mac_target=0.5, round_to=16, hold_epochs=0),
+        lambda: plain(ChannelMasker, 0, 1, mac_target=0.5, round_to=16, hold_epochs=0),
         "cannot be reached",
     ),
 }
@@ -136,7 +145,7 @@ def test_what_contradicts_itself_is_refused(name, tmp_path):
 
 def test_a_resumed_run_whose_target_is_met_already(tmp_path):
     def run(target, epochs, ckpt_path=None):
-        stage = ChannelMasker(0, 6, pruning_ratio=0.9, mac_target=target, hold_epochs=1)
+        stage = plain(ChannelMasker, 0, 6, pruning_ratio=0.9, mac_target=target, hold_epochs=1)
         run = trainer(tmp_path, [stage], epochs, limit_train_batches=1)
         run.fit(Classifier(), ckpt_path=ckpt_path, weights_only=True)
         return stage, run
@@ -153,7 +162,7 @@ def test_a_resumed_run_whose_target_is_met_already(tmp_path):
 
 def test_a_run_that_cuts_has_nothing_to_say(tmp_path):
     stages = [
-        ChannelMasker(0, 1, pruning_ratio=0.5, layers=WidestLayers(1), hold_epochs=0),
+        plain(ChannelMasker, 0, 1, pruning_ratio=0.5, layers=WidestLayers(1), hold_epochs=0),
         PhysicalPruner(),
         OptimizerResetter(),
         PruningReport(str(tmp_path), latency_rounds=0, show=False, figures=False),
@@ -170,14 +179,14 @@ def test_a_dry_run_has_nothing_to_say(tmp_path, capsys):
 
 SHORT = {
     "sequential": lambda: masker(start_epoch=2),
-    "channel": lambda: ChannelMasker(2, 3),
+    "channel": lambda: plain(ChannelMasker, 2, 3),
     "slices": lambda: slices(start_epoch=2, end_epoch=3),
 }
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_run_that_max_steps_ends_too_early_says_so_before_and_after(name, tmp_path):
-    said = r"lies after the last epoch \(max_steps=9, 2 epochs\)|masked nothing: training ended"
+    said = r"is after the last epoch \(max_steps=9, 2 epochs\)|masked nothing: training ended"
     with pytest.warns(UserWarning, match=said) as told:
         trainer(tmp_path, [SHORT[name]()], 20, max_steps=9).fit(Classifier())
     texts = [str(w.message) for w in told]

@@ -15,6 +15,7 @@ from lightning_prune.policies.criteria.non_finite_importance import check_finite
 from lightning_prune.policies.criteria.taylor import Taylor
 from lightning_prune.policies.selection import slice_selection
 from tests.callbacks.classifiers import Classifier, masker, patterns, trainer
+from tests.plain_stages import plain
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed from")
 
@@ -71,7 +72,7 @@ def fit(folder, stage, model, epochs, *extra, **options):
 
 
 def test_a_later_step_of_the_schedule_tries_again(tmp_path):
-    stage = ChannelMasker(1, 4, pruning_ratio=0.6, criterion=BadNorm(1), hold_epochs=1)
+    stage = plain(ChannelMasker, 1, 4, pruning_ratio=0.6, criterion=BadNorm(1), hold_epochs=1)
     clock, pruner, told, _ = fit(tmp_path, stage, Classifier(), 6)
     assert told == [
         "ChannelMasker masks nothing at the start of epoch 2 (global step 6): the importance by "
@@ -85,21 +86,21 @@ def test_a_later_step_of_the_schedule_tries_again(tmp_path):
 
 @pytest.mark.parametrize("hold", [0, 1])
 def test_a_last_step_that_failed_is_made_up_for(hold, tmp_path):
-    stage = ChannelMasker(1, 2, pruning_ratio=0.5, criterion=BadNorm(1, 2), hold_epochs=hold)
+    stage = plain(ChannelMasker, 1, 2, pruning_ratio=0.5, criterion=BadNorm(1, 2), hold_epochs=hold)
     clock, pruner, told, _ = fit(tmp_path, stage, Classifier(), 6)
     assert len(told) == 2
     assert clock.masked == [False, False, False, *[True] * hold, *[False] * (3 - hold)]
     assert pruner.done
     # Oracle: the same schedule, due at that epoch in the first place.
     model = Classifier()
-    plain = ChannelMasker(3, 4, pruning_ratio=0.5, hold_epochs=hold)
-    trainer(tmp_path, [plain, PhysicalPruner()], 6).fit(model)
-    theirs = {d.group: d.keep.tolist() for d in plain.decisions}
+    later = plain(ChannelMasker, 3, 4, pruning_ratio=0.5, hold_epochs=hold)
+    trainer(tmp_path, [later, PhysicalPruner()], 6).fit(model)
+    theirs = {d.group: d.keep.tolist() for d in later.decisions}
     assert {d.group: d.keep.tolist() for d in stage.decisions} == theirs
 
 
 def test_a_run_in_which_every_step_failed_says_so(tmp_path):
-    stage = ChannelMasker(1, 2, pruning_ratio=0.5, criterion=BadNorm(*range(9)))
+    stage = plain(ChannelMasker, 1, 2, pruning_ratio=0.5, criterion=BadNorm(*range(9)))
     _, pruner, told, texts = fit(tmp_path, stage, Classifier(), 4)
     assert len(told) == 3
     assert any(text.startswith("ChannelMasker has no effect: at no step") for text in texts)
@@ -109,10 +110,10 @@ def test_a_run_in_which_every_step_failed_says_so(tmp_path):
 def test_it_survives_a_resume(tmp_path):
     """Nothing is masked after the schedule's end: neither refused nor tried twice in an epoch."""
     files = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
-    stage = ChannelMasker(1, 2, pruning_ratio=0.5, criterion=BadNorm(1, 2), hold_epochs=1)
+    stage = plain(ChannelMasker, 1, 2, pruning_ratio=0.5, criterion=BadNorm(1, 2), hold_epochs=1)
     whole = Classifier()
     fit(tmp_path, stage, whole, 6, files, enable_checkpointing=True)
-    again = ChannelMasker(1, 2, pruning_ratio=0.5, criterion=BadNorm(1, 2), hold_epochs=1)
+    again = plain(ChannelMasker, 1, 2, pruning_ratio=0.5, criterion=BadNorm(1, 2), hold_epochs=1)
     model = Classifier()
     other = ModelCheckpoint(tmp_path / "again", "{epoch}", save_top_k=-1)
     stages = [Clock(again), again, PhysicalPruner(), other]
@@ -124,7 +125,7 @@ def test_it_survives_a_resume(tmp_path):
 
 @pytest.mark.parametrize("criterion", [Taylor, Fisher])
 def test_gradients_of_a_spoilt_image(criterion, tmp_path):
-    stage = ChannelMasker(1, 3, pruning_ratio=0.5, criterion=criterion(), hold_epochs=1)
+    stage = plain(ChannelMasker, 1, 3, pruning_ratio=0.5, criterion=criterion(), hold_epochs=1)
     clock, pruner, told, _ = fit(tmp_path, stage, Spoilt(1), 5)
     (text,) = told
     assert f"the importance by {criterion.__name__} is NaN or infinite for 8 of the 8" in text

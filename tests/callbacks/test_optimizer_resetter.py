@@ -7,6 +7,7 @@ import torch
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from tests.callbacks.classifiers import Classifier, ManualClassifier, masker, patterns, trainer
+from tests.plain_stages import plain
 
 STEPS = 6  # optimizer steps an epoch
 CUT = 2  # epoch of the cut
@@ -48,7 +49,7 @@ def closed_form(peak, warmup, total, final, decay):
 
 @pytest.mark.parametrize("decay", ["cosine", "linear", "constant"])
 def test_the_restarted_rate_follows_its_closed_form(decay, tmp_path):
-    resetter = OptimizerResetter(lr_scale=0.5, warmup_epochs=0.5, final_lr=0.1, decay=decay)
+    resetter = plain(OptimizerResetter, lr_scale=0.5, warmup_epochs=0.5, final_lr=0.1, decay=decay)
     rates, fitted = run(tmp_path, resetter)
     before = [3e-3 * 0.9**epoch for epoch in range(CUT) for _ in range(STEPS)]
     after = closed_form(1.5e-3, 3, 4 * STEPS, 0.1, decay)
@@ -58,7 +59,7 @@ def test_the_restarted_rate_follows_its_closed_form(decay, tmp_path):
 
 
 def test_accumulated_steps_are_counted_as_optimizer_steps(tmp_path):
-    resetter = OptimizerResetter(warmup_epochs=1.0, final_lr=0.0, decay="linear")
+    resetter = plain(OptimizerResetter, warmup_epochs=1.0, final_lr=0.0, decay="linear")
     rates, _ = run(tmp_path, resetter, accumulate_grad_batches=3)
     after = [rate for (rate,) in rates.rates[2 * CUT :]]
     assert after == pytest.approx([*closed_form(3e-3, 2, 8, 0.0, "linear")])
@@ -72,13 +73,13 @@ def test_every_parameter_group_keeps_its_own_rate(tmp_path):
             groups = [{"params": rest}, {"params": norms, "lr": 0.01}]
             return torch.optim.SGD(groups, 0.1, momentum=0.9)
 
-    resetter = OptimizerResetter(warmup_epochs=0, decay="constant", lr_scale=2.0)
+    resetter = plain(OptimizerResetter, warmup_epochs=0, decay="constant", lr_scale=2.0)
     rates, _ = run(tmp_path, resetter, TwoGroups(), epochs=3)
     assert rates.rates == [[0.1, 0.01]] * 12 + [[0.2, 0.02]] * 6
 
 
 def test_statistics_are_cleared_or_kept(tmp_path):
-    cleared, _ = run(tmp_path, OptimizerResetter(), epochs=3)
+    cleared, _ = run(tmp_path, plain(OptimizerResetter), epochs=3)
     kept, _ = run(tmp_path, OptimizerResetter(clear_statistics=False), epochs=3)
     assert cleared.remembered == 0
     assert kept.remembered == len([*Classifier().parameters()])
@@ -94,8 +95,13 @@ def test_schedules_stay_where_the_rate_is_not_restarted(tmp_path):
 @pytest.mark.parametrize("restart", [True, False])
 def test_optimizers_can_be_built_anew(restart, tmp_path):
     model = Classifier("adamw", "step")
-    resetter = OptimizerResetter(
-        rebuild=True, restart_lr=restart, warmup_epochs=0, decay="constant", lr_scale=0.1
+    resetter = plain(
+        OptimizerResetter,
+        rebuild=True,
+        restart_lr=restart,
+        warmup_epochs=0,
+        decay="constant",
+        lr_scale=0.1,
     )
     rates, fitted = run(tmp_path, resetter, model, epochs=4)
     assert rates.remembered == 0
@@ -110,7 +116,7 @@ def test_optimizers_can_be_built_anew(restart, tmp_path):
 
 def test_manual_optimization_keeps_its_schedules_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="no effect under manual optimization"):
-        rates, _ = run(tmp_path, OptimizerResetter(), ManualClassifier(), epochs=3)
+        rates, _ = run(tmp_path, plain(OptimizerResetter), ManualClassifier(), epochs=3)
     assert rates.remembered == 0
 
 
@@ -139,20 +145,20 @@ class Streamed(Classifier):
 def test_a_recovery_of_unknown_length_keeps_its_schedule_with_a_warning(module, limits, tmp_path):
     model = module("adamw", "step")
     with pytest.warns(UserWarning, match="to know the recovery's length"):
-        rates, _ = run(tmp_path, OptimizerResetter(), model, extra=[Stop()], **limits)
+        rates, _ = run(tmp_path, plain(OptimizerResetter), model, extra=[Stop()], **limits)
     assert [rate for (rate,) in rates.rates[12:18]] == pytest.approx([3e-3 * 0.81] * 6)
 
 
 @pytest.mark.parametrize(("module", "epochs"), [(Classifier, 10), (Classifier, -1), (Streamed, 10)])
 def test_a_limit_of_steps_is_the_length_of_the_recovery(module, epochs, tmp_path):
-    resetter = OptimizerResetter(warmup_epochs=0.5, final_lr=0.0, decay="linear")
+    resetter = plain(OptimizerResetter, warmup_epochs=0.5, final_lr=0.0, decay="linear")
     rates, _ = run(tmp_path, resetter, module("adamw"), epochs=epochs, max_steps=22)
     after = [rate for (rate,) in rates.rates[12:]]
     assert after == pytest.approx([*closed_form(3e-3, 3, 10, 0.0, "linear")])
 
 
 def test_the_warm_up_is_at_most_a_third_of_the_recovery(tmp_path):
-    resetter = OptimizerResetter(warmup_epochs=5, decay="constant")
+    resetter = plain(OptimizerResetter, warmup_epochs=5, decay="constant")
     rates, _ = run(tmp_path, resetter, epochs=3)
     after = [rate for (rate,) in rates.rates[12:]]
     assert after == pytest.approx([1e-3, 2e-3, 3e-3, 3e-3, 3e-3, 3e-3])
@@ -161,10 +167,10 @@ def test_the_warm_up_is_at_most_a_third_of_the_recovery(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"lr_scale": 0}, "lr_scale=0: pass a positive multiple"),
-        ({"warmup_epochs": -1}, "warmup_epochs=-1: pass 0 or more"),
-        ({"final_lr": 1.5}, r"final_lr=1.5 is outside \[0, 1\]"),
-        ({"decay": "exp"}, "decay='exp': allowed are cosine, linear, constant"),
+        ({"lr_scale": 0}, "lr_scale=0: pass a number above 0, a multiple of the first rate"),
+        ({"warmup_epochs": -1}, "warmup_epochs=-1: pass a number of at least 0"),
+        ({"final_lr": 1.5}, r"final_lr=1.5: pass a number in \[0, 1\]"),
+        ({"decay": "exp"}, "decay='exp': pass 'cosine', 'linear' or 'constant'"),
     ],
 )
 def test_arguments_are_checked(options, message):

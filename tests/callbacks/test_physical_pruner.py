@@ -16,6 +16,7 @@ from tests.callbacks.classifiers import (
     patterns,
     trainer,
 )
+from tests.plain_stages import plain
 
 PICTURES = patterns(8, 5).tensors[0]
 
@@ -64,7 +65,7 @@ class Listener(Classifier):
 def pruned_run(folder, model, epochs=4, pruner=None, hold=1, **options):
     stage = masker(start_epoch=1, hold_epochs=hold)
     before = Before(stage)
-    run = trainer(folder, [stage, before, pruner or PhysicalPruner()], epochs, **options)
+    run = trainer(folder, [stage, before, pruner or plain(PhysicalPruner)], epochs, **options)
     run.fit(model)
     return stage, before, run
 
@@ -217,7 +218,7 @@ def test_nothing_to_cut_is_said(tmp_path):
         trainer(tmp_path, [PhysicalPruner()], 1).fit(Classifier())
     with pytest.warns(UserWarning, match="finished but hold no channel at zero"):
         trainer(tmp_path, [Fixed(PruningPlan()), PhysicalPruner()], 1).fit(Classifier())
-    with pytest.raises(ValueError, match=r"tolerance=0: pass a positive number"):
+    with pytest.raises(ValueError, match=r"tolerance=0: pass a number above 0"):
         PhysicalPruner(tolerance=0)
 
 

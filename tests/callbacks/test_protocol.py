@@ -147,10 +147,10 @@ def test_the_learning_rate_restarts_at_its_first_mask(tmp_path):
 
 SHIPPED = [
     (masker(), {"Masker", "GroupedMasker", "DecidingMasker", "ClusteringMasker",
-                "RoundingMasker", "DenseCheckpointWriter", "MaskHolder"}),
+                "RoundingMasker", "DenseCheckpointWriter", "MaskHolder", "CutWitness"}),
     (ChannelMasker(), {"Masker", "GroupedMasker", "DecidingMasker", "RoundingMasker",
-                       "DenseCheckpointWriter", "MaskHolder"}),
-    (SliceMasker(), {"SliceHolder", "MaskHolder"}),
+                       "DenseCheckpointWriter", "MaskHolder", "CutWitness"}),
+    (SliceMasker(), {"SliceHolder", "MaskHolder", "CutWitness"}),
     (ChannelRegularizer(), set()),
     (SliceRegularizer(), set()),
     (ChannelResetter(), {"UsageTracker"}),

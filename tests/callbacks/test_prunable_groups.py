@@ -13,6 +13,7 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from tests.callbacks.classifiers import Classifier, Foreign, trainer
+from tests.plain_stages import plain
 
 
 class Projecting(Foreign):
@@ -34,7 +35,9 @@ class Softened(Foreign):
 
 
 def masker(**options):
-    return ChannelMasker(start_epoch=1, end_epoch=2, pruning_ratio=0.5, ranking="local", **options)
+    return plain(
+        ChannelMasker, start_epoch=1, end_epoch=2, pruning_ratio=0.5, ranking="local", **options
+    )
 
 
 def test_a_projection_of_the_loss_keeps_its_source_whole_and_the_rest_is_cut(tmp_path):
@@ -151,7 +154,7 @@ def test_a_backend_that_is_not_installed_is_said_before_training(tmp_path, monke
         "lightning_prune.functional.selection.sklearn_extra_pam.importlib.import_module", missing
     )
     clusterer = ChannelClusterer(backend="sklearn_extra")
-    stage = SequentialActivationMasker(start_epoch=1, clusterer=clusterer)
+    stage = plain(SequentialActivationMasker, start_epoch=1, clusterer=clusterer)
     run = trainer(tmp_path, [stage, PhysicalPruner()], 4)
     with pytest.raises(ValueError, match=r"clusterer\.backend='sklearn_extra': .*pip install"):
         run.fit(Classifier())

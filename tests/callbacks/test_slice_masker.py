@@ -24,6 +24,7 @@ from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
 from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.callbacks.trainer.optimizers import rebuild_optimizers
 from tests.callbacks.classifiers import Classifier, ManualClassifier, patterns, trainer
+from tests.plain_stages import plain
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONVS = ("stem", "inner", "outer", "deep")
@@ -181,8 +182,15 @@ def test_manual_optimization_and_rebuilt_optimizers(tmp_path):
 def run_stages(folder, epochs=6):
     """Slices at 1, 2, 3 and 4; channels masked at 1 and 3 and cut at 4."""
     files = ModelCheckpoint(folder, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
-    channels = ChannelMasker(
-        1, 4, 2, pruning_ratio=0.5, round_to=4, recalibrate_images=0, keep_range=(0.3, 1.0)
+    channels = plain(
+        ChannelMasker,
+        1,
+        4,
+        2,
+        pruning_ratio=0.5,
+        round_to=4,
+        recalibrate_images=0,
+        keep_range=(0.3, 1.0),
     )
     return [
         SliceRegularizer(1e-4, 4),
@@ -273,8 +281,8 @@ def test_a_cut_that_breaks_divisibility_keeps_the_masks_and_says_so(tmp_path):
             self.masks = copy.deepcopy(stage.state_dict()["originals"]["masks"])
             self.seen = True
 
-    channels = ChannelMasker(
-        2, 3, pruning_ratio=0.4, ranking="local", hold_epochs=0, recalibrate_images=0
+    channels = plain(
+        ChannelMasker, 2, 3, pruning_ratio=0.4, ranking="local", hold_epochs=0, recalibrate_images=0
     )
     stage = slices(start_epoch=1, end_epoch=4, pruning_ratio=0.5)
     compare, watch, model = Compare(), Watch(), Classifier()
@@ -292,7 +300,7 @@ def test_a_cut_that_breaks_divisibility_keeps_the_masks_and_says_so(tmp_path):
 
 
 def test_rounding_that_may_break_divisibility_is_pointed_out_before_training(tmp_path):
-    channels = ChannelMasker(1, 2, pruning_ratio=0.3, round_to=1)
+    channels = plain(ChannelMasker, 1, 2, pruning_ratio=0.3, round_to=1)
     stages = [channels, slices(), PhysicalPruner()]
     with pytest.warns(UserWarning, match=r"SliceMasker\(block_size=4\) beside .*round_to=1"):
         trainer(tmp_path, stages, 6, limit_train_batches=0).fit(Classifier())
@@ -364,7 +372,7 @@ def test_the_mode_unprune_lifts_what_a_checkpoint_holds(tmp_path):
 
 
 def test_unprune_under_a_channel_mask_leaves_the_channels_masked(tmp_path):
-    channels = ChannelMasker(1, 2, pruning_ratio=0.5, round_to=4, hold_epochs=3)
+    channels = plain(ChannelMasker, 1, 2, pruning_ratio=0.5, round_to=4, hold_epochs=3)
     stage, watch = slices(start_epoch=0, end_epoch=1), Watch()
     rows = []
 
@@ -438,10 +446,10 @@ class NoMask(pl.Callback):
     ("options", "message"),
     [
         ({"block_size": 0}, "block_size=0: pass an integer of at least 1"),
-        ({"pruning_ratio": 1.2}, "pruning_ratio=1.2 is outside"),
-        ({"pruning_ratio": 0}, "fraction of each layer's slices"),
-        ({"mode": "Prune"}, "allowed are 'prune' and 'unprune'"),
-        ({"norm": 3}, "norm=3: allowed are 1"),
+        ({"pruning_ratio": 1.2}, "pruning_ratio=1.2: pass a number in"),
+        ({"pruning_ratio": 0}, "the fraction that the last step removes"),
+        ({"mode": "Prune"}, "pass 'prune' or 'unprune'"),
+        ({"norm": 3}, "norm=3: pass 1 or 2"),
         ({"end_epoch": 0}, "end_epoch=0 leaves no epoch"),
         ({"layers": []}, "pass a list of layer names"),
     ],

@@ -121,7 +121,7 @@ def test_what_has_no_effect_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reg": -1.0}, "reg=-1.0: pass a strength"),
+        ({"reg": -1.0}, "reg=-1.0: pass a number of at least 0"),
         ({"block_size": 0}, "block_size=0"),
         ({"start_epoch": 3, "end_epoch": 3}, "end_epoch=3: pass an integer of at least 4"),
         ({"layers": "net"}, "pass a list of layer names"),

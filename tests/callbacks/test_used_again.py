@@ -18,17 +18,18 @@ from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
 from lightning_prune.callbacks.stage import PruningStage
 from tests.callbacks.classifiers import Classifier, masker, trainer
+from tests.plain_stages import plain
 
 RECIPES = {
     "channels": lambda: [
         ChannelRegularizer(1e-3),
-        ChannelMasker(start_epoch=1, end_epoch=3, mac_target=0.6),
+        plain(ChannelMasker, start_epoch=1, end_epoch=3, mac_target=0.6),
         PhysicalPruner(),
-        OptimizerResetter(),
+        plain(OptimizerResetter),
     ],
-    "activations": lambda: [masker(start_epoch=1), PhysicalPruner(), OptimizerResetter()],
+    "activations": lambda: [masker(start_epoch=1), PhysicalPruner(), plain(OptimizerResetter)],
     "ends masked": lambda: [
-        ChannelMasker(start_epoch=1, end_epoch=3, pruning_ratio=0.4, hold_epochs=1),
+        plain(ChannelMasker, start_epoch=1, end_epoch=3, pruning_ratio=0.4, hold_epochs=1),
         SliceMasker(4, end_epoch=3, layers=["net.deep.0"], pruning_ratio=0.3),
     ],
     "slices": lambda: [SliceRegularizer(1e-4, 4), SliceMasker(4, end_epoch=3)],

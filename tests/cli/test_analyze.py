@@ -24,6 +24,7 @@ from lightning_prune.report.figures import file_name
 from lightning_prune.runs.configuration.folder_seal import seal
 from lightning_prune.runs.configuration.run_facts import RunFacts
 from tests.callbacks.classifiers import EXAMPLE, GROUPS, Classifier, trainer
+from tests.plain_stages import plain
 
 CLASS = f"{Classifier.__module__}.Classifier"
 EPOCHS = 5
@@ -137,7 +138,7 @@ def test_the_command_for_a_detector_can_be_run(
 
 def test_files_of_later_phases_and_damaged_ones(run: Path, capsys: pytest.CaptureFixture[str]):
     later = run / "later"
-    stages = [ChannelMasker(start_epoch=0, end_epoch=1, pruning_ratio=0.5), PhysicalPruner()]
+    stages = [plain(ChannelMasker, start_epoch=0, end_epoch=1, pruning_ratio=0.5), PhysicalPruner()]
     fit = trainer(later, [*stages, keeper(later)], 4, enable_checkpointing=True)
     fit.fit(Classifier())
     for path in (later / "checkpoints").glob("*.ckpt"):

@@ -13,6 +13,7 @@ from lightning_prune.callbacks.sequential_activation_masker import SequentialAct
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.cli.run_plan import RunPlan
 from tests.callbacks.classifiers import Classifier
+from tests.plain_stages import plain
 
 FEW = {"layers": ["net.deep.0"], "round_to": 1}
 
@@ -38,8 +39,14 @@ def said(folder: Path, capsys: pytest.CaptureFixture[str], *stages: L.Callback) 
 def test_epochs_of_masks_and_cut_are_counted_from_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    masker = ChannelMasker(
-        start_epoch=2, end_epoch=5, pruning_ratio=0.5, mac_target=None, hold_epochs=1, **FEW
+    masker = plain(
+        ChannelMasker,
+        start_epoch=2,
+        end_epoch=5,
+        pruning_ratio=0.5,
+        mac_target=None,
+        hold_epochs=1,
+        **FEW,
     )
     lines = said(tmp_path, capsys, ChannelRegularizer(0.1, end_epoch=4), masker, PhysicalPruner())
     assert lines[0].startswith("model: Classifier, ")
@@ -54,8 +61,12 @@ def test_epochs_of_masks_and_cut_are_counted_from_one(
 
 @pytest.mark.filterwarnings("ignore")
 def test_other_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    sequential = SequentialActivationMasker(
-        start_epoch=1, layers=["net.deep.0"], mac_target=0.9, hold_epochs=2
+    sequential = plain(
+        SequentialActivationMasker,
+        start_epoch=1,
+        layers=["net.deep.0"],
+        mac_target=0.9,
+        hold_epochs=2,
     )
     resetter = ChannelResetter(every_n_epochs=3)
     lines = said(tmp_path, capsys, sequential, resetter)

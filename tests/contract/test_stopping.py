@@ -75,7 +75,7 @@ def test_pruning_that_starts_too_late(pair: tuple[str, str], tmp_path: Path) -> 
             f"its first reset would come at epoch 3, and end_epoch=None, max_epochs={DENSE}" in said
         )
     else:
-        assert f"start_epoch={DENSE} lies after the last epoch (max_epochs={DENSE})" in said
+        assert f"start_epoch={DENSE} is after the last epoch (max_epochs={DENSE})" in said
 
 
 @pytest.mark.contract("a layer that does not exist ends the run before training")

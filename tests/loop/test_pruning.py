@@ -34,8 +34,8 @@ TARGET = CHANNEL | {"global_prune_rate": 1.0, "mac_target": 0.5, "regularize": {
 
 
 def violations(pruner):
-    mask = pruner.channel_pruner._mask
-    return [] if mask is None else mask.violations()
+    run = pruner.channel_pruner._run
+    return [] if run is None else run.live.mask.violations()
 
 
 def outputs(model, x):
@@ -82,7 +82,7 @@ def test_masked_equals_cut_and_the_cut_comes_one_call_after_the_target(tmp_path)
     pruner = Pruning(model, write(tmp_path, TARGET), model.forward)
     epoch = 0
     optimizer = sgd(model)
-    while not pruner.channel_pruner._met:
+    while not pruner.channel_pruner._state.met:
         train(model, pruner, [epoch], optimizer)
         epoch += 1
     assert not pruner.channel_pruner.done
@@ -250,12 +250,12 @@ def test_slices_in_the_loop(tmp_path):
 def test_slices_and_channels_together(tmp_path):
     model = make(Residual)
     channel = CHANNEL | {"end_epoch": 3, "block_size": 2}
-    pruner = Pruning(model, write(tmp_path, channel, SLICE | {"reg": 1e-4}), model.forward)
+    slices = SLICE | {"reg": 1e-4, "end_epoch": 2}  # at 3 only the cut
+    pruner = Pruning(model, write(tmp_path, channel, slices), model.forward)
     train(model, pruner, range(3))
     x = batch(99)[0]
     before = outputs(model, x)
     zeros = int((model.b1[0].weight == 0).sum())
-    pruner.slice_pruner._args = None  # only the cut, no further step of the slices
     pruner.prune(model, 3)
     assert pruner.channel_pruner.done
     torch.testing.assert_close(outputs(model, x), before, rtol=1e-5, atol=1e-5)

@@ -19,14 +19,13 @@ def slice_pruning(folder, model=None, **keys):
 
 
 def masks_of(pruner):
-    mask = pruner.slice_pruner._mask
-    return {} if mask is None else mask.masks
+    return pruner.slice_pruner._run.live.masks
 
 
 def share(pruner, layer="b1.0"):
     """Return the fraction of a layer's slices that are zero."""
     weight = pruner._model.get_submodule(layer).weight
-    size = pruner._config.slice.block_size
+    size = pruner.slice_pruner._args.block_size
     return float((as_slices(weight, size) == 0).all(0).double().mean())
 
 

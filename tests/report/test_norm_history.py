@@ -13,7 +13,7 @@ def test_shares_and_means_are_those_of_numpy():
     for place in range(4):
         rows = [n[place].numpy() for n in norms.values()]
         low = np.concatenate([row < np.float32(0.4) * row.max() for row in rows])
-        assert history.low_share(0.4)[place] == pytest.approx(low.mean())
+        assert history.low_fraction(0.4)[place] == pytest.approx(low.mean())
         assert history.mean_norm()[place] == pytest.approx(np.concatenate(rows).mean())
     assert history.low(0.4)["b"].shape == (4, 11)
 

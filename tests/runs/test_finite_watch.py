@@ -14,6 +14,7 @@ from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
 from lightning_prune.runs.finite_watch import FiniteWatch
 from lightning_prune.runs.non_finite_weights import NonFiniteWeightsError
 from tests.callbacks.classifiers import Classifier, ManualClassifier, masker, trainer
+from tests.plain_stages import plain
 
 STEPS = 6  # of an epoch
 NAN = float("nan")
@@ -66,7 +67,7 @@ def epoch_of(path):
 
 STAGES = {
     "sequential": lambda: masker(start_epoch=2),
-    "channel": lambda: ChannelMasker(2, 3, pruning_ratio=0.5),
+    "channel": lambda: plain(ChannelMasker, 2, 3, pruning_ratio=0.5),
     "slice": lambda: SliceMasker(block_size=4, start_epoch=2, end_epoch=3),
     "channel regularizer": lambda: ChannelRegularizer(histograms=False),
     "slice regularizer": lambda: SliceRegularizer(block_size=4),

@@ -55,7 +55,7 @@ def restore_averages(
 
 
 def restart_averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-    """Let averages begin anew with the weights and the norm statistics of the model."""
+    """Restart averages with the weights and the norm statistics of the model."""
     for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging) and callback._average_model is not None:
             callback._average_model.module.load_state_dict(pl_module.state_dict())

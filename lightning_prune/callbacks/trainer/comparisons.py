@@ -1,4 +1,4 @@
-"""What compares a model with the best one so far, and how to let it begin anew."""
+"""What compares a model with the best one so far, and how to restart it."""
 
 import math
 from collections.abc import Callable

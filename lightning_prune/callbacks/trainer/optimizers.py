@@ -17,7 +17,7 @@ def clear_optimizers(trainer: pl.Trainer) -> None:
 
 
 def rebuild_optimizers(trainer: pl.Trainer) -> None:
-    """Call ``configure_optimizers`` anew."""
+    """Call ``configure_optimizers`` again."""
     trainer.strategy.setup_optimizers(trainer)
 
 

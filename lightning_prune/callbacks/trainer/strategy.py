@@ -61,9 +61,9 @@ def check_order(trainer: pl.Trainer, family: type) -> None:
 
 
 def rewrap(trainer: pl.Trainer) -> None:
-    """Build DDP's reducer anew: the old one holds the parameters from before the cut.
+    """Rebuild DDP's reducer: the old one holds the parameters from before the cut.
 
-    Every rank takes over rank 0's buffers, so that a rank's output may change here.
+    Every rank gets rank 0's buffers, so that a rank's output may change here.
     """
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy) and strategy.lightning_module is not None:

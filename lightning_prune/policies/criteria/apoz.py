@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor
 
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
@@ -43,9 +44,10 @@ class APoZ(Criterion):
 
     def output_values(self, output: Tensor) -> Tensor:
         """Return the fraction of places at which each channel is not zero, (B, C)."""
-        size = output.double().abs().view(*output.shape[:2], -1)
+        wide = output.to(torch.promote_types(output.dtype, torch.float32))
+        size = wide.abs().reshape(*output.shape[:2], -1)
         limit = self.threshold * size.square().mean((1, 2), keepdim=True).sqrt()
-        return (size > limit).double().mean(2)
+        return (size > limit).float().mean(2)
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return the fraction of places and images at which each channel is not zero, (C,)."""

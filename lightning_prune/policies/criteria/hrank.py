@@ -30,7 +30,7 @@ class HRank(Criterion):
     def output_values(self, output: Tensor) -> Tensor:
         """Return the rank of the map of each channel, (B, C)."""
         ranks: Tensor = torch.linalg.matrix_rank(output.float())
-        return ranks.double().view(*output.shape[:2], -1).mean(2)
+        return ranks.float().reshape(*output.shape[:2], -1).mean(2)
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return the mean rank of each channel's maps, (C,)."""

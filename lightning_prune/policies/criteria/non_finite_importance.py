@@ -4,7 +4,7 @@ from torch import Tensor
 
 
 class NonFiniteImportanceError(ValueError):
-    """Something that channels or slices are chosen by is NaN or infinite.
+    """Something that channels or slices are chosen by is NaN or infinite, or not known at all.
 
     The choice would be arbitrary, so that none is made. The message says where, and what was seen.
     """

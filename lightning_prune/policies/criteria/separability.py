@@ -37,8 +37,8 @@ class Separability(Criterion):
         + \frac{w_c}{2 \max w} \right)
 
     It needs no scale of its own and is comparable between layers; where there are too few channels
-    to cluster (up to 3) the weight alone decides. The channels of the largest
-    importances are not quite those of the clusters at that width, as these need not be nested.
+    to cluster (up to 3) the weight alone decides. The k channels of largest importance are not
+    quite those that k clusters keep, as clusters of different numbers need not be nested.
 
     Args:
         weight: What makes a channel the strongest of its cluster: ``l1`` or ``l2`` norm of the

@@ -3,10 +3,11 @@
 import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Annotated, Protocol
 
 from torch import nn
 
+from lightning_prune.annotations import Such
 from lightning_prune.graph.group import ChannelGroups
 
 
@@ -17,18 +18,15 @@ class LayerRule(Protocol):
         """Return the names of the groups to prune, front to back."""
 
 
-def check_layers(layers: object) -> None:
-    """Check a choice of layers before there is a model.
-
-    Raises:
-        ValueError: neither None, nor a list of names, nor a rule.
-    """
-    names = isinstance(layers, list | tuple) and all(isinstance(name, str) for name in layers)
-    if layers is not None and not (names and layers) and not hasattr(layers, "select"):
-        raise ValueError(
-            f"layers={layers!r}: pass a list of layer names or patterns such as ['backbone.*'], a "
-            "rule such as WidestLayers, or None for all prunable layers"
-        )
+LayerChoice = Annotated[
+    list[str] | LayerRule | None,
+    Such(
+        lambda layers: not isinstance(layers, list | tuple) or bool(layers),
+        "a list of layer names or patterns such as ['backbone.*'], a rule such as WidestLayers",
+        "null: all prunable layers",
+    ),
+]
+"""A choice of layers, before there is a model."""
 
 
 def select_groups(

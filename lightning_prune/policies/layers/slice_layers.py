@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
+from lightning_prune.annotations import Such
 from lightning_prune.functional.slices import filters_back, filters_first
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import width_of
@@ -55,6 +57,17 @@ class SliceLayer:
     def _order(self) -> tuple[bool, int]:
         groups = self.module.groups if isinstance(self.module, _ConvNd) else 1
         return isinstance(self.module, _ConvTransposeNd), groups
+
+
+SliceLayers = Annotated[
+    list[str] | None,
+    Such(
+        bool,
+        "a list of layer names or patterns such as ['backbone.*'], ['!head.*'] (all but these)",
+        "null: all convolutions",
+    ),
+]
+"""A choice of layers, before there is a model."""
 
 
 def check_slice_layers(layers: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightning_prune.files.file_error import FileError
 from lightning_prune.files.read_yaml import read_yaml
+from lightning_prune.runs.configuration.renamed_keys import translated, translated_words
 
 # Overrides of a run that the next one needs too: where it runs, on what data, which network.
 _LASTING = re.compile(r"(data|trainer|logger)[.=]|seed=|model\.(?!weights=|lr=|schedule)")
@@ -19,7 +20,7 @@ class RunFacts:
 
     Attributes:
         folder: The run's folder.
-        config: Content of `config.yaml`.
+        config: Content of `config.yaml`, with the names that its keys have now.
         overrides: Its command line, without options.
     """
 
@@ -32,13 +33,10 @@ class RunFacts:
         """Read them; of a folder named `checkpoints`, those of the folder that holds it."""
         folder = folder.resolve()
         folder = folder.parent if folder.name == "checkpoints" else folder
-        config = _yaml(folder / "config.yaml")
+        config = config_of(folder)
         words = _yaml(folder / ".hydra" / "overrides.yaml")
-        return cls(
-            folder,
-            config if isinstance(config, dict) else {},
-            tuple(str(word) for word in words) if isinstance(words, list) else (),
-        )
+        words = [str(word) for word in words] if isinstance(words, list) else []
+        return cls(folder, translated(config), tuple(translated_words(words, config)))
 
     def get(self, key: str) -> Any:
         """Return the value at a dotted key, None where there is none."""
@@ -60,6 +58,12 @@ class RunFacts:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [(row.get("epoch"), row.get(name)) for row in csv.DictReader(file)]
         return {int(float(epoch)): float(value) for epoch, value in rows if epoch and value}
+
+
+def config_of(folder: Path) -> dict[str, Any]:
+    """Return the content of a run's `config.yaml` as it was written; empty: there is none."""
+    content = _yaml(folder / "config.yaml")
+    return content if isinstance(content, dict) else {}
 
 
 def _yaml(path: Path) -> Any:

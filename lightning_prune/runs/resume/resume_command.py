@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_prune.errors import ConfigError
 from lightning_prune.files.read_json import read_json
 from lightning_prune.runs.configuration.consent import check_consent
+from lightning_prune.runs.configuration.renamed_keys import translated_words
+from lightning_prune.runs.configuration.run_facts import config_of
 from lightning_prune.runs.resume.run_command import COMMAND, PLACE, RunCommand
 from lightning_prune.runs.run_result import RESULT
 
@@ -52,6 +55,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
         )
     folder = Path(value).expanduser().absolute()
     command = _command(folder)
+    command = replace(command, task=translated_words(command.task, config_of(folder)))
     check_consent(folder, command, _trusted(arguments))
     own = _own_words(command)
     words = _merge(own, given)

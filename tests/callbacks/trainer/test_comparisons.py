@@ -9,6 +9,7 @@ from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.runs.resume.exact_resume import ExactResume
 from tests.callbacks.classifiers import Classifier, trainer
+from tests.plain_stages import plain
 
 # What is validated in each epoch: dense in 0 and 1, masked in 2 to 4, cut from 5 on.
 SCORES = (0.9, 0.8, 0.1, 0.2, 0.1, 0.3, 0.2, 0.35, 0.3, 0.3, 0.3)
@@ -51,7 +52,7 @@ class Notes(pl.Callback):
 
 
 def stages(start=2):
-    return [ChannelMasker(start, start + 3, 1, 0.5, hold_epochs=1), PhysicalPruner()]
+    return [plain(ChannelMasker, start, start + 3, 1, 0.5, hold_epochs=1), PhysicalPruner()]
 
 
 def fit(folder, model, patience=2, epochs=11, extra=(), start=2, ckpt_path=None, **options):

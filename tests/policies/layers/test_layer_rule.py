@@ -3,8 +3,9 @@ from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.policies.layers.layer_rule import check_layers, select_groups
+from lightning_prune.policies.layers.layer_rule import LayerChoice, select_groups
 from lightning_prune.policies.layers.widest_layers import WidestLayers
+from lightning_prune.validation import check
 from tests.networks import EXAMPLE, Residual, make
 
 
@@ -46,9 +47,9 @@ def test_what_cannot_be_selected(net):
 @pytest.mark.parametrize("layers", ["stem.0", [], [1], 3])
 def test_a_choice_is_checked_before_there_is_a_model(layers):
     with pytest.raises(ValueError, match="pass a list of layer names or patterns"):
-        check_layers(layers)
+        check({"layers": LayerChoice}, {"layers": layers})
 
 
 @pytest.mark.parametrize("layers", [None, ["a.*"], ("a", "b"), WidestLayers(1)])
 def test_good_choices_pass(layers):
-    check_layers(layers)
+    check({"layers": LayerChoice}, {"layers": layers})

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.loop.stale_parameters import StaleParameters
 from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.stale_parameters import StaleParameters
 from tests.networks import EXAMPLE, Residual, make, random_plan
 
 

@@ -1,0 +1,193 @@
+"""A training loop of one's own as the engine sees it."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils._pytree import tree_map
+
+from lightning_prune.engine.evidence import GRADIENTS
+from lightning_prune.graph.forward_pass import untouched
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.model_inputs import batch_length, model_inputs
+from lightning_prune.loop.forward_pass import Forward
+from lightning_prune.observe.activations import ObjectActivations
+from lightning_prune.observe.output_means import OutputMean, collect_outputs, source_outputs
+from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
+
+T = TypeVar("T")
+Batches = Iterable[Any] | Callable[[], Iterable[Any]]
+Loss = Callable[[nn.Module, Any], Tensor]
+
+
+@dataclass(frozen=True)
+class LoopFrontEnd:
+    """A model, how it is called, and the data that the loop gives away.
+
+    Every process decides for itself: gradients are the same everywhere, and so are weights.
+
+    Attributes:
+        model: The live model.
+        call: How it is called with inputs.
+        example: Makes an input.
+        batches_of: Training batches, to be read again and again; None: the loop gave none.
+        loss: ``(model, batch) -> loss``; None: the loop gave none.
+        optimizers: None: masks are applied again after the step of any optimizer.
+        averaged_copies: None are known.
+        decides: Whether this process decides: each does.
+    """
+
+    model: nn.Module
+    call: Forward
+    example: Callable[[], Any]
+    batches_of: Batches | None = None
+    loss: Loss | None = None
+    optimizers: Sequence[Optimizer] = ()
+    averaged_copies: Sequence[nn.Module] = ()
+    decides: bool = True
+
+    def batches(self, images: int | None) -> Iterator[Any]:
+        """Yield batches of about so many images, on the model's device."""
+        given: Batches = () if self.batches_of is None else self.batches_of
+        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        seen = 0
+        for batch in given() if callable(given) else given:
+            yield tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, batch)
+            seen += batch_length(batch)
+            if images is not None and seen >= images:
+                return
+
+    def forward(self, model: nn.Module, batch: Any) -> Any:
+        """Call the model with the inputs in a batch."""
+        return self.call(model, model_inputs(model, batch))
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Return no context: the loop calls with its own."""
+        return nullcontext()
+
+    def check_needs(self, criterion: Criterion) -> None:
+        """Refuse what the loop gives no data for.
+
+        Raises:
+            ValueError: what is needed, and what to pass to ``Pruning``.
+        """
+        met: set[Need] = {"gradients"}  # those that backward left
+        if self.batches_of is not None:
+            met |= {"activations", *(GRADIENTS if self.loss is not None else ())}
+        where = "a loop has where `batches` and `loss_fn` are passed to Pruning"
+        if "clusters" in criterion.needs:
+            where = "Pruning does not collect"
+        unmet = why_unmet(criterion, met, where)
+        if unmet is not None:
+            raise ValueError(unmet)
+
+    def check_batches(self, key: str, images: int) -> None:
+        """Refuse a key that needs batches where the loop gives none.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if images and self.batches_of is None:
+            raise ValueError(
+                f"channel_sparsity_args.{key}={images} needs training batches: pass "
+                "Pruning(..., batches=loader)"
+            )
+
+    @contextmanager
+    def loss_gradients(self, images: int | None, each: Callable[[], None]) -> Iterator[None]:
+        """Give parameters the mean gradient of the loss over batches; without, those there are.
+
+        Raises:
+            ValueError: there are neither batches nor gradients.
+        """
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        before = [p.grad for p in parameters]
+        if self.batches_of is None or self.loss is None:
+            if all(gradient is None for gradient in before):
+                raise ValueError(
+                    "channels are judged by the gradients of the loss, and there are none: call "
+                    "prune() after loss.backward() and before optimizer.zero_grad(), or pass "
+                    "`batches` and `loss_fn` to Pruning"
+                )
+            yield
+            return
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        try:
+            sums = [torch.zeros_like(p) for p in parameters]
+            seen = 0
+            with untouched(self.model):
+                for batch in self.batches(images):
+                    for parameter in parameters:
+                        parameter.grad = None
+                    self.loss(self.model, batch).backward()
+                    each()
+                    length = batch_length(batch)
+                    for total, parameter in zip(sums, parameters, strict=True):
+                        if parameter.grad is not None:
+                            total.add_(parameter.grad, alpha=length)
+                    seen += length
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            for total, parameter in zip(sums, parameters, strict=True):
+                parameter.grad = total / max(1, seen)
+            yield
+        finally:
+            for parameter, gradient in zip(parameters, before, strict=True):
+                parameter.grad = gradient
+
+    def object_activations(self, layers: Sequence[str], beside_chance: bool) -> ObjectActivations:
+        """Refuse: ``check_needs`` has done so before."""
+        raise NotImplementedError("Pruning collects no activations at objects")
+
+    def output_means(
+        self,
+        groups: ChannelGroups,
+        names: Sequence[str],
+        values_of: Callable[[Tensor], Tensor],
+        images: int | None,
+    ) -> dict[str, OutputMean]:
+        """Collect means over images of layer outputs."""
+        outputs = source_outputs(self.model, groups, names, self.example(), self.call)
+        batches = self.batches(images)
+        return collect_outputs(self.model, batches, outputs, values_of, self.forward)
+
+    def agreed(self, value: T) -> T:
+        """Return the value: each process decides the same."""
+        return value
+
+    def total(self, value: Tensor) -> Tensor:
+        """Return the value of this process."""
+        return value
+
+    def agree_on_norms(self) -> None:
+        """Do nothing: that is the loop's."""
+
+    def average_norms(self) -> None:
+        """Do nothing: that is the loop's."""
+
+    def before_first_mask(self) -> None:
+        """Do nothing: checkpoints are the loop's."""
+
+    def restart_averages(self) -> None:
+        """Do nothing: averages are the loop's."""
+
+    def apply_masks(self) -> None:
+        """Do nothing: what a refit changes is masked next."""
+
+    def progress(self, items: Sequence[T], title: str) -> Iterator[T]:
+        """Yield items."""
+        yield from items
+
+    def report_failure(self, why: str) -> None:
+        """Warn that nothing was masked, and why."""
+        warnings.warn(
+            f"nothing is masked: {why}. The next call of prune() tries again; where it fails too, "
+            "lower the learning rate or clip gradients",
+            stacklevel=6,
+        )
