@@ -1,4 +1,4 @@
-"""Acts after the step of any optimizer: a plain loop tells nobody which one it uses."""
+"""Acts after the step of any optimizer: a plain loop does not say which one it uses."""
 
 import weakref
 from collections.abc import Callable
