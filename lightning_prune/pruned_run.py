@@ -37,7 +37,7 @@ class PrunedRun:
 
     @property
     def loading(self) -> str:
-        """The line of Python that loads the pruned module again."""
+        """Return the line of Python that loads the pruned module again."""
         return (
             f"lightning_prune.load_pruned({type(self.module).__name__}, {str(self.checkpoint)!r})"
         )
