@@ -210,10 +210,11 @@ def ranked_stages(
     protocol: Protocol, criterion: Criterion, start: int = 0, **options: Any
 ) -> list[Callback]:
     """Return the stages of the recipe `channel`: masks in a few steps, then the cut."""
+    compared = {"ranking": "global", "fast_widths": None, "compensate_images": 0} | options
     masker = ChannelMasker(
         start_epoch=start, end_epoch=start + 4, mac_target=0.5, round_to=8,
         criterion=criterion,
-        recalibrate_images=ALL, gradient_images=ALL, **options,
+        recalibrate_images=ALL, gradient_images=ALL, **compared,
     )  # fmt: skip
     return [masker, PhysicalPruner(recalibrate_images=ALL)]
 
@@ -232,6 +233,7 @@ def by_separability(protocol: Protocol) -> list[Callback]:
     """Return the stages of the recipe `sequential_activation`, all layers in two steps."""
     masker = SequentialActivationMasker(
         start_epoch=0, mac_target=0.5, keep_range=(0.25, 0.75), round_to=8, layers_per_step=30,
+        fast_widths=None,
         images=128, recalibrate_images=64, seed=protocol.seed,
         clusterer=ChannelClusterer(seed=protocol.seed),
     )  # fmt: skip

@@ -127,10 +127,26 @@ def commands() -> dict[str, list[str]]:
     return {name: [f"+pruning={recipe}", *SHORT, *words] for name, (recipe, words) in runs.items()}
 
 
+# What the digests were made with, said here so that no default changes them.
+FREE: dict[str, Any] = {"mac_target": None, "round_to": 1, "fast_widths": None}
+
+
 def _masker(**arguments: Any) -> list[Callback]:
     """Mask by a criterion from epoch 1 to 3, cut one epoch later."""
     steps = {"start_epoch": 1, "end_epoch": 4, "pruning_ratio": 0.6, "hold_epochs": 1}
-    return [lp.ChannelMasker(**steps | arguments), lp.PhysicalPruner(), lp.OptimizerResetter()]
+    images = {"recalibrate_images": 0, "compensate_images": 0, "gradient_images": 64}
+    chosen = FREE | {"ranking": "global"} | images | steps | arguments
+    return [lp.ChannelMasker(**chosen), *_cut()]
+
+
+def _sequential(mac_target: float | None, **arguments: Any) -> lp.SequentialActivationMasker:
+    chosen = FREE | {"keep_range": (0.25, 0.5), "layers_per_step": None, "images": 512}
+    return lp.SequentialActivationMasker(1, **chosen | {"mac_target": mac_target} | arguments)
+
+
+def _cut(recalibrate_images: int = 0, **arguments: Any) -> list[Callback]:
+    resetter = lp.OptimizerResetter(restart_at="cut", **arguments)
+    return [lp.PhysicalPruner(recalibrate_images=recalibrate_images), resetter]
 
 
 STAGES: dict[str, Callable[[], list[Callback]]] = {
@@ -155,14 +171,12 @@ STAGES: dict[str, Callable[[], list[Callback]]] = {
     "magnitude": lambda: _masker(criterion=lp.Magnitude(), end_epoch=2, hold_epochs=0),
     "random": lambda: _masker(criterion=lp.RandomChoice(seed=3)),
     "sequential_knees": lambda: [
-        lp.SequentialActivationMasker(1, matching="all", layers_per_step=2),
-        lp.PhysicalPruner(recalibrate_images=32),
-        lp.OptimizerResetter(rebuild=True),
+        _sequential(None, matching="all", layers_per_step=2),
+        *_cut(recalibrate_images=32, rebuild=True),
     ],
     "sequential_target": lambda: [
-        lp.SequentialActivationMasker(1, 0.5, keep_range=None, criterion=lp.Separability()),
-        lp.PhysicalPruner(),
-        lp.OptimizerResetter(clear_statistics=False),
+        _sequential(0.5, keep_range=None, criterion=lp.Separability()),
+        *_cut(clear_statistics=False),
     ],
     "slice": lambda: [
         lp.SliceRegularizer(reg=1e-3, block_size=4, layers=["net.*.0"]),

@@ -63,12 +63,10 @@ if TYPE_CHECKING:
     from lightning_prune.neural.module import NeuralResponseModule as NeuralResponseModule
     from lightning_prune.observe.usage import ChannelUsage as ChannelUsage
     from lightning_prune.plan import PruningPlan as PruningPlan
-    from lightning_prune.policies.criteria.apoz import APoZ as APoZ
     from lightning_prune.policies.criteria.bn_scale import BNScale as BNScale
     from lightning_prune.policies.criteria.fisher import Fisher as Fisher
     from lightning_prune.policies.criteria.fpgm import FPGM as FPGM
     from lightning_prune.policies.criteria.group_norm import GroupNorm as GroupNorm
-    from lightning_prune.policies.criteria.hrank import HRank as HRank
     from lightning_prune.policies.criteria.lamp import LAMP as LAMP
     from lightning_prune.policies.criteria.mac_aware import MacAware as MacAware
     from lightning_prune.policies.criteria.magnitude import Magnitude as Magnitude
@@ -105,7 +103,6 @@ install()
 __version__ = "0.1.0"
 
 _HOMES = {
-    "APoZ": "policies.criteria.apoz",
     "AtomicCheckpointIO": "runs.checkpoint.atomic_checkpoint_io",
     "BNScale": "policies.criteria.bn_scale",
     "BNScalePenalty": "policies.penalties.bn_scale_penalty",
@@ -128,7 +125,6 @@ _HOMES = {
     "Fisher": "policies.criteria.fisher",
     "GroupNorm": "policies.criteria.group_norm",
     "GroupNormPenalty": "policies.penalties.group_norm_penalty",
-    "HRank": "policies.criteria.hrank",
     "LAMP": "policies.criteria.lamp",
     "MacAware": "policies.criteria.mac_aware",
     "MacModel": "graph.macs",

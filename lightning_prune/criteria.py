@@ -1,10 +1,12 @@
-"""The criteria: which channels stay."""
+"""The criteria that decide which channels stay, and what one of your own begins with."""
 
+from lightning_prune.policies.criteria.apoz import APoZ
 from lightning_prune.policies.criteria.bn_scale import BNScale
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.fpgm import FPGM
 from lightning_prune.policies.criteria.group_norm import GroupNorm
+from lightning_prune.policies.criteria.hrank import HRank
 from lightning_prune.policies.criteria.lamp import LAMP
 from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.magnitude import Magnitude
@@ -15,10 +17,13 @@ from lightning_prune.policies.criteria.taylor import Taylor
 __all__ = [
     "FPGM",
     "LAMP",
+    "APoZ",
     "BNScale",
     "Criterion",
+    "Evidence",
     "Fisher",
     "GroupNorm",
+    "HRank",
     "MacAware",
     "Magnitude",
     "RandomChoice",

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.recipes import RECIPES
+from lightning_prune.report.report_data import ReportData
 from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
 from lightning_prune.runs.csv_logger import AppendingCsvLogger
 from lightning_prune.runs.resume.exact_resume import ExactResume
@@ -24,19 +25,19 @@ class PrunedRun:
 
     Attributes:
         module: The module that was given, trained and pruned.
-        report: Content of ``pruning_report.json``; None where the recipe reports nothing.
+        report: What ``pruning_report.json`` holds; None where the recipe reports nothing.
         trainer: The Trainer, for ``trainer.test(run.module, datamodule=...)``.
         checkpoint: The last checkpoint.
     """
 
     module: pl.LightningModule
-    report: Any
+    report: ReportData | None
     trainer: pl.Trainer
     checkpoint: Path
 
     @property
     def loading(self) -> str:
-        """The line of Python that loads the pruned module again."""
+        """Return the line of Python that loads the pruned module again."""
         return (
             f"lightning_prune.load_pruned({type(self.module).__name__}, {str(self.checkpoint)!r})"
         )

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def shared() -> Path:
 def golden_vectors() -> GoldenVectors:
     """Recorded inputs and outputs of public references, by file name."""
     return GoldenVectors()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_flushing() -> Iterator[None]:
+    """Do not wait for the disk: without it files outlive their process, only not a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        # What is no open file is still an error.
+        patch.setattr(os, "fsync", lambda file: os.fstat(file) and None)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

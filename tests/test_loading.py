@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.loading import load_pruned
-from lightning_prune.surgery.architecture import RECORD, track_architecture
+from lightning_prune.surgery.architecture import EARLIER_RECORD, RECORD, track_architecture
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, NETWORKS, Depthwise, Residual, make, random_plan
 
@@ -115,6 +115,29 @@ def test_pruned_checkpoint_of_an_untracked_class(tmp_path, kind, recorded):
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(loaded(x), module(x), rtol=0, atol=0)
     assert str(loaded) == str(module)
+
+
+def test_lightnings_own_loading_of_a_cut_file_says_what_to_use(tmp_path):
+    module = cut(track_architecture(Plain(1)))
+    path, version = tmp_path / "a.ckpt", {"pytorch-lightning_version": pl.__version__}
+    torch.save({"state_dict": module.state_dict(), **version}, path)
+    with pytest.raises(RuntimeError) as caught:
+        Plain.load_from_checkpoint(path, weights_only=True)
+    assert "use_lightning_prune_load_pruned" in str(caught.value).splitlines()[1]
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_files_with_the_earlier_name_of_the_record_load_too(tmp_path, tracked):
+    module = cut(track_architecture(Plain(3)))
+    state = module.state_dict()
+    state[EARLIER_RECORD] = state.pop(RECORD)
+    if tracked:
+        loaded = track_architecture(Plain(3))
+        loaded.load_state_dict(state)
+    else:
+        loaded = load_pruned(Plain, save(tmp_path / "a.ckpt", state, {"kind": 3}))
+    assert str(loaded) == str(module)
+    assert loaded.state_dict().keys() == module.state_dict().keys()
 
 
 def test_what_was_loaded_saves_checkpoints_that_load_again(tmp_path):

@@ -66,8 +66,11 @@ DIALECT = [
     (r"\b(By|At) = TypeVar|\[(By|At)\]", "SelectionT, PenaltyT", EVERYWHERE),
     (r"\bmax_pruning_ratio\b", "keep_range", EVERYWHERE),
 ]
-# The key under which checkpoints hold the number of samples: files of old runs have it.
-ALLOWED = {('"pictures": len(self.dataset)', "lightning_prune/data/loader.py")}
+# Names that checkpoints and commands of earlier runs have.
+ALLOWED = {
+    ('"pictures": len(self.dataset)', "lightning_prune/data/loader.py"),
+    ("max_pruning_ratio", "lightning_prune/runs/configuration/renamed_keys.py"),
+}
 NO_FIRST_WORDS = {"Tell", "Give", "Say", "Take", "Hand", "Let", "Look", "The", "A", "An", "Whether"}
 NO_FIRST_WORDS |= {f"{word}s" for word in ("Tell", "Give", "Return", "Compute", "Build", "Check")}
 # Of code, where an entry begins with it: `uint8, (H, W, 3)`, `v, channels`.

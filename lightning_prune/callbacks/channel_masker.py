@@ -18,7 +18,7 @@ from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.engine.mask_state import MaskState
 from lightning_prune.engine.masking import Images, Masking
 from lightning_prune.engine.phase import Phase
-from lightning_prune.engine.ratio_policy import RatioPolicy
+from lightning_prune.engine.ratio_policy import RatioPolicy, ratio_decisions
 from lightning_prune.engine.steps import RatioSteps
 from lightning_prune.functional.ratio import RatioSchedule
 from lightning_prune.graph.group import ChannelGroups
@@ -125,18 +125,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     @property
     def decisions(self) -> list[GroupDecision]:
         """What has been decided for each group so far, for the report; stays after the cut."""
-        return [self._decision(name) for name in self._state.plan.keep]
-
-    def _decision(self, name: str) -> GroupDecision:
-        keep, channels = self._state.plan.keep[name], self._state.plan.channels[name]
-        if len(keep) == channels:
-            why = "none of its blocks of channels was due at this ratio"
-            return GroupDecision(name, keep, channels, None, "none", "left", why)
-        least = max(self.round_to, self.keep_range[0] * channels)
-        bound = "mac_target" if self._state.met else "ratio"
-        if len(keep) - self.round_to < least:
-            bound = "keep_range"
-        return GroupDecision(name, keep, channels, None, bound, "pruned", "")
+        return ratio_decisions(self._state, self.keep_range, self.round_to)
 
     # --- hooks ------------------------------------------------------------------------------
 

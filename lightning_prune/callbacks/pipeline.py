@@ -128,7 +128,7 @@ class Pipeline:
     def masked_channels(self) -> dict[str, set[int]]:
         """Return the output channels of each layer that maskers hold at zero."""
         found: dict[str, set[int]] = {}
-        for groups, plan in self._held():
+        for groups, plan in self._held_by(self.maskers):
             for name in plan.keep:
                 for layer, role, index in removed_positions(groups[name], plan):
                     if role != "consumer":
@@ -138,7 +138,7 @@ class Pipeline:
     def unmasked_weights(self) -> dict[str, Tensor]:
         """Mark what the channels that maskers hold at zero leave of each weight."""
         left: dict[str, Tensor] = {}
-        for groups, plan in self._held():
+        for groups, plan in self._held_by(self.maskers):
             for name, mask in living_weights(self._module, groups, plan).items():
                 left[name] = left[name] & mask if name in left else mask
         return left
@@ -148,12 +148,13 @@ class Pipeline:
         for callback in self._callbacks:
             if isinstance(callback, MaskHolder):
                 callback.apply_mask()
-            elif isinstance(callback, Masker) and callback.plan:
-                ChannelMask(self._module, self.groups_of(callback), callback.plan).apply()
+        others = [masker for masker in self.maskers if not isinstance(masker, MaskHolder)]
+        for groups, plan in self._held_by(others):
+            ChannelMask(self._module, groups, plan).apply()
 
-    def _held(self) -> Iterator[tuple[ChannelGroups, PruningPlan]]:
+    def _held_by(self, maskers: list[Masker]) -> Iterator[tuple[ChannelGroups, PruningPlan]]:
         # Maskers drop their plans in the order of the list: none of them fits the cut model.
-        for masker in () if self._notifying else self.maskers:
+        for masker in () if self._notifying else maskers:
             plan = masker.plan
             if plan:
                 yield self.groups_of(masker), plan

@@ -9,7 +9,8 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
@@ -36,9 +37,31 @@ def make_loader(config_dir: str | None = None) -> ConfigLoaderImpl:
     if config_dir is not None and Path(config_dir).is_dir():
         anchor = SearchPathQuery(provider="schema", path=None)
         search_path.prepend("command-line", f"file://{Path(config_dir).absolute()}", anchor)
-    loader = ConfigLoaderImpl(config_search_path=search_path)
+    loader = _Loader(config_search_path=search_path)
     loader.repository = _CarefulRepository(search_path)
     return loader
+
+
+class _Loader(ConfigLoaderImpl):
+    """Look up the choices of a group once: Hydra reads its main configs again for each question."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        super().__init__(config_search_path)
+        self._options: dict[str, list[str]] = {}
+
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """Return the names of a group's configs."""
+        if results_filter is not ObjectType.CONFIG or config_name is not None or overrides:
+            return super().get_group_options(group_name, results_filter, config_name, overrides)
+        if group_name not in self._options:
+            self._options[group_name] = super().get_group_options(group_name)
+        return list(self._options[group_name])
 
 
 class _CarefulRepository(ConfigRepository):

@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from lightning_prune.annotations import shown
 from lightning_prune.cli.built_objects import builds
 from lightning_prune.cli.unknown_key import unknown_key
+from lightning_prune.runs.configuration.renamed_keys import renamed_sentence
 from lightning_prune.validation import Problem, problems
 
 _HYDRA_TYPES: dict[str, Any] = {
@@ -111,7 +112,11 @@ def _value_problems(
         if key in _HYDRA_KEYS:
             yield from problems(_HYDRA_TYPES.get(key, Any), value, place)
         elif key not in parameters:
-            unknown += [] if takes_any else [key]
+            renamed = renamed_sentence(place, node["_target_"], value)
+            if renamed is not None:
+                yield Problem(place, renamed)
+            else:
+                unknown += [] if takes_any else [key]
         elif found := list(problems(hints.get(key, Any), value, place, builds)):
             yield from found
         elif unusual := unusual_number(value):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.read_checkpoint import read_checkpoint
-from lightning_prune.surgery.architecture import RECORD
+from lightning_prune.surgery.architecture import RECORD, with_record
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run_checkpoints(files: Iterable[Path]) -> tuple[list[RunCheckpoint], dict[st
         if _is_masked(content):
             skipped[path.name] = "some of its channels are masked: the pruning phase had begun"
             continue
-        state = _tensors(content)
+        state = with_record(_tensors(content))
         shapes = {name: tuple(v.shape) for name, v in state.items() if name != RECORD}
         found.append(RunCheckpoint(path, content["epoch"], content["global_step"], shapes))
     first = min(found, key=lambda one: (one.epoch, one.step), default=None)

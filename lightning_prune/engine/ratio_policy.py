@@ -15,6 +15,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.selection.evidence import group_evidence
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
+from lightning_prune.policies.selection.sequential import GroupDecision
 
 
 @dataclass(frozen=True)
@@ -87,3 +88,26 @@ class RatioPolicy:
 
     def _is_met(self, fraction: float) -> bool:
         return self.mac_target is not None and fraction <= self.mac_target
+
+
+def ratio_decisions(
+    state: MaskState, keep_range: tuple[float, float], round_to: int
+) -> list[GroupDecision]:
+    """Return what has been decided for each group so far, and what set its width.
+
+    Args:
+        state: How far masks have come.
+        keep_range: Smallest fraction of a group's channels that stays, and 1.
+        round_to: Widths are multiples of it.
+    """
+    found = []
+    for name, keep in state.plan.keep.items():
+        channels, bound = state.plan.channels[name], "mac_target" if state.met else "ratio"
+        if len(keep) == channels:
+            why = "none of its blocks of channels was due at this ratio"
+            found.append(GroupDecision(name, keep, channels, None, "none", "left", why))
+            continue
+        if len(keep) - round_to < max(round_to, keep_range[0] * channels):
+            bound = "keep_range"
+        found.append(GroupDecision(name, keep, channels, None, bound, "pruned", ""))
+    return found

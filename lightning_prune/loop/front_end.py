@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from lightning_prune.engine.evidence import GRADIENTS
-from lightning_prune.graph.forward_pass import untouched
+from lightning_prune.engine.loss_gradients import loss_gradients
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.model_inputs import batch_length, model_inputs
 from lightning_prune.loop.forward_pass import Forward
@@ -98,48 +98,25 @@ class LoopFrontEnd:
                 "Pruning(..., batches=loader)"
             )
 
-    @contextmanager
-    def loss_gradients(self, images: int | None, each: Callable[[], None]) -> Iterator[None]:
+    def loss_gradients(
+        self, images: int | None, each: Callable[[], None]
+    ) -> AbstractContextManager[None]:
         """Give parameters the mean gradient of the loss over batches; without, those there are.
 
         Raises:
             ValueError: there are neither batches nor gradients.
         """
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        before = [p.grad for p in parameters]
-        if self.batches_of is None or self.loss is None:
-            if all(gradient is None for gradient in before):
-                raise ValueError(
-                    "channels are judged by the gradients of the loss, and there are none: call "
-                    "prune() after loss.backward() and before optimizer.zero_grad(), or pass "
-                    "`batches` and `loss_fn` to Pruning"
-                )
-            yield
-            return
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
-        try:
-            sums = [torch.zeros_like(p) for p in parameters]
-            seen = 0
-            with untouched(self.model):
-                for batch in self.batches(images):
-                    for parameter in parameters:
-                        parameter.grad = None
-                    self.loss(self.model, batch).backward()
-                    each()
-                    length = batch_length(batch)
-                    for total, parameter in zip(sums, parameters, strict=True):
-                        if parameter.grad is not None:
-                            total.add_(parameter.grad, alpha=length)
-                    seen += length
-            with torch.no_grad():
-                for buffer, value in buffers:
-                    buffer.copy_(value)
-            for total, parameter in zip(sums, parameters, strict=True):
-                parameter.grad = total / max(1, seen)
-            yield
-        finally:
-            for parameter, gradient in zip(parameters, before, strict=True):
-                parameter.grad = gradient
+        model, loss = self.model, self.loss
+        if self.batches_of is not None and loss is not None:
+            found = self.batches(images)
+            return loss_gradients(model, found, lambda b, _: loss(model, b), nullcontext(), each)
+        if all(parameter.grad is None for parameter in model.parameters()):
+            raise ValueError(
+                "channels are judged by the gradients of the loss, and there are none: call "
+                "prune() after loss.backward() and before optimizer.zero_grad(), or pass "
+                "`batches` and `loss_fn` to Pruning"
+            )
+        return nullcontext()
 
     def object_activations(self, layers: Sequence[str], beside_chance: bool) -> ObjectActivations:
         """Refuse: ``check_needs`` has done so before."""

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from lightning_prune.policies.criteria.apoz import APoZ
 from lightning_prune.policies.criteria.bn_scale import BNScale
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.fpgm import FPGM
 from lightning_prune.policies.criteria.group_norm import GroupNorm
+from lightning_prune.policies.criteria.hrank import HRank
 from lightning_prune.policies.criteria.lamp import LAMP
 from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.magnitude import Magnitude
@@ -33,6 +35,8 @@ PRUNING_METHODS: dict[str, Callable[[], Criterion]] = {
     "LAMPImportance": LAMP,
     "TaylorImportance": Taylor,
     "FisherImportance": Fisher,
+    "APoZImportance": APoZ,
+    "HRankImportance": HRank,
     "RandomImportance": RandomChoice,
 }
 """Name -> how important a channel is; the names are torch-pruning's and the seed's."""

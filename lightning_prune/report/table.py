@@ -145,3 +145,18 @@ def print_report(content: ReportData, console: Console | None = None) -> None:
         console.print(summary_table(content.dense, content.pruned))
     if content.checkpoints:
         console.print(checkpoint_table(content.checkpoints))
+    if content.cut is not None:
+        console.print(how_to_load(content.checkpoints), soft_wrap=True)
+
+
+def how_to_load(rows: Sequence[CheckpointRow]) -> str:
+    """Return the sentence that says how the cut model is loaded: the best file, else the latest."""
+    files = [row.file for row in rows if row.holds == "cut"]
+    best = [row.file for row in rows if row.holds == "cut" and row.metric is not None]
+    file = next(iter([*best, *files]), None)
+    if file is None:
+        return (
+            "To keep the cut model: trainer.save_checkpoint(PATH); to load it: "
+            "lightning_prune.load_pruned(CLASS, PATH)"
+        )
+    return f"To load the cut model: lightning_prune.load_pruned(CLASS, {file!r})"

@@ -14,8 +14,13 @@ from lightning_prune.surgery.cut_shapes import why_no_chain, why_no_cut
 from lightning_prune.surgery.incoming_values import check_values
 from lightning_prune.surgery.json_tensor import from_json_tensor, to_json_tensor
 
-RECORD = "architecture_record"
-"""Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut."""
+RECORD = "pruned_model_use_lightning_prune_load_pruned"
+"""Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut.
+
+A strict load into a class that knows nothing of pruning names unexpected keys in its first line:
+the key is what to do.
+"""
+EARLIER_RECORD = "architecture_record"
 
 _ORIGIN = "_lightning_prune_origin"
 _COUNTS = ("groups", "num_groups", "num_heads")
@@ -100,6 +105,13 @@ def _write_record(
     state_dict[prefix + RECORD] = to_json_tensor({"version": 1, **changes})
 
 
+def with_record(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a state dict whose records have their present name; earlier files had another."""
+    ends = {name: name.rpartition(".") for name in state_dict if isinstance(name, str)}
+    renamed = {name: f"{a}{b}{RECORD}" for name, (a, b, c) in ends.items() if c == EARLIER_RECORD}
+    return {renamed.get(name, name): value for name, value in state_dict.items()}
+
+
 def read_record(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, Any] | None:
     """Return the architecture record of a state dict, or None where nothing was cut.
 
@@ -154,6 +166,8 @@ def _follow_record(
     _unexpected: list[str],
     errors: list[str],
 ) -> None:
+    if prefix + EARLIER_RECORD in state_dict:
+        state_dict[prefix + RECORD] = state_dict.pop(prefix + EARLIER_RECORD)
     record = read_record(state_dict, prefix)
     state_dict.pop(prefix + RECORD, None)
     origin = getattr(module, _ORIGIN)

@@ -14,7 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from lightning_prune.files.file_error import printable
 from lightning_prune.graph.layers import is_depthwise
 from lightning_prune.graph.names import plain_name
-from lightning_prune.surgery.architecture import RECORD, resize_to, track_architecture
+from lightning_prune.surgery.architecture import RECORD, resize_to, track_architecture, with_record
 from lightning_prune.surgery.incoming_values import check_values
 
 _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
@@ -61,7 +61,7 @@ def load_pruned_state_dict(
     >>> dense[0], dense[2].in_channels
     (Conv2d(3, 5, kernel_size=(3, 3), stride=(1, 1)), 5)
     """
-    state = _named_as_in(model, state_dict)
+    state = with_record(_named_as_in(model, state_dict))
     records = [name for name in state if name.split(".")[-1] == RECORD]
     with _all_or_nothing(model):
         if records:

@@ -13,7 +13,7 @@ class StaleParameters:
     """The parameters that a cut replaced, as long as anybody holds them.
 
     Args:
-        replaced: Name of each parameter -> what stands in its place.
+        replaced: Name of each parameter -> its replacement.
     """
 
     def __init__(self, replaced: Mapping[str, Replacement] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Acts after the step of any optimizer: a plain loop tells nobody which one it uses."""
+"""Acts after the step of any optimizer: a plain loop names none."""
 
 import weakref
 from collections.abc import Callable

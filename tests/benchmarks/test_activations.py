@@ -1,17 +1,10 @@
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.benchmarks.as_script import quick_run
 
 
 def test_quick_run_compares_the_passes(tmp_path: Path) -> None:
-    output = tmp_path / "activations.json"
-    command = [sys.executable, "benchmarks/activations.py", "--quick", "--output", str(output)]
-    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    result = json.loads(output.read_text())
+    result = quick_run("activations", tmp_path)
     (row,) = result["rows"]
     assert (row["image_size"], row["batch_size"], row["images"]) == (64, 8, 32)
     assert row["objects_read"] > 32

@@ -1,17 +1,10 @@
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.benchmarks.as_script import quick_run
 
 
 def test_quick_run_compares_ways_of_masking(tmp_path: Path) -> None:
-    output = tmp_path / "masking.json"
-    command = [sys.executable, "benchmarks/masking.py", "--quick", "--output", str(output)]
-    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    result = json.loads(output.read_text())
+    result = quick_run("masking", tmp_path)
     (row,) = result["rows"]
     assert (row["model"], row["batch_size"], row["image_size"]) == ("yolov8n", 2, 64)
     # Half of the rows and half of the columns of nearly every weight.

@@ -1,17 +1,10 @@
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.benchmarks.as_script import quick_run
 
 
 def test_quick_run_compares_three_networks(tmp_path: Path) -> None:
-    output = tmp_path / "neural.json"
-    command = [sys.executable, "benchmarks/neural.py", "--quick", "--output", str(output)]
-    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    result = json.loads(output.read_text())
+    result = quick_run("neural", tmp_path)
     rows = {(row["part"], row["pass"]): row for row in result["rows"]}
     parts = ["whole", "front end", "block 0", "block 1", "block 2", "modulator", "readouts"]
     passes = ["forward", "forward+backward"]

@@ -1,17 +1,10 @@
-import json
-import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.benchmarks.as_script import quick_run
 
 
 def test_quick_run_compares_ways_of_counting(tmp_path: Path) -> None:
-    output = tmp_path / "tracking.json"
-    command = [sys.executable, "benchmarks/tracking.py", "--quick", "--output", str(output)]
-    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    result = json.loads(output.read_text())
+    result = quick_run("tracking", tmp_path)
     (row,) = result["rows"]
     assert (row["model"], row["batch_size"], row["image_size"]) == ("yolov8n", 2, 64)
     # All convolutions but the last ones of the head's branches, which have no activation.

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
+from lightning_prune.callbacks.holding_stage import HoldingStage
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.slice_masker import SliceMasker
@@ -233,7 +234,8 @@ class Held(pl.Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         for stage in trainer.callbacks:
-            mask = getattr(stage, "_mask", None)
+            run = stage._run if isinstance(stage, HoldingStage) else None
+            mask = None if run is None else run.live.mask
             if isinstance(mask, ChannelMask):
                 self.alive += mask.violations()
                 self.masked += 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import hydra
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
@@ -313,7 +315,6 @@ def stages(
         general = tuple(word for word in general if not word.startswith("pruning.masker."))
     words = [
         f"+pruning={RECIPES[recipe].files or recipe}",
-        f"output_dir='{folder}'",
         f"dense_epochs={DENSE}",
         f"recovery_epochs={RECOVERY}",
         *general,
@@ -323,9 +324,16 @@ def stages(
     ]
     if recipe == "channel_reset":
         words = [word for word in words if "masker" not in word]
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        cfg = hydra.compose("train", words)
+    cfg = _composed(tuple(words))
+    cfg.output_dir = str(folder)
     return build_all(cfg.pruning, "pruning")
+
+
+@cache
+def _composed(words: tuple[str, ...]) -> DictConfig:
+    """Compose a recipe once for all runs of it: that takes longer than their training."""
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return hydra.compose("train", list(words))
 
 
 def trainer(folder: Path, callbacks: Sequence[Callback], **options: Any) -> pl.Trainer:

@@ -47,7 +47,7 @@ def test_equals_torch_pruning_on_its_own_groups(network: type[nn.Module], kind: 
         torch.testing.assert_close(ours / scale, expected, rtol=2e-5, atol=1e-7)
 
 
-def test_fpgm_of_a_wide_flattened_reader(monkeypatch: pytest.MonkeyPatch):
+def test_fpgm_of_a_wide_flattened_consumer(monkeypatch: pytest.MonkeyPatch):
     """Where n C columns have too many distances, each of the n positions counts by itself.
 
     VGG-16's first linear layer has 25088 columns: torch-pruning takes 2.5 GB for their distances.
@@ -85,7 +85,7 @@ def test_taylor_leaves_frozen_layers_out():
     torch.testing.assert_close(ours / ours.mean(), expected / expected.mean())
 
 
-def test_taylor_where_only_a_flattened_reader_is_trained():
+def test_taylor_where_only_a_flattened_consumer_is_trained():
     net = with_gradients(Chain)
     net.conv2.weight.grad = None
     expected = (net.linear.weight * net.linear.weight.grad).detach().abs().sum(0)

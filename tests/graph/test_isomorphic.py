@@ -77,4 +77,4 @@ def test_yolov8_bottlenecks_are_alike():
     found = sorted(map(len, partition(isomorphic_sets(net, groups, names), names)))
     assert len(names) == 59
     assert sum(found) == 59
-    assert found[-1] == 38  # a convolution, its norm and one reader
+    assert found[-1] == 38  # a convolution, its norm and one consumer

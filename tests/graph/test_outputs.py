@@ -103,8 +103,8 @@ OTHERS = {
     "an in-place change of a part": lambda x: F.relu(_zero_a_part(x)),
     "a view": lambda x: F.relu(x.flatten(1)),
     "bounds by channel": lambda x: x.clamp(min=torch.zeros(5, 1, 1)),
-    "a second reader": lambda x: F.relu(x) + x,
-    "a second reader, first": lambda x: x * 2 + F.relu(x),
+    "a second consumer": lambda x: F.relu(x) + x,
+    "a second consumer, first": lambda x: x * 2 + F.relu(x),
     "a gate of its own": lambda x: x * F.tanh(x),
 }
 

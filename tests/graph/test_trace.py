@@ -8,17 +8,17 @@ from lightning_prune.graph.trace import trace_groups
 from tests.networks import EXAMPLE, Chain, Concat, Depthwise, Residual, conv_bn, make
 
 
-def test_chain_groups_and_flattened_reader():
+def test_chain_groups_and_flattened_consumer():
     groups = trace_groups(make(Chain), EXAMPLE)
     assert {n: g.layers("consumer") for n, g in groups.items()} == {
         "conv1": ("conv2",),
         "conv2": ("linear",),
         "linear": ("head",),
     }
-    reader = groups["conv2"].members[-1]
+    consumer = groups["conv2"].members[-1]
     # Channel c of conv2 becomes the 16 consecutive inputs 16c..16c+15 of the linear layer.
-    order = reader.index.argsort()
-    assert reader.channel[order].tolist() == [c for c in range(12) for _ in range(16)]
+    order = consumer.index.argsort()
+    assert consumer.channel[order].tolist() == [c for c in range(12) for _ in range(16)]
     assert groups.refused == {"head": "its channels reach the output of the model"}
 
 

@@ -7,11 +7,13 @@ from torch.utils.data import DataLoader
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.loop.pruning import Pruning
+from lightning_prune.policies.criteria.apoz import APoZ
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.taylor import Taylor
 from tests.callbacks.classifiers import Classifier, patterns, trainer
 from tests.loop.plain import channel_pruning, masked, write
+from tests.plain_stages import plain
 
 ONE_SHOT = {
     "is_prune": True, "start_epoch": 0, "end_epoch": 1, "input_shape": [1, 1, 8, 8],
@@ -26,10 +28,11 @@ class AfterTheMask(Callback):
 
 
 @pytest.mark.parametrize("images", [0, 96])
-@pytest.mark.parametrize("criterion", [GroupNorm, Taylor, Fisher])
+@pytest.mark.parametrize("criterion", [GroupNorm, Taylor, Fisher, APoZ])
 def test_a_loop_does_what_the_callback_does(criterion, images, tmp_path):
     """Oracle: ChannelMasker on the same weights and images; plan, refits and norms are equal."""
-    stage = ChannelMasker(
+    stage = plain(
+        ChannelMasker,
         0, 1, pruning_ratio=0.5, criterion=criterion(), gradient_images=96,
         compensate_images=images, recalibrate_images=images,
     )  # fmt: skip
@@ -93,6 +96,10 @@ def test_importances_that_are_not_finite_are_tried_again(tmp_path):
         (
             {"pruning_method": "FisherImportance"},
             "Fisher needs gradients of the loss of single batches, .* `batches` and `loss_fn`",
+        ),
+        (
+            {"pruning_method": "HRankImportance"},
+            "HRank needs activations of layers at training images, .* `batches`",
         ),
         ({"hold_epochs": -1}, "hold_epochs=-1"),
     ],

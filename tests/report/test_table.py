@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from lightning_prune.report.report_data import CheckpointRow, LayerUsage, Usage
+from lightning_prune.report.report_data import CheckpointRow, CutFacts, LayerUsage, Usage
 from lightning_prune.report.table import print_report
 from tests.report.reports import content, row
 
@@ -68,6 +68,23 @@ def test_checkpoints_say_which_model_they_hold():
     assert ["last.ckpt", "-", "-", "-", "the", "latest;", "cannot", "be", "read"] in cells
     assert "Checkpoints" not in printed(content())[1]
     assert "Checkpoints" in text
+
+
+def test_the_last_line_says_how_to_load_the_cut_model():
+    best = CheckpointRow("best_pruned.ckpt", "cut", 14, 0.7, "val/map50", "highest")
+    rows = [
+        CheckpointRow("dense.ckpt", "dense", 3, None, None, "before the first mask"),
+        CheckpointRow("last.ckpt", "cut", 20, None, None, "the latest"),
+    ]
+    known = {"cut": CutFacts(4, 40, None, [])}
+    for files, end in (
+        ([*rows, best], "lightning_prune.load_pruned(CLASS, 'best_pruned.ckpt')"),
+        (rows, "lightning_prune.load_pruned(CLASS, 'last.ckpt')"),
+        (rows[:1], "lightning_prune.load_pruned(CLASS, PATH)"),
+    ):
+        text = printed(replace(content(), checkpoints=files, **known))[1]
+        assert text.splitlines()[-1].endswith(f": {end}")
+    assert "load_pruned" not in printed(replace(content(), cut=None))[1]
 
 
 def usage(**layers):

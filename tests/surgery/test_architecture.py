@@ -158,7 +158,7 @@ def encoded(dense=None, attributes=None, **more):
     ],
 )  # fmt: skip
 def test_a_record_of_anything_but_shapes_and_known_attributes_is_refused(record):
-    with pytest.raises(ValueError, match=r"architecture_record .* is unreadable .*was altered"):
+    with pytest.raises(ValueError, match=rf"{RECORD} .* is unreadable .*was altered"):
         read_record({RECORD: record})
 
 

@@ -8,7 +8,7 @@ from lightning_prune.surgery.channel_weights import ChannelWeights
 from tests.networks import EXAMPLE, Chain, Depthwise, Residual, make
 
 
-def test_flattened_reader_counts_all_positions() -> None:
+def test_flattened_consumer_counts_all_positions() -> None:
     net = make(Chain)
     weights = ChannelWeights(net, trace_groups(net, EXAMPLE), ["conv2"])
     # A row of 8 x 3 x 3, and a column of 10 at each of the 16 positions of the map.

@@ -235,5 +235,5 @@ def test_names_that_collide_or_lead_nowhere():
     with pytest.raises(ValueError, match=r"differ only by _orig_mod\."):
         load_pruned_state_dict(make(Residual), state | {"_orig_mod.head.bias": torch.zeros(4)})
     record = cut(track_architecture(make(Residual))).state_dict()[RECORD]
-    with pytest.raises(ValueError, match=r"attic\.architecture_record .* no part of Residual"):
+    with pytest.raises(ValueError, match=rf"attic\.{RECORD} .* no part of Residual"):
         load_pruned_state_dict(make(Residual), state | {f"attic.{RECORD}": record})

@@ -275,7 +275,7 @@ def test_macs_of_a_depthwise_layer_over_several_groups_are_predicted():
     groups = build_groups(net, IMAGE)
     assert list(groups) == ["a", "b"]
     macs, plan = MacModel.of(net, groups, IMAGE), random_plan(groups, 3)
-    time = estimated_time(macs, list(groups), vector=1, moved=1)
+    time = estimated_time(macs, list(groups), vector=1, memory_cost=1)
     widths = np.array([list(plan.widths().values())], dtype=float)
     estimated = time(widths)[0]
     cut_channels(net, groups, plan)

@@ -1,8 +1,5 @@
 """Averaged copies of the model, and norm statistics averaged over ranks."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import (
@@ -11,10 +8,7 @@ from lightning.pytorch.callbacks import (
 )
 from torch import Tensor, nn
 
-from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.plan import PruningPlan
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
-from lightning_prune.surgery.mask import ChannelMask
 
 
 def averaged_copies(trainer: pl.Trainer) -> list[nn.Module]:
@@ -32,26 +26,6 @@ def averaged_copies(trainer: pl.Trainer) -> list[nn.Module]:
 def forget_updates(callback: WeightAveraging) -> None:
     """Count updates from the start: else none comes before the last fit's number of steps."""
     callback._latest_update_step, callback._latest_update_epoch = 0, -1
-
-
-def mask_averages(trainer: pl.Trainer, groups: ChannelGroups, plan: PruningPlan) -> None:
-    """Zero the planned channels in averaged copies: later averages of zeros stay zero."""
-    for copy in averaged_copies(trainer):
-        ChannelMask(copy, groups, plan).apply()
-
-
-def restore_averages(
-    trainer: pl.Trainer,
-    groups: ChannelGroups,
-    plan: PruningPlan,
-    originals: Mapping[str, Any],
-    names: Sequence[str],
-) -> None:
-    """Give averaged copies the channels that are restored in the model: they hold zeros too."""
-    for copy in averaged_copies(trainer):
-        mask = ChannelMask(copy, groups, plan)
-        mask.remember(originals)
-        mask.restore(names)
 
 
 def restart_averages(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

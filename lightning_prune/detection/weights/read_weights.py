@@ -19,7 +19,7 @@ from lightning_prune.detection.weights.weight_files import Source, open_weights
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.foreign_file import describe_foreign
 from lightning_prune.graph.names import plain_name
-from lightning_prune.surgery.architecture import RECORD, read_record
+from lightning_prune.surgery.architecture import RECORD, read_record, with_record
 
 PREFIX = "network."
 """Where the network is in a ``DetectionModule``."""
@@ -125,6 +125,7 @@ def _own_names(
     tensors: dict[str, Tensor],
 ) -> tuple[dict[str, Tensor], Tensor | None, dict[str, Any] | None]:
     """Return the tensors under the names of ``YOLOv8``, and the records that lie among them."""
+    tensors = with_record(tensors)
     places = [name.removesuffix(FIRST) for name in tensors if name.endswith(FIRST)]
     place = PREFIX if PREFIX in places else next(iter(places), None)
     if place is None:

@@ -5,7 +5,6 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.manifold import TSNE
 from torch import Tensor
 
 from lightning_prune.functional.selection.dissimilarity import dissimilarity
@@ -88,6 +87,8 @@ def _principal_components(rows: Tensor) -> Tensor:
 
 
 def _tsne(rows: Tensor, perplexity: float, seed: int, iterations: int) -> Tensor:
+    from sklearn.manifold import TSNE  # not above: it takes a second, and few runs embed
+
     components = _principal_components(rows)
     if not components.any():
         return components

@@ -10,7 +10,10 @@ from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.criteria.group_scores import mean_output
 from lightning_prune.validation import validated
 
+_MEANING = "up to which an activation counts as zero, in root mean squares of the layer"
 
+
+@validated
 class APoZ(Criterion):
     r"""Keep the channels whose activations are zero in the smallest fraction of all places.
 
@@ -36,14 +39,7 @@ class APoZ(Criterion):
 
     needs = frozenset({"activations"})
 
-    @validated
-    def __init__(
-        self,
-        threshold: Annotated[
-            float,
-            AtLeast(0, "a fraction of the layer's root mean square, up to which it counts as zero"),
-        ] = 0.05,
-    ) -> None:
+    def __init__(self, threshold: Annotated[float, AtLeast(0, _MEANING)] = 0.05) -> None:
         self.threshold = threshold
 
     def output_values(self, output: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Scores of a group's channels, summed over the layers that are tied in it."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Literal
 
@@ -72,7 +73,15 @@ def mean_output(group: Group, outputs: Mapping[str, Tensor]) -> Tensor:
         seen = outputs[member.layer]
         total += _to_channels(seen, member, group.channels)
         count += _to_channels(torch.ones(len(seen)), member, group.channels)
-    return total / count
+    mean = total / count
+    if group.channels > 1 and bool((mean == mean[0]).all()):
+        warnings.warn(
+            f"the activations of group {group.name!r} score all of its {group.channels} channels "
+            f"alike ({float(mean[0]):.4g}): the first ones stay; choose another criterion, or "
+            "other arguments of this one",
+            stacklevel=2,
+        )
+    return mean
 
 
 def mean_activation(group: Group, moments: Mapping[str, ClassMoments]) -> Tensor:

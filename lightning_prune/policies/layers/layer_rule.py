@@ -23,7 +23,7 @@ LayerChoice = Annotated[
     Such(
         lambda layers: not isinstance(layers, list | tuple) or bool(layers),
         "a list of layer names or patterns such as ['backbone.*'], a rule such as WidestLayers",
-        "null: all prunable layers",
+        "null stands for all prunable layers",
     ),
 ]
 """A choice of layers, before there is a model."""

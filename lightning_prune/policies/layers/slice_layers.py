@@ -65,7 +65,7 @@ SliceLayers = Annotated[
     Such(
         bool,
         "a list of layer names or patterns such as ['backbone.*'], ['!head.*'] (all but these)",
-        "null: all convolutions",
+        "null stands for all convolutions",
     ),
 ]
 """A choice of layers, before there is a model."""

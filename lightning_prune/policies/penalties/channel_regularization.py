@@ -22,7 +22,7 @@ class ChannelRegularization:
 
     .. math:: \lambda_g = \gamma (\text{reg} + \text{mac\_reg} \, m_g)
 
-    is the strength of group g, with :math:`m_g` in [0, 1] from ``MacModel.shares``.
+    is the strength of group g, with :math:`m_g` in [0, 1] from ``MacModel.relative_costs``.
 
     Args:
         model: The live model.

@@ -45,8 +45,14 @@ def test_tied_layers_count_alike_and_missing_activations_are_named():
     assert found.tolist() == [(0 + 20) / 2, (1 + 40) / 2, (2 + 10) / 2, (3 + 30) / 2, (4 + 50) / 2]
     with pytest.raises(ValueError, match="no activation of layer 'a' was collected"):
         APoZ().importance(Evidence(None, group))
-    with pytest.raises(ValueError, match=r"threshold=-1: pass the fraction"):
+    with pytest.raises(ValueError, match="threshold=-1: pass a number of at least 0, up to which"):
         APoZ(-1)
+
+
+def test_a_score_that_tells_no_channels_apart_warns():
+    group = shuffled_group()
+    with pytest.warns(UserWarning, match=r"group 'a' score all of its 5 channels alike \(1\)"):
+        APoZ().importance(Evidence(None, group, outputs=dict.fromkeys("ab", torch.ones(5))))
 
 
 @pytest.mark.parametrize("weighed", [False, True])

@@ -22,13 +22,18 @@ def maps_of_rank(ranks: list[list[int]], size: int = 6) -> torch.Tensor:
 def test_ranks_are_those_of_each_image_and_channel():
     ranks = [[0, 1, 4, 6], [2, 1, 3, 5]]
     maps = maps_of_rank(ranks)
-    assert HRank().output_values(maps).tolist() == ranks
-    assert HRank().output_values(maps.half()).shape == (2, 4)
+    assert HRank(None).output_values(maps).tolist() == ranks
+    assert HRank(None).output_values(maps.half()).shape == (2, 4)
     frames = torch.stack([maps[:1], maps[1:]], 2)
-    assert HRank().output_values(frames).tolist() == [[1.0, 1.0, 3.5, 5.5]]
+    assert HRank(None).output_values(frames).tolist() == [[1.0, 1.0, 3.5, 5.5]]
     uneven = torch.randn(3, 4, 5, 7, generator=torch.Generator().manual_seed(0)).relu()
     expected = [[np.linalg.matrix_rank(each) for each in image] for image in uneven.numpy()]
-    assert HRank().output_values(uneven).tolist() == expected
+    assert HRank(None).output_values(uneven).tolist() == expected
+    expected = [
+        [np.linalg.matrix_rank(each, tol=0.2 * np.linalg.norm(each, 2)) for each in image]
+        for image in uneven.numpy()
+    ]
+    assert HRank(0.2).output_values(uneven).tolist() == expected
 
 
 def test_the_channels_of_highest_rank_stay():
@@ -40,7 +45,9 @@ def test_the_channels_of_highest_rank_stay():
     HRank().check(net, group)
 
 
-def test_layers_without_maps_are_refused():
+def test_arguments_and_layers_without_maps_are_refused():
+    with pytest.raises(ValueError, match=r"rtol=1: pass a number in \[0, 1\)"):
+        HRank(1)
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     group = trace_groups(net, torch.zeros(1, 4))["0"]
     with pytest.raises(ValueError, match="layer '0' of group '0' makes no maps of height and"):

@@ -1,0 +1,5 @@
+"""The command line inside the test process, as the tests of `cli` call it."""
+
+from tests.cli.conftest import cli
+
+__all__ = ["cli"]
