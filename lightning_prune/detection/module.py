@@ -63,7 +63,7 @@ class DetectionModule(ScheduledModule):
         class_gain: Weight of the classification loss.
         dfl_gain: Weight of the distribution focal loss.
         confidence: Detections below it are left out of mAP, in [0, 1).
-        nms_iou: ranges.Overlap above which the weaker of two boxes of a class is dropped, in [0, 1].
+        nms_iou: Overlap above which the weaker of two boxes of a class is dropped, in [0, 1].
         max_detections: Largest number of detections per image.
         object_confidence: Confidence above which a detection counts as found in
             ``object_samples`` and ``predict_step``, in [0, 1).
