@@ -9,24 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
 
+from lightning_prune import arguments as ranges
 from lightning_prune.annotations import AtLeast, Between
-from lightning_prune.arguments import (
-    FinalRate,
-    ImageSize,
-    LearningRate,
-    NonNegative,
-    Overlap,
-    Strength,
-    Threshold,
-    TopK,
-    UsageThreshold,
-)
-from lightning_prune.detection.arguments import (
-    adapt_channels,
-    check,
-    check_channels,
-    resolve,
-)
+from lightning_prune.detection.arguments import adapt_channels, check, check_channels, resolve
 from lightning_prune.detection.average_precision import DetectionAveragePrecision
 from lightning_prune.detection.network.loss import DetectionLoss
 from lightning_prune.detection.network.network import Size, YOLOv8
@@ -108,25 +93,25 @@ class DetectionModule(ScheduledModule):
         size: Size | None = None,
         weights: str | None = None,
         names: list[str] | None = None,
-        image_size: ImageSize | None = None,
+        image_size: ranges.ImageSize | None = None,
         optimizer: Literal["sgd", "adamw"] = "sgd",
-        lr: LearningRate = 0.01,
+        lr: ranges.LearningRate = 0.01,
         momentum: Annotated[float, Between(0, 1, ends="[)")] = 0.937,
-        weight_decay: Strength = 5e-4,
+        weight_decay: ranges.Strength = 5e-4,
         warmup_epochs: Annotated[float, AtLeast(0)] = 3.0,
-        final_lr: FinalRate = 0.01,
+        final_lr: ranges.FinalRate = 0.01,
         schedule: Schedule = "linear",
-        schedule_epochs: NonNegative = 0,
-        box_gain: Strength = 7.5,
-        class_gain: Strength = 0.5,
-        dfl_gain: Strength = 1.5,
-        confidence: Threshold = 0.001,
-        nms_iou: Overlap = 0.7,
+        schedule_epochs: ranges.NonNegative = 0,
+        box_gain: ranges.Strength = 7.5,
+        class_gain: ranges.Strength = 0.5,
+        dfl_gain: ranges.Strength = 1.5,
+        confidence: ranges.Threshold = 0.001,
+        nms_iou: ranges.Overlap = 0.7,
         max_detections: Annotated[int, Between(1, 10**9)] = 300,
-        object_confidence: Threshold = 0.25,
+        object_confidence: ranges.Threshold = 0.25,
         reset_blocks: bool = False,
-        topk: TopK = None,
-        threshold: UsageThreshold = 1e-6,
+        topk: ranges.TopK = None,
+        threshold: ranges.UsageThreshold = 1e-6,
         in_channels: Annotated[int | None, Between(1, 4096)] = None,
         architecture: dict[str, Any] | None = None,
     ):

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
+from lightning_prune.annotations import Above, AtLeast, Such
 from lightning_prune.neural.network.options import (
     ConvNetOptions,
     FrontendOptions,
@@ -11,6 +12,21 @@ from lightning_prune.neural.network.options import (
     ReadoutOptions,
 )
 
+SessionCells = Annotated[
+    list[int] | None,
+    AtLeast(1),
+    Such(len, "the number of cells of each session, such as [24, 16]"),
+]
+FrameShape = Annotated[
+    list[int] | None,
+    AtLeast(1),
+    Such(lambda shape: len(shape) == 2, "height and width of a frame in pixels"),
+]
+StdLimits = Annotated[
+    list[float] | None,
+    Above(0),
+    Such(lambda limits: len(limits) == 2, "[first, last], both positive"),
+]
 SECTIONS: dict[str, Callable[[Mapping[str, Any], str], Any]] = {
     "frontend": FrontendOptions.from_dict,
     "convnet": ConvNetOptions.from_dict,

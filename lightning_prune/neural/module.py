@@ -8,12 +8,19 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from lightning_prune.annotations import Above, AtLeast, Between, Such
+from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.arguments import FinalRate, LearningRate, NonNegative, Strength
 from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.functional.schedule import Schedule
 from lightning_prune.modules.scheduled_module import ScheduledModule
-from lightning_prune.neural.arguments import plain, read_sections, with_behavior
+from lightning_prune.neural.arguments import (
+    FrameShape,
+    SessionCells,
+    StdLimits,
+    plain,
+    read_sections,
+    with_behavior,
+)
 from lightning_prune.neural.functional.poisson_loss import poisson_loss
 from lightning_prune.neural.metrics.bits_per_spike import BitsPerSpike
 from lightning_prune.neural.metrics.normalized_correlation import NormalizedCorrelation
@@ -80,18 +87,10 @@ class NeuralResponseModule(ScheduledModule):
 
     def __init__(
         self,
-        cells: Annotated[
-            list[int] | None,
-            AtLeast(1),
-            Such(len, "the number of cells of each session, such as [24, 16]"),
-        ] = None,
+        cells: SessionCells = None,
         weights: str | None = None,
         frames: Annotated[int | None, Between(1, 10_000)] = None,
-        frame_shape: Annotated[
-            list[int] | None,
-            AtLeast(1),
-            Such(lambda shape: len(shape) == 2, "height and width of a frame in pixels"),
-        ] = None,
+        frame_shape: FrameShape = None,
         behavior_dim: Annotated[int | None, AtLeast(1)] = None,
         frontend: FrontendOptions | dict[str, Any] | None = None,
         convnet: ConvNetOptions | dict[str, Any] | None = None,
@@ -104,11 +103,7 @@ class NeuralResponseModule(ScheduledModule):
         final_lr: FinalRate = 0.01,
         schedule: Schedule = "cosine",
         schedule_epochs: NonNegative = 0,
-        max_std: Annotated[
-            list[float] | None,
-            Above(0),
-            Such(lambda limits: len(limits) == 2, "[first, last], both positive"),
-        ] = None,
+        max_std: StdLimits = None,
         max_std_epochs: NonNegative = 10,
     ):
         super().__init__()

@@ -450,7 +450,7 @@ class NoMask(pl.Callback):
         ({"pruning_ratio": 0}, "the fraction that the last step removes"),
         ({"mode": "Prune"}, "pass 'prune' or 'unprune'"),
         ({"norm": 3}, "norm=3: pass 1 or 2"),
-        ({"end_epoch": 0}, "end_epoch=0 leaves no epoch"),
+        ({"end_epoch": 0}, "end_epoch=0: pass an integer of at least 1"),
         ({"layers": []}, "pass a list of layer names"),
     ],
 )

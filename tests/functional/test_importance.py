@@ -29,7 +29,7 @@ def test_norm_scale_is_the_absolute_value() -> None:
 def test_rejects_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"channels, \.\.\."):
         filter_norm(torch.zeros(3))
-    with pytest.raises(ValueError, match="choose 1"):
+    with pytest.raises(ValueError, match="p=3: pass 1 or 2"):
         filter_norm(torch.zeros(3, 3), p=3)
     with pytest.raises(ValueError, match=r"\(channels,\)"):
         norm_scale(torch.zeros(3, 3))

@@ -240,4 +240,4 @@ CSP_Reset = CSPReset
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=3)
+    warnings.warn(message, stacklevel=4)

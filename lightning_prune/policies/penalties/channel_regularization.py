@@ -81,7 +81,7 @@ class ChannelRegularization:
             )
         if idle:
             some = ", ".join(idle[:3])
-            warnings.warn(f"{kind} has no effect on {len(idle)} groups: {some}", stacklevel=3)
+            warnings.warn(f"{kind} has no effect on {len(idle)} groups: {some}", stacklevel=4)
 
     def set_masked(self, plan: PruningPlan) -> None:
         """Leave the channels out that a plan removes: no penalty, and no part in the extremes."""

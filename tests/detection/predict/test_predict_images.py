@@ -134,7 +134,7 @@ def test_options(detector: DetectionModule, photo: Path):
         (torch.zeros(8, 8, 3), {}, r"image tensor of shape \(8, 8, 3\)"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), {}, "tensor of torch.int64"),
         (Image.new("F", (8, 8)), {}, "floating-point pixels"),
-        ([], {"confidence": 1.0}, r"confidence=1.0: pass a probability in \[0, 1\)"),
+        ([], {"confidence": 1.0}, r"confidence=1.0: pass a number in \[0, 1\), a probability"),
         ([], {"iou": -1}, "iou=-1"),
         ([], {"max_detections": 0}, "max_detections=0: pass an integer of at least 1"),
         ([], {"batch_size": 0}, "batch_size=0: pass at least 1"),

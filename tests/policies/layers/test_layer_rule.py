@@ -1,11 +1,11 @@
 import pytest
 from torch import nn
 
+from lightning_prune.annotations import fits, wanted
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.policies.layers.layer_rule import LayerChoice, select_groups
 from lightning_prune.policies.layers.widest_layers import WidestLayers
-from lightning_prune.validation import check
 from tests.networks import EXAMPLE, Residual, make
 
 
@@ -46,10 +46,10 @@ def test_what_cannot_be_selected(net):
 
 @pytest.mark.parametrize("layers", ["stem.0", [], [1], 3])
 def test_a_choice_is_checked_before_there_is_a_model(layers):
-    with pytest.raises(ValueError, match="pass a list of layer names or patterns"):
-        check({"layers": LayerChoice}, {"layers": layers})
+    assert not fits(LayerChoice, layers)
+    assert wanted(LayerChoice).startswith("a list of layer names or patterns such as ['backbone.")
 
 
 @pytest.mark.parametrize("layers", [None, ["a.*"], ("a", "b"), WidestLayers(1)])
 def test_good_choices_pass(layers):
-    check({"layers": LayerChoice}, {"layers": layers})
+    assert fits(LayerChoice, layers)
