@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
@@ -22,22 +21,20 @@ from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.scramble import scramble
 from lightning_prune.surgery.trial_example import (
     cast,
-    in_training,
     is_told,
     varied_tokens,
     without_listeners,
 )
 from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
+from lightning_prune.surgery.trial_training import Run, TrialTraining, shortened
 
 Forward = Callable[[nn.Module, Any], Any]
-Run = Callable[[nn.Module], Any]
 Notify = Callable[[str], None]
 
 _TOLERANCE = 1e-4
 _ROUNDING = 1e-2  # a layer's output differs by less where rounding is all that differs
 _HALF = {torch.float16, torch.bfloat16}
 _FAILS = "the forward pass of the cut network fails"
-_MOST_TELLING = 160  # characters of a foreign error in a reason
 _NAMED = 3  # groups that a warning names
 _FEW = 4  # groups of one kind that are each tried before the rest is judged by them
 
@@ -157,8 +154,9 @@ class _Trial:
         self.example = noise_like(example)
         self.dense = self._scrambled(model)
         self.plan = self._plan()
-        self.training = {} if is_told(model) else self._training(step)
-        self.proven: set[str] = set()  # what the dense copy can do in training mode
+        self.training = (
+            None if is_told(model) else TrialTraining(self.dense, self.example, forward, step)
+        )
 
     def _scrambled(self, model: nn.Module) -> nn.Module:
         """Return a copy with other weights of which the network still makes numbers.
@@ -198,22 +196,6 @@ class _Trial:
             channels[name] = group.channels
         return PruningPlan(keep, channels)
 
-    def _training(self, step: Run | None) -> dict[str, list[Run]]:
-        """List what training does with a model, and in which ways it can be tried.
-
-        The example may be too small for batch norms: then it is doubled.
-        """
-        twice = tree_map(
-            lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v, self.example
-        )
-
-        def passing(example: Any) -> Run:
-            return lambda net: self.forward(net, example)
-
-        passes = [passing(self.example), passing(twice)]
-        steps = {} if step is None else {"training_step": [step]}
-        return {"the forward pass in training mode": passes, **steps}
-
     # --- one trial ------------------------------------------------------------------------
 
     def fault(self, names: Sequence[str], dtype: torch.dtype | None = None) -> str | None:
@@ -234,7 +216,7 @@ class _Trial:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            return f"{_FAILS}: {_told(error)}"
+            return f"{_FAILS}: {shortened(error)}"
         layer, worst = whole.first_difference(again, _TOLERANCE)
         if layer is None:
             worst = _difference(before, after)
@@ -242,7 +224,7 @@ class _Trial:
         if worst <= max([_TOLERANCE, *(8 * torch.finfo(kind).eps for kind in kinds & _HALF)]):
             if dtype is not None:
                 return None
-            found = self._training_fault(net)
+            found = None if self.training is None else self.training.fault(net)
             if found is None:
                 self.passed = {frozenset(names): net}
             return found
@@ -256,19 +238,6 @@ class _Trial:
             f"the cut network gives something else than the masked one, {where} (by {worst:.2g} of "
             "the largest value): some operation mixes or reorders its channels"
         )
-
-    def _training_fault(self, net: nn.Module) -> str | None:
-        for what, ways in self.training.items():
-            while ways and (error := _error(ways[0], net)) is not None:
-                # The dense copy is asked only now: most cut copies can do it.
-                if what in self.proven or _error(ways[0], copy_module(self.dense)) is None:
-                    self.proven.add(what)
-                    return (
-                        f"{what} fails once its channels are cut ({_told(error)}): something that "
-                        "only training uses takes them"
-                    )
-                del ways[0]  # it wants labels, or a larger batch: nothing can be learned from it
-        return None
 
     # --- many trials ----------------------------------------------------------------------
 
@@ -324,25 +293,6 @@ class _Trial:
             culprit = names.pop(bad - 1)
             self.refused[culprit] = f"together with other groups, {reason}"
         return names
-
-
-def _error(run: Run, net: nn.Module) -> Exception | None:
-    """Return what a run in training mode raises, None where it ends well."""
-    try:
-        with torch.no_grad():
-            run(in_training(net))
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        return error
-    return None
-
-
-def _told(error: BaseException) -> str:
-    """Return a foreign error in one short line."""
-    text = " ".join(str(error).split())
-    short = text if len(text) <= _MOST_TELLING else f"{text[:_MOST_TELLING]} ..."
-    return f"{type(error).__name__}: {short}"
 
 
 def _difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:

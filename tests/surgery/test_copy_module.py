@@ -88,3 +88,17 @@ def test_iterators_and_generators_are_shared():
     twin = copy_module(net)
     assert twin.numbers is net.numbers
     assert torch.equal(twin.weight, net.weight)
+
+
+def test_a_copy_has_empty_dicts_of_its_own():
+    net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    net.kept = net.same = {}
+    twin = copy_module(net)
+    assert twin.kept is twin.same
+    twin.kept["here"] = 1
+    heard = []
+    twin[1].register_forward_hook(lambda *_: heard.append("twin"))
+    net(torch.zeros(1, 2))
+    assert (net.kept, heard) == ({}, [])
+    twin(torch.zeros(1, 2))
+    assert heard == ["twin"]
