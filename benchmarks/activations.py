@@ -131,7 +131,7 @@ class Passes:
 
 
 def trainable(layer: nn.Module) -> bool:
-    """Tell whether a layer has parameters to train (the fixed integral of the head has none)."""
+    """Return whether a layer has parameters to train (the fixed integral of the head has none)."""
     return any(parameter.requires_grad for parameter in layer.parameters())
 
 

@@ -1,7 +1,7 @@
-"""Kill a training at chosen moments, let it go on, and compare its end with an undisturbed run's.
+"""Kill a training at chosen moments, let it continue, compare its end with an undisturbed run's.
 
 The functions of the benchmark ``faults.py``, which describes them, and of ``tests/faults``. What a
-training is and how it goes on, they leave to a function that starts a process for a folder.
+training is and how it continues, they leave to a function that starts a process for a folder.
 """
 
 import csv
@@ -42,7 +42,7 @@ class Process(Protocol):
 
 
 Launch = Callable[[Path], Process]
-"""Starts the run of a folder, or goes on with it."""
+"""Starts the run of a folder, or continues with it."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Remains:
         rows: Rows of metrics.
         saving: Whether a checkpoint was being written.
         unlogged: Whether the newest checkpoint knows a row that is not in the metrics yet.
-        nothing: Whether there is no intact checkpoint to go on from.
+        nothing: Whether there is no intact checkpoint to continue from.
         torn: Checkpoints that are not intact.
     """
 

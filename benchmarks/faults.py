@@ -4,7 +4,7 @@
 
 Prints a table and writes it as JSON. For each recipe the command that a user gives, ``python
 train.py +pruning=RECIPE``, runs once undisturbed. Then it runs in a folder of the same name, is
-killed, goes on with ``python train.py resume=FOLDER``, and so on. The kills are spread over the
+killed, continues with ``python train.py resume=FOLDER``, and so on. The kills are spread over the
 run by rows of ``metrics.csv``, so that every restart gets further than the one before, and come
 
 - ``moment``: a random time after a row;
@@ -115,7 +115,7 @@ RECIPES = {
 
 
 class TrainingCommand:
-    """Start ``train.py`` in a folder, or let it go on there.
+    """Start ``train.py`` in a folder, or let it continue there.
 
     Args:
         words: Overrides of the first start.

@@ -8,7 +8,7 @@ turns:
 
 - plain: nothing is masked;
 - held: ``ChannelMask.hold``; what it does is timed by itself, within the step, right after the
-  optimizer's, and counted as a share of the same step's time;
+  optimizer's, and counted as a fraction of the same step's time;
 - elementwise: ``torch.nn.utils.prune.custom_from_mask`` on the same weights and biases, which is
   what PyTorch offers; its cost is the difference of the medians of both steps, forward, backward
   and all.

@@ -47,7 +47,7 @@ Run = Callable[[Tensor], Any]
 
 
 def dense(size: str, weights: Path | None) -> nn.Module:
-    """The network to cut, in eval mode."""
+    """Return the network to cut, in eval mode."""
     torch.manual_seed(0)
     network = YOLOv8(size, num_classes=80).eval()
     if size == "n" and weights is not None:
@@ -58,7 +58,7 @@ def dense(size: str, weights: Path | None) -> nn.Module:
 def uniform(
     groups: ChannelGroups, macs: MacModel, target: float, block: Callable[[int], int]
 ) -> dict[str, int]:
-    """One common share of every group, in multiples of each group's block, within the target."""
+    """One common fraction of every group, in multiples of each group's block, within the target."""
     names = list(groups)
     blocks = [block(groups[name].channels) for name in names]
     channels = [groups[name].channels for name in names]
@@ -128,7 +128,7 @@ def torch_pruning_cut(
 
 
 def runtime(network: nn.Module, image_size: int) -> Run:
-    """The network in ONNX Runtime on one thread."""
+    """Return the network in ONNX Runtime on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     content = onnx_model(network, torch.zeros(1, 3, image_size, image_size), ("images",))
@@ -151,7 +151,7 @@ def in_turns(runs: Mapping[str, Run], images: Tensor, rounds: int) -> dict[str, 
 
 
 def candidates(network: nn.Module, args: argparse.Namespace) -> dict[str, nn.Module]:
-    """The dense network, our cuts and torch-pruning's."""
+    """Return the dense network, our cuts and torch-pruning's."""
     target, image_size = args.target, args.image_size
     example = torch.zeros(1, 3, image_size, image_size)
     groups = trace_groups(network, example)
@@ -205,7 +205,7 @@ def measure(models: Mapping[str, nn.Module], args: argparse.Namespace) -> list[d
 
 
 def print_rows(size: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The table of one network."""
+    """Return the table of one network."""
     ways = list(rows[0]["ms"])
     print(f"{'YOLOv8' + size:<30}  MACs" + "".join(f"{way:>16}" for way in ways))
     for row in rows:

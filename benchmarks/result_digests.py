@@ -119,7 +119,7 @@ def _without_circumstances(value: Any) -> Any:
 
 
 def rename(runs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Give keys of reports and columns of metrics their new names; tensors keep theirs."""
+    """Return keys of reports and columns of metrics their new names; tensors keep theirs."""
     return {
         run: {
             file: content if file.endswith(".ckpt") or RECORDS in file else _renamed(content, names)

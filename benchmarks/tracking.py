@@ -9,7 +9,7 @@ that take turns and start from the same weights:
 - plain: nothing is counted; one that was counted and stopped has no hook left and is this one;
 - tracked: ``ChannelUsage``, started before the step and stopped after it, as the callback does;
   its hooks, the start and the stop are timed by themselves, within the step, and counted as a
-  share of the same step's time;
+  fraction of the same step's time;
 - mean: what one would write, hooks at the same places with
   ``out.abs().mean((0, 2, 3)) > 1e-6`` and a count, timed in the same way.
 

@@ -4,7 +4,7 @@ python examples/adaptive_reset.py: handwritten digits, no Lightning in the loop.
 
 A layer whose usage ratio falls below the threshold gets new weights for the channels that no batch
 of the epoch used, and is tracked no longer. What one sees: within three epochs every layer falls
-below one half and starts anew; the network, which was dead, then learns and reaches .96.
+below one half and starts again; the network, which was dead, then learns and reaches .96.
 """
 
 import torch
@@ -34,7 +34,7 @@ def adaptive_reset(
             # The optimizer forgets these rows too: momentum would drive them back to death.
             lp.reset_channels(layer, unused, "random", norm=norm, optimizers=[optimizer])
             usage.stop()  # its hook is gone: this layer costs nothing more
-            print(f"  {name}: {len(unused)} channels start anew")
+            print(f"  {name}: {len(unused)} channels start again")
             reset.append(name)
         usage.clear()  # the next epoch is judged by itself
     return reset

@@ -3,7 +3,7 @@
 python examples/monitor_usage.py: handwritten digits.
 
 The table has a column for each layer: how many channels were used in this epoch, of how many, and
-in which share of the epoch's batches a channel was used on average. One sees channels dying while
+in which fraction of the epoch's batches a channel was used on average. Channels die while
 the rate is high, the last layer first, and the accuracy with them; the pictures are in
 figures/usage.png of the folder, the numbers also in the logger (usage/...).
 """

@@ -1,4 +1,4 @@
-"""Let channels that died start anew, every second epoch, in a classifier of your own.
+"""Let channels that died start again, every second epoch, in a classifier of your own.
 
 python examples/periodic_reset.py: handwritten digits, the same training with and without resets.
 

@@ -25,8 +25,8 @@ class Problem(NamedTuple):
     """What is wrong with one key.
 
     Attributes:
-        path: where the key stands ("pruning.masker.mac_target").
-        text: the sentence for the user.
+        path: Where the key stands ("pruning.masker.mac_target").
+        text: The sentence for the user.
     """
 
     path: str

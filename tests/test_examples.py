@@ -94,7 +94,7 @@ def test_the_adaptive_reset(tmp_path, monkeypatch, capsys):
     assert len(set(reset)) == len(reset), "a layer that was reset is tracked no longer"
     for name in reset:
         _, after = printed.split(f"{name}: ")[-1].split(" ", 1)
-        assert after.startswith("channels start anew")
+        assert after.startswith("channels start again")
 
 
 def test_the_monitor(tmp_path, monkeypatch, capsys):

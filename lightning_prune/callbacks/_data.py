@@ -79,7 +79,7 @@ def collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Ite
 
 
 def _share_of_rank(trainer: pl.Trainer, loader: Iterable[Any]) -> Iterable[Any]:
-    """Give each rank its own batches; a map-style loader never reads the others'."""
+    """Split batches over ranks; a map-style loader never reads the others'."""
     if trainer.world_size == 1:
         return loader
     if isinstance(loader, DataLoader) and not isinstance(loader.dataset, IterableDataset):
@@ -109,7 +109,7 @@ def collection_batches(
 
 
 def has_collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
-    """Tell whether the training split can be had without augmentation; warn where it cannot."""
+    """Return whether the training split can be had without augmentation; warn where it cannot."""
     owners = (getattr(trainer, "datamodule", None), pl_module)
     if any(callable(getattr(owner, "collection_dataloader", None)) for owner in owners):
         return True

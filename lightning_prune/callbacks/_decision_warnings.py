@@ -27,7 +27,7 @@ def warn_of_decisions(decisions: Sequence[GroupDecision]) -> None:
             f"{len(noise)} of {len(decisions)} groups separate the classes no better than labels "
             "dealt out at random, so that their clusters, and the knee, are those of noise: mean "
             f"separability {_listed(noise)}. A criterion of the weights (Magnitude, GroupNorm) "
-            "tells more there: leave these layers to it, start pruning later, or read more images"
+            "says more there: leave these layers to it, start pruning later, or read more images"
         )
 
 

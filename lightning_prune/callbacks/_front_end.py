@@ -67,22 +67,22 @@ class TrainerFrontEnd:
 
     @property
     def model(self) -> nn.Module:
-        """The module."""
+        """Return the module."""
         return self.module
 
     @property
     def optimizers(self) -> Sequence[Optimizer]:
-        """The Trainer's optimizers as they are now."""
+        """Return the Trainer's optimizers as they are now."""
         return self.trainer.optimizers
 
     @property
     def averaged_copies(self) -> Sequence[nn.Module]:
-        """The copies that averaging callbacks keep."""
+        """Return the copies that averaging callbacks keep."""
         return averaged_copies(self.trainer)
 
     @property
     def decides(self) -> bool:
-        """Whether this is rank 0."""
+        """Return whether this is rank 0."""
         return self.trainer.is_global_zero
 
     def batches(self, images: int | None) -> Iterable[Any]:
@@ -112,7 +112,7 @@ class TrainerFrontEnd:
     def loss_gradients(
         self, images: int | None, each: Callable[[], None]
     ) -> AbstractContextManager[None]:
-        """Give parameters the gradients of ``training_step``'s loss, then those from before."""
+        """Set the gradients of ``training_step``'s loss for a while, then those from before."""
         return loss_gradients(self.trainer, self.module, images, each)
 
     def object_activations(self, layers: Sequence[str], beside_chance: bool) -> ObjectActivations:
@@ -149,11 +149,11 @@ class TrainerFrontEnd:
         return total(self.trainer, value)
 
     def agree_on_norms(self) -> None:
-        """Give every rank the norm statistics of rank 0."""
+        """Copy to every rank the norm statistics of rank 0."""
         agree_on_norms(self.trainer, self.module)
 
     def average_norms(self) -> None:
-        """Give every rank the mean of all ranks' norm statistics."""
+        """Average the norm statistics over all ranks."""
         average_norms(self.trainer, self.module)
 
     def before_first_mask(self) -> None:
@@ -162,7 +162,7 @@ class TrainerFrontEnd:
             save_validated_weights(self.trainer, self._dense_checkpoint)
 
     def restart_averages(self) -> None:
-        """Let averages begin again with the module's weights."""
+        """Restart averages with the module's weights."""
         restart_averages(self.trainer, self.module)
 
     def apply_masks(self) -> None:

@@ -22,7 +22,7 @@ def loss_gradients(
     images: int | None,
     each: Callable[[], None] | None = None,
 ) -> AbstractContextManager[None]:
-    """Let parameters' ``.grad`` hold the gradient of the training loss, then that from before.
+    """Hold in parameters' ``.grad`` the gradient of the training loss, then that from before.
 
     The module's ``training_step`` runs on about ``images`` training images of all processes, each
     batch weighted by its number of images. Modes, buffers, metrics, random states and the gradients

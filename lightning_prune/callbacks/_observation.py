@@ -71,7 +71,7 @@ def background_class(
 
 @torch.no_grad()
 def agree_on_norms(trainer: pl.Trainer, model: nn.Module) -> None:
-    """Give every rank the norm statistics of rank 0.
+    """Copy to every rank the norm statistics of rank 0.
 
     DDP lets them drift apart, and does the same before every forward pass. A checkpoint holds
     those of rank 0 only: with anything else a resumed run would decide on other numbers.

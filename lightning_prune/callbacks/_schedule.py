@@ -50,7 +50,7 @@ def _epochs_of_steps(trainer: pl.Trainer) -> int | None:
 
 
 def warn_of_nothing_masked(trainer: pl.Trainer, stage: str, start_epoch: int) -> None:
-    """Say at the end of training that it ended before the first mask; not where others said so."""
+    """Warn at the end of training that it ended before the first mask; not where others did."""
     if trains(trainer) and stopped_early(trainer) is None:
         rank_zero_warn(
             f"{stage} masked nothing: training ended after {trainer.current_epoch} epochs, and "

@@ -31,5 +31,5 @@ def warn_of_indivisible(
         rank_zero_warn(
             f"{stage} passes over {', '.join(new)}: channel pruning left a number of filters that "
             f"block_size={block_size} does not divide. What is held at zero there stays; set the "
-            "channel masker's round_to to a multiple of block_size to go on"
+            "channel masker's round_to to a multiple of block_size to continue"
         )

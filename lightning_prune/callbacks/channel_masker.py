@@ -39,7 +39,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     At the scheduled epochs ``start_epoch``, ``start_epoch + epoch_rate``, ... < ``end_epoch`` the
     ratio of masked channels rises by equal steps to ``pruning_ratio``; as soon as the model that
     remains meets ``mac_target``, it stops there. Masked channels are held at zero while training
-    goes on, until a ``PhysicalPruner`` cuts exactly those. Logged at every epoch: the schedule's
+    continues, until a ``PhysicalPruner`` cuts exactly those. Logged at every epoch: the schedule's
     ratio at the latest step (``pruning/ratio``), the fraction of the dense MACs that remains
     (``pruning/macs``) and the number of masked channels (``pruning/masked_channels``); after the
     cut they stay as they were.
@@ -63,11 +63,11 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         criterion: How important a channel is; None: ``GroupNorm``.
         hold_epochs: Epochs of training with all masks before the cut; 0: cut where the last mask
             falls (with ``start_epoch=0``: before the first epoch).
-        recalibrate_images: Training images from which norm statistics are estimated anew after
+        recalibrate_images: Training images from which norm statistics are estimated again after
             each step; 0: never.
         compensate_images: Training images from which the layers that read masked channels learn,
             by least squares, to predict those from the channels that stay; 0: never. It needs
-            ``recalibrate_images``; averaged copies start anew at each step.
+            ``recalibrate_images``; averaged copies start again at each step.
         gradient_images: Training images from which criteria get what they need: gradients of the
             loss (``Taylor``, ``Fisher``) or activations (``APoZ``, ``HRank``, ``Separability``).
         dense_checkpoint: Where the dense model is saved before the first mask, its weights as they

@@ -154,12 +154,12 @@ class ChannelResetter(PruningStage):
             self._usage.start()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Look away."""
+        """End the watch."""
         if self._usage is not None:
             self._usage.stop()
 
     def on_exception(self, *_: Any) -> None:
-        """Look away."""
+        """End the watch."""
         self.on_train_batch_end()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

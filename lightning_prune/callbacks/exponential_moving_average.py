@@ -22,8 +22,8 @@ class ExponentialMovingAverage(WeightAveraging):
     holding on to its random start. Validation and the saved ``state_dict`` use the average.
 
     Args:
-        decay: d in [0, 1), the decay that is approached.
-        ramp: r > 0, updates after which about 63 % of it are reached.
+        decay: D in [0, 1), the decay that is approached.
+        ramp: R > 0, updates after which about 63 % of it are reached.
 
     Raises:
         ValueError: decay outside [0, 1) or ramp not positive.

@@ -25,7 +25,7 @@ class HoldingStage(PruningStage, Generic[RunT]):
     """A stage with a mask that follows the optimizers.
 
     Its state is a ``MaskState``, which is its checkpoint too; what is at work on the model of a fit
-    is made anew for each.
+    is made again for each.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class HoldingStage(PruningStage, Generic[RunT]):
     @property
     @abstractmethod
     def is_cut(self) -> bool:
-        """Whether channels were cut in this run."""
+        """Return whether channels were cut in this run."""
 
     def _let_go(self) -> None:
         if self._run is not None:

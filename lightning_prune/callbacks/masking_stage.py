@@ -72,17 +72,17 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
 
     @property
     def finished(self) -> bool:
-        """Whether the masks may be cut out."""
+        """Return whether the masks may be cut out."""
         return self._state.finished
 
     @property
     def groups(self) -> ChannelGroups | None:
-        """The channel groups of the model, once training has started."""
+        """Return the channel groups of the model, once training has started."""
         return None if self._run is None else self._run.policy.groups
 
     @property
     def is_cut(self) -> bool:
-        """Whether what was masked is cut."""
+        """Return whether what was masked is cut."""
         return self._state.phase is Phase.CUT
 
     @abstractmethod

@@ -142,7 +142,7 @@ class OptimizerResetter(PruningStage):
             self._start(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say where there was nothing to reset."""
+        """Warn where there was nothing to reset."""
         if trains(trainer) and not self._acted and self._restart is None and not self._refused:
             rank_zero_warn(
                 "OptimizerResetter has no effect: this run ended without a cut; see the warnings "

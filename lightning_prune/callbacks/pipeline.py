@@ -23,7 +23,7 @@ from lightning_prune.callbacks.trainer.strategy import (
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.layers.slice_layers import living_weights
+from lightning_prune.policies.layers.slice_layers import unmasked_weights
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
@@ -79,23 +79,23 @@ class Pipeline:
 
     @property
     def maskers(self) -> list[Masker]:
-        """The callbacks that hold channels at zero, in their order."""
+        """Return the callbacks that hold channels at zero, in their order."""
         return [callback for callback in self._callbacks if isinstance(callback, Masker)]
 
     @property
     def is_masked(self) -> bool:
-        """Whether any channel is held at zero now."""
+        """Return whether any channel is held at zero now."""
         return any(masker.plan for masker in self.maskers)
 
     @property
     def is_finished(self) -> bool:
-        """Whether there are maskers, and all of them leave the rest to the cut."""
+        """Return whether there are maskers, and all of them leave the rest to the cut."""
         found = self.maskers
         return bool(found) and all(masker.finished for masker in found)
 
     @property
     def is_cut(self) -> bool:
-        """Whether channels were cut in this run, before a resume perhaps."""
+        """Return whether channels were cut in this run, before a resume perhaps."""
         return any(isinstance(c, CutWitness) and c.is_cut for c in self._callbacks)
 
     @property
@@ -139,7 +139,7 @@ class Pipeline:
         """Mark what the channels that maskers hold at zero leave of each weight."""
         left: dict[str, Tensor] = {}
         for groups, plan in self._held_by(self.maskers):
-            for name, mask in living_weights(self._module, groups, plan).items():
+            for name, mask in unmasked_weights(self._module, groups, plan).items():
                 left[name] = left[name] & mask if name in left else mask
         return left
 

@@ -32,7 +32,7 @@ class Masker(Protocol):
 
     @property
     def finished(self) -> bool:
-        """Whether its masks may be cut out."""
+        """Return whether its masks may be cut out."""
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ class GroupedMasker(Masker, Protocol):
 
     @property
     def groups(self) -> ChannelGroups | None:
-        """The groups of the model as wide as it is; None: not known yet."""
+        """Return the groups of the model as wide as it is; None: not known yet."""
 
 
 @runtime_checkable
@@ -68,7 +68,7 @@ class RoundingMasker(Masker, Protocol):
 
     @property
     def round_to(self) -> int:
-        """The number of channels that stay in a layer is a multiple of it."""
+        """Return what the number of channels that stay in a layer is a multiple of."""
 
 
 @runtime_checkable
@@ -94,7 +94,7 @@ class CutWitness(Protocol):
 
     @property
     def is_cut(self) -> bool:
-        """Whether channels were cut in this run."""
+        """Return whether channels were cut in this run."""
 
 
 @runtime_checkable

@@ -58,7 +58,7 @@ class RegularizingStage(PruningStage, Generic[PenaltyT]):
         """Log what the epoch has come to."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the masks again before the epoch's first step."""
+        """Inspect the masks again before the epoch's first step."""
         # Not here: maskers that stand behind in the list decide after this hook.
         self._knows_masks = False
 

@@ -47,7 +47,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
     At each step the next layers, front to back, are judged by their activations at the objects of
     the training split, with all earlier layers already masked; of every cluster of channels that
     separate the classes alike, the strongest stays. Masked channels are held at zero while
-    training goes on, until a ``PhysicalPruner`` cuts them.
+    training continues, until a ``PhysicalPruner`` cuts them.
 
     Args:
         start_epoch: Epoch (0-based) at whose start the first layers are masked.
@@ -66,7 +66,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         epochs_per_step: Epochs of training between two steps.
         hold_epochs: Epochs of training with all masks before the cut.
         images: Training images read per layer; None: all of them.
-        recalibrate_images: Training images from which norm statistics are estimated anew before
+        recalibrate_images: Training images from which norm statistics are estimated again before
             each further step and after each layer, so that the masked model still finds its
             objects; 0: never.
         matching: ``detected``: only objects that the model got right; ``all``: every one.

@@ -98,11 +98,11 @@ class SliceMasker(HoldingStage[SliceMasking]):
 
     @property
     def is_cut(self) -> bool:
-        """Whether channels were cut."""
+        """Return whether channels were cut."""
         return self._cut
 
     def acts(self, epoch: int) -> bool:
-        """Whether slices are chosen at the start of an epoch."""
+        """Return whether slices are chosen at the start of an epoch."""
         return epoch in self._steps(()).epochs
 
     def ratio(self, epoch: int) -> float:

@@ -95,7 +95,7 @@ class SliceRegularizer(RegularizingStage[SliceRegularization]):
         pl_module: pl.LightningModule,
         regularization: SliceRegularization,
     ) -> None:
-        regularization.set_living(Pipeline.of(trainer).unmasked_weights())
+        regularization.set_unmasked(Pipeline.of(trainer).unmasked_weights())
         odd = regularization.indivisible
         warn_of_indivisible("SliceRegularizer", self.block_size, self._warned, odd)
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 and one message where there is nothing to analyze.
 
     Args:
-        argv: the arguments behind the command's name; None takes those of the process.
+        argv: The arguments behind the command's name; None takes those of the process.
     """
     args = analyze_parser().parse_args(argv)
     try:
@@ -141,7 +141,7 @@ def _one(run: Analysis, args: argparse.Namespace) -> None:
     _warn(run)
     print_norms(run.content)
     write_analysis(run, output, not args.no_figures)
-    print(f"\neverything lies in {output}")
+    print(f"\neverything is in {output}")
 
 
 def _several(runs: Sequence[Path], args: argparse.Namespace) -> None:
@@ -172,7 +172,7 @@ def _several(runs: Sequence[Path], args: argparse.Namespace) -> None:
     if not args.no_figures:
         write_figure(output / "comparison.png", norm_comparison(labels, contents))
     print_comparison(labels, contents)
-    print(f"\neverything lies in {output} and in analysis/ of each run")
+    print(f"\neverything is in {output} and in analysis/ of each run")
 
 
 def _command(content: dict[str, Any], facts: RunFacts, detector: bool) -> str | None:
@@ -207,7 +207,7 @@ def _layers(facts: RunFacts, given: list[str] | None) -> Any:
 
 
 def _share_for(mac_target: float | None) -> float | None:
-    """Return the share of channels that meets a MAC target when all layers shrink alike."""
+    """Return the fraction of channels that meets a MAC target when all layers shrink alike."""
     return None if mac_target is None else round(1 - mac_target**0.5, 2)
 
 

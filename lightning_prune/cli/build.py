@@ -21,9 +21,9 @@ def build(node: DictConfig, path: str, **arguments: Any) -> Any:
     """Return the object that a node with `_target_` describes.
 
     Args:
-        node: the configuration node; containers in it become plain lists and dicts.
-        path: where the node stands, for messages ("pruning.masker").
-        arguments: further arguments, passed on as they are.
+        node: The configuration node; containers in it become plain lists and dicts.
+        path: Where the node stands, for messages ("pruning.masker").
+        arguments: Further arguments, passed on as they are.
 
     Raises:
         ConfigError: if a constructor refuses its arguments, naming the node and the reason, or

@@ -59,7 +59,7 @@ def check_config(cfg: DictConfig) -> dict[str, Any]:
     together is judged when they run, before training too.
 
     Args:
-        cfg: the composed configuration, without the `hydra` node.
+        cfg: The composed configuration, without the `hydra` node.
 
     Raises:
         ConfigError: with one line for each key that is missing, unknown or of a wrong type

@@ -37,7 +37,7 @@ def understood(arguments: Sequence[str]) -> list[str]:
     ``pruning=NAME`` needs no plus. What was understood once stays as it is.
 
     Args:
-        arguments: the arguments behind the program's name.
+        arguments: The arguments behind the program's name.
 
     Raises:
         ConfigError: an option, a key or a choice that does not exist, or a word that cannot be
@@ -96,14 +96,14 @@ def config_dir(options: Sequence[str]) -> str | None:
 
 
 def _told(typed: str, word: str) -> str:
-    """Say how a word is read that Hydra's grammar would have refused."""
+    """Return how a word is read that Hydra's grammar would have refused."""
     if word.count("'") > typed.count("'") and len(word) < 1000:
         say(f"{typed} is read with quotes: {shell_word(word)}", sys.stderr)
     return word
 
 
 def _without_plus(words: list[str], loader: ConfigLoaderImpl) -> list[str]:
-    """Take the plus from keys that are there already, which Hydra refuses."""
+    """Remove the plus from keys that are there already, which Hydra refuses."""
     added = [word for word in words if re.match(r"\+[^+=]+=", word)]
     keys = {word: word[1:].partition("=")[0] for word in added}
     groups = {word for word, key in keys.items() if loader.get_group_options(key.split("@")[0])}

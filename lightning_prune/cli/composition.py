@@ -37,9 +37,9 @@ def check_overrides(
     Hydra takes `+prunning=x` for a new key with the value "x", and a run would train dense.
 
     Args:
-        overrides: the command line without options ("+pruning=x", "model.lr=0.1").
-        groups: further config groups that are on the search path.
-        paths: returns the full paths of all keys that a configuration with the known ones of the
+        overrides: The command line without options ("+pruning=x", "model.lr=0.1").
+        groups: Further config groups that are on the search path.
+        paths: Returns the full paths of all keys that a configuration with the known ones of the
             overrides has; asked only where something is unknown.
 
     Raises:
@@ -69,8 +69,8 @@ def composition_message(error: BaseException, overrides: Sequence[str]) -> str:
     """Return one message for a command line that Hydra could not compose.
 
     Args:
-        error: what Hydra, OmegaConf or the reader of YAML raised.
-        overrides: the command line; options in it are left aside.
+        error: What Hydra, OmegaConf or the reader of YAML raised.
+        overrides: The command line; options in it are left aside.
     """
     words = [word for word in overrides if not word.startswith("-")]
     text = str(error)
@@ -151,7 +151,7 @@ def _unknown_path(key: str, siblings: Sequence[str], words: Sequence[str], node:
 
 
 def _is_argument(node: DictConfig, name: str) -> bool:
-    """Tell whether what a node builds takes an argument of this name."""
+    """Return whether what a node builds takes an argument of this name."""
     try:
         target = get_object(str(node["_target_"]))
         return name in inspect.signature(target).parameters
@@ -183,5 +183,5 @@ def _unknown_word(word: str, allowed: Iterable[str], paths: Sequence[str]) -> st
 
 
 def _of_recipes(near: Sequence[str], paths: Sequence[str]) -> bool:
-    """Tell whether a key is one of a recipe that has not been chosen: `pruning` is not there."""
+    """Return whether a key is one of a recipe that has not been chosen: `pruning` is not there."""
     return near[0].startswith("pruning.") and "pruning" not in paths[: paths.index(near[0])]

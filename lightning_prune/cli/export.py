@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 where it is wrong, with 1 where the check fails.
 
     Args:
-        argv: the arguments behind the command's name; None takes those of the process.
+        argv: The arguments behind the command's name; None takes those of the process.
     """
     args = export_parser().parse_args(argv)
     try:
@@ -78,7 +78,7 @@ def _as_ultralytics(
     if not batch and (height, width) != (_THEIR_SIZE, _THEIR_SIZE):
         # What the file says of its size they follow for fixed sizes only.
         side = height if height == width else [height, width]
-        what += f" (ultralytics predicts at {_THEIR_SIZE} unless told imgsz={side})"
+        what += f" (ultralytics predicts at {_THEIR_SIZE} unless given imgsz={side})"
     return f"detector in Ultralytics' layout, {what}", {
         "batch": batch,
         "input_names": ("images",),
@@ -93,7 +93,7 @@ def load_module(path: Path, module_class: str | None = None) -> L.LightningModul
     Args:
         path: A Lightning checkpoint, or a weight file of a YOLOv8 detector.
         module_class: ``package.module.Class``; None takes the class that the run's `config.yaml`
-            names where the checkpoint lies in a run's folder, else `DetectionModule`.
+            names where the checkpoint is in a run's folder, else `DetectionModule`.
 
     Raises:
         ConfigError: the class cannot be found, or does not fit the file.
@@ -116,7 +116,7 @@ def load_module(path: Path, module_class: str | None = None) -> L.LightningModul
 
 
 def _block_arguments(path: Path) -> dict[str, Any]:
-    """Return how a detector's checkpoint says that its blocks compute: weights do not tell."""
+    """Return how a detector's checkpoint says that its blocks compute: weights do not say."""
     try:
         content = read_checkpoint(path, "cpu")
     except (FileError, ValueError, RuntimeError, TypeError, pickle.UnpicklingError):

@@ -14,5 +14,5 @@ def given_overrides() -> list[str]:
 
 
 def was_given(key: str) -> bool:
-    """Tell whether an override sets this key."""
+    """Return whether an override sets this key."""
     return any(word.lstrip("+").partition("=")[0] == key for word in given_overrides())

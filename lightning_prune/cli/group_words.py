@@ -24,8 +24,8 @@ def check_choices(words: Sequence[str], loader: ConfigLoaderImpl) -> None:
     """Refuse what is no choice of a config group, such as ``callbacks=true``.
 
     Args:
-        words: overrides that Hydra can parse.
-        loader: it knows the groups.
+        words: Overrides that Hydra can parse.
+        loader: It knows the groups.
 
     Raises:
         ConfigError: with a sentence for each such override and the group's choices.
@@ -36,14 +36,14 @@ def check_choices(words: Sequence[str], loader: ConfigLoaderImpl) -> None:
 
 
 def with_plus(words: Sequence[str], loader: ConfigLoaderImpl) -> list[str]:
-    """Let a group be chosen as ``pruning=NAME``, whether or not Hydra's defaults list has it.
+    """Allow a group to be chosen as ``pruning=NAME``, whether or not Hydra's defaults have it.
 
     Hydra wants ``+pruning=NAME`` for a group that is not in the list, and refuses the plus for one
     that is: with an experiment that brings a recipe, ``pruning=NAME`` replaces it.
 
     Args:
-        words: overrides that Hydra can parse.
-        loader: it knows the defaults lists.
+        words: Overrides that Hydra can parse.
+        loader: It knows the defaults lists.
     """
     nothing = {f"{sign}{group}={no}" for sign in ("", "+") for group in ADDED for no in _NOTHING}
     others = _placed([word for word in words if word not in nothing], loader)

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 and one message where it is wrong.
 
     Args:
-        argv: the arguments behind the command's name; None takes those of the process.
+        argv: The arguments behind the command's name; None takes those of the process.
     """
     args = layers_parser().parse_intermixed_args(argv)
     try:

@@ -143,6 +143,6 @@ def _composed(loader: ConfigLoaderImpl, words: Sequence[str]) -> DictConfig:
 
 
 def _chooses(loader: ConfigLoaderImpl, word: str) -> bool:
-    """Tell whether an override chooses an option of a group, and one that is there."""
+    """Return whether an override chooses an option of a group, and one that is there."""
     group, _, option = word.lstrip("+").partition("=")
     return option in loader.get_group_options(group.partition("@")[0])

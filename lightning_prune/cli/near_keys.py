@@ -27,8 +27,8 @@ def near_keys(typed: str, paths: Iterable[str]) -> list[str]:
     misspellings count little.
 
     Args:
-        typed: what was typed, without a value ("mac_target", "--Mac-Target", "masker.mac_targt").
-        paths: the full paths of all keys.
+        typed: What was typed, without a value ("mac_target", "--Mac-Target", "masker.mac_targt").
+        paths: The full paths of all keys.
 
     Example:
         >>> near_keys("Mac-Target", ["seed", "pruning.masker.mac_target"])

@@ -33,8 +33,8 @@ def node_problems(node: Any, path: str = "") -> Iterator[Problem]:
     """Find what the classes named by `_target_` do not take: keys, types, missing arguments.
 
     Args:
-        node: a resolved configuration, or a part of one.
-        path: where it stands.
+        node: A resolved configuration, or a part of one.
+        path: Where it stands.
     """
     if isinstance(node, list):
         for index, item in enumerate(node):
@@ -139,7 +139,7 @@ def _unknown_problems(
 
 
 def unusual_number(value: Any) -> str | None:
-    """Say what to give instead of a number that no argument has a use for; None: it is usual.
+    """Return what to give instead of a number that no argument has a use for; None: usual.
 
     >>> unusual_number([0.5, float("nan")]), unusual_number(3)
     ('a finite number', None)

@@ -25,9 +25,9 @@ def check_objectives(cfg: DictConfig, model: L.LightningModule, data: Any) -> No
     before the training.
 
     Args:
-        cfg: the whole configuration.
-        model: the module.
-        data: the data module.
+        cfg: The whole configuration.
+        model: The module.
+        data: The data module.
 
     Raises:
         ConfigError: naming the unknown ones and what is allowed.
@@ -56,10 +56,10 @@ def objective_values(
     """Return the objectives of a run that has ended, in their order.
 
     Args:
-        names: what is asked for: metrics, and `macs`, the fraction of the dense MACs that remains.
-        trained: the last metrics of the training.
-        tested: those of the test.
-        macs: what remains of the dense MACs; None where nothing was cut: of the masked model.
+        names: What is asked for: metrics, and `macs`, the fraction of the dense MACs that remains.
+        trained: The last metrics of the training.
+        tested: Those of the test.
+        macs: What remains of the dense MACs; None where nothing was cut: of the masked model.
 
     Raises:
         ConfigError: the run did not log one of them.

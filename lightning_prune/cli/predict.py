@@ -10,7 +10,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 and one message where it is wrong.
 
     Args:
-        argv: the arguments behind the command's name; None takes those of the process.
+        argv: The arguments behind the command's name; None takes those of the process.
     """
     args = _parser().parse_args(argv)
     # Behind the parser: help needs no PyTorch.

@@ -81,7 +81,7 @@ class PredictionRun:
 
     @property
     def worked(self) -> bool:
-        """Whether at least one file could be read."""
+        """Return whether at least one file could be read."""
         return self.times.images > 0
 
     def go(self) -> None:
@@ -100,7 +100,7 @@ class PredictionRun:
         print(self.summary())
 
     def summary(self) -> str:
-        """Say how much was found, what failed, how long it took and where it is."""
+        """Return how much was found, what failed, how long it took and where it is."""
         text = [f"{self.times.images} images, {self.detections} detections; {self.times} each"]
         if self.failed:
             shown = self.failed[:_SHOWN]

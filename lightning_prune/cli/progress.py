@@ -17,7 +17,7 @@ class EpochProgress(TQDMProgressBar):
     only the lines remain. Epochs are counted from 1.
 
     Args:
-        refresh_rate: batches between two updates of the bar, at least 1.
+        refresh_rate: Batches between two updates of the bar, at least 1.
     """
 
     def __init__(self, refresh_rate: int = 1) -> None:
@@ -42,7 +42,7 @@ class EpochProgress(TQDMProgressBar):
         self._begin()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note that this epoch's validation metrics are fresh."""
+        """Record that this epoch's validation metrics are fresh."""
         super().on_validation_end(trainer, pl_module)
         self._validated = not trainer.sanity_checking
 

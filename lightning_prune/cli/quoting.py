@@ -28,8 +28,8 @@ def understood_word(word: str, sweep: bool = False) -> str:
     r"""Return an override as Hydra can read it: what its grammar cannot read is put into quotes.
 
     Args:
-        word: the override.
-        sweep: whether commas separate the values of a sweep.
+        word: The override.
+        sweep: Whether commas separate the values of a sweep.
 
     Raises:
         ConfigError: there is no way to read it; the message shows how such a word is typed.

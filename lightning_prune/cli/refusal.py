@@ -23,7 +23,7 @@ class Refusal(NamedTuple):
 
     Attributes:
         code: 2 where the command line or the data are wrong, 1 where a training failed.
-        text: the message.
+        text: The message.
     """
 
     code: int
@@ -37,9 +37,9 @@ def refusal(error: Exception, arguments: Sequence[str], task: CodeType) -> Refus
     the user, or from the folder of the run.
 
     Args:
-        error: what was raised.
-        arguments: the command line.
-        task: the code of the function that Hydra calls with the configuration.
+        error: What was raised.
+        arguments: The command line.
+        task: The code of the function that Hydra calls with the configuration.
     """
     found = _refusal(error, arguments, task)
     return None if found is None else found._replace(text=shortened(found.text))

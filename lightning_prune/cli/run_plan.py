@@ -32,8 +32,8 @@ def plan_lines(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[s
     """Yield the lines of the plan.
 
     Args:
-        trainer: the Trainer, about to train.
-        pl_module: its module.
+        trainer: The Trainer, about to train.
+        pl_module: Its module.
     """
     yield f"model: {_model(pl_module)}"
     yield f"data: {_data(trainer)}"
@@ -82,7 +82,7 @@ def _samples(loader: Any) -> int | None:
 
 
 def _stage(callback: Any, module: pl.LightningModule, cuts: bool) -> str | None:
-    """Say in which epochs a stage acts; None: it is no stage, or does nothing by the calendar."""
+    """Return in which epochs a stage acts; None: it is no stage, or has no calendar."""
     if isinstance(callback, MaskingStage):
         return _masks(callback, module, cuts)
     if isinstance(callback, SliceMasker):

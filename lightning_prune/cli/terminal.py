@@ -26,10 +26,10 @@ class Terminal:
 
     Bars are cleared before a line is printed and drawn again below it. The lines, without colours
     and without what a carriage return has wiped away, are written to a log too. Where nobody reads
-    any more (`| head`, a closed connection), printing ends and the program goes on.
+    any more (`| head`, a closed connection), printing ends and the program continues.
 
     Args:
-        log: the log file; None: none is kept.
+        log: The log file; None: none is kept.
     """
 
     def __init__(self, log: Path | None = None) -> None:
@@ -96,9 +96,9 @@ class _Stream:
     """Standard output or error while a terminal is open; all but writing is that of the real one.
 
     Args:
-        terminal: the terminal.
+        terminal: The terminal.
         number: 0 for output, 1 for errors.
-        logged: whether what is written goes to the log.
+        logged: Whether what is written goes to the log.
     """
 
     def __init__(self, terminal: Terminal, number: int, logged: bool = True) -> None:
@@ -135,10 +135,10 @@ class _ErrorHandler(logging.StreamHandler[Any]):
 
 @contextlib.contextmanager
 def open_terminal(log: Path | None = None) -> Iterator[Terminal]:
-    """Let what is printed, logged and warned of inside go through a `Terminal`.
+    """Route what is printed, logged and warned of inside through a `Terminal`.
 
     Args:
-        log: file to which the lines are appended.
+        log: File to which the lines are appended.
     """
     terminal = Terminal(log)
     out, errors, form = sys.stdout, sys.stderr, warnings.formatwarning
@@ -164,7 +164,7 @@ def shows_bars() -> bool:
 
 @contextlib.contextmanager
 def _bars_of(terminal: Terminal) -> Iterator[None]:
-    """Let bars, whoever makes them, draw beside the streams; let none be where nobody looks."""
+    """Draw bars, whoever makes them, beside the streams; none where nobody looks."""
     make = tqdm.__init__
 
     def init(self: Any, *args: Any, **options: Any) -> None:
@@ -182,7 +182,7 @@ def _bars_of(terminal: Terminal) -> Iterator[None]:
 
 
 def log_file() -> Path | None:
-    """Return the file of the log that Hydra has set up; None where it was told to keep none."""
+    """Return the file of the log that Hydra has set up; None where it keeps none."""
     files = [h for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
     return Path(files[0].baseFilename) if files else None
 

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     128 + the signal's number.
 
     Args:
-        argv: the arguments behind the program's name; None takes those of the process.
+        argv: The arguments behind the program's name; None takes those of the process.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     with plain_ending():
@@ -78,11 +78,11 @@ def _compose_and_run(arguments: list[str]) -> None:
     except BrokenPipeError:
         raise
     except Exception as error:
-        told = None if full else refusal(error, arguments, _task.__code__)
-        if told is None:
+        sentence = None if full else refusal(error, arguments, _task.__code__)
+        if sentence is None:
             raise
-        print(told.text, file=sys.stderr)
-        sys.exit(told.code)
+        print(sentence.text, file=sys.stderr)
+        sys.exit(sentence.code)
     finally:
         _close_sweep()
 
@@ -163,9 +163,9 @@ def _say_how_to_go_on() -> None:
     from lightning_prune.runs.resume.resume_command import resume_command
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        say("the same command goes on with this sweep")
+        say("the same command continues with this sweep")
     else:
-        say(f"go on with: {resume_command(Path(HydraConfig.get().runtime.output_dir))}")
+        say(f"continue with: {resume_command(Path(HydraConfig.get().runtime.output_dir))}")
 
 
 def _say_finished(result: Mapping[str, Any]) -> None:

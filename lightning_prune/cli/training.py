@@ -44,9 +44,9 @@ def run_config(cfg: DictConfig, goes_on: bool = False) -> Value:
     """Carry out one configuration: check, seed, build, train or test.
 
     Args:
-        cfg: the composed configuration, see conf/train.yaml. Values that depend on data or model
+        cfg: The composed configuration, see conf/train.yaml. Values that depend on data or model
             (number of classes, epochs) are filled in.
-        goes_on: whether it is an interrupted run of the same folder, as with `resume=FOLDER`: it
+        goes_on: Whether it is an interrupted run of the same folder, as with `resume=FOLDER`: it
             is continued from its newest intact checkpoint.
 
     Returns:
@@ -119,8 +119,8 @@ def plan_epochs(cfg: DictConfig, pretrained: bool) -> None:
     """Compute how long to train, and start at pruning where the model comes trained.
 
     Args:
-        cfg: the configuration; `dense_epochs` and `trainer.max_epochs` are filled in.
-        pretrained: whether every layer, the class head too, came from a file.
+        cfg: The configuration; `dense_epochs` and `trainer.max_epochs` are filled in.
+        pretrained: Whether every layer, the class head too, came from a file.
 
     Raises:
         ConfigError: if nothing would be trained, or training would end before pruning starts.
@@ -151,7 +151,7 @@ def save_config(cfg: DictConfig) -> None:
 
 
 def _find_checkpoint(cfg: DictConfig) -> None:
-    """Let a run's folder stand for its checkpoint where one is tested."""
+    """Replace a run's folder by its checkpoint where one is tested."""
     try:
         path, task = cfg.get("ckpt_path"), cfg.get("task")
     except OmegaConfBaseException:  # check_config says which reference leads nowhere
@@ -162,7 +162,7 @@ def _find_checkpoint(cfg: DictConfig) -> None:
         cfg.ckpt_path = str(checkpoint_argument(Path(path)))
     else:
         raise ConfigError(
-            f"ckpt_path={path} is a folder: give resume={path} to go on with that run, or one of "
+            f"ckpt_path={path} is a folder: give resume={path} to continue that run, or one of "
             "its checkpoints"
         )
 
@@ -262,7 +262,7 @@ def _finish(
             report.add_metrics("dense", dense)
         report.write(cfg.output_dir)
         report.print()
-    say(f"everything of this run lies in {cfg.output_dir}")
+    say(f"everything of this run is in {cfg.output_dir}")
     return reports[0].content.macs_fraction if reports else None
 
 

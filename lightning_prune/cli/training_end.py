@@ -22,7 +22,7 @@ class TrainingEnd(pl.Callback):
         return {"metrics": dict(self.metrics)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the metrics."""
+        """Restore the metrics."""
         self.metrics = dict(state_dict["metrics"])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -35,7 +35,7 @@ class TrainingEnd(pl.Callback):
         self._remember(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note that training ended in this process."""
+        """Record that training ended in this process."""
         self._reached = True
         self._remember(trainer)
 

@@ -10,10 +10,10 @@ def unknown_key(
     """Return the sentence for a key that `owner` does not know, near misses first.
 
     Args:
-        path: the key as it was given.
-        owner: what does not know it.
-        allowed: names that stand in its place.
-        elsewhere: full paths of other keys that may be meant, where none of those is near.
+        path: The key as it was given.
+        owner: What does not know it.
+        allowed: Names that may be given instead.
+        elsewhere: Full paths of other keys that may be meant, where none of those is near.
     """
     prefix, _, key = path.rpartition(".")
     names = sorted(name for name in allowed if not name.startswith("_"))

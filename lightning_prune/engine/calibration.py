@@ -14,7 +14,7 @@ from lightning_prune.surgery.recalibrate import recalibrate_norms
 def refit_consumers(
     front: FrontEnd, groups: ChannelGroups, plan: PruningPlan, held: PruningPlan, images: int
 ) -> None:
-    """Let the consumers of channels that are about to be masked reconstruct them from the rest.
+    """Refit the consumers of channels to be masked: the rest reconstructs them.
 
     Args:
         front: Whose data and processes are used.

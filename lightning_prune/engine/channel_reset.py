@@ -98,7 +98,7 @@ def reset_layers(
 def copy_layers(
     model: nn.Module, usage: ChannelUsage, chosen: Mapping[str, Tensor], copies: Iterable[nn.Module]
 ) -> None:
-    """Give copies of the model, such as averages, the channels that were re-initialized."""
+    """Reset re-initialized channels in copies of the model too, such as averages."""
     for copy in copies:
         for name, channels in chosen.items():
             source, target = usage.layer_and_norm(model, name), usage.layer_and_norm(copy, name)

@@ -42,7 +42,7 @@ def evidence(
 
     Args:
         front: Whose data and processes are used.
-        criterion: The criterion that is told of gradients, batch by batch.
+        criterion: The criterion that receives gradients, batch by batch.
         needs: What is needed: that of the criterion, and of what uses it.
         groups: All groups of the model.
         names: Those that are decided.

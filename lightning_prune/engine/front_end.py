@@ -23,11 +23,11 @@ class FrontEnd(Protocol):
 
     @property
     def model(self) -> nn.Module:
-        """The live model."""
+        """Return the live model."""
 
     @property
     def optimizers(self) -> Sequence[Optimizer]:
-        """The optimizers after whose steps masks are applied again."""
+        """Return the optimizers after whose steps masks are applied again."""
 
     @property
     def averaged_copies(self) -> Sequence[nn.Module]:
@@ -35,7 +35,7 @@ class FrontEnd(Protocol):
 
     @property
     def decides(self) -> bool:
-        """Whether this process decides, and logs, for all."""
+        """Return whether this process decides, and logs, for all."""
 
     # --- data -------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ class FrontEnd(Protocol):
     def loss_gradients(
         self, images: int | None, each: Callable[[], None]
     ) -> AbstractContextManager[None]:
-        """Give parameters the gradients of the training loss, then those from before."""
+        """Set the gradients of the training loss for a while, then those from before."""
 
     def object_activations(self, layers: Sequence[str], beside_chance: bool) -> ObjectActivations:
         """Collect the activations of layers at objects, over all processes."""
@@ -83,10 +83,10 @@ class FrontEnd(Protocol):
         """Return the sum of a tensor over all processes."""
 
     def agree_on_norms(self) -> None:
-        """Give every process the norm statistics of the one that decides."""
+        """Copy to every process the norm statistics of the one that decides."""
 
     def average_norms(self) -> None:
-        """Give every process the mean of all processes' norm statistics."""
+        """Average the norm statistics over all processes."""
 
     # --- the run ----------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class FrontEnd(Protocol):
         """Do what is to be done while the model is dense."""
 
     def restart_averages(self) -> None:
-        """Let averages of the model begin again with its weights."""
+        """Restart averages of the model with its weights."""
 
     def apply_masks(self) -> None:
         """Zero what any stage holds at zero: something was written there."""

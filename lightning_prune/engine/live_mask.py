@@ -94,7 +94,7 @@ class LiveChannels(LiveMask):
             ChannelMask(copy, self._groups, self.plan).apply()
 
     def restore(self, names: Sequence[str]) -> None:
-        """Bring back the channels of some groups, in averages too, and hold the others.
+        """Restore the channels of some groups, in averages too, and hold the others.
 
         Raises:
             KeyError: a group has no mask.

@@ -20,7 +20,7 @@ def loss_gradients(
     each: Callable[[], None] | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[None]:
-    """Let every parameter's ``.grad`` hold the mean gradient of a loss, then that from before.
+    """Hold in every parameter's ``.grad`` the mean gradient of a loss, then that from before.
 
     Each batch is weighted by its number of images. Modes, buffers, random states and the gradients
     that were there are those from before afterwards.

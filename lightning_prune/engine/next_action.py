@@ -55,7 +55,7 @@ class Steps(Protocol):
         """Return the step that falls on an epoch, given those that were made."""
 
     def complete(self, state: MaskState) -> bool:
-        """Whether all steps are made."""
+        """Return whether all steps are made."""
 
     def cut_epoch(self, state: MaskState) -> int | None:
         """Return the epoch from which on complete masks may be cut out; None: they stay."""

@@ -55,8 +55,8 @@ class RatioPolicy:
                 "plan": step.plan,
                 "ratio": step.ratio,
                 "removed": step.removed,
-                "macs_fraction": step.share,
-                "met": self._is_met(step.share),
+                "macs_fraction": step.macs_fraction,
+                "met": self._is_met(step.macs_fraction),
             }
 
         return [Choice(selection.names, self.criterion.needs, decide)]
@@ -70,7 +70,7 @@ class RatioPolicy:
         return {"plan": plan, "macs_fraction": fraction, "met": self._is_met(fraction)}
 
     def why_nothing(self, state: MaskState) -> str | None:
-        """Say why no channel of any group that is not freed can be masked, or None."""
+        """Return why no channel of any group that is not freed can be masked, or None."""
         return self._unfreed(state).why_nothing()
 
     def _evidence(self, names: Sequence[str], collected: Collected) -> dict[str, Evidence] | None:

@@ -98,7 +98,7 @@ class SliceMasking:
     def zero_fractions(self) -> tuple[dict[str, float], float]:
         """Return which fraction of the unmasked channels' weights slices hold: by layer, in all."""
         left = self._unmasked()
-        layers = self.selection.shares(self.live.masks, left)
+        layers = self.selection.zero_fractions(self.live.masks, left)
         sizes = {
             name: int(left[name].sum()) if name in left else layer.weight.numel()
             for name, layer in self.selection.layers.items()

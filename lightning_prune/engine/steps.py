@@ -37,7 +37,7 @@ class RatioSteps:
 
     @property
     def epochs(self) -> tuple[int, ...]:
-        """The epochs at which steps fall."""
+        """Return the epochs at which steps fall."""
         return (*self.schedule.epochs, *((self.schedule.end_epoch,) if self.closing else ()))
 
     def ratio(self, epoch: int) -> float:
@@ -61,7 +61,7 @@ class RatioSteps:
         return kind(self.ratio(epoch))
 
     def complete(self, state: MaskState) -> bool:
-        """Whether the target is met, the last step made, or nothing is left to mask."""
+        """Return whether the target is met, the last step made, or nothing is left to mask."""
         if state.step_epoch is None:
             return False
         return state.met or state.step_epoch >= self.epochs[-1] or not self._left(state)
@@ -73,7 +73,7 @@ class RatioSteps:
         return state.step_epoch + self.hold_epochs
 
     def late_cut(self, max_epochs: int) -> str | None:
-        """Say when the cut falls, if the cut model would not be trained within so many epochs."""
+        """Return when the cut is, if the cut model would not be trained within so many epochs."""
         last, hold = self.epochs[-1], self.hold_epochs or 0
         if last + hold < max_epochs:
             return None
@@ -113,7 +113,7 @@ class GroupSteps:
         return kind(groups=groups) if groups else None
 
     def complete(self, state: MaskState) -> bool:
-        """Whether all groups are decided."""
+        """Return whether all groups are decided."""
         return len(state.decisions) == len(self.names)
 
     def cut_epoch(self, state: MaskState) -> int:

@@ -83,12 +83,12 @@ def slice_gradient(
     >>> slice_gradient(torch.tensor([[3.0], [0.0], [4.0], [0.0]]), 2, 25.0).flatten().tolist()
     [3.0, 0.0, 4.0, 0.0]
     """
-    scale = slice_pull(filters, block_size, reg, protect_first)
+    scale = slice_penalty_factors(filters, block_size, reg, protect_first)
     return (as_slices(filters, block_size) * scale).flatten(0, 1).to(filters.dtype)
 
 
 @torch.no_grad()
-def slice_pull(
+def slice_penalty_factors(
     filters: Tensor, block_size: int, reg: float = 1.0, protect_first: bool = False
 ) -> Tensor:
     r"""Return what the weights are multiplied by to get that gradient, slice by slice.
@@ -98,7 +98,7 @@ def slice_pull(
     Returns:
         (B, C_in, \*kernel), float32 or wider; not 0 for slices that are zero.
 
-    >>> slice_pull(torch.tensor([[3.0], [1.0], [4.0], [1.0]]), 2, 25.0).tolist()
+    >>> slice_penalty_factors(torch.tensor([[3.0], [1.0], [4.0], [1.0]]), 2, 25.0).tolist()
     [[1.0], [12.5]]
     """
     factors = _squares(filters, block_size).clamp_(min=LEAST_NORM**2).reciprocal_().mul_(reg)

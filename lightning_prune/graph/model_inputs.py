@@ -60,7 +60,7 @@ def _parameters(model: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _fits(inputs: Any, needed: int) -> bool:
-    """Tell whether a first entry is itself the arguments: (inputs, labels) of several inputs."""
+    """Return whether a first entry is itself the arguments: (inputs, labels) of several inputs."""
     return isinstance(inputs, Mapping) or (
         isinstance(inputs, tuple | list) and len(inputs) >= needed
     )

@@ -73,7 +73,7 @@ class ChannelPruner:
 
     @property
     def done(self) -> bool:
-        """Whether nothing is left to do: the model was cut, or everything was freed."""
+        """Return whether nothing is left to do: the model was cut, or everything was freed."""
         return self._run is None
 
     @property
@@ -83,7 +83,7 @@ class ChannelPruner:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The groups that are pruned; none once that is done."""
+        """Return the groups that are pruned; none once that is done."""
         names = () if self._run is None else self._run.policy.selection.names
         return tuple(name for name in names if name not in self._state.freed)
 
@@ -273,7 +273,7 @@ class ChannelPruner:
         if self._args.is_prune and self.done and not state["done"]:
             raise RuntimeError(
                 "the loaded state is from before the cut, and pruning_config.json has "
-                "reach_mac_target true: set it to false to go on from this state"
+                "reach_mac_target true: set it to false to continue from this state"
             )
         if "version" not in state:
             state = {**state, "cut": bool(state["cut_line"]), "step_epoch": state["acted"]}

@@ -126,19 +126,19 @@ class ChannelSparsityArgs:
 
     @property
     def input_shapes(self) -> list[list[int]]:
-        """The shape of each input."""
+        """Return the shape of each input."""
         single = isinstance(self.input_shape[0], int)
         return [self.input_shape] if single else self.input_shape  # type: ignore[list-item, return-value]
 
     @property
     def schedule(self) -> RatioSchedule:
-        """The ratio at every epoch."""
+        """Return the ratio at every epoch."""
         rate = 1.0 if self.global_prune_rate is None else self.global_prune_rate
         return RatioSchedule(self.start_epoch, self.end_epoch, self.epoch_rate, rate)
 
     @property
     def at_init(self) -> bool:
-        """Whether the cut comes before the first epoch."""
+        """Return whether the cut comes before the first epoch."""
         return self.prune_channels_at_init or self.infer
 
 

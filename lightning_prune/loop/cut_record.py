@@ -9,12 +9,14 @@ from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 
 
-def cut_record(epoch: int, share: float, mac_target: float | None, plan: PruningPlan) -> str:
-    """Return the line that tells of a cut.
+def cut_record(
+    epoch: int, macs_fraction: float, mac_target: float | None, plan: PruningPlan
+) -> str:
+    """Return the line that records a cut.
 
     Args:
         epoch: When.
-        share: Fraction of the dense MACs that remains.
+        macs_fraction: Fraction of the dense MACs that remains.
         mac_target: What it was to be at most; None: no target.
         plan: Which channels stayed.
 
@@ -24,14 +26,14 @@ def cut_record(epoch: int, share: float, mac_target: float | None, plan: Pruning
     """
     aim = "" if mac_target is None else f" (target {mac_target:.1%})"
     kept = ", ".join(f"{name} {len(k)}/{plan.channels[name]}" for name, k in plan.keep.items())
-    return f"epoch {epoch}: cut to {share:.1%} of the dense MACs{aim}; kept: {kept}"
+    return f"epoch {epoch}: cut to {macs_fraction:.1%} of the dense MACs{aim}; kept: {kept}"
 
 
 _KEPT = re.compile(r"(\S+) (\d+)/(\d+)")
 
 
 def tells_widths(record: str) -> bool:
-    """Tell whether a line says which widths were kept, as that of ``cut_record`` does.
+    """Return whether a line says which widths were kept, as that of ``cut_record`` does.
 
     >>> tells_widths("pruned to 60 %"), tells_widths("epoch 4: cut; kept: c1 2/3")
     (False, True)
@@ -40,7 +42,7 @@ def tells_widths(record: str) -> bool:
 
 
 def assert_cut(model: nn.Module, record: str) -> None:
-    """Check that a model has the widths that a record tells.
+    """Check that a model has the widths of a record.
 
     Raises:
         RuntimeError: a layer has another.
@@ -53,5 +55,5 @@ def assert_cut(model: nn.Module, record: str) -> None:
                 f"pruning_config.json or the loaded state), but {name} has "
                 f"{width_of(modules[name])}: load the cut weights with "
                 "load_pruned_state_dict(model, state_dict), or set reach_mac_target to false to "
-                "prune anew"
+                "prune again"
             )

@@ -70,7 +70,7 @@ def as_forward(
 
 @contextmanager
 def _in_place_of(model: nn.Module | None, given: nn.Module) -> Iterator[None]:
-    """Let whoever holds the model call a copy of it: they change what they are made of."""
+    """Make whoever holds the model call a copy of it: they change what they are made of."""
     if model is None or given is model or type(given) is not type(model):
         yield
         return

@@ -101,7 +101,7 @@ class LoopFrontEnd:
     def loss_gradients(
         self, images: int | None, each: Callable[[], None]
     ) -> AbstractContextManager[None]:
-        """Give parameters the mean gradient of the loss over batches; without, those there are.
+        """Set the mean gradient of the loss over batches for a while; without, those there are.
 
         Raises:
             ValueError: there are neither batches nor gradients.

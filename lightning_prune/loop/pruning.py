@@ -19,7 +19,7 @@ from lightning_prune.loop.front_end import Batches, LoopFrontEnd, Loss
 from lightning_prune.loop.pruning_config import PruningConfig
 from lightning_prune.loop.slice_pruner import SlicePruner
 from lightning_prune.loop.slice_sparsity_args import NO_SLICES
-from lightning_prune.policies.layers.slice_layers import living_weights
+from lightning_prune.policies.layers.slice_layers import unmasked_weights
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.step_watch import StepWatch
 
@@ -66,7 +66,7 @@ class Pruning:
         loss_fn: Loss | None = None,
     ) -> None:
         if isinstance(model, DistributedDataParallel):
-            raise ValueError("pass ddp_model.module: the wrapper is made anew after a cut")
+            raise ValueError("pass ddp_model.module: the wrapper is made again after a cut")
         config = PruningConfig.read(config_folder)
         args = config.channel or NO_CHANNELS
         shapes, container = args.input_shapes, args.container
@@ -163,7 +163,7 @@ class Pruning:
         self._follow_cut(pruned)
         if pruned is not None and isinstance(model, DistributedDataParallel):
             warnings.warn(
-                "channels were cut: wrap the model in DistributedDataParallel anew, the old "
+                "channels were cut: wrap the model in DistributedDataParallel again, the old "
                 "wrapper still averages the gradients of the old weights",
                 stacklevel=2,
             )
@@ -174,7 +174,7 @@ class Pruning:
     def unprune(self, model: nn.Module, names: Iterable[str] | None = None) -> None:
         """Lift channel masks before the cut: rows, norms and their statistics are as they were.
 
-        The groups train freely and are not masked again. Norm statistics may be estimated anew
+        The groups train freely and are not masked again. Norm statistics may be estimated again
         with ``recalibrate_norms``. Slices are lifted by ``"pruning_mode": "Unprune"``.
 
         Args:
@@ -243,7 +243,7 @@ class Pruning:
 
 def _unmasked(model: nn.Module, pruner: ChannelPruner) -> dict[str, Tensor]:
     """Return what masked channels leave of each weight."""
-    return {} if pruner.done else living_weights(model, pruner.groups, pruner.plan)
+    return {} if pruner.done else unmasked_weights(model, pruner.groups, pruner.plan)
 
 
 def _write_back(config: PruningConfig, log_str: str) -> None:

@@ -58,7 +58,7 @@ class PruningConfig:
     def write_state(self, log_str: str) -> None:
         """Write back that the model was cut, and what was cut; the rest of the file stays.
 
-        The file is replaced whole, so that a reader never finds a part of it.
+        The file is replaced whole, so that nobody reads a part of it.
 
         Args:
             log_str: What was cut.

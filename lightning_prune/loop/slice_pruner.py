@@ -88,7 +88,7 @@ class SlicePruner:
     def follow_masks(self) -> None:
         """Leave masked channels out of the penalty."""
         if self._regularization is not None:
-            self._regularization.set_living(self._unmasked())
+            self._regularization.set_unmasked(self._unmasked())
             self._pass_over(self._regularization.indivisible)
 
     def _lift(self, epoch: int, log: Log) -> None:

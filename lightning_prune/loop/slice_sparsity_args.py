@@ -46,12 +46,12 @@ class SliceSparsityArgs:
 
     @property
     def schedule(self) -> RatioSchedule:
-        """The rate at every epoch, where it rises gradually."""
+        """Return the rate at every epoch, where it rises gradually."""
         return RatioSchedule(self.start_epoch, self.end_epoch, self.epoch_rate, self.prune_rate)
 
     @property
     def norm(self) -> Literal[1, 2]:
-        """The norm by which slices are compared."""
+        """Return the norm by which slices are compared."""
         return 1 if self.pruning_method == "L1_norm" else 2
 
 

@@ -15,7 +15,7 @@ from lightning_prune.report.selection_figure import KEPT, LINE, QUIET
 _RIDGES = 12
 """Epochs whose histograms can be told apart in one picture."""
 _FLOOR = 1e-4
-"""Norms below this fraction of the largest stand in the lowest bin: the axis is logarithmic."""
+"""Norms below this fraction of the largest are in the lowest bin: the axis is logarithmic."""
 
 
 def norm_figure(norms: Tensor, epochs: Sequence[int], threshold: float, title: str) -> Figure:

@@ -43,11 +43,11 @@ class NormHistory:
 
     @property
     def channels(self) -> int:
-        """Number of channels of all groups together."""
+        """Return the number of channels of all groups together."""
         return sum(norms.shape[1] for norms in self.norms.values())
 
     def low(self, threshold: float) -> dict[str, Tensor]:
-        """Tell for every group, epoch and channel whether the norm is low: (E, C) bool.
+        """Return for every group, epoch and channel whether the norm is low: (E, C) bool.
 
         Args:
             threshold: Fraction, in (0, 1), of the largest norm of the group at that epoch.

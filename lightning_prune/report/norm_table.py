@@ -33,7 +33,7 @@ def norms_table(content: Mapping[str, Any]) -> Table:
 
 
 def verdict(content: Mapping[str, Any]) -> str:
-    """Say from which epoch pruning can start, and how; or that it is too early.
+    """Return from which epoch pruning can start, and how; or that it is too early.
 
     >>> row = {"epoch": 3, "low_channels": 0.125, "file": "a.ckpt"}
     >>> print(verdict({"start": None, "wanted": 0.3, "epochs": [row], "command": None}))

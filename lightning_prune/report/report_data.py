@@ -182,7 +182,7 @@ class ReportData:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was pruned and no usage tracked."""
+        """Return whether nothing was pruned and no usage tracked."""
         return not (self.layers or self.slices or self.usage)
 
     @property

@@ -79,7 +79,7 @@ def _set(group: dict[str, Any], key: str, value: float) -> None:
 
 
 def _end_momentum_cycle(group: dict[str, Any]) -> None:
-    """Give back the momentum with which a cycle (OneCycleLR, CyclicLR) begins and ends."""
+    """Restore the momentum with which a cycle (OneCycleLR, CyclicLR) begins and ends."""
     momentum = group.get("max_momentum")
     if momentum is None:
         return

@@ -72,7 +72,7 @@ class FirstOrder(Criterion):
 
 
 class Expected(pl.Callback):
-    """What one process finds for the same gradient, from the shares of both ranks."""
+    """What one process finds for the same gradient, from the fractions of both ranks."""
 
     gradient: torch.Tensor | None = None
 

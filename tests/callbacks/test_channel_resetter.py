@@ -1,4 +1,4 @@
-"""Dead channels are found, start anew and live; oracles are counts by hand and other runs."""
+"""Dead channels are found, start again and live; oracles are counts by hand and other runs."""
 
 import copy
 import os
@@ -347,7 +347,7 @@ def test_originals_are_in_checkpoints_only_where_they_are_needed(
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
 def test_a_resumed_run_resets_to_the_first_values(tmp_path: Path) -> None:
-    """Not to those that it finds where it goes on."""
+    """Not to those that it finds where it continues."""
 
     def run(folder: str) -> pl.Trainer:
         saved = ModelCheckpoint(
@@ -371,7 +371,7 @@ def test_it_waits_for_enough_batches(tmp_path: Path) -> None:
     stage = resetter(min_batches=13)
     with pytest.warns(UserWarning, match=r"waits at epoch [23]: 2 of 2 layers .*fewest: "):
         trainer(tmp_path, [stage], 4).fit(Rectified())
-    # The counts go on: 6 batches, 12, then 18.
+    # The counts continue: 6 batches, 12, then 18.
     assert stage.usage_history["layers"]["deep"]["reset"] == [0, 0, 0, 3]
 
 
@@ -501,7 +501,7 @@ def test_two_processes_count_what_one_counts(tmp_path: Path) -> None:
     assert int((one["counts"]["deep"] % 12 != 0).sum()) > 0  # some are used in some batches only
     for rank in ranks:
         assert rank["history"] == one["history"]
-    # What a checkpoint holds, and what a resumed run goes on with.
+    # What a checkpoint holds, and what a resumed run continues with.
     assert all(torch.equal(ranks[0]["saved"][n], c) for n, c in one["counts"].items())
     assert ranks[0]["resumed"] == ranks[1]["resumed"] == 24
     # After a reset both ranks have the same weights.

@@ -110,8 +110,8 @@ def test_optimizers_can_be_built_anew(restart, tmp_path):
     assert sorted(map(id, bound)) == sorted(map(id, model.parameters()))
     after = [rate for (rate,) in rates.rates[CUT * STEPS :]]
     # Its own schedule begins again, or the restarted rate takes its place.
-    anew = [3e-3] * STEPS + [3e-3 * 0.9] * STEPS
-    assert after == pytest.approx([3e-4] * 2 * STEPS if restart else anew)
+    again = [3e-3] * STEPS + [3e-3 * 0.9] * STEPS
+    assert after == pytest.approx([3e-4] * 2 * STEPS if restart else again)
 
 
 def test_manual_optimization_keeps_its_schedules_with_a_warning(tmp_path):

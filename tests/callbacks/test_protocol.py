@@ -127,7 +127,7 @@ def test_slices_do_not_count_its_channels(tmp_path):
     assert torch.equal(unmasked["net.inner.0"].any(0).flatten(1).any(1).nonzero().flatten(), KEEP)
     weight = model.net.inner[0].weight
     # 12 filters x 4 columns x 9 places in blocks of 4 are 108 slices: 54 of them are zero, and
-    # nothing of them lies in the columns that are masked anyway.
+    # nothing of them is in the columns that are masked anyway.
     assert int((weight[:, KEEP] == 0).sum()) == 54 * 4
     assert slices.slice_share["net.inner.0"] == pytest.approx(0.5)
 

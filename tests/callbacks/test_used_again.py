@@ -1,4 +1,4 @@
-"""Callbacks that are used in a second fit: a new run is as with new ones, the same one goes on."""
+"""Callbacks that are used in a second fit: a new run is as with new ones, the same continues."""
 
 import copy
 import json

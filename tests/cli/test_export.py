@@ -75,7 +75,7 @@ def test_cut_detector(
     path = tmp_path / "last.onnx"
     assert (
         f"{path}: detector in Ultralytics' layout, takes any number of images of any size in steps "
-        "of 32 (ultralytics predicts at 640 unless told imgsz=64), "
+        "of 32 (ultralytics predicts at 640 unless given imgsz=64), "
     ) in capsys.readouterr().out
     session = onnxruntime.InferenceSession(path)
     (images,), (output,) = session.get_inputs(), session.get_outputs()

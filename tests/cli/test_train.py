@@ -35,7 +35,7 @@ def test_a_plain_run_leaves_everything_in_one_folder(cli: Callable[..., Any]):
     outcome = cli(*FAKE, "dense_epochs=3")
     assert outcome.code == 0, outcome.err
     assert "epoch 3/3" in outcome.out
-    assert f"everything of this run lies in {outcome.folder}" in outcome.out
+    assert f"everything of this run is in {outcome.folder}" in outcome.out
     names = {path.name for path in outcome.folder.rglob("*") if path.is_file()}
     assert {"config.yaml", "metrics.csv", "hparams.yaml", "best.ckpt", "last.ckpt"} <= names
     cfg = OmegaConf.load(outcome.folder / "config.yaml")
@@ -107,7 +107,7 @@ def test_the_log_holds_what_the_terminal_said(cli: Callable[..., Any]):
     assert "epoch 2/2  train/loss" in log
     assert "model: Line, 1 class (line), 1 parameters\n" in log
     assert "data: Points, 8 samples to train on, in 2 batches an epoch" in log
-    assert log.rstrip().endswith(f"everything of this run lies in {outcome.folder}")
+    assert log.rstrip().endswith(f"everything of this run is in {outcome.folder}")
     for line in outcome.out.splitlines():
         assert line.rstrip() in log
     refused = cli(*FAKE, "model.lr=-1")

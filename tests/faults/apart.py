@@ -22,7 +22,7 @@ def apart(
 
     Args:
         do: Called in the child.
-        numbers: What it is called with; after a crash or a hang another child goes on behind it.
+        numbers: What it is called with; after a crash or a hang another child continues behind it.
         seconds: For one call.
         megabytes: Of address space beyond what the process has.
     """

@@ -354,7 +354,7 @@ def test_the_state_wins_over_a_file_that_was_put_back(tmp_path):
     restarted.prune(other, 3)
     assert state_in(tmp_path)["log_str"] == line
     third = Pruning(make(Residual), tmp_path, None)
-    with pytest.raises(RuntimeError, match="set it to false to go on"):
+    with pytest.raises(RuntimeError, match="set it to false to continue"):
         third.load_state_dict(masked_state)
 
 
@@ -465,7 +465,7 @@ def test_a_distributed_wrapper_must_be_made_anew(tmp_path):
             Pruning(wrapped, write(tmp_path, CHANNEL))
         pruner = channel_pruning(tmp_path, model, end_epoch=2)
         pruner.prune(wrapped, 1)
-        with pytest.warns(UserWarning, match="wrap the model in DistributedDataParallel anew"):
+        with pytest.warns(UserWarning, match="wrap the model in DistributedDataParallel again"):
             pruner.prune(wrapped, 2)
         assert state_in(tmp_path)["reach_mac_target"] is True
     finally:

@@ -24,7 +24,7 @@ def test_ratios_and_the_first_masks(golden_vectors, tmp_path, net, ranking):
     state = {k.removeprefix(start): torch.from_numpy(arrays[k]) for k in arrays if start in k}
     model.load_state_dict(state, strict=False)
     keys = {k: v for k, v in case["config"].items() if k not in NOT_IN_THE_SEED}
-    # The trace goes on below the target.
+    # The trace continues below the target.
     pruner = Pruning(model, write(tmp_path, keys | {"mac_target": None}), model.forward)
     ratio = 0.0
     for expected in case["history"]:

@@ -57,7 +57,7 @@ def save_validated_weights(trainer: pl.Trainer, path: str) -> None:
 
 @torch.no_grad()
 def average_norms(trainer: pl.Trainer, model: nn.Module) -> None:
-    """Give every rank the mean of all ranks' norm statistics: DDP lets them drift apart."""
+    """Average the norm statistics over all ranks: DDP lets them drift apart."""
     if trainer.world_size == 1:
         return
     names = ("running_mean", "running_var")

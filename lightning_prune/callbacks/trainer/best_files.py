@@ -17,5 +17,5 @@ RUN_STATE = (
 
 
 def replaces_files(callback: ModelCheckpoint) -> bool:
-    """Tell whether a file of the same name is replaced: otherwise a number is added."""
+    """Return whether a file of the same name is replaced: otherwise a number is added."""
     return not callback._enable_version_counter

@@ -20,7 +20,7 @@ def _early_stopping(trainer: pl.Trainer) -> list[EarlyStopping]:
 
 
 def suspend_early_stopping(trainer: pl.Trainer, while_true: Callable[[], bool]) -> None:
-    """Let early stopping skip its checks while a condition holds, with the state that it had.
+    """Make early stopping skip its checks while a condition holds, with the state that it had.
 
     On the instance: thresholds, which no state could switch off, are suspended too.
     """
@@ -36,13 +36,13 @@ def _skips(usual: Callable[[Any], bool], while_true: Callable[[], bool], trainer
 
 
 def release_early_stopping(trainer: pl.Trainer) -> None:
-    """Let early stopping check again as ever: the callback may be used in another fit."""
+    """Make early stopping check again as ever: the callback may be used in another fit."""
     for callback in _early_stopping(trainer):
         vars(callback).pop(_SKIP, None)
 
 
 def restart_comparisons(trainer: pl.Trainer) -> None:
-    """Let early stopping and plateau schedulers forget the best so far, and their patience."""
+    """Clear the best so far of early stopping and plateau schedulers, and their patience."""
     for callback in _early_stopping(trainer):
         callback.best_score = torch.tensor(math.inf if callback.mode == "min" else -math.inf)
         callback.wait_count = 0
@@ -50,12 +50,12 @@ def restart_comparisons(trainer: pl.Trainer) -> None:
 
 
 def has_plateaus(trainer: pl.Trainer) -> bool:
-    """Tell whether any scheduler waits for a metric to improve."""
+    """Return whether any scheduler waits for a metric to improve."""
     return any(isinstance(c.scheduler, ReduceLROnPlateau) for c in trainer.lr_scheduler_configs)
 
 
 def restart_plateaus(trainer: pl.Trainer) -> None:
-    """Let plateau schedulers forget the best so far, and their patience; rates stay."""
+    """Clear the best so far of plateau schedulers, and their patience; rates stay."""
     for config in trainer.lr_scheduler_configs:
         if isinstance(config.scheduler, ReduceLROnPlateau):
             config.scheduler._reset()

@@ -11,7 +11,7 @@ from lightning_prune.surgery.restarted_schedule import RestartedSchedule
 
 
 def clear_optimizers(trainer: pl.Trainer) -> None:
-    """Forget what every optimizer remembers."""
+    """Clear what every optimizer remembers."""
     for optimizer in trainer.optimizers:
         clear_statistics(optimizer)
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 
 def on_device(trainer: pl.Trainer, batches: Iterable[Any]) -> Iterator[Any]:
-    """Give batches the device and the precision that the Trainer itself gives them."""
+    """Move batches to the device and the precision that the Trainer itself gives them."""
     module = trainer.lightning_module
     for batch in batches:
         converted = trainer.precision_plugin.convert_input(batch)

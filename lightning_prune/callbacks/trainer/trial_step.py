@@ -54,7 +54,7 @@ def _small_batch(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Any | No
 
 @contextmanager
 def _aside(trainer: pl.Trainer, copy: nn.Module) -> Iterator[None]:
-    """Give a copy the Trainer to ask, and nothing to log to."""
+    """Set the Trainer that a copy may ask, and nothing to log to."""
     inner = [m for m in copy.modules() if isinstance(m, pl.LightningModule)]
     for module in inner:
         module._trainer = trainer

@@ -24,7 +24,7 @@ def scale_widths(
     first whose factor stays smallest.
 
     Args:
-        counts: n_g, the count each of the G layers would choose by itself (its knee).
+        counts: N_g, the count each of the G layers would choose by itself (its knee).
         channels: C_g, the number of channels of each layer.
         cost: Cost of G widths, in the unit of ``budget`` (MACs); see ``fit_widths``.
         budget: What the widths may cost at most.

@@ -15,8 +15,8 @@ class AllowedWidths:
     """The widths that a layer may have, and when it comes to each.
 
     Attributes:
-        widths: n widths, ascending.
-        ranks: n - 1 ranks; the step from ``widths[i]`` to ``widths[i + 1]`` is made in the order
+        widths: N widths, ascending.
+        ranks: N - 1 ranks; the step from ``widths[i]`` to ``widths[i + 1]`` is made in the order
             of ``ranks[i]`` among the steps of all layers, lowest first.
     """
 

@@ -75,7 +75,7 @@ class RemovalPath:
 
     @cached_property
     def removed_first(self) -> list[Tensor]:
-        """The channels of each layer in the order in which they go, (C_g,) int64."""
+        """Return the channels of each layer in the order in which they go, (C_g,) int64."""
         return [
             # Reversed, so that of equal channels the first stays.
             torch.argsort(values, descending=True, stable=True).flip(0)
@@ -96,7 +96,7 @@ class RemovalPath:
 
     @cached_property
     def allowed(self) -> list[tuple[int, ...]]:
-        """The widths that each layer may still have, from its own down."""
+        """Return the widths that each layer may still have, from its own down."""
         return [
             narrower_widths(len(gone), self.keep_range, multiple, start)
             for gone, start, multiple in zip(self.gone, self.start, self._multiples, strict=True)

@@ -23,7 +23,7 @@ class Width(NamedTuple):
 
 
 def is_selectable(channels: int) -> bool:
-    """Tell whether a layer has enough channels for a choice by clusters: more than 3.
+    """Return whether a layer has enough channels for a choice by clusters: more than 3.
 
     >>> is_selectable(3), is_selectable(4)
     (False, True)

@@ -146,12 +146,12 @@ class Criterion(ABC):
         raise NotImplementedError(f"{type(self).__name__} defines no output_values")
 
     def start(self) -> None:  # noqa: B027 - a hook, not abstract
-        """Forget the batches of an earlier decision."""
+        """Clear the batches of an earlier decision."""
 
     def add_batch(  # noqa: B027 - a hook, not abstract
         self, model: nn.Module, groups: ChannelGroups, names: Sequence[str]
     ) -> None:
-        """Take note of a batch, whose gradients are in the parameters' ``.grad``."""
+        """Record a batch, whose gradients are in the parameters' ``.grad``."""
 
     @property
     def sums(self) -> dict[str, Tensor]:
@@ -163,7 +163,7 @@ class Criterion(ABC):
 
 
 def why_unmet(criterion: Criterion, offered: Set[Need], where: str) -> str | None:
-    """Say why a criterion cannot be used where only some of its needs are met, or None.
+    """Return why a criterion cannot be used where only some of its needs are met, or None.
 
     Args:
         criterion: The criterion.

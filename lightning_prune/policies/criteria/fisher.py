@@ -33,7 +33,7 @@ class Fisher(Criterion):
         self._squares: dict[str, Tensor] = {}
 
     def start(self) -> None:
-        """Forget all batches."""
+        """Clear all batches."""
         self._squares = {}
 
     @torch.no_grad()

@@ -63,11 +63,11 @@ class MacAware(Criterion):
         self.criterion.check(model, group)
 
     def start(self) -> None:
-        """Forget the batches of an earlier decision."""
+        """Clear the batches of an earlier decision."""
         self.criterion.start()
 
     def add_batch(self, model: nn.Module, groups: ChannelGroups, names: Sequence[str]) -> None:
-        """Take note of a batch, as the other criterion does."""
+        """Record a batch, as the other criterion does."""
         self.criterion.add_batch(model, groups, names)
 
     def output_values(self, output: Tensor) -> Tensor:

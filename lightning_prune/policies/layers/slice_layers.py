@@ -35,7 +35,7 @@ class SliceLayer:
 
     @property
     def weight(self) -> nn.Parameter:
-        """The weight as it is now: a cut replaces it."""
+        """Return the weight as it is now: a cut replaces it."""
         weight = self.module.weight
         assert isinstance(weight, nn.Parameter)
         return weight
@@ -50,7 +50,7 @@ class SliceLayer:
 
     @property
     def in_place(self) -> bool:
-        """Whether ``filters`` returns a view."""
+        """Return whether ``filters`` returns a view."""
         transposed, groups = self._order
         return not transposed or groups == 1
 
@@ -138,29 +138,31 @@ def _unknown(pattern: str, names: list[str]) -> str:
     return f"no convolution or linear layer {pattern!r}: {hint}"
 
 
-def living_weights(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> dict[str, Tensor]:
+def unmasked_weights(
+    model: nn.Module, groups: ChannelGroups, plan: PruningPlan
+) -> dict[str, Tensor]:
     """Mark what masked channels leave of each weight: bool of the weight's shape, True = lives.
 
     Layers that the plan does not touch are absent.
     """
-    living: dict[str, Tensor] = {}
+    unmasked: dict[str, Tensor] = {}
     for part in channel_slices(model, groups, plan):
         if part.tensor != "weight" or not len(part.index):
             continue
         values = part.values
-        mask = living.setdefault(
+        mask = unmasked.setdefault(
             part.layer, torch.ones(values.shape, dtype=torch.bool, device=values.device)
         )
         mask.index_fill_(part.dim, part.index.to(values.device), False)
-    return living
+    return unmasked
 
 
-def living_filters(layer: SliceLayer, living: Mapping[str, Tensor]) -> Tensor | None:
+def unmasked_filters(layer: SliceLayer, unmasked: Mapping[str, Tensor]) -> Tensor | None:
     """Return the indices of the filters that masked channels leave; None: all.
 
     The layout of slices goes by these: it is the layout of the layer once it is cut.
     """
-    if layer.name not in living:
+    if layer.name not in unmasked:
         return None
-    rows = layer.filters(living[layer.name]).flatten(1).any(1)
+    rows = layer.filters(unmasked[layer.name]).flatten(1).any(1)
     return None if bool(rows.all()) else rows.nonzero().flatten()

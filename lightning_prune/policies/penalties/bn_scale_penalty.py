@@ -52,5 +52,5 @@ class BNScalePenalty(ChannelPenalty):
             weights.add_to_gradients(base, parameters, sign=True)
 
     def why_ineffective(self, model: nn.Module, group: Group) -> str | None:
-        """Say that a group has no batch norm."""
+        """Return that a group has no batch norm, or None."""
         return None if norm_members(model, group) else "it has no BatchNorm with a scale"

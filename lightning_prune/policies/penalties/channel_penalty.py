@@ -36,5 +36,5 @@ class ChannelPenalty(ABC):
         """
 
     def why_ineffective(self, model: nn.Module, group: Group) -> str | None:
-        """Say why the penalty does nothing to a group, or None."""
+        """Return why the penalty does nothing to a group, or None."""
         return None

@@ -65,8 +65,8 @@ class ChannelRegularization:
         if mac_reg:
             if macs is None:
                 raise ValueError(f"mac_reg={mac_reg} needs the MACs of the network: pass `macs`")
-            shares = macs.relative_costs(names)
-            strength += gamma * mac_reg * torch.tensor([shares[n] for n in names]).double()
+            costs = macs.relative_costs(names)
+            strength += gamma * mac_reg * torch.tensor([costs[n] for n in names]).double()
         self._base = strength[self.weights.group.cpu()].float()
         self._active: Tensor | None = None
 

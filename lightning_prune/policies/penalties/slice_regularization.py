@@ -6,9 +6,13 @@ import torch
 from torch import Tensor
 
 from lightning_prune.arguments import Count, Strength
-from lightning_prune.functional.slice_penalty import SlicePenalty, slice_penalty, slice_pull
+from lightning_prune.functional.slice_penalty import (
+    SlicePenalty,
+    slice_penalty,
+    slice_penalty_factors,
+)
 from lightning_prune.functional.slices import as_slices
-from lightning_prune.policies.layers.slice_layers import SliceLayer, living_filters
+from lightning_prune.policies.layers.slice_layers import SliceLayer, unmasked_filters
 from lightning_prune.validation import validated
 
 
@@ -56,13 +60,13 @@ class SliceRegularization:
         self.protect_first = protect_first
         self._rows: dict[str, Tensor] = {}
         self.indivisible: tuple[str, ...] = ()
-        self.set_living({})
+        self.set_unmasked({})
 
-    def set_living(self, living: Mapping[str, Tensor]) -> None:
-        """Leave out masked channels: ``living`` says what they leave (``living_weights``)."""
+    def set_unmasked(self, unmasked: Mapping[str, Tensor]) -> None:
+        """Leave out masked channels: ``unmasked`` says what they leave (``unmasked_weights``)."""
         self._rows, odd = {}, []
         for name, layer in self.layers.items():
-            rows = living_filters(layer, living)
+            rows = unmasked_filters(layer, unmasked)
             number = len(layer.filters(layer.weight)) if rows is None else len(rows)
             if number % self.block_size:
                 odd.append(name)
@@ -105,7 +109,7 @@ class SliceRegularization:
             rows = self._rows.get(name)
             filters = layer.filters(weight)
             chosen = filters if rows is None else filters[rows]
-            pull = slice_pull(chosen, self.block_size, self.reg, self.protect_first)
+            pull = slice_penalty_factors(chosen, self.block_size, self.reg, self.protect_first)
             pull = pull if scale is None else pull * scale
             slices = as_slices(chosen, self.block_size)
             # In half precision the pull on a zero slice may be infinite: the product is wide then.

@@ -41,7 +41,7 @@ class RatioStep:
         ratio: The pruning ratio that was asked for.
         removed: Fraction of the channels of the selected groups that is gone.
         macs: MACs that remain.
-        share: MACs that remain, as a fraction of the dense model's.
+        macs_fraction: MACs that remain, as a fraction of the dense model's.
         reached: Whether there is no further step: the MAC target is met, or all that may go is
             gone.
     """
@@ -50,7 +50,7 @@ class RatioStep:
     ratio: float
     removed: float
     macs: int
-    share: float
+    macs_fraction: float
     reached: bool
 
 
@@ -111,7 +111,7 @@ class RatioSelection:
             )
 
     def why_nothing(self) -> str | None:
-        """Say why no block of channels of any group can be removed, or None."""
+        """Return why no block of channels of any group can be removed, or None."""
         widths = [self.groups[name].channels for name in self.names]
         if not widths:
             return "`layers` selects no layer"
@@ -162,14 +162,14 @@ class RatioSelection:
         }
         channels = {name: self.groups[name].channels for name in names}
         macs = cost(widths)
-        share = macs / self.macs.total
-        met = met or (mac_target is not None and share <= mac_target)
+        macs_fraction = macs / self.macs.total
+        met = met or (mac_target is not None and macs_fraction <= mac_target)
         return RatioStep(
             plan=PruningPlan(keep, channels),
             ratio=ratio,
             removed=1 - sum(widths) / sum(channels.values()) if names else 0.0,
             macs=macs,
-            share=share,
+            macs_fraction=macs_fraction,
             reached=met or widths == path.narrowest,
         )
 

@@ -108,14 +108,14 @@ class SequentialSelection:
             )
 
     def why_nothing(self) -> str | None:
-        """Say why no group can be pruned, or None."""
+        """Return why no group can be pruned, or None."""
         reasons = [self.why_left(self.groups[name]) for name in self.names]
         if not reasons:
             return "`layers` selects no layer"
         return None if None in reasons else f"of each selected layer, such as: {reasons[0]}"
 
     def why_left(self, group: Group) -> str | None:
-        """Say why a group is left alone, or None."""
+        """Return why a group is left alone, or None."""
         if not is_selectable(group.channels):
             return f"{group.channels} channels are too few to choose among"
         if self.keep_range is not None and self._narrowest(group) == group.channels:

@@ -13,7 +13,7 @@ from lightning_prune.functional.slices import (
     smallest_slices,
 )
 from lightning_prune.policies.criteria.non_finite_importance import check_finite
-from lightning_prune.policies.layers.slice_layers import SliceLayer, living_filters
+from lightning_prune.policies.layers.slice_layers import SliceLayer, unmasked_filters
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SliceSelection:
         self,
         ratio: float,
         held: Mapping[str, Tensor] | None = None,
-        living: Mapping[str, Tensor] | None = None,
+        unmasked: Mapping[str, Tensor] | None = None,
     ) -> SliceStep:
         """Return the masks at a pruning ratio.
 
@@ -77,27 +77,27 @@ class SliceSelection:
             held: Masks so far, of the weights' shapes. A slice that they hold goes first; where
                 channels were masked since, slices are made of other filters, and what is no longer
                 chosen is let go.
-            living: What masked channels leave of the weights, from ``living_weights``.
+            unmasked: What masked channels leave of the weights, from ``unmasked_weights``.
 
         Raises:
             NonFiniteImportanceError: the norm of a slice is NaN or infinite.
         """
-        held, living = held or {}, living or {}
+        held, unmasked = held or {}, unmasked or {}
         masks, indivisible = {}, []
         for name, layer in self.layers.items():
             filters = layer.filters(layer.weight)
             before = held.get(name)
             old = torch.ones_like(layer.weight, dtype=torch.bool) if before is None else before
             old = layer.filters(old.to(filters.device))
-            rows = living_filters(layer, living)
+            rows = unmasked_filters(layer, unmasked)
             every = torch.arange(len(filters), device=filters.device) if rows is None else rows
             if len(every) % self.block_size:
                 indivisible.append(name)
                 masks[name] = layer.back(old).contiguous().cpu()
                 continue
             alive = torch.ones_like(old)
-            if name in living:
-                alive = layer.filters(living[name].to(filters.device))
+            if name in unmasked:
+                alive = layer.filters(unmasked[name].to(filters.device))
             mask = old.clone()
             mask[every] = self._keep(name, filters[every], ratio, old[every], alive[every])
             masks[name] = layer.back(mask).contiguous().cpu()
@@ -116,21 +116,21 @@ class SliceSelection:
         )
         return torch.where(alive, expand_slices(keep, size), old)
 
-    def shares(
-        self, masks: Mapping[str, Tensor], living: Mapping[str, Tensor] | None = None
+    def zero_fractions(
+        self, masks: Mapping[str, Tensor], unmasked: Mapping[str, Tensor] | None = None
     ) -> dict[str, float]:
         """Return the fraction of each layer's weights that is held at zero, in [0, 1].
 
         Weights of masked channels do not count.
         """
-        shares = {}
+        zero_fractions = {}
         for name in self.layers:
             if name not in masks:
-                shares[name] = 0.0
+                zero_fractions[name] = 0.0
                 continue
             mask = masks[name]
-            alive = (living or {}).get(name)
+            alive = (unmasked or {}).get(name)
             chosen = ~mask if alive is None else ~mask & alive.to(mask.device)
             number = mask.numel() if alive is None else int(alive.sum())
-            shares[name] = int(chosen.sum()) / max(1, number)
-        return shares
+            zero_fractions[name] = int(chosen.sum()) / max(1, number)
+        return zero_fractions

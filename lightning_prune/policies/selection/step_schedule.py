@@ -43,7 +43,7 @@ class StepSchedule:
         return self.start_epoch + further + self.hold_epochs
 
     def contradiction(self, max_epochs: int, groups: int) -> str | None:
-        """Say why the cut model would not be trained within so many epochs, or None."""
+        """Return why the cut model would not be trained within so many epochs, or None."""
         cut = self.cut_epoch(groups)
         if cut < max_epochs:
             return None

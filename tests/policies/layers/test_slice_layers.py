@@ -7,9 +7,9 @@ from torch.nn.utils import parametrizations
 
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.policies.layers.slice_layers import (
-    living_filters,
-    living_weights,
     slice_layers,
+    unmasked_filters,
+    unmasked_weights,
 )
 from lightning_prune.surgery.mask import ChannelMask
 from tests.networks import EXAMPLE, NETWORKS, Concat, make, random_plan
@@ -62,16 +62,16 @@ def test_living_weights_are_those_that_a_channel_mask_leaves(network):
     net = make(network)
     groups = trace_groups(net, EXAMPLE)
     plan = random_plan(groups)
-    living = living_weights(net, groups, plan)
+    unmasked = unmasked_weights(net, groups, plan)
     with torch.no_grad():
         for value in net.parameters():
             value.fill_(1)
     ChannelMask(net, groups, plan).apply()
     for name, layer in slice_layers(net, ["*"], 1).items():
         left = layer.weight != 0
-        mask = living.get(name, torch.ones_like(left))
+        mask = unmasked.get(name, torch.ones_like(left))
         assert torch.equal(mask, left), name
-        rows = living_filters(layer, living)
+        rows = unmasked_filters(layer, unmasked)
         expected = layer.filters(left).flatten(1).any(1).nonzero().flatten()
         assert torch.equal(
             torch.arange(len(layer.filters(left))) if rows is None else rows, expected

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_prune.graph.trace import trace_groups
-from lightning_prune.policies.layers.slice_layers import living_weights, slice_layers
+from lightning_prune.policies.layers.slice_layers import slice_layers, unmasked_weights
 from lightning_prune.policies.penalties.slice_regularization import SliceRegularization
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
@@ -39,12 +39,12 @@ def test_beside_a_channel_mask_it_is_that_of_the_cut_model(network):
     plan = plan_of(groups, {n: {0, g.channels - 1} for n, g in groups.items() if g.channels >= 6})
     ChannelMask(net, groups, plan).apply()
     regularization = SliceRegularization(slice_layers(net, None, 2), 2, 0.1)
-    regularization.set_living(living_weights(net, groups, plan))
+    regularization.set_unmasked(unmasked_weights(net, groups, plan))
     masked = regularization.penalty()
     masked.value.backward()
     gradients = {n: layer.weight.grad.clone() for n, layer in regularization.layers.items()}
     pruned = cut_channels(net, groups, plan)
-    regularization.set_living({})
+    regularization.set_unmasked({})
     cut = regularization.penalty()
     cut.value.backward()
     assert cut.nonzero == masked.nonzero == cut.slices
@@ -67,7 +67,7 @@ def test_masked_rows_get_nothing_and_odd_widths_are_passed_over():
     plan = plan_of(groups, {"a1.0": {3}, "b1.0": {0, 1}})
     ChannelMask(net, groups, plan).apply()
     regularization = SliceRegularization(slice_layers(net, None, 2), 2, 0.1)
-    regularization.set_living(living_weights(net, groups, plan))
+    regularization.set_unmasked(unmasked_weights(net, groups, plan))
     for value in net.parameters():
         value.grad = torch.zeros_like(value)
     regularization.apply()

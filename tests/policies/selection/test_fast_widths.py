@@ -55,14 +55,14 @@ def test_the_target_is_met_in_less_time(networks, network, ranking, target):
     plain = selection(case, ranking, None).select(net, 1.0, target)
     fast = selection(case, ranking, FastWidths()).select(net, 1.0, target)
     assert fast.reached
-    assert target - 0.01 < fast.share <= target
+    assert target - 0.01 < fast.macs_fraction <= target
     assert took(case, fast) < took(case, plain)
     cut = copy.deepcopy(net)
     cut_channels(cut, groups, fast.plan)
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         cut(PICTURE)
-    assert counter.get_total_flops() // 2 == fast.macs == round(fast.share * macs.total)
+    assert counter.get_total_flops() // 2 == fast.macs == round(fast.macs_fraction * macs.total)
     for name, width in fast.plan.widths().items():
         channels = groups[name].channels
         assert width == channels or width % 8 == 0
@@ -94,7 +94,7 @@ def test_steps_together_go_no_further_than_one(networks, steps, shift, cost):
                 assert set(held.keep[name].tolist()) <= set(before.keep[name].tolist())
         if step.reached:
             break
-    assert 0.49 < step.share <= 0.5
+    assert 0.49 < step.macs_fraction <= 0.5
 
 
 def test_without_a_target_macs_stay_what_the_ratio_makes_them(networks):

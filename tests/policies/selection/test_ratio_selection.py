@@ -71,11 +71,11 @@ def test_the_cut_model_meets_the_target_from_below(cases, network, ranking, targ
     selection = case.selection(ranking, keep_range=(0.1, 1.0), round_to=round_to)
     step = selection.select(case.net, 1.0, target)
     assert step.reached
-    assert step.share == step.macs / case.macs.total <= target
+    assert step.macs_fraction == step.macs / case.macs.total <= target
     assert step.macs == case.macs.remaining(step.plan.widths())
     assert step.macs == case.counted(step.plan)
     if ranking != "local":
-        assert target - step.share < 0.01
+        assert target - step.macs_fraction < 0.01
     removed = {n: case.groups[n].channels - w for n, w in step.plan.widths().items()}
     for name, count in removed.items():
         channels = case.groups[name].channels
@@ -97,7 +97,7 @@ def test_local_layers_stay_within_a_block_of_one_ratio(cases, network, round_to)
     lower = max((wide[n] - w - round_to) / wide[n] for n, w in free.items())
     upper = min((wide[n] - w + round_to) / wide[n] for n, w in free.items())
     assert lower <= upper
-    assert 0.5 - step.share < 0.02
+    assert 0.5 - step.macs_fraction < 0.02
 
 
 @pytest.mark.parametrize("criterion", [BNScale(), RandomChoice(1), Magnitude(1)])
@@ -105,7 +105,7 @@ def test_other_criteria_land_as_close(cases, criterion):
     case = cases["yolov8n"]
     names = tuple(name for name in case.names if name != case.names[-1])
     step = case.selection(criterion=criterion, names=names, round_to=8).select(case.net, 1.0, 0.5)
-    assert 0 <= 0.5 - step.share < 0.01
+    assert 0 <= 0.5 - step.macs_fraction < 0.01
     assert set(step.plan.keep) == set(names)
 
 
@@ -119,7 +119,7 @@ def test_small_networks_meet_what_is_in_reach(network, ranking, round_to):
         try:
             selection.check(case.net, target)
         except ValueError:
-            assert not selection.select(case.net, 1.0, target).share <= target
+            assert not selection.select(case.net, 1.0, target).macs_fraction <= target
             continue
         step = selection.select(case.net, 1.0, target)
         assert step.reached
@@ -165,7 +165,7 @@ def test_everything_that_may_go_is_the_end(cases):
     assert step.plan.widths() == {n: case.groups[n].channels // 4 for n in case.names}
     # Nothing is asked for: nothing goes.
     none = case.selection().select(case.net, 0.0, 0.5)
-    assert (none.removed, none.share, none.reached) == (0.0, 1.0, False)
+    assert (none.removed, none.macs_fraction, none.reached) == (0.0, 1.0, False)
 
 
 # --- steps --------------------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def test_what_is_held_stays_removed(cases, ranking, round_to):
         for name in held.keep:
             assert set(held.removed(name).tolist()) <= set(step.plan.removed(name).tolist())
         held = step.plan
-        shares.append(step.share)
+        shares.append(step.macs_fraction)
         if step.reached:
             break
     assert shares == sorted(shares, reverse=True)
@@ -239,7 +239,12 @@ def test_no_groups_leave_the_model_as_it_is():
     case = Case(make(Chain), EXAMPLE)
     nothing = RatioSelection(case.groups, (), case.macs, Magnitude())
     step = nothing.select(case.net, 0.5, 0.5)
-    assert (step.plan.widths(), step.removed, step.share, step.reached) == ({}, 0.0, 1.0, True)
+    assert (step.plan.widths(), step.removed, step.macs_fraction, step.reached) == (
+        {},
+        0.0,
+        1.0,
+        True,
+    )
 
 
 def test_the_criterion_is_asked_before_training():

@@ -44,13 +44,13 @@ def test_only_below_a_ratio_of_used_channels():
 )
 def test_equals_a_loop(counts, which, only_below, data):
     masked = data.draw(st.sets(st.integers(0, len(counts) - 1)))
-    living = [c for c in range(len(counts)) if c not in masked]
-    used = [c for c in living if counts[c]]
+    unmasked = [c for c in range(len(counts)) if c not in masked]
+    used = [c for c in unmasked if counts[c]]
     expected = {
-        "unused": [c for c in living if not counts[c]],
+        "unused": [c for c in unmasked if not counts[c]],
         "used": used,
-        "all": living,
+        "all": unmasked,
     }[which]
-    if only_below is not None and (len(used) / len(living) if living else 0.0) >= only_below:
+    if only_below is not None and (len(used) / len(unmasked) if unmasked else 0.0) >= only_below:
         expected = []
     assert reset_choice(torch.tensor(counts), which, masked, only_below).tolist() == expected

@@ -9,7 +9,7 @@ from torch import nn
 from lightning_prune.functional.slices import as_slices, slice_norms
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.layers.slice_layers import living_weights, slice_layers
+from lightning_prune.policies.layers.slice_layers import slice_layers, unmasked_weights
 from lightning_prune.policies.selection.slice_selection import SliceSelection
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.slice_mask import SliceMask
@@ -57,15 +57,15 @@ def test_choosing_beside_a_channel_mask_is_choosing_after_the_cut(network):
     plan = plan_of(groups, removed)
     layers = slice_layers(net, None, 2)
     selection = SliceSelection(layers, 2)
-    living = living_weights(net, groups, plan)
-    assert living
+    unmasked = unmasked_weights(net, groups, plan)
+    assert unmasked
     earlier = selection.select(0.3).masks
-    step = selection.select(0.5, earlier, living)
+    step = selection.select(0.5, earlier, unmasked)
     assert step.indivisible == ()
-    shares = selection.shares(step.masks, living)
+    shares = selection.zero_fractions(step.masks, unmasked)
     for name in layers:
-        if name in living:  # what channels mask stays as it was
-            dead = ~living[name]
+        if name in unmasked:  # what channels mask stays as it was
+            dead = ~unmasked[name]
             assert torch.equal(step.masks[name][dead], earlier[name][dead])
     follower = SliceMask(net, step.masks)
     pruned = cut_channels(net, groups, plan)
@@ -92,7 +92,7 @@ def test_without_earlier_masks_it_is_the_same_choice_exactly():
     plan = plan_of(groups, {n: {1, 2} for n in groups})
     layers = slice_layers(net, None, 2)
     selection = SliceSelection(layers, 2, protect_first=True, norm=1)
-    chosen = SliceMask(net, selection.select(0.4, None, living_weights(net, groups, plan)).masks)
+    chosen = SliceMask(net, selection.select(0.4, None, unmasked_weights(net, groups, plan)).masks)
     masks = chosen.after_cut(net, cut_channels(net, groups, plan)).masks
     after = selection.select(0.4).masks
     for name in layers:
@@ -105,7 +105,7 @@ def test_filters_that_do_not_divide_are_passed_over():
     plan = plan_of(groups, {"a1.0": {3}})
     selection = SliceSelection(slice_layers(net, None, 2), 2)
     first = selection.select(0.25).masks
-    step = selection.select(0.5, first, living_weights(net, groups, plan))
+    step = selection.select(0.5, first, unmasked_weights(net, groups, plan))
     assert step.indivisible == ("a1.0",)
     assert torch.equal(step.masks["a1.0"], first["a1.0"])
     assert not torch.equal(step.masks["a2.0"], first["a2.0"])
@@ -116,4 +116,4 @@ def test_linear_and_one_wide_kernels_are_first_places_throughout():
     layers = slice_layers(net, ["*"], 2)
     masks = SliceSelection(layers, 2, protect_first=True).select(0.9).masks
     assert all(bool(mask.all()) for mask in masks.values())
-    assert set(SliceSelection(layers, 2).shares(masks).values()) == {0.0}
+    assert set(SliceSelection(layers, 2).zero_fractions(masks).values()) == {0.0}

@@ -80,7 +80,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     part = cli(*FAKE, "dense_epochs=4", "model.lr=0.2", *stopper(tmp_path, 4))
     assert part.code == 143
     assert "SIGTERM: stopped after step 4 (epoch 3), saved to" in part.out
-    assert "go on with: python train.py resume=run1" in part.out
+    assert "continue with: python train.py resume=run1" in part.out
     assert not (part.folder / "result.json").exists()
 
     resumed = again("resume=run1")
@@ -120,7 +120,7 @@ def test_an_end_between_training_and_result_loses_nothing(
     whole = cli(*words)
     part = cli(*words, *stopper(tmp_path, 0))  # in the test
     assert part.code == 143
-    assert "go on with: python train.py resume=run1" in part.out
+    assert "continue with: python train.py resume=run1" in part.out
     assert not (part.folder / "result.json").exists()
     resumed = again("resume=run1")
     assert resumed.code == 0, resumed.err

@@ -197,7 +197,7 @@ def test_a_stopped_sweep_goes_on_in_the_given_folder(cli: Callable[..., Any], tm
     words += stopper(tmp_path, 2)
     stopped = cli(*words)
     assert stopped.code == 143
-    assert "the same command goes on with this sweep" in stopped.out
+    assert "the same command continues with this sweep" in stopped.out
     assert [row["status"] for row in table(tmp_path / "sweep")] == ["unfinished"]
     assert cli(*words).code == 0
     whole = [*words[:-5], f"hydra.sweep.dir={tmp_path / 'whole'}", *words[-4:]]
