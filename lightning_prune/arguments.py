@@ -10,7 +10,6 @@ OptionalCount = Annotated[int | None, AtLeast(1)]
 NonNegative = Annotated[int, AtLeast(0)]
 Strength = Annotated[float, AtLeast(0, "a strength")]
 Epoch = Annotated[int, AtLeast(0, "counted from 0")]
-Probability = Annotated[float, Between(0, 1, "a probability")]
 Threshold = Annotated[float, Between(0, 1, "a probability", "[)")]
 Overlap = Annotated[float, Between(0, 1, "an overlap")]
 
@@ -33,7 +32,6 @@ HoldEpochs = Annotated[int, AtLeast(0, "epochs of training with all masks")]
 TrainingImages = Annotated[int, AtLeast(0, "a number of training images; 0: never")]
 MacWeight = Annotated[float, Between(0, 1, "the weight of the importance")]
 MacRoot = Annotated[float, Above(0, "the root of the MACs' ratio")]
-Epochs = Annotated[float, AtLeast(0, "epochs")]
 NormThreshold = Annotated[
     float, Between(0, 1, "a fraction of the group's largest norm, for example 0.1", "()")
 ]
