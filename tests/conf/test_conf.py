@@ -28,7 +28,7 @@ OPTIONS = [
 STAGES = sorted(path.stem for path in FILES if path.parent.name == "stage")
 # Groups that the root's defaults list does not name are added with a plus.
 ROOT_GROUPS = {"data", "model", "trainer", "callbacks", "logger"}
-PARTS = {"stage", "penalty", "widths"}  # of recipes
+PARTS = {"stage", "penalty", "widths", "augmentation"}  # of recipes and data sets
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
