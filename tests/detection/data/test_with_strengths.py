@@ -13,14 +13,23 @@ from lightning_prune.detection.data.augment import Augmentation
 from lightning_prune.detection.data.digits import DigitsDetectionDataModule
 from lightning_prune.runs.configuration.config_folder import config_folder
 
+CONF = config_folder()
+SETS = sorted(
+    path.stem for path in (CONF / "data").glob("*.yaml") if "/augmentation/" in path.read_text()
+)
+
 
 def node(name: str, *overrides: str) -> Any:
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"data={name}", *overrides])
     return OmegaConf.to_container(cfg.data)
 
 
-@pytest.mark.parametrize("name", ["digits", "coco_json", "yolo_folder"])
+def test_there_are_such_sets() -> None:
+    assert {"coco_json", "digits", "yolo_folder"} <= {*SETS}
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_constructor_and_file_have_the_same_strengths(name: str) -> None:
     content = node(name)
     parameters = inspect.signature(get_object(content["_target_"])).parameters
