@@ -62,7 +62,7 @@ REFUSED = [
     ("seed", "'seed' has no value: type seed=VALUE"),
     ("=3", "an override is KEY=VALUE"),
     ("pruning.masker.layers=[a,b", "pruning.masker.layers=['first','second']"),
-    ("zzz=3", "zzz is not known to the command line. Allowed: callbacks"),
+    ("zzz=3", "zzz is not known to the command line. Allowed: augmentation, callbacks"),
 ]
 
 

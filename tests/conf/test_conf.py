@@ -12,7 +12,9 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
+from lightning_prune.annotations import fits
 from lightning_prune.cli.check import check_config
+from lightning_prune.cli.node_problems import type_hints
 from lightning_prune.cli.train import run
 from lightning_prune.errors import ConfigError
 from lightning_prune.runs.configuration.config_folder import config_folder
@@ -105,7 +107,10 @@ def test_every_key_has_a_comment(path: Path):
 def test_every_option_composes_and_passes_the_check(group: str, option: str, tmp_path: Path):
     cfg = composed(*words_for(group, option), f"output_dir={tmp_path}")
     for key in OmegaConf.missing_keys(cfg):
-        OmegaConf.update(cfg, key, str(tmp_path))
+        place, _, name = key.rpartition(".")
+        hint = type_hints(hydra.utils.get_object(OmegaConf.select(cfg, place)["_target_"]))[name]
+        value = str(tmp_path)
+        OmegaConf.update(cfg, key, value if fits(hint, value) else [value])
     check_config(cfg)
 
 

@@ -14,7 +14,7 @@ def with_strengths(defaults: Augmentation) -> Callable[[Init], Init]:
     """Show the fields of an augmentation in a constructor's signature, in place of its ``**``.
 
     Whoever reads the signature, such as the command line, finds each strength with its range, and
-    a new one stands in `Augmentation` only. The constructor itself is left as it is.
+    a new one is a field of `Augmentation`, and nothing else. The constructor is left as it is.
 
     Args:
         defaults: The augmentation whose values are the defaults.
