@@ -137,6 +137,8 @@ def _fits(annotation: Any, value: Any, builds: Builds, ranges: tuple[Between, ..
         return number and all(rule.holds(value) for rule in ranges)
     if annotation in (bool, str):
         return isinstance(value, annotation)
+    if (origin or annotation) is Iterable and isinstance(value, Iterator):
+        return True  # looking into it would use it up
     if (origin or annotation) in LISTS:
         return _is_list_of(value, arguments, builds, ranges)
     if (origin or annotation) in _MAPPINGS:

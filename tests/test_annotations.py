@@ -1,7 +1,7 @@
 """Values against annotations, and annotations in words."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional, Union
 
@@ -123,3 +123,10 @@ def test_a_node_passes_for_the_object_that_it_builds():
 def test_values_are_shown_as_in_a_file_and_not_at_any_length():
     assert [shown(value) for value in (None, True, "a", 1.5)] == ["null", "true", "'a'", "1.5"]
     assert len(shown("x" * 1000)) == 83
+
+
+def test_an_iterator_passes_and_is_not_used_up():
+    values = iter([1, 2])
+    assert fits(Iterable[int], values)
+    assert not fits(list[int], values)
+    assert list(values) == [1, 2]

@@ -310,7 +310,7 @@ def test_histograms_for_weights_and_biases(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"reg": -1.0}, "reg=-1.0: pass a number of at least 0, the strength"),
+        ({"reg": -1.0}, "reg=-1.0: pass a number of at least 0, a strength"),
         ({"mac_reg": float("inf")}, "mac_reg=inf"),
         ({"start_epoch": -1}, "start_epoch=-1"),
         ({"start_epoch": 3, "end_epoch": 3}, "end_epoch=3: pass an integer of at least 4"),

@@ -114,7 +114,10 @@ def test_onnx_says_what_the_checkpoint_says(checkpoint: Path, photos: Path, tmp_
         (["missing.ckpt", "--source", "photos"], "no checkpoint at missing.ckpt"),
         (["missing.onnx", "--source", "photos"], "no model at missing.onnx"),
         (["CKPT", "--source", "nothing/*.jpg"], r"no image or video in nothing/\*.jpg"),
-        (["CKPT", "--source", "photos", "--conf", "25"], r"confidence=25.0: pass a probability"),
+        (
+            ["CKPT", "--source", "photos", "--conf", "25"],
+            r"confidence=25.0: pass a number in \[0, 1\)",
+        ),
         (["CKPT", "--source", "photos", "--max-detections", "0"], "max_detections=0"),
         (["CKPT", "--source", "photos", "--image-size", "100"], "image_size=100: pass a multiple"),
         (["CKPT", "--source", "photos", "--batch", "0"], "--batch 0: pass at least 1"),

@@ -162,7 +162,7 @@ def test_names_that_are_only_numbers_give_way_to_real_ones(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"in_channels": 0}, "in_channels=0: pass an integer from 1"),
+        ({"in_channels": 0}, r"in_channels=0: pass an integer in \[1, 4096\]"),
         ({"in_channels": 1.0}, "in_channels=1.0"),
         ({"architecture": {"activatoin": "relu"}}, "did you mean activation"),
         ({"architecture": {"activation": "relu(3)"}}, "takes none"),
