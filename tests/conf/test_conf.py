@@ -114,8 +114,10 @@ def test_every_option_composes_and_passes_the_check(group: str, option: str, tmp
     check_config(cfg)
 
 
-@pytest.mark.parametrize("word", ["+stage=slice_masker", "+penalty=bn_scale"])
-def test_parts_of_recipes_are_refused_at_the_root(word: str, tmp_path: Path):
+@pytest.mark.parametrize(
+    "word", ["+stage=slice_masker", "+penalty=bn_scale", "+augmentation=photos"]
+)
+def test_parts_are_refused_at_the_root(word: str, tmp_path: Path):
     key = word[1:].partition("=")[0]
     with pytest.raises(ConfigError, match=f"^{key} is not known to the root"):
         check_config(composed(word, f"output_dir={tmp_path}"))
