@@ -131,7 +131,7 @@ def _unread_problems(root: Mapping[str, Any], raw: str) -> Iterator[Problem]:
     for key, value in root.items():
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         read = key in known or re.search(rf"[{{,]{re.escape(key)}[}},.]", raw)
-        if not read and (near or _holds_objects(value)):
+        if not read and (near or key in _NO_ROOT_KEYS or _holds_objects(value)):
             yield Problem(key, unknown_key(key, "the root of the configuration", known))
 
 
