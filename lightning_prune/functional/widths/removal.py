@@ -50,7 +50,7 @@ class RemovalPath:
             scope.
         gone: (C_g,) bool, True = removed before; these go first, whatever their importance.
         scopes: Scope of each layer.
-        keep_range: Smallest and largest fraction of a layer's channels that stays, the largest 1.
+        least: Smallest width, at least 1; one for each layer, or one for all.
         round_to: Widths are multiples of it; one for each layer, or one for all.
 
     Source: scopes of structurally equal layers: Fang, Ma, Mi, Wang, 2024, Isomorphic Pruning for
@@ -65,12 +65,14 @@ class RemovalPath:
     importance: Sequence[Tensor]
     gone: Sequence[Tensor]
     scopes: Sequence[int]
-    keep_range: tuple[float, float] = (0.0, 1.0)
+    least: int | Sequence[int] = 1
     round_to: int | Sequence[int] = 1
 
     @cached_property
     def _multiples(self) -> Sequence[int]:
-        given = self.round_to
+        return self._of_each_layer(self.round_to)
+
+    def _of_each_layer(self, given: int | Sequence[int]) -> Sequence[int]:
         return [given] * len(self.gone) if isinstance(given, int) else given
 
     @cached_property
@@ -97,9 +99,10 @@ class RemovalPath:
     @cached_property
     def allowed(self) -> list[tuple[int, ...]]:
         """Return the widths that each layer may still have, from its own down."""
+        limits = zip(self._of_each_layer(self.least), self._multiples, strict=True)
         return [
-            narrower_widths(len(gone), self.keep_range, multiple, start)
-            for gone, start, multiple in zip(self.gone, self.start, self._multiples, strict=True)
+            narrower_widths(len(gone), *limit, start)
+            for gone, limit, start in zip(self.gone, limits, self.start, strict=True)
         ]
 
     @cached_property

@@ -88,31 +88,35 @@ def allowed_widths(
     return sorted({clip_width(wish, channels, keep_range, round_to).width for wish in wishes})
 
 
+def least_width(channels: int, fraction: float) -> int:
+    """Return the smallest number of channels, at least 1, that is no less than a fraction of C.
+
+    >>> least_width(30, 0.1), least_width(31, 0.1), least_width(30, 0.0)
+    (3, 4, 1)
+    """
+    # 0.1 * 30 is 3.0000000000000004.
+    return max(1, math.ceil(fraction * channels - 1e-9))
+
+
 def narrower_widths(
-    channels: int,
-    keep_range: tuple[float, float] = (0.0, 1.0),
-    round_to: int = 1,
-    start: int | None = None,
+    channels: int, least: int = 1, round_to: int = 1, start: int | None = None
 ) -> tuple[int, ...]:
     """Return the widths to which channels of a layer may be removed, from its own down.
 
-    All but the first are multiples of ``round_to``, at least one block, and no less than the
-    smallest fraction of the channels.
+    All but the first are multiples of ``round_to``, at least one block, and no less than ``least``.
 
     Args:
         channels: C, the width of the dense layer.
-        keep_range: Smallest and largest fraction of the channels kept; the largest is 1 here.
+        least: Smallest width, at least 1.
         round_to: Widths are multiples of it.
         start: Width to start from, where some channels are gone already; None: C.
 
-    >>> narrower_widths(20, (0.3, 1.0), round_to=4), narrower_widths(20, (0.3, 1.0), round_to=8)
+    >>> narrower_widths(20, 6, round_to=4), narrower_widths(20, 6, round_to=8)
     ((20, 16, 12, 8), (20, 16, 8))
     >>> narrower_widths(6, round_to=8)
     (6,)
     """
     start = channels if start is None else start
-    # 0.1 * 30 is 3.0000000000000004.
-    least = max(1, math.ceil(keep_range[0] * channels - 1e-9))
     least = math.ceil(least / round_to) * round_to
     below = range((start - 1) // round_to * round_to, least - 1, -round_to)
     return (start, *below)

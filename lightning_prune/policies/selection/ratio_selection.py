@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_prune.annotations import Such
 from lightning_prune.arguments import Count
 from lightning_prune.functional.widths.removal import RemovalPath
-from lightning_prune.functional.widths.width import narrower_widths
+from lightning_prune.functional.widths.width import least_width, narrower_widths
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
@@ -95,12 +95,7 @@ class RatioSelection:
             self.criterion.check(model, self.groups[name])
         if mac_target is None:
             return
-        least = self.macs.cost_of(self.names)(
-            [
-                narrower_widths(self.groups[name].channels, self.keep_range, multiple)[-1]
-                for name, multiple in zip(self.names, self._multiples, strict=True)
-            ]
-        )
+        least = self.macs.cost_of(self.names)([allowed[-1] for allowed in self._allowed])
         if least > mac_target * self.macs.total:
             raise ValueError(
                 f"mac_target={mac_target} (fraction of the dense MACs that remains) cannot be "
@@ -115,11 +110,7 @@ class RatioSelection:
         widths = [self.groups[name].channels for name in self.names]
         if not widths:
             return "`layers` selects no layer"
-        narrower = [
-            narrower_widths(channels, self.keep_range, multiple)[1:]
-            for channels, multiple in zip(widths, self._multiples, strict=True)
-        ]
-        if any(narrower):
+        if any(len(allowed) > 1 for allowed in self._allowed):
             return None
         return (
             f"none of the {len(widths)} layers ({max(widths)} channels at most) has a "
@@ -220,13 +211,27 @@ class RatioSelection:
             [importance[name] for name in self.names],
             [self._gone(name, held) for name in self.names],
             ranking_rule(self.ranking).scopes(model, self.groups, self.names),
-            self.keep_range,
+            self._least,
             self._multiples,
         )
 
     @property
     def _limits(self) -> str:
         return f"({self.keep_range[0]:.4g}, {self.keep_range[1]:.4g})"
+
+    @property
+    def _allowed(self) -> list[tuple[int, ...]]:
+        """Widths of each group, from its own down."""
+        limits = zip(self._least, self._multiples, strict=True)
+        return [
+            narrower_widths(self.groups[name].channels, *limit)
+            for name, limit in zip(self.names, limits, strict=True)
+        ]
+
+    @property
+    def _least(self) -> list[int]:
+        smallest = self.keep_range[0]
+        return [least_width(self.groups[name].channels, smallest) for name in self.names]
 
     @property
     def _multiples(self) -> list[int]:

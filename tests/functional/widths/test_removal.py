@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightning_prune.functional.widths.removal import RemovalPath
-from lightning_prune.functional.widths.width import narrower_widths
+from lightning_prune.functional.widths.width import least_width, narrower_widths
 
 
 def drawn(sizes: list[int], seed: int, shares: float = 0.0) -> tuple[list[Tensor], list[Tensor]]:
@@ -43,7 +43,8 @@ def path_of(drawn_network: tuple, shares: float = 0.0) -> RemovalPath:
         "local": list(range(len(sizes))),
         "pairs": [i // 2 for i in range(len(sizes))],
     }[ranking]
-    return RemovalPath(importance, gone, scopes, (1 - most, 1.0), round_to)
+    least = [least_width(size, 1 - most) for size in sizes]
+    return RemovalPath(importance, gone, scopes, least, round_to)
 
 
 @given(st.integers(1, 70), st.sampled_from([1.0, 0.9, 0.5]), st.sampled_from([1, 3, 8]))
@@ -53,13 +54,14 @@ def test_narrower_widths_by_trying_all_widths(channels: int, most: float, round_
         for width in range(1, channels)
         if width % round_to == 0 and (channels - width) / channels <= most + 1e-12
     ]
-    assert narrower_widths(channels, (1 - most, 1.0), round_to) == (channels, *reversed(allowed))
+    least = least_width(channels, 1 - most)
+    assert narrower_widths(channels, least, round_to) == (channels, *reversed(allowed))
 
 
 def test_narrower_widths_from_where_a_layer_is():
-    assert narrower_widths(20, (0.3, 1.0), 4, start=13) == (13, 12, 8)
-    assert narrower_widths(20, (0.3, 1.0), 8, start=8) == (8,)
-    assert narrower_widths(20, (0.5, 1.0), 4, start=5) == (5,)  # already past the largest ratio
+    assert narrower_widths(20, 6, 4, start=13) == (13, 12, 8)
+    assert narrower_widths(20, 6, 8, start=8) == (8,)
+    assert narrower_widths(20, 10, 4, start=5) == (5,)  # already past the largest ratio
 
 
 @given(networks, st.integers(0, 10**6).map(lambda millionths: millionths / 10**6))
@@ -141,15 +143,15 @@ def test_a_budget_is_met_with_no_room_for_another_block(
     assert found is not None
     assert product(found) <= budget
     for layer, (width, start) in enumerate(zip(found, path.start, strict=True)):
-        _, most, round_to = network[0], network[3], network[2]
-        steps = narrower_widths(len(path.gone[layer]), (1 - most, 1.0), round_to, start)
+        channels, most, round_to = len(path.gone[layer]), network[3], network[2]
+        steps = narrower_widths(channels, least_width(channels, 1 - most), round_to, start)
         assert width in steps
         if width < start:
             wider = steps[steps.index(width) - 1]
             assert product([*found[:layer], wider, *found[layer + 1 :]]) > budget
     if budget - product(found) > tolerance * budget:
         # Then no exchange of two blocks does better.
-        steps = [narrower_widths(len(g), (1 - network[3], 1.0), network[2], s)
+        steps = [narrower_widths(len(g), least_width(len(g), 1 - network[3]), network[2], s)
                  for g, s in zip(path.gone, path.start, strict=True)]  # fmt: skip
         for back, taken in itertools.permutations(range(len(found)), 2):
             up, down = steps[back].index(found[back]) - 1, steps[taken].index(found[taken]) + 1
