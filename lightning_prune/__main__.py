@@ -11,7 +11,10 @@ COMMANDS = {
         "lightning_prune.cli.analyze",
         "say from which epoch a regularized run can be pruned",
     ),
-    "export": ("lightning_prune.cli.export", "write a checkpoint as a checked ONNX file"),
+    "export": (
+        "lightning_prune.cli.export",
+        "write a checkpoint as a checked file for another runtime",
+    ),
     "layers": ("lightning_prune.cli.layers", "list what of a network can be pruned, in groups"),
     "predict": (
         "lightning_prune.cli.predict",
