@@ -58,7 +58,8 @@ def _run(arguments: list[str]) -> None:
 
 def _usage() -> str:
     lines = ["usage: python -m lightning_prune COMMAND ...", "", "commands:"]
-    lines += [f"  {name:<8} {what}" for name, (_, what) in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 1
+    lines += [f"  {name:<{width}} {what}" for name, (_, what) in COMMANDS.items()]
     lines += [
         "",
         "python -m lightning_prune COMMAND --help shows arguments; of train, the config groups.",

@@ -27,7 +27,7 @@ def export_onnx(
     """Convert a network to ONNX, compare both on noise, and write the file.
 
     ONNX Runtime must agree with the network on batches of 1 and 3 samples, and where height and
-    width are free on a rectangle too; see ``onnx_difference`` for the measure.
+    width are free on a rectangle too; see ``output_difference`` for the measure.
 
     Args:
         model: The network, dense or cut, on the CPU, in float32; it is left as it was.
