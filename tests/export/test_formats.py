@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from lightning_prune.export.formats import FORMATS, ExportFormat, Writer
+from tests.conftest import REPOSITORY
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -31,5 +32,7 @@ def test_what_is_missing_is_named_with_what_installs_it():
 def test_the_table_is_read_without_torch():
     code = "import sys, lightning_prune.cli.export_parser as p; p.export_parser()\n"
     code += "print({'torch', 'lightning', 'onnx'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "set()"
