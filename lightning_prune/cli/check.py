@@ -41,8 +41,8 @@ ROOT_TYPES: dict[str, Any] = {
     "output_dir": str,
 }
 _OPTIONAL = ("resume", "objectives")
-# Groups whose options are parts of a recipe: at the root nobody reads them.
-_NO_ROOT_KEYS = {"defaults", "hydra", "stage", "penalty", "widths"}
+# Groups whose options are parts of a recipe or a data set: at the root nobody reads them.
+_NO_ROOT_KEYS = {"defaults", "hydra", "stage", "penalty", "widths", "augmentation"}
 # What makes a run train or test nothing: it would end with exit code 0 and no result.
 _TRAINS_NOTHING = ("max_epochs", "max_steps", "limit_train_batches", "limit_test_batches")
 # Numbers that Lightning divides by without a look at them.
@@ -131,7 +131,7 @@ def _unread_problems(root: Mapping[str, Any], raw: str) -> Iterator[Problem]:
     for key, value in root.items():
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
         read = key in known or re.search(rf"[{{,]{re.escape(key)}[}},.]", raw)
-        if not read and (near or _holds_objects(value)):
+        if not read and (near or key in _NO_ROOT_KEYS or _holds_objects(value)):
             yield Problem(key, unknown_key(key, "the root of the configuration", known))
 
 

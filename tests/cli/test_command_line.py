@@ -8,7 +8,9 @@ import pytest
 
 from lightning_prune.cli.command_line import config_dir, split_options, understood
 from lightning_prune.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
 
+DATA = ", ".join(sorted(path.stem for path in (config_folder() / "data").glob("*.yaml")))
 UNDERSTOOD = [
     ("pruning=channel", ["+pruning=channel"]),
     ("+pruning=channel", ["+pruning=channel"]),
@@ -39,8 +41,8 @@ UNDERSTOOD = [
 ]  # fmt: skip
 REFUSED = [
     ("callbacks=true", "'callbacks' is chosen by name. Allowed: default, every_epoch, none"),
-    ("data=5", "Allowed: coco_json, digits, neural_sessions"),
-    ("data=", "Allowed: coco_json, digits, neural_sessions"),
+    ("data=5", f"Allowed: {DATA}"),
+    ("data=", f"Allowed: {DATA}"),
     ("+pruning=1", "Allowed: bn_scale, channel, "),
     ("pruning=true", "Allowed: bn_scale, channel, "),
     ("pruning=chanel", "Did you mean pruning=channel"),
@@ -60,7 +62,7 @@ REFUSED = [
     ("seed", "'seed' has no value: type seed=VALUE"),
     ("=3", "an override is KEY=VALUE"),
     ("pruning.masker.layers=[a,b", "pruning.masker.layers=['first','second']"),
-    ("zzz=3", "zzz is not known to the command line. Allowed: callbacks"),
+    ("zzz=3", "zzz is not known to the command line. Allowed: augmentation, callbacks"),
 ]
 
 

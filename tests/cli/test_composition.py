@@ -8,7 +8,10 @@ import pytest
 from lightning_prune.cli.composition import check_overrides, top_level_keys
 from lightning_prune.cli.train import main
 from lightning_prune.errors import ConfigError
+from lightning_prune.runs.configuration.config_folder import config_folder
 
+DATA = sorted((config_folder() / "data").glob("*.yaml"))
+WITH_ROOT = [f"data={path.stem}" for path in DATA if "\nroot: " in path.read_text()]
 REFUSED = [
     (["+prunning=x"], "prunning is not known to the command line. Did you mean pruning?"),
     (["prunning=x"], "prunning is not known to the command line. Did you mean pruning?"),
@@ -38,7 +41,7 @@ REFUSED = [
     ),
     (["+pruning=channel", "pruning.mac_target=0.4"], "Did you mean pruning.masker.mac_target?"),
     (["+pruning=channel", "+pruning.mac_target=0.4"], "did you mean pruning.masker.mac_t"),
-    (["data.root=x"], "data.root belongs to data=coco_json or data=yolo_folder: choose one"),
+    (["data.root=x"], f"data.root belongs to {' or '.join(WITH_ROOT)}: choose one"),
     (["callbacks=true"], "'callbacks' is chosen by name"),
     (["seed=${dense_epochs}", "dense_epochs=${seed}"], "Recursive interpolation"),
     (["ckpt_path=${nothing}"], "Interpolation key 'nothing' not found"),

@@ -12,7 +12,9 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.loggers import WandbLogger
 from omegaconf import OmegaConf
 
+from lightning_prune.annotations import fits
 from lightning_prune.cli.check import check_config
+from lightning_prune.cli.node_problems import type_hints
 from lightning_prune.cli.train import run
 from lightning_prune.errors import ConfigError
 from lightning_prune.runs.configuration.config_folder import config_folder
@@ -28,7 +30,7 @@ OPTIONS = [
 STAGES = sorted(path.stem for path in FILES if path.parent.name == "stage")
 # Groups that the root's defaults list does not name are added with a plus.
 ROOT_GROUPS = {"data", "model", "trainer", "callbacks", "logger"}
-PARTS = {"stage", "penalty", "widths"}  # of recipes
+PARTS = {"stage", "penalty", "widths", "augmentation"}  # of recipes and data sets
 HYDRA_KEYS = {"_target_", "_partial_", "_convert_", "_recursive_", "_args_"}
 
 
@@ -107,12 +109,17 @@ def test_every_key_has_a_comment(path: Path):
 def test_every_option_composes_and_passes_the_check(group: str, option: str, tmp_path: Path):
     cfg = composed(*words_for(group, option), f"output_dir={tmp_path}")
     for key in OmegaConf.missing_keys(cfg):
-        OmegaConf.update(cfg, key, str(tmp_path))
+        place, _, name = key.rpartition(".")
+        hint = type_hints(hydra.utils.get_object(OmegaConf.select(cfg, place)["_target_"]))[name]
+        value = str(tmp_path)
+        OmegaConf.update(cfg, key, value if fits(hint, value) else [value])
     check_config(cfg)
 
 
-@pytest.mark.parametrize("word", ["+stage=slice_masker", "+penalty=bn_scale"])
-def test_parts_of_recipes_are_refused_at_the_root(word: str, tmp_path: Path):
+@pytest.mark.parametrize(
+    "word", ["+stage=slice_masker", "+penalty=bn_scale", "+augmentation=photos"]
+)
+def test_parts_are_refused_at_the_root(word: str, tmp_path: Path):
     key = word[1:].partition("=")[0]
     with pytest.raises(ConfigError, match=f"^{key} is not known to the root"):
         check_config(composed(word, f"output_dir={tmp_path}"))

@@ -58,6 +58,12 @@ class Augmentation:
         return any((self.degrees, self.translate, self.scale, self.shear))
 
 
+PHOTOS = Augmentation(
+    mosaic=1.0, translate=0.1, scale=0.5, hsv_h=0.015, hsv_s=0.7, hsv_v=0.4, fliplr=0.5
+)
+"""Of data sets of photographs, by default."""
+
+
 def augment(
     load: Callable[[int], View],
     index: int,

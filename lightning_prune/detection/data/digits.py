@@ -1,18 +1,22 @@
 """The default data set: real handwritten digits to be found on canvases. No download."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
 
 from lightning_prune.annotations import Such
 from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
-from lightning_prune.detection.data.augment import Augmentation, Chance, Color, Degrees, Hue, Part
+from lightning_prune.detection.data.augment import Augmentation
 from lightning_prune.detection.data.dataset import ImageSource
 from lightning_prune.detection.data.detection_data import DetectionDataModule
 from lightning_prune.detection.data.digit_canvas import Split, draw_canvas, handwriting
+from lightning_prune.detection.data.with_strengths import with_strengths
 from lightning_prune.validation import validated
 
+# No flips: a mirrored digit is another sign.
+DIGITS = Augmentation(translate=0.05, scale=0.15, hsv_v=0.2)
 _STREAMS: dict[str, int] = {"train": 0, "val": 1, "test": 2}
 
 
@@ -65,8 +69,7 @@ class DigitsDetectionDataModule(DetectionDataModule):
     """Handwritten digits of scikit-learn at random scale, position, contrast and noise.
 
     Training, validation and test canvases show disjoint handwriting samples. A canvas holds one to
-    six digits, 20-60 pixels high at 160 pixels; boxes are tight around the ink. There are no
-    flips: a mirrored digit is another sign.
+    six digits, 20-60 pixels high at 160 pixels; boxes are tight around the ink.
 
     Args:
         image_size: Side of a canvas, in pixels; a multiple of 32.
@@ -77,20 +80,15 @@ class DigitsDetectionDataModule(DetectionDataModule):
         num_workers: Worker processes per loader; 0 is fastest, the canvases are in memory.
         seed: Of the canvases, the order and the augmentation.
         classes: Digits that appear (0-9, each once), or None: all ten.
-        mosaic: Probability of a mosaic of four canvases, 0-1.
         close_mosaic: Number of last epochs without mosaic.
-        degrees: Rotation, +- degrees.
-        translate: Displacement, +- fraction of the canvas.
-        scale: Magnification, 1 +- this.
-        hsv_h: Shift of the hue, +- fraction of the colour circle.
-        hsv_s: Factor on the saturation, 1 +- this.
-        hsv_v: Factor on the brightness, 1 +- this.
+        strengths: Those of `Augmentation`, each by its own name (`mosaic=0.5`).
 
     Raises:
         ValueError: an argument out of range.
     """
 
     @validated
+    @with_strengths(DIGITS)
     def __init__(
         self,
         image_size: ImageSize = 160,
@@ -103,18 +101,10 @@ class DigitsDetectionDataModule(DetectionDataModule):
         classes: Annotated[
             list[int] | None, Such(_are_digits, "each digit of 0-9 once, and at least one")
         ] = None,
-        mosaic: Chance = 0.0,
         close_mosaic: NonNegative = 10,
-        degrees: Degrees = 0.0,
-        translate: Part = 0.05,
-        scale: Part = 0.15,
-        hsv_h: Hue = 0.0,
-        hsv_s: Color = 0.0,
-        hsv_v: Color = 0.2,
+        **strengths: float,
     ) -> None:
-        augmentation = Augmentation(
-            mosaic, degrees, translate, scale, hsv_h=hsv_h, hsv_s=hsv_s, hsv_v=hsv_v
-        )
+        augmentation = replace(DIGITS, **strengths)
         super().__init__(image_size, batch_size, num_workers, seed, augmentation, close_mosaic)
         self.counts = {"train": train_images, "val": val_images, "test": test_images}
         self.classes = list(range(10)) if classes is None else list(classes)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,19 +10,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.checks import Findings, OnError
-from lightning_prune.detection.data.augment import (
-    Augmentation,
-    Chance,
-    Color,
-    Degrees,
-    Hue,
-    Part,
-    Shear,
-)
+from lightning_prune.detection.data.augment import PHOTOS
 from lightning_prune.detection.data.dataset import ImageSource
 from lightning_prune.detection.data.detection_data import DetectionDataModule
 from lightning_prune.detection.data.records import ImageRecord
 from lightning_prune.detection.data.usable_images import usable_images
+from lightning_prune.detection.data.with_strengths import with_strengths
 from lightning_prune.detection.data.yolo_images import list_images, places
 from lightning_prune.detection.data.yolo_labels import note_labels_without_image, read_records
 from lightning_prune.detection.data.yolo_layout import read_layout
@@ -43,22 +37,13 @@ class YoloFolderDataModule(DetectionDataModule):
         batch_size: Images per batch and process.
         num_workers: Worker processes per loader.
         seed: Of the order and the augmentation.
-        mosaic: Probability of a mosaic of four images, 0-1.
         close_mosaic: Number of last epochs without mosaic.
-        degrees: Rotation, +- degrees.
-        translate: Displacement, +- fraction of the image.
-        scale: Magnification, 1 +- this.
-        shear: Shear, +- degrees.
-        hsv_h: Shift of the hue, +- fraction of the colour circle.
-        hsv_s: Factor on the saturation, 1 +- this.
-        hsv_v: Factor on the brightness, 1 +- this.
-        fliplr: Probability of a left-right flip.
-        flipud: Probability of an upside-down flip.
         cache_images: Hold every resized image in memory.
         on_error: "raise" stops at damaged images and wrong labels, "skip" leaves those out.
         decode_check: Decode every image beforehand; False reads headers only, which is faster
             and misses files that are cut short.
         channels: 3 for RGB, 1 for grey values (a model with `in_channels=1`).
+        strengths: Those of `Augmentation`, each by its own name (`mosaic=0.5`).
 
     Raises:
         DataError: the data set is not there, or not described properly.
@@ -66,6 +51,7 @@ class YoloFolderDataModule(DetectionDataModule):
     """
 
     @validated
+    @with_strengths(PHOTOS)
     def __init__(
         self,
         root: str | Path,
@@ -73,25 +59,14 @@ class YoloFolderDataModule(DetectionDataModule):
         batch_size: Count = 16,
         num_workers: Workers = 0,
         seed: NonNegative = 0,
-        mosaic: Chance = 1.0,
         close_mosaic: NonNegative = 10,
-        degrees: Degrees = 0.0,
-        translate: Part = 0.1,
-        scale: Part = 0.5,
-        shear: Shear = 0.0,
-        hsv_h: Hue = 0.015,
-        hsv_s: Color = 0.7,
-        hsv_v: Color = 0.4,
-        fliplr: Chance = 0.5,
-        flipud: Chance = 0.0,
         cache_images: bool = False,
         on_error: OnError = "raise",
         decode_check: bool = True,
         channels: Literal[1, 3] = 3,
+        **strengths: float,
     ) -> None:
-        augmentation = Augmentation(
-            mosaic, degrees, translate, scale, shear, hsv_h, hsv_s, hsv_v, fliplr, flipud
-        )
+        augmentation = replace(PHOTOS, **strengths)
         super().__init__(
             image_size, batch_size, num_workers, seed, augmentation, close_mosaic, cache_images,
             channels,
