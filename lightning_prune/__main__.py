@@ -11,7 +11,10 @@ COMMANDS = {
         "lightning_prune.cli.analyze",
         "say from which epoch a regularized run can be pruned",
     ),
-    "export": ("lightning_prune.cli.export", "write a checkpoint as a checked ONNX file"),
+    "export": (
+        "lightning_prune.cli.export",
+        "write a checkpoint as a checked file for another runtime",
+    ),
     "layers": ("lightning_prune.cli.layers", "list what of a network can be pruned, in groups"),
     "predict": (
         "lightning_prune.cli.predict",
@@ -55,7 +58,8 @@ def _run(arguments: list[str]) -> None:
 
 def _usage() -> str:
     lines = ["usage: python -m lightning_prune COMMAND ...", "", "commands:"]
-    lines += [f"  {name:<8} {what}" for name, (_, what) in COMMANDS.items()]
+    width = max(map(len, COMMANDS)) + 1
+    lines += [f"  {name:<{width}} {what}" for name, (_, what) in COMMANDS.items()]
     lines += [
         "",
         "python -m lightning_prune COMMAND --help shows arguments; of train, the config groups.",

@@ -50,7 +50,8 @@ class MovedModules:
     """Find modules under their earlier names, after everybody else has looked.
 
     >>> import warnings
-    >>> with warnings.catch_warnings(record=True):
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
     ...     from lightning_prune.pruners.fisher import Fisher
     >>> Fisher.__module__
     'lightning_prune.policies.criteria.fisher'

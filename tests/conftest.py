@@ -47,3 +47,31 @@ def no_flushing() -> Iterator[None]:
 def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A place for the key by which runs know their own folders, away from the user's."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+# Long files of few tests: begun last, one of them would keep one worker busy when all else is done.
+LONG = (
+    "tests/cli/test_train_digits.py",
+    "tests/runs/sweep/test_sweep_callback.py",
+    "tests/callbacks/test_distributed.py",
+    "tests/runs/test_stop_on_signal.py",
+    "tests/contract/test_resume.py",
+    "tests/contract/test_processes.py",
+    "tests/export/",
+    "tests/test_readme.py",
+    "tests/cli/test_export.py",
+    "tests/test_examples.py",
+    "tests/faults/",
+    "tests/runs/resume/",
+    "tests/callbacks/",
+    "tests/conf/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let long files begin first (with `--no-loadscope-reorder`, which the Makefile gives)."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((i for i, name in enumerate(LONG) if item.nodeid.startswith(name)), len(LONG))
+
+    items.sort(key=rank)

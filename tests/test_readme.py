@@ -1,5 +1,6 @@
 """Every block of README and docs/ runs, with the small overrides of tests/overrides.py."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -14,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 
-from lightning_prune.cli import analyze, export, layers, predict
+from lightning_prune.__main__ import COMMANDS as NAMES
 from lightning_prune.cli.train import main
 from lightning_prune.neural.data.simulated_recording import RecordingOptions, simulate_recording
 from tests.overrides import (
@@ -40,11 +41,24 @@ BLOCKS = [
 COMMANDS = list(
     dict.fromkeys(line for _, kind, text in BLOCKS if kind == "bash" for line in text.splitlines())
 )
-EXPORTS = [line for line in COMMANDS if line.startswith("python -m lightning_prune export ")]
-LISTINGS = [line for line in COMMANDS if line.startswith("python -m lightning_prune layers")]
-ANALYSES = [line for line in COMMANDS if line.startswith("python -m lightning_prune analyze ")]
-PREDICTIONS = [line for line in COMMANDS if line.startswith("python -m lightning_prune predict ")]
-OTHERS = [*EXPORTS, *LISTINGS, *ANALYSES, *PREDICTIONS]
+
+
+def command_of(line: str) -> str | None:
+    """Return which command but `train` a line runs; None: none."""
+    words = shlex.split(line)
+    found = words[3] if words[:3] == ["python", "-m", "lightning_prune"] else None
+    return found if found in NAMES and found != "train" else None
+
+
+OTHERS = [line for line in COMMANDS if command_of(line)]
+# What a test adds to a command, and what it must print; of one that is not named here, anything.
+ADDED = {"analyze": ["--no-figures"]}
+PRINTED = {
+    "analyze": ["No epoch has 30% of the channels low"],
+    "export": ["in Ultralytics' layout"],
+    "layers": ["with the following source convs:"],
+    "predict": ["2/2 path/to/photos/b.jpg 90x60: ", "written to outputs/predict/1"],
+}
 RUNS = [line for line in COMMANDS if line.startswith("python ") and line not in OTHERS]
 PROGRAMS = {place: text for place, kind, text in BLOCKS if kind == "python"}
 ENTRIES = (["python", "train.py"], ["python", "-m", "lightning_prune", "train"])
@@ -105,6 +119,12 @@ def make_recordings(folder: Path) -> None:
             trial=session.trial,
             frame_rate=session.frame_rate,
         )
+
+
+def make_photos(folder: Path) -> None:
+    (folder / "path/to/photos").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg"):
+        Image.new("RGB", (90, 60), "white").save(folder / "path/to/photos" / name)
 
 
 def make_weights(folder: Path) -> None:
@@ -170,62 +190,28 @@ def test_command(
     assert ("test/bps" if neural else "test/map50") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", EXPORTS)
-def test_export(
+@pytest.mark.parametrize("line", OTHERS)
+def test_other_command(
     line: str,
     call: Callable[[list[str]], None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ):
-    pytest.importorskip("onnxruntime")
-    make_checkpoint(call, tmp_path)
-    capsys.readouterr()
-    export.main(shlex.split(line)[4:])
-    assert "in Ultralytics' layout" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("line", PREDICTIONS)
-def test_predict(
-    line: str,
-    call: Callable[[list[str]], None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-):
-    make_checkpoint(call, tmp_path)
-    (tmp_path / "path/to/photos").mkdir()
-    for name in ("a.jpg", "b.jpg"):
-        Image.new("RGB", (90, 60), "white").save(tmp_path / "path/to/photos" / name)
-    capsys.readouterr()
-    predict.main(shlex.split(line)[4:])
-    out = capsys.readouterr().out
-    assert "2/2 path/to/photos/b.jpg 90x60: " in out
-    assert "written to outputs/predict/1" in out
-
-
-@pytest.mark.parametrize("line", LISTINGS)
-def test_layers(
-    line: str,
-    call: Callable[[list[str]], None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-):
+    _, _, _, name, *words = shlex.split(line)
+    if name == "export":
+        pytest.importorskip("onnxruntime")
     if "path/to/last.ckpt" in line:
         make_checkpoint(call, tmp_path)
-    layers.main(shlex.split(line)[4:])
-    assert "with the following source convs:" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("line", ANALYSES)
-def test_analyze(
-    line: str,
-    call: Callable[[list[str]], None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-):
-    folder = f"hydra.run.dir={tmp_path / 'path/to/run'}"
-    call([*TINY, "dense_epochs=2", "callbacks=every_epoch", folder])
-    analyze.main([*shlex.split(line)[4:], "--no-figures"])
-    assert "No epoch has 30% of the channels low" in capsys.readouterr().out
+    if "path/to/run" in line:
+        folder = f"hydra.run.dir={tmp_path / 'path/to/run'}"
+        call([*TINY, "dense_epochs=2", "callbacks=every_epoch", folder])
+    if "path/to/photos" in line:
+        make_photos(tmp_path)
+    capsys.readouterr()
+    importlib.import_module(NAMES[name][0]).main([*words, *ADDED.get(name, [])])
+    out = capsys.readouterr().out
+    assert out
+    assert all(text in out for text in PRINTED.get(name, []))
 
 
 @pytest.mark.filterwarnings(*TINY_WARNINGS)

@@ -161,6 +161,10 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
                 "channel; the warnings before say which"
             )
 
+    def _epochs(self, groups: int) -> tuple[int, int, int]:
+        first, last = self.schedule.epochs[0], self.schedule.epochs[-1]
+        return first, last, last + self.hold_epochs
+
     def _log_progress(self, before: MaskState, after: MaskState) -> None:
         if after.step_epoch is not None and after.step_epoch != before.step_epoch:
             rank_zero_info(

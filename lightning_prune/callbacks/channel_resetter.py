@@ -116,6 +116,16 @@ class ChannelResetter(PruningStage):
         """``UsageHistory`` of what is not masked, since the last reset, and ``threshold``."""
         return {"threshold": self.threshold, **self._history.state_dict()}
 
+    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str | None:
+        """Return when channels are reset, in words; None: never."""
+        if self.every_n_epochs is None:
+            return None
+        first = self.start_epoch + self.every_n_epochs
+        return (
+            f"channels are reset at the start of epoch {first + 1}, then every "
+            f"{self.every_n_epochs} epochs"
+        )
+
     def get_channel_usage_report(self) -> dict[str, dict[str, Any]]:
         """Return the guide's statistics of every layer since the last reset, of this process."""
         return {} if self._usage is None else self._usage.stats()

@@ -8,6 +8,7 @@ from typing import Generic
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks._calendar import masks_in_words
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._observation import Observation
@@ -96,8 +97,17 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         """Return what masks these groups, after all checks before training."""
 
     @abstractmethod
+    def _epochs(self, groups: int) -> tuple[int, int, int]:
+        """Return the epochs of the first mask, of the last of so many groups, and of the cut."""
+
+    @abstractmethod
     def _log_progress(self, before: MaskState, after: MaskState) -> None:
         """Log what a step has come to, and how a schedule has ended."""
+
+    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str:
+        """Return when channels are masked and cut, in words."""
+        names = () if self.groups is None else select_groups(self.layers, pl_module, self.groups)
+        return masks_in_words(self._epochs(len(names)), len(names), self.mac_target, cuts)
 
     # --- hooks ------------------------------------------------------------------------------
 

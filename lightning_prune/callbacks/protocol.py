@@ -116,6 +116,14 @@ class UsageTracker(Protocol):
 
 
 @runtime_checkable
+class PlannedStage(Protocol):
+    """Say when it acts: a run of the command line prints it before it trains."""
+
+    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str | None:
+        """Return it in words, epochs counted from 1; None: never. ``cuts``: masks are cut out."""
+
+
+@runtime_checkable
 class ChannelsPrunedListener(Protocol):
     """Adapt to a cut: any callback, in the order of the list, and then the LightningModule."""
 

@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lightning_prune.callbacks._calendar import epochs_in_words
 from lightning_prune.callbacks._schedule import check_end
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.precision import loss_scale
@@ -44,6 +45,11 @@ class RegularizingStage(PruningStage, Generic[PenaltyT]):
 
     def _let_go(self) -> None:
         self._regularization = None
+
+    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str:
+        """Return when channels are regularized, in words."""
+        last = None if self.end_epoch is None else self.end_epoch - 1
+        return f"channels are regularized {epochs_in_words(self.start_epoch, last)}"
 
     @abstractmethod
     def _follow_masks(

@@ -164,6 +164,10 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         super().load_state_dict(state_dict)
         self.clusterings = {}
 
+    def _epochs(self, groups: int) -> tuple[int, int, int]:
+        cut = self.schedule.cut_epoch(max(groups, 1))
+        return self.schedule.start_epoch, cut - self.schedule.hold_epochs, cut
+
     def _log_progress(self, before: MaskState, after: MaskState) -> None:
         if after.widths is not None and before.widths is None and self._run is not None:
             macs = self._run.policy.macs

@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.arguments import Count, Epoch, PruningRatio
+from lightning_prune.callbacks._calendar import epochs_in_words
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
 from lightning_prune.callbacks._schedule import (
     last_epoch,
@@ -108,6 +109,10 @@ class SliceMasker(HoldingStage[SliceMasking]):
     def ratio(self, epoch: int) -> float:
         """Return the fraction of slices that is zeroed at the start of an epoch."""
         return self._steps(()).ratio(epoch)
+
+    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str:
+        """Return when slices are masked, in words."""
+        return f"slices are masked {epochs_in_words(self.schedule.start_epoch, None)}"
 
     def _steps(self, names: Iterable[str]) -> RatioSteps:
         return RatioSteps(self.schedule, tuple(names), gradually=self.gradually, closing=True)

@@ -17,8 +17,7 @@ from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.network.network import LARGEST_STRIDE
 from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
 from lightning_prune.errors import ConfigError
-from lightning_prune.export.export_onnx import export_onnx
-from lightning_prune.export.onnx_model import check_onnx_installed
+from lightning_prune.export.formats import FORMATS
 from lightning_prune.files.file_error import FileError
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.read_yaml import read_yaml
@@ -35,16 +34,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: The arguments behind the command's name; None takes those of the process.
     """
     args = export_parser().parse_args(argv)
+    chosen = FORMATS[args.format]
     try:
-        check_onnx_installed()
+        chosen.check_installed()
         checkpoint = checkpoint_argument(args.checkpoint)
         module = load_module(checkpoint, args.module_class)
         example = example_of(module, args.input_shape, args.image_size)
         takes, options = "", {"batch": args.batch}
         if isinstance(module, DetectionModule):
             takes, options = _as_ultralytics(module, example, args.batch, args.half)
-        output = args.output or checkpoint.with_suffix(".onnx")
-        difference = export_onnx(
+        output = args.output or checkpoint.with_suffix(chosen.suffix)
+        difference = chosen.load_writer()(
             module, output, example, half=args.half, opset=args.opset, tolerance=args.tolerance,
             **options,
         )  # fmt: skip
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(1)
     what = takes or type(module).__name__
     size = output.stat().st_size / 1e6
-    print(f"{output}: {what}, {size:.1f} MB; ONNX Runtime differs by {difference:.1e}")
+    print(f"{output}: {what}, {size:.1f} MB; {chosen.runtime} differs by {difference:.1e}")
 
 
 def _as_ultralytics(

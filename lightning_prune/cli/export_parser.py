@@ -4,13 +4,15 @@ import argparse
 from pathlib import Path
 
 from lightning_prune.cli.module_arguments import add_module_arguments
+from lightning_prune.export.formats import FORMATS
 
 
 def export_parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m lightning_prune export`."""
     parser = argparse.ArgumentParser(
         prog="python -m lightning_prune export",
-        description="Write a checkpoint, cut or dense, as ONNX, compared with the checkpoint on "
+        description="Write a checkpoint, cut or dense, as "
+        f"{' or '.join(known.name for known in FORMATS.values())}, compared with the checkpoint on "
         "seeded noise before it is written. It takes any number of samples; a detector's takes "
         "images of any height and width in multiples of 32 too, other sizes are fixed.",
     )
@@ -19,7 +21,7 @@ def export_parser() -> argparse.ArgumentParser:
         "checkpoint", type=Path,
         help="a Lightning checkpoint, weights of a YOLOv8 detector, or the folder of a run",
     )  # fmt: skip
-    add("--format", choices=["onnx"], default="onnx", help="the only one so far")
+    add("--format", choices=list(FORMATS), default="onnx", help="default: onnx")
     add("--output", type=Path, help="file to write; default: beside the checkpoint")
     add(
         "--image-size", type=int, nargs="+", metavar="PIXELS",

@@ -1,16 +1,15 @@
 """A checked ONNX file of a network."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lightning_prune.export.batches import with_sides
+from lightning_prune.export.formats import FORMATS
 from lightning_prune.export.onnx_difference import onnx_difference
 from lightning_prune.export.onnx_model import onnx_model
-from lightning_prune.files import write_bytes
+from lightning_prune.export.write_checked import allowed_difference, write_checked
 
 
 def export_onnx(
@@ -28,7 +27,7 @@ def export_onnx(
     """Convert a network to ONNX, compare both on noise, and write the file.
 
     ONNX Runtime must agree with the network on batches of 1 and 3 samples, and where height and
-    width are free on a rectangle too; see ``onnx_difference`` for the measure.
+    width are free on a rectangle too; see ``output_difference`` for the measure.
 
     Args:
         model: The network, dense or cut, on the CPU, in float32; it is left as it was.
@@ -53,21 +52,10 @@ def export_onnx(
         AssertionError: the outputs differ by more than the tolerance. Nothing is written, and an
             earlier file stays.
     """
-    allowed = tolerance if tolerance is not None else (0.1 if half else 1e-3)
-    if not allowed >= 0:
-        raise ValueError(f"tolerance={tolerance}: pass a fraction of at least 0")
+    allowed = allowed_difference(tolerance, half)
     content = onnx_model(model, example_input, input_names, batch, half, opset, metadata, size_step)
-    sizes = (1, 3) if batch is None else (batch,)
-    differences = [onnx_difference(content, model, example_input, sizes)]
-    if size_step is not None:
-        rectangle = with_sides(example_input, 2 * size_step, 3 * size_step)
-        differences.append(onnx_difference(content, model, rectangle, sizes[:1]))
-    # max() may lose a NaN.
-    found = next((d for d in differences if math.isnan(d)), max(differences))
-    if not found <= allowed:
-        raise AssertionError(
-            f"ONNX Runtime and the checkpoint's model differ by {found:.3g} of a channel's "
-            f"largest value, allowed is {allowed:.3g}: nothing was written"
-        )
-    write_bytes(Path(path), content)
-    return found
+    return write_checked(
+        path, content, FORMATS["onnx"],
+        lambda example, sizes: onnx_difference(content, model, example, sizes),
+        example_input, batch, allowed, size_step,
+    )  # fmt: skip

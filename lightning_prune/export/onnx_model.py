@@ -1,7 +1,6 @@
 """A network as an ONNX model."""
 
 import copy
-import importlib.util
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -13,24 +12,11 @@ from torch.utils._pytree import tree_map
 from lightning_prune.export.batches import with_batch, with_sides
 from lightning_prune.export.check_exportable import check_exportable
 from lightning_prune.export.flat import Flat, output_names
+from lightning_prune.export.formats import FORMATS
 from lightning_prune.graph.forward_pass import untouched
 
-_NEEDED = ("onnx", "onnxruntime", "onnxscript")
 # The exporter writes no earlier one by itself, and converting to 17 gave an invalid model.
 _EARLIEST_OPSET = 18
-
-
-def check_onnx_installed() -> None:
-    """Refuse where the packages of the ``onnx`` extra are missing.
-
-    Raises:
-        ModuleNotFoundError: one is missing; the message holds the command that installs it.
-    """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ModuleNotFoundError(
-            f"ONNX export needs {', '.join(missing)}: pip install 'lightning-prune[onnx]'"
-        )
 
 
 def onnx_model(
@@ -64,7 +50,7 @@ def onnx_model(
         ModuleNotFoundError: the ``onnx`` extra is not installed.
         ValueError: the network cannot be converted, or an argument is out of range.
     """
-    check_onnx_installed()
+    FORMATS["onnx"].check_installed()
     check_exportable(model, example_input)
     import onnx
 

@@ -15,6 +15,14 @@ from lightning_prune.cli.run_plan import RunPlan
 from tests.callbacks.classifiers import Classifier
 from tests.plain_stages import plain
 
+
+class Own(L.Callback):
+    """A stage that nobody here has heard of."""
+
+    def calendar(self, pl_module, cuts):
+        return f"acts on {type(pl_module).__name__}, {cuts=}"
+
+
 FEW = {"layers": ["net.deep.0"], "round_to": 1}
 
 
@@ -77,4 +85,6 @@ def test_other_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
         "ChannelResetter: channels are reset at the start of epoch 4, then every 3 epochs"
     )
     slices = SliceMasker(start_epoch=4, end_epoch=6, block_size=2, pruning_ratio=0.5)
+    own = said(tmp_path, capsys, Own(), PhysicalPruner())[3:]
+    assert own == ["Own: acts on Classifier, cuts=True"]
     assert said(tmp_path, capsys, slices)[3] == ("SliceMasker: slices are masked from epoch 5 on")

@@ -42,6 +42,8 @@ def composed(*overrides: str) -> Any:
 def words_for(group: str, option: str) -> list[str]:
     if group == "criterion":  # part of a recipe
         return ["+pruning=sequential_activation", f"criterion={option}"]
+    if group == "penalty":  # of any recipe that regularizes channels
+        return ["+pruning=channel", f"penalty@pruning.regularizer.penalty={option}"]
     if group in PARTS:
         part = re.compile(rf"/{group}(/{option}@|@.*: {option}\b)")
         users = [path for path in FILES if part.search(path.read_text())]

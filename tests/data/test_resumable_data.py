@@ -55,15 +55,15 @@ def test_order_depends_on_the_epoch_the_trainer_stands_in() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "words"),
+    ("arguments", "words"),
     [
-        ((0, 0, 0), ValueError, "batch_size=0 is too small: pass at least 1"),
-        ((4, -1, 0), ValueError, "num_workers=-1 is too small"),
-        ((4, 600, 0), ValueError, "num_workers=600 is too large: pass at most 512"),
-        ((4, 0, 1.5), TypeError, "seed=1.5 is not an integer"),
-        ((True, 0, 0), TypeError, "batch_size=True is not an integer"),
+        ((0, 0, 0), "batch_size=0: pass an integer of at least 1"),
+        ((4, -1, 0), r"num_workers=-1: pass an integer in \[0, 512\], worker processes"),
+        ((4, 600, 0), r"num_workers=600: pass an integer in \[0, 512\]"),
+        ((4, 0, 1.5), "seed=1.5: pass an integer of at least 0"),
+        ((True, 0, 0), "batch_size=true: pass an integer of at least 1"),
     ],
 )
-def test_errors(arguments: Any, error: type[Exception], words: str) -> None:
-    with pytest.raises(error, match=words):
+def test_errors(arguments: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
         ResumableDataModule(*arguments)
