@@ -63,15 +63,20 @@ class PartFile:
         finally:
             self._close()
 
+    @property
+    def _open(self) -> BinaryIO:
+        if self._file is None:
+            raise ValueError(f"{self.path} is not open: write within `with`")
+        return self._file
+
     def write(self, data: bytes | memoryview) -> int:
         """Append bytes.
 
         Raises:
             OSError: as of any file.
         """
-        assert self._file is not None
         try:
-            self._file.write(data)
+            self._open.write(data)
         except OSError as error:
             self.error = self.error or error
             raise
@@ -85,13 +90,18 @@ class PartFile:
 
     def sync(self) -> None:
         """Wait until the disk has everything."""
-        assert self._file is not None
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        file = self._open
+        file.flush()
+        os.fsync(file.fileno())
 
     def hexdigest(self) -> str:
-        """Return the SHA-256 of what was written."""
-        assert self._hash is not None
+        """Return the SHA-256 of what was written.
+
+        Raises:
+            ValueError: the file was opened without one.
+        """
+        if self._hash is None:
+            raise ValueError("no digest of this file is kept: open it with digest=True")
         return self._hash.hexdigest()
 
     def commit(self) -> None:

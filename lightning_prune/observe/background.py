@@ -8,16 +8,14 @@ from lightning_prune.functional.objects import ObjectSamples
 _TRIES = 16
 
 
-def _inside(x: Tensor, y: Tensor, image: Tensor, samples: ObjectSamples) -> Tensor:
-    """Return which points are in a box of their image: (T,) bool."""
-    assert samples.x is not None
-    assert samples.y is not None
-    width = torch.zeros_like(samples.x) if samples.width is None else samples.width
-    height = torch.zeros_like(samples.y) if samples.height is None else samples.height
-    same = image[:, None] == samples.image[None]
-    near_x = (x[:, None] - samples.x[None]).abs() <= width[None] / 2
-    near_y = (y[:, None] - samples.y[None]).abs() <= height[None] / 2
-    return (same & near_x & near_y).any(1)
+def _inside(points: Tensor, image: Tensor, centres: Tensor, samples: ObjectSamples) -> Tensor:
+    """Return which points are in a box of their image: points (T, 2), centres (M, 2) -> (T,)."""
+    inside = image[:, None] == samples.image[None]
+    for axis, extent in enumerate((samples.width, samples.height)):
+        centre = centres[:, axis]
+        size = torch.zeros_like(centre) if extent is None else extent
+        inside &= (points[:, None, axis] - centre[None]).abs() <= size[None] / 2
+    return inside.any(1)
 
 
 def add_background(
@@ -48,8 +46,8 @@ def add_background(
         return samples
     draws = torch.rand(count, _TRIES, 2, generator=generator).to(samples.x)
     owner = samples.image[:, None].expand(-1, _TRIES).reshape(-1)
-    x, y = draws.reshape(-1, 2).unbind(1)
-    free = ~_inside(x, y, owner, samples).reshape(count, _TRIES)
+    centres = torch.stack([samples.x, samples.y], 1)
+    free = ~_inside(draws.reshape(-1, 2), owner, centres, samples).reshape(count, _TRIES)
     first = free.int().argmax(1)
     found = free.any(1)
     place = torch.arange(count, device=first.device)

@@ -57,17 +57,19 @@ class _Depthwise(torch.autograd.Function):
         made = (x.shape[2] - dilation[0] * (taps - 1) - 1) // stride[0] + 1
         ctx.save_for_backward(frames, weight)
         ctx.batch, ctx.made, ctx.stride, ctx.dilation = batch, made, stride, dilation
-        out: Tensor | None = None
-        for tap in range(taps):
-            part = F.conv2d(
+
+        def at(tap: int) -> Tensor:
+            return F.conv2d(
                 _read(frames, batch, made, tap, stride[0], dilation[0]),
                 weight[:, :, tap],
                 stride=stride[1:],
                 dilation=dilation[1:],
                 groups=len(weight),
             )
-            out = part if out is None else out.add_(part)
-        assert out is not None
+
+        out = at(0)
+        for tap in range(1, taps):
+            out.add_(at(tap))
         return unstack_frames(out, batch)
 
     @staticmethod

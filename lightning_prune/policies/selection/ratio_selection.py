@@ -146,7 +146,7 @@ class RatioSelection:
         names, cost = self.names, self.macs.cost_of(self.names)
         widths, met = self._widths(path, ratio, mac_target)
         if self.fast_widths is not None and names:
-            widths = self._faster(path, widths, ratio, mac_target, met)
+            widths = self._faster(self.fast_widths, path, widths, ratio, mac_target, met)
         keep = {
             name: order[len(order) - width :].sort()[0]
             for name, order, width in zip(names, path.removed_first, widths, strict=True)
@@ -168,16 +168,15 @@ class RatioSelection:
         self, path: RemovalPath, ratio: float, mac_target: float | None
     ) -> tuple[list[int], bool]:
         """Return the widths that the ranking gives, and whether they meet the target."""
-        widths, cost = path.widths(ratio), self.macs.cost_of(self.names)
-        if mac_target is None or cost(widths) > (budget := mac_target * self.macs.total):
-            return widths, False
-        max_shift = ranking_rule(self.ranking).max_shift
-        within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, max_shift)
-        assert within is not None
-        return within, True
+        widths, cost, within = path.widths(ratio), self.macs.cost_of(self.names), None
+        if mac_target is not None and cost(widths) <= (budget := mac_target * self.macs.total):
+            max_shift = ranking_rule(self.ranking).max_shift
+            within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, max_shift)
+        return (widths, False) if within is None else (within, True)
 
     def _faster(
         self,
+        fast: FastWidths,
         path: RemovalPath,
         widths: list[int],
         ratio: float,
@@ -185,7 +184,6 @@ class RatioSelection:
         met: bool,
     ) -> list[int]:
         """Move widths to such as are faster, their MACs as they are, or just below a met target."""
-        assert self.fast_widths is not None
         budget: float = self.macs.cost_of(self.names)(widths)
         if met and mac_target is not None:
             budget = mac_target * self.macs.total
@@ -195,7 +193,7 @@ class RatioSelection:
             everything = [torch.zeros(self.groups[name].channels) for name in self.names]
             dense = replace(path, importance=everything, gone=[each.bool() for each in everything])
             reference, _ = self._widths(dense, ratio, mac_target)
-        return self.fast_widths.choose(
+        return fast.choose(
             self.macs, self.names, widths, reference, path.allowed, self._multiples, budget
         )
 
