@@ -116,7 +116,7 @@ class PruningReport(PruningStage):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the dense model, unless a resumed run has done so."""
-        record_run(self.content, pl_module.device)
+        record_run(self.content, pl_module, pl_module.device)
         if self.content.dense.macs is None:
             record_size(self.content.dense, pl_module, example_input(trainer, pl_module))
 

@@ -22,8 +22,9 @@ from lightning_prune.surgery.cut import PrunedChannels
 _PACKAGES = ("torch", "lightning", "torch-pruning", "scikit-learn")
 
 
-def record_run(data: ReportData, device: torch.device) -> None:
-    """Record the seed of the run, the versions of the packages, and where it trains."""
+def record_run(data: ReportData, model: nn.Module, device: torch.device) -> None:
+    """Record seed and model of the run, the versions of the packages, and where it trains."""
+    data.module = type(model).__name__
     data.seed = int(os.environ.get("PL_GLOBAL_SEED", torch.initial_seed()))
     own = {"lightning-prune": lightning_prune.__version__}
     data.versions = own | {name: version(name) for name in _PACKAGES}

@@ -156,6 +156,7 @@ class ReportData:
         seed: Seed of the run.
         versions: Package -> its version.
         device: Where the model was trained.
+        module: Name of the LightningModule's class; None: not known.
 
     >>> data = ReportData(dense=ModelFacts(macs=80), pruned=ModelFacts(macs=20))
     >>> data.macs_fraction, ReportData.from_plain(data.to_plain()) == data
@@ -174,6 +175,7 @@ class ReportData:
     seed: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
+    module: str | None = None
 
     @property
     def trained(self) -> Side:
@@ -207,7 +209,8 @@ class ReportData:
         Raises:
             ValueError: it is of another version.
         """
-        if content.get("version") != VERSION:
+        # Reports from before versions have the same fields.
+        if content.get("version", VERSION) != VERSION:
             raise ValueError(
                 f"the pruning report is of version {content.get('version')}, and this "
                 f"lightning_prune reads version {VERSION}: read it with the lightning_prune that "

@@ -146,10 +146,10 @@ def print_report(content: ReportData, console: Console | None = None) -> None:
     if content.checkpoints:
         console.print(checkpoint_table(content.checkpoints))
     if content.cut is not None:
-        console.print(how_to_load(content.checkpoints), soft_wrap=True)
+        console.print(how_to_load(content.checkpoints, content.module), soft_wrap=True)
 
 
-def how_to_load(rows: Sequence[CheckpointRow]) -> str:
+def how_to_load(rows: Sequence[CheckpointRow], module: str | None = None) -> str:
     """Return the sentence that says how the cut model is loaded: the best file, else the latest."""
     files = [row.file for row in rows if row.holds == "cut"]
     best = [row.file for row in rows if row.holds == "cut" and row.metric is not None]
@@ -157,6 +157,6 @@ def how_to_load(rows: Sequence[CheckpointRow]) -> str:
     if file is None:
         return (
             "To keep the cut model: trainer.save_checkpoint(PATH); to load it: "
-            "lightning_prune.load_pruned(CLASS, PATH)"
+            f"lightning_prune.load_pruned({module or 'CLASS'}, PATH)"
         )
-    return f"To load the cut model: lightning_prune.load_pruned(CLASS, {file!r})"
+    return f"To load the cut model: lightning_prune.load_pruned({module or 'CLASS'}, {file!r})"

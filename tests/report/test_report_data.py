@@ -39,7 +39,7 @@ def test_the_file_has_the_keys_that_scripts_know(tmp_path):
     plain = json.loads(write_report(tmp_path, FULL).read_text())
     assert list(plain) == [
         "version", "dense", "pruned", "layers", "cut", "slices", "first_mask_epoch",
-        "checkpoints", "usage", "seed", "versions", "device",
+        "checkpoints", "usage", "seed", "versions", "device", "module",
     ]  # fmt: skip
     assert plain["version"] == 1
     assert plain["cut"] == {
@@ -57,10 +57,13 @@ def test_a_file_of_another_version_says_so_in_one_sentence(version, tmp_path):
     path.write_text(json.dumps(FULL.to_plain() | {"version": version}))
     with pytest.raises(ValueError, match=rf"is of version {version}, and this lightning_prune rea"):
         read_report(path)
+
+
+def test_a_report_from_before_versions_is_read():
     plain = FULL.to_plain()
     del plain["version"]
-    with pytest.raises(ValueError, match="is of version None"):
-        ReportData.from_plain(plain)
+    del plain["module"]
+    assert ReportData.from_plain(plain) == replace(FULL, module=None)
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,10 @@ def test_the_last_line_says_how_to_load_the_cut_model():
         (rows, "lightning_prune.load_pruned(CLASS, 'last.ckpt')"),
         (rows[:1], "lightning_prune.load_pruned(CLASS, PATH)"),
     ):
-        text = printed(replace(content(), checkpoints=files, **known))[1]
-        assert text.splitlines()[-1].endswith(f": {end}")
+        for module in (None, "Detector"):
+            made = replace(content(), checkpoints=files, module=module, **known)
+            last = printed(made)[1].splitlines()[-1]
+            assert last.endswith(f": {end}".replace("CLASS", module or "CLASS"))
     assert "load_pruned" not in printed(replace(content(), cut=None))[1]
 
 
