@@ -359,6 +359,9 @@ def _files(folder: Path) -> set[str]:
 def _content(path: Path) -> Any:
     if path.suffix == ".ckpt":
         return read_checkpoint(path)
+    if path.name == "seals.json":
+        # Digests of files that name the folder of their run, and are compared themselves.
+        return sorted(json.loads(path.read_text()))
     if path.suffix == ".json":
         return json.loads(path.read_text())
     if path.suffix == ".csv":

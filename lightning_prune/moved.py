@@ -84,6 +84,19 @@ class MovedModules:
         module.__getattr__ = __getattr__  # type: ignore[method-assign]
 
 
+def current_name(name: str) -> str:
+    """Return the full name that something in the package has now.
+
+    >>> current_name("lightning_prune.pruners.fisher.Fisher")
+    'lightning_prune.policies.criteria.fisher.Fisher'
+    >>> current_name("torch.nn.Linear")
+    'torch.nn.Linear'
+    """
+    module, _, attribute = name.removeprefix(f"{_PACKAGE}.").rpartition(".")
+    ours = name.startswith(f"{_PACKAGE}.") and module in MOVED
+    return f"{_PACKAGE}.{MOVED[module]}.{attribute}" if ours else name
+
+
 def install() -> None:
     """Register the finder of earlier names."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):

@@ -20,7 +20,7 @@ FLOOR_1 = FLOOR_0 | {"graph", "plan"}
 FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
 FLOOR_3 = FLOOR_2 | {"policies", "engine", "loop", "testing"}
 FLOOR_4 = FLOOR_3 | {"report"}
-RUNS = FLOOR_0 | {"runs"}
+RUNS = FLOOR_0 | {"runs", "moved"}
 SHARED = FLOOR_2 | RUNS | {"data", "modules"}
 FRONT = FLOOR_4 | RUNS | {"callbacks", "loading", "data", "modules", "detection", "neural"}
 ROOMS = {
@@ -39,7 +39,7 @@ ROOMS = {
     "engine": FLOOR_2 | {"policies"},
     "loop": FLOOR_2 | {"policies", "engine"},
     "report": FLOOR_3,
-    "runs": FLOOR_0,
+    "runs": FLOOR_0 | {"moved"},
     "export": FLOOR_4,
     "callbacks": FLOOR_4 | RUNS | {"loading"},
     "loading": FLOOR_4 | RUNS,

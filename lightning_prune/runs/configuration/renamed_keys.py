@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lightning_prune.moved import current_name
+
 _WORD = re.compile(r"(?P<sign>\+\+|\+|~)?(?P<path>[\w.]+)\.(?P<key>\w+)=(?P<value>.*)", re.DOTALL)
 
 
@@ -85,13 +87,20 @@ def renamed_sentence(path: str, target: Any, value: Any = None) -> str | None:
 
 
 def translated(node: Any) -> Any:
-    """Return a configuration with the new names in the place of the old ones."""
+    """Return a configuration with the new names in the place of the old ones.
+
+    >>> translated({"_target_": "lightning_prune.pruners.fast_widths.FastWidths", "moved": 1.0})
+    {'_target_': 'lightning_prune.policies.selection.fast_widths.FastWidths', 'memory_cost': 1.0}
+    """
     if isinstance(node, list):
         return [translated(item) for item in node]
     if not isinstance(node, Mapping):
         return node
     found: dict[Any, Any] = {}
     for key, value in node.items():
+        if key == "_target_" and isinstance(value, str):
+            found[key] = current_name(value)
+            continue
         renamed = renamed_key(node.get("_target_", ""), str(key))
         new = None if renamed is None else renamed.value_of(value)
         if renamed is None or new is None:

@@ -46,7 +46,8 @@ NEW: dict[str, Any] = {
             "_target_": MASKER,
             "keep_range": [0.25, 1.0],
             "fast_widths": {
-                "_target_": WIDTHS, "memory_cost": 2.0, "max_shift": 0.25, "vector": 8
+                "_target_": "lightning_prune.policies.selection.fast_widths.FastWidths",
+                "memory_cost": 2.0, "max_shift": 0.25, "vector": 8
             },
         },
         "mine": OLD["pruning"]["mine"],
