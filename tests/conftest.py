@@ -1,5 +1,6 @@
 """Fixtures shared by the whole suite."""
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -47,6 +48,18 @@ def no_flushing() -> Iterator[None]:
 def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A place for the key by which runs know their own folders, away from the user's."""
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True)
+def no_log_outlives_its_folder() -> Iterator[None]:
+    """Remove the log files that Hydra has given the root logger: their folders are deleted."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler) and handler not in before:
+            root.removeHandler(handler)
+            handler.close()
 
 
 # Long files of few tests: begun last, one of them would keep one worker busy when all else is done.
