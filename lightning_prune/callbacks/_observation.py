@@ -24,6 +24,7 @@ from lightning_prune.observe.activations import (
 )
 from lightning_prune.observe.output_means import OutputMean, collect_outputs, merge_outputs
 from lightning_prune.runs.trainer.ranks import broadcast, gather
+from lightning_prune.surgery.recalibrate import norm_statistics
 
 Background = bool | Literal["auto"]
 _SHUFFLES = 8
@@ -78,11 +79,10 @@ def agree_on_norms(trainer: pl.Trainer, model: nn.Module) -> None:
     """
     if trainer.world_size == 1:
         return
-    kinds = ("running_mean", "running_var")
-    norms = {n: v for n, v in model.named_buffers() if n.rpartition(".")[2] in kinds}
-    agreed = broadcast(trainer, {name: value.cpu() for name, value in norms.items()})
-    for name, value in norms.items():
-        value.copy_(agreed[name])
+    norms = norm_statistics(model)
+    agreed = broadcast(trainer, [value.cpu() for value in norms])
+    for value, first in zip(norms, agreed, strict=True):
+        value.copy_(first)
 
 
 def observe_objects(

@@ -1,5 +1,6 @@
 """A training loop of one's own as the engine sees it."""
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,9 +17,16 @@ from lightning_prune.engine.loss_gradients import loss_gradients
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.model_inputs import batch_length, model_inputs
 from lightning_prune.loop.forward_pass import Forward
+from lightning_prune.loop.processes import from_first, gathered, process_count, total
 from lightning_prune.observe.activations import ObjectActivations
-from lightning_prune.observe.output_means import OutputMean, collect_outputs, source_outputs
+from lightning_prune.observe.output_means import (
+    OutputMean,
+    collect_outputs,
+    merge_outputs,
+    source_outputs,
+)
 from lightning_prune.policies.criteria.criterion import Criterion, Need, why_unmet
+from lightning_prune.surgery.recalibrate import norm_statistics
 
 T = TypeVar("T")
 Batches = Iterable[Any] | Callable[[], Iterable[Any]]
@@ -29,7 +37,9 @@ Loss = Callable[[nn.Module, Any], Tensor]
 class LoopFrontEnd:
     """A model, how it is called, and the data that the loop gives away.
 
-    Every process decides for itself: gradients are the same everywhere, and so are weights.
+    Where several processes train and each reads batches of its own, sums over them are over all
+    processes, and the first one decides. Without batches each decides for itself: gradients are
+    the same everywhere, and so are weights.
 
     Attributes:
         model: The live model.
@@ -39,7 +49,7 @@ class LoopFrontEnd:
         loss: ``(model, batch) -> loss``; None: the loop gave none.
         optimizers: None: masks are applied again after the step of any optimizer.
         averaged_copies: None are known.
-        decides: Whether this process decides: each does.
+        decides: Whether this process decides: each does, and the first one counts.
     """
 
     model: nn.Module
@@ -52,10 +62,10 @@ class LoopFrontEnd:
     decides: bool = True
 
     def batches(self, images: int | None) -> Iterator[Any]:
-        """Yield batches of about so many images, on the model's device."""
+        """Yield batches of this process' part of about so many images, on the model's device."""
         given: Batches = () if self.batches_of is None else self.batches_of
-        device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
-        seen = 0
+        device, seen = self._device, 0
+        images = None if images is None else math.ceil(images / self._processes)
         for batch in given() if callable(given) else given:
             yield tree_map(lambda v: v.to(device) if isinstance(v, Tensor) else v, batch)
             seen += batch_length(batch)
@@ -109,7 +119,10 @@ class LoopFrontEnd:
         model, loss = self.model, self.loss
         if self.batches_of is not None and loss is not None:
             found = self.batches(images)
-            return loss_gradients(model, found, lambda b, _: loss(model, b), nullcontext(), each)
+            total = None if self._processes == 1 else self.total
+            return loss_gradients(
+                model, found, lambda b, _: loss(model, b), nullcontext(), each, total
+            )
         if all(parameter.grad is None for parameter in model.parameters()):
             raise ValueError(
                 "channels are judged by the gradients of the loss, and there are none: call "
@@ -132,21 +145,34 @@ class LoopFrontEnd:
         """Collect means over images of layer outputs."""
         outputs = source_outputs(self.model, groups, names, self.example(), self.call)
         batches = self.batches(images)
-        return collect_outputs(self.model, batches, outputs, values_of, self.forward)
+        part = collect_outputs(self.model, batches, outputs, values_of, self.forward)
+        return part if self._processes == 1 else merge_outputs(gathered(part))
 
     def agreed(self, value: T) -> T:
-        """Return the value: each process decides the same."""
-        return value
+        """Return the first process' value; without batches each decides the same."""
+        if self._processes == 1:
+            return value
+        agreed: T = from_first(value)
+        return agreed
 
     def total(self, value: Tensor) -> Tensor:
-        """Return the value of this process."""
-        return value
+        """Return the sum over all processes that read batches of their own."""
+        return value if self._processes == 1 else total(value, self._device)
 
+    @torch.no_grad()
     def agree_on_norms(self) -> None:
-        """Do nothing: that is the loop's."""
+        """Copy to every process the norm statistics of the first one."""
+        if self._processes > 1:
+            norms = norm_statistics(self.model)
+            for value, first in zip(norms, from_first([v.cpu() for v in norms]), strict=True):
+                value.copy_(first)
 
+    @torch.no_grad()
     def average_norms(self) -> None:
-        """Do nothing: that is the loop's."""
+        """Average the norm statistics over all processes."""
+        if self._processes > 1:
+            for value in norm_statistics(self.model):
+                value.copy_(total(value, self._device) / self._processes)
 
     def before_first_mask(self) -> None:
         """Do nothing: checkpoints are the loop's."""
@@ -168,3 +194,11 @@ class LoopFrontEnd:
             "lower the learning rate or clip gradients",
             stacklevel=6,
         )
+
+    @property
+    def _device(self) -> torch.device:
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    @property
+    def _processes(self) -> int:
+        return 1 if self.batches_of is None else process_count()

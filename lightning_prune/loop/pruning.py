@@ -43,7 +43,8 @@ class Pruning:
             ``f(x)``, such as ``model.forward``, or ``f(model, x)``; with several inputs ``f(a, b)``
             or ``f(inputs)``. None: the plain call.
         batches: Training batches, such as a DataLoader, or a function that returns them: read
-            where ``compensate_images``, ``recalibrate_images`` or the method need them.
+            where ``compensate_images``, ``recalibrate_images`` or the method need them. Of several
+            processes each passes its own, and all call ``prune`` at the same epochs.
         loss_fn: ``(model, batch) -> loss``, for the methods that differentiate it.
 
     Raises:
@@ -109,9 +110,7 @@ class Pruning:
         """
         self._check(model)
         self.channel_pruner.regularize(scale)
-        if (
-            not self._stepped
-        ):  # an optimizer that is none of torch's: nobody has notified of its step
+        if not self._stepped:  # an optimizer that is none of torch's: nobody saw its step
             self._hold()
         self._stepped = False
 

@@ -4,10 +4,16 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_prune.graph.forward_pass import untouched
+
+
+def norm_statistics(model: nn.Module) -> list[Tensor]:
+    """Return the running means and variances of a model's norms, each once, to be written to."""
+    kinds = ("running_mean", "running_var")
+    return [value for name, value in model.named_buffers() if name.rpartition(".")[2] in kinds]
 
 
 def recalibrate_norms(

@@ -6,9 +6,10 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
+from lightning_prune.surgery.recalibrate import norm_statistics
 
 
 def averaged_copies(trainer: pl.Trainer) -> list[nn.Module]:
@@ -60,9 +61,7 @@ def average_norms(trainer: pl.Trainer, model: nn.Module) -> None:
     """Average the norm statistics over all ranks: DDP lets them drift apart."""
     if trainer.world_size == 1:
         return
-    names = ("running_mean", "running_var")
-    found = [getattr(module, name, None) for module in model.modules() for name in names]
-    statistics = [value for value in found if isinstance(value, Tensor)]
+    statistics = norm_statistics(model)
     if not statistics:
         return
     whole = torch.cat([value.flatten() for value in statistics])
