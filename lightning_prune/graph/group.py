@@ -28,12 +28,28 @@ class Member:
     role: Role
     index: Tensor
     channel: Tensor
+    dims: tuple[tuple[str, int], ...] = ()
     shows: bool | None = None
 
     @property
     def is_source(self) -> bool:
         """Return whether activations of the channels are read at this layer's output."""
         return self.role == "producer" if self.shows is None else self.shows
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a forward pass that states how many channels there are.
+
+    Attributes:
+        size: The number, as far as the sizes of tensors tell.
+        modules: Names of the modules that were running, the outermost first.
+        place: File and line in a user's code, or "".
+    """
+
+    size: int
+    modules: tuple[str, ...]
+    place: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,7 @@ class Group:
             the masked one.
         products: Fraction of the MACs of products of activations (attention, graph convolution)
             that goes with all of the channels; a trial cut measures it.
+        numbers: Sizes of the channels that the forward pass states as numbers.
     """
 
     name: str
@@ -60,6 +77,7 @@ class Group:
     step: int = 1
     mixed_by: tuple[str, ...] = ()
     products: float = 0.0
+    numbers: tuple[Number, ...] = ()
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """Return the names of the layers with this role, in the order of the forward pass."""

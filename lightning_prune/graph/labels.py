@@ -1,0 +1,229 @@
+"""Labels of channels: which positions of which tensors must have the same fate."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Ids = NDArray[np.int64]
+"""Labels of the positions of one axis; -1 where a position has none."""
+NONE = -1
+_ATTRIBUTE = "_channel_labels"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a parameter or buffer of which every position has a label of its own.
+
+    Attributes:
+        owner: Name of the module that holds the tensor.
+        tensor: Its name in the module.
+        dim: The axis.
+        first: Label of position 0; the others follow.
+        size: Number of positions.
+    """
+
+    owner: str
+    tensor: str
+    dim: int
+    first: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Rows that a reshape takes for a product of factors: a cut must leave a rectangle.
+
+    Attributes:
+        rows: (f_1, ..., f_k) labels of the rows.
+        factors: Labels of each factor's positions.
+        place: Where the reshape stands in a user's code, for reasons.
+        taken: Factors of which single positions are read: they cannot be cut.
+    """
+
+    rows: Ids
+    factors: tuple[Ids, ...]
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class TensorLabels:
+    """Labels of a tensor's axes.
+
+    Attributes:
+        axes: Axis -> labels, as many as the axis has positions; axes without labels are absent.
+        weight: Whether the tensor was computed from parameters and constants alone.
+    """
+
+    axes: Mapping[int, Ids]
+    weight: bool = False
+
+
+@dataclass(frozen=True)
+class Number:
+    """A size of labelled positions that a forward pass states as a number.
+
+    Attributes:
+        labels: The positions.
+        modules: Names of the modules that were running, the innermost last.
+        place: File and line in a user's code, or "".
+    """
+
+    labels: Ids
+    modules: tuple[str, ...]
+    place: str
+
+
+@dataclass
+class Labels:
+    """The labels of one traced pass (or several), and everything that was learned of them.
+
+    A label is an int64. ``join`` says that pairs of them must have the same fate, ``pin`` that some
+    must stay, ``lattice`` that rows are a product of factors. Nothing is decided here.
+
+    >>> labels = Labels()
+    >>> rows, columns = labels.axis("a", "weight", 0, 2), labels.axis("b", "weight", 1, 2)
+    >>> labels.join(rows, columns)
+    >>> labels.classes().tolist()
+    [0, 1, 0, 1]
+    """
+
+    axes: list[Axis] = field(default_factory=list)
+    count: int = 0
+    pins: list[tuple[Ids, str]] = field(default_factory=list)
+    lattices: list[Lattice] = field(default_factory=list)
+    numbers: list[Number] = field(default_factory=list)
+    made: list[tuple[Ids, int]] = field(default_factory=list)
+    read: list[tuple[Ids, int]] = field(default_factory=list)
+    statistics: list[tuple[Ids, str]] = field(default_factory=list)
+    outputs: dict[str, list[tuple[int, Ids]]] = field(default_factory=dict)
+    products: list[Ids] = field(default_factory=list)
+    _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
+    _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
+    _clock: int = 0
+
+    def fresh(self, size: int) -> Ids:
+        """Return labels that no position has yet."""
+        first = self.count
+        self.count += size
+        return np.arange(first, first + size, dtype=np.int64)
+
+    def axis(self, owner: str, tensor: str, dim: int, size: int) -> Ids:
+        """Return labels for the positions of an axis of a parameter or buffer."""
+        labels = self.fresh(size)
+        self.axes.append(Axis(owner, tensor, dim, int(labels[0]), size))
+        return labels
+
+    def join(self, first: Ids, second: Ids, reason: str = "a constant of fixed size") -> None:
+        """Say that positions of equal number have the same fate.
+
+        Where only one of the two has a label, that one is pinned.
+        """
+        if first is second:
+            return
+        both = (first >= 0) & (second >= 0)
+        if both.all():
+            self._pairs.append((first, second))
+            return
+        self._pairs.append((first[both], second[both]))
+        alone = np.where(first >= 0, first, second)[~both]
+        self.pin(alone, reason)
+
+    def pin(self, labels: Ids, reason: str) -> None:
+        """Say that positions must stay, and why."""
+        labels = labels[labels >= 0]
+        if len(labels):
+            self.pins.append((np.unique(labels), reason))
+
+    def lattice(self, rows: Ids, place: str = "") -> tuple[Ids, ...]:
+        """Return labels for the factors of rows (f_1, ..., f_k); the same rows have the same ones."""
+        key = (rows.tobytes(), str(rows.shape).encode())
+        if key not in self._known:
+            factors = tuple(self.fresh(size) for size in rows.shape)
+            self._remember(Lattice(rows, factors, place))
+        return self.lattices[self._known[key]].factors
+
+    def product(self, factors: Sequence[Ids], place: str = "") -> Ids:
+        """Return labels (f_1, ..., f_k) for the rows whose factors these are."""
+        key = tuple(factor.tobytes() for factor in factors)
+        if key not in self._known:
+            shape = [len(factor) for factor in factors]
+            rows = self.fresh(int(np.prod(shape))).reshape(shape)
+            self._remember(Lattice(rows, tuple(factors), place))
+        return self.lattices[self._known[key]].rows
+
+    def _remember(self, lattice: Lattice) -> None:
+        number = len(self.lattices)
+        self.lattices.append(lattice)
+        rows = lattice.rows
+        self._known[rows.tobytes(), str(rows.shape).encode()] = number
+        self._known[tuple(factor.tobytes() for factor in lattice.factors)] = number
+
+    def mark_made(self, labels: Ids) -> None:
+        """Say that a layer makes these positions out of others: rows of a weight."""
+        self._clock += 1
+        self.made.append((labels, self._clock))
+
+    def mark_read(self, labels: Ids) -> None:
+        """Say that a layer sums over these positions: columns of a weight."""
+        self._clock += 1
+        self.read.append((labels, self._clock))
+
+    def classes(self, further: Iterable[tuple[Ids, Ids]] = ()) -> Ids:
+        """Return the class of every label, joins (and further ones) carried out.
+
+        Classes are numbered in the order of their smallest labels.
+        """
+        pairs = [*self._pairs, *further]
+        if not pairs:
+            return np.arange(self.count, dtype=np.int64)
+        first = np.concatenate([pair[0].ravel() for pair in pairs])
+        second = np.concatenate([pair[1].ravel() for pair in pairs])
+        return connected(self.count, first, second)
+
+
+def connected(count: int, first: Ids, second: Ids) -> Ids:
+    """Return the connected component of each of ``count`` nodes, given edges between them.
+
+    >>> connected(4, np.array([0, 1]), np.array([3, 2])).tolist()
+    [0, 1, 1, 0]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
+    found = connected_components(edges, directed=False)[1].astype(np.int64)
+    _, place, inverse = np.unique(found, return_index=True, return_inverse=True)
+    rank = np.empty(len(place), dtype=np.int64)
+    rank[np.argsort(place)] = np.arange(len(place))
+    return rank[inverse.ravel()]
+
+
+def labels_of(tensor: Tensor) -> TensorLabels | None:
+    """Return the labels that a traced tensor carries."""
+    return getattr(tensor, _ATTRIBUTE, None)
+
+
+def set_labels(tensor: Tensor, labels: TensorLabels | None) -> None:
+    """Give a traced tensor its labels; they live as long as it does."""
+    if labels is not None:
+        setattr(tensor, _ATTRIBUTE, labels)
+    elif hasattr(tensor, _ATTRIBUTE):
+        delattr(tensor, _ATTRIBUTE)
+
+
+def is_uniform(tensor: Tensor, dim: int) -> bool:
+    """Return whether a tensor is the same at every position of an axis.
+
+    >>> is_uniform(torch.ones(2, 3), 1), is_uniform(torch.arange(3), 0)
+    (True, False)
+    """
+    if tensor.stride(dim) == 0 or tensor.shape[dim] == 1 or tensor.numel() == 0:
+        return True
+    if tensor.is_meta:
+        return False
+    first = tensor.detach().narrow(dim, 0, 1)
+    return bool((tensor.detach() == first).all())

@@ -1,0 +1,1 @@
+"""What operations do to labels of channels: movement, pointwise, contractions, mixers."""
