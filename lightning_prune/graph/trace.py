@@ -18,11 +18,12 @@ from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.layers import (
     Role,
+    channel_dims,
     is_producer,
     why_unprunable,
     width_of,
 )
-from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.names import modules_by_name, plain_name
 from lightning_prune.graph.proxies import proxies_in_place
 from lightning_prune.graph.read_group import read_group
 from lightning_prune.graph.spatial_mappings import undo_spatial_mappings
@@ -235,7 +236,23 @@ def trace_groups(
                     "pass a `forward` that avoids it"
                 ) from error
             blocks = {plain_name(name): layer for name, layer in custom.items()}
-            return _collect(graph, names, order, tied, blocks)
+            found = _collect(graph, names, order, tied, blocks)
+    return _with_dims(found, modules_by_name(model))
+
+
+def _with_dims(found: ChannelGroups, modules: Mapping[str, nn.Module]) -> ChannelGroups:
+    """Fill in which tensors hold the channels of each member: proxies have other ones."""
+    groups = {
+        name: replace(
+            group,
+            members=tuple(
+                replace(m, dims=tuple(channel_dims(modules[m.layer], m.role)))
+                for m in group.members
+            ),
+        )
+        for name, group in found.groups.items()
+    }
+    return replace(found, groups=groups)
 
 
 def _roots(order: tuple[str, ...], blocks: Mapping[str, CustomLayer]) -> Iterator[str]:
