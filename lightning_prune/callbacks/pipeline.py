@@ -21,13 +21,14 @@ from lightning_prune.callbacks.trainer.strategy import (
     refuse_strategy,
 )
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.removed_rows import removed_positions
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.layers.slice_layers import unmasked_weights
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
-from lightning_prune.surgery.mask import ChannelMask, removed_positions
+from lightning_prune.surgery.mask import ChannelMask
 
 _KEY = "_lightning_prune_pipeline"
 
@@ -130,9 +131,11 @@ class Pipeline:
         found: dict[str, set[int]] = {}
         for groups, plan in self._held_by(self.maskers):
             for name in plan.keep:
-                for layer, role, index in removed_positions(groups[name], plan):
-                    if role != "consumer":
-                        found.setdefault(layer, set()).update(index.tolist())
+                mask = plan.mask(name)
+                for member in groups[name].members:
+                    if member.role != "consumer":
+                        gone = removed_positions(member, mask).tolist()
+                        found.setdefault(member.layer, set()).update(gone)
         return found
 
     def unmasked_weights(self) -> dict[str, Tensor]:

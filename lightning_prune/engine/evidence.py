@@ -49,7 +49,8 @@ def evidence(
         images: Training images whose loss is differentiated, or that outputs are averaged over.
         beside_chance: Whether activations are collected under random labels too.
     """
-    sources = [source.layer for name in names for source in groups[name].sources]
+    # One layer may show the channels of several groups.
+    sources = list(dict.fromkeys(m.layer for name in names for m in groups[name].sources))
     objects, outputs = ObjectActivations(()), {}
     if "clusters" in needs:
         objects = front.object_activations(sources, beside_chance)

@@ -1,18 +1,13 @@
 """The weights of a channel: its rows in a layer's tensors, and sums of them over a group."""
 
+from collections.abc import Iterator
+
+import torch
 from torch import Tensor, nn
 
 from lightning_prune.graph.group import Member
-from lightning_prune.graph.layers import Role, channel_dims
 
-
-def channel_dim(layer: nn.Module, role: Role = "producer", tensor: str = "weight") -> int:
-    """Return the dimension of a layer's tensor that holds the channels.
-
-    >>> channel_dim(nn.ConvTranspose2d(3, 8, 1)), channel_dim(nn.Linear(3, 8), "consumer")
-    (1, 1)
-    """
-    return dict(channel_dims(layer, role))[tensor]
+_MATRIX = 2
 
 
 def channel_rows(values: Tensor, dim: int) -> Tensor:
@@ -25,9 +20,38 @@ def channel_rows(values: Tensor, dim: int) -> Tensor:
     return values.movedim(dim, 0).flatten(1) if values.dim() > 1 else values[:, None]
 
 
-def weight_rows(layer: nn.Module, role: Role = "producer") -> Tensor:
-    """Return the weights of each of a layer's channels as one row, (n, m)."""
-    return channel_rows(layer.get_parameter("weight"), channel_dim(layer, role))
+def weights_of(layer: nn.Module, member: Member) -> Iterator[tuple[str, int]]:
+    """Yield those of a member's tensors that are weights: parameters of two dimensions or more.
+
+    >>> import torch
+    >>> dims = (("weight", 0), ("bias", 0))
+    >>> member = Member("fc", "producer", torch.arange(2), torch.arange(2), dims)
+    >>> list(weights_of(nn.Linear(3, 2), member))
+    [('weight', 0)]
+    """
+    for name, dim in member.dims:
+        value = layer._parameters.get(name)
+        if value is not None and value.dim() >= _MATRIX:
+            yield name, dim
+
+
+def weight_rows(layer: nn.Module, member: Member) -> Tensor:
+    """Return the weights at each of a member's positions as one row, (n, m).
+
+    Those of several tensors stand side by side; of none, m is 0.
+
+    >>> import torch
+    >>> layer = nn.Linear(3, 2)
+    >>> _ = layer.weight.data.copy_(torch.arange(6).view(2, 3))
+    >>> one = torch.tensor([2])
+    >>> weight_rows(layer, Member("fc", "consumer", one, one, (("weight", 1),))).tolist()
+    [[2.0, 5.0]]
+    """
+    rows = []
+    for name, dim in weights_of(layer, member):
+        values = channel_rows(layer.get_parameter(name), dim)
+        rows.append(values[member.index.to(values.device)])
+    return torch.cat(rows, 1) if rows else torch.zeros(len(member.index), 0)
 
 
 def add_to_channels(total: Tensor, values: Tensor, member: Member) -> Tensor:

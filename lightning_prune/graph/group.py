@@ -15,11 +15,15 @@ from lightning_prune.graph.layers import Role
 class Member:
     """One layer's part in a group.
 
+    A layer may have several: in different roles, in different tensors, or of different positions.
+
     Attributes:
         layer: Name of the layer as in ``named_modules()``.
         role: What the layer does with the channels.
-        index: (n,) int64, positions in the layer's channel dimension.
+        index: (n,) int64, positions along the dimension that ``dims`` gives for each tensor.
         channel: (n,) int64, the group's channel at each of these positions.
+        dims: Tensors of the layer (parameters or buffers, by their names in it) that hold the
+            channels, each with the dimension that ``index`` counts.
         shows: Whether the layer's output shows the channels as its consumers see them; None: as
             a producer does.
     """
@@ -35,6 +39,21 @@ class Member:
     def is_source(self) -> bool:
         """Return whether activations of the channels are read at this layer's output."""
         return self.role == "producer" if self.shows is None else self.shows
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number in a forward pass that states how many channels there are.
+
+    Attributes:
+        size: The number, as far as the sizes of tensors tell.
+        modules: Names of the modules that were running, the outermost first.
+        place: File and line in a user's code, or "".
+    """
+
+    size: int
+    modules: tuple[str, ...]
+    place: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +100,13 @@ class Group:
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """Return the names of the layers with this role, in the order of the forward pass."""
-        return tuple(member.layer for member in self.members if member.role == role)
+        return tuple(dict.fromkeys(m.layer for m in self.members if m.role == role))
+
+    @property
+    def root(self) -> str:
+        """Return the layer that the group is named after; a second group of it is ``root:2``."""
+        producers = self.producers
+        return self.name if self.name in producers or not producers else producers[0]
 
     @property
     def producers(self) -> tuple[str, ...]:
@@ -127,14 +152,22 @@ class ChannelGroups(Mapping[str, Group]):
         return len(self.groups)
 
     def group_of(self, layer: str) -> Group:
-        """Return the group whose channels a layer makes.
+        """Return the group whose channels a layer makes, the first where it makes several.
 
         Raises:
             KeyError: the layer is unknown or cannot be pruned; the message says why.
         """
-        for group in self.groups.values():
-            if layer in group.producers:
-                return group
+        return self.groups_of(layer)[0]
+
+    def groups_of(self, layer: str) -> tuple[Group, ...]:
+        """Return the groups whose channels a layer makes: heads and their width, for example.
+
+        Raises:
+            KeyError: the layer is unknown or cannot be pruned; the message says why.
+        """
+        found = tuple(group for group in self.groups.values() if layer in group.producers)
+        if found:
+            return found
         if layer in self.refused:
             raise KeyError(f"layer {layer!r} cannot be pruned: {self.refused[layer]}")
         near = get_close_matches(layer, self.prunable_layers, n=3, cutoff=0.4)
@@ -150,6 +183,9 @@ class ChannelGroups(Mapping[str, Group]):
     def select(self, patterns: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:
         """Return the names of the groups with a producer matched by a name or glob pattern.
 
+        A layer that makes channels of several groups selects all of them; the name of one of them
+        (``attn.qkv:2``) selects that one.
+
         Args:
             patterns: Layer names or shell patterns (``backbone.*``); None selects every group.
 
@@ -160,8 +196,9 @@ class ChannelGroups(Mapping[str, Group]):
             return tuple(self.groups)
         wanted: set[str] = set()
         for pattern in patterns:
-            found = [name for name in self.prunable_layers if fnmatchcase(name, pattern)]
-            if not found:
-                found = [self.group_of(pattern).producers[0]]
-            wanted.update(self.group_of(name).name for name in found)
+            layers = [name for name in self.prunable_layers if fnmatchcase(name, pattern)]
+            own = [name for name in self.groups if fnmatchcase(name, pattern)]
+            if not layers and not own:
+                layers = [self.group_of(pattern).root]
+            wanted.update(own, *([g.name for g in self.groups_of(name)] for name in layers))
         return tuple(name for name in self.groups if name in wanted)

@@ -38,11 +38,12 @@ def group_listing(model: nn.Module, groups: ChannelGroups, names: Sequence[str])
     modules = modules_by_name(model)
     lines = []
     for number, name in enumerate(names, 1):
+        root = groups[name].root
         members = dict.fromkeys(member.layer for member in groups[name].members)
         tied = [
             layer
             for layer in members
-            if layer != name and (is_producer(modules[layer]) or is_depthwise(modules[layer]))
+            if layer != root and (is_producer(modules[layer]) or is_depthwise(modules[layer]))
         ]
         lines += [_RULE, f"Group number {number}:", f"Source conv: {name}", "Dependencies:", *tied]
     summary = f"There are {len(names)} groups of layers, with the following source convs:"

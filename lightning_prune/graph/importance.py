@@ -8,8 +8,10 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 from torch_pruning.pruner import function
 
+from lightning_prune.graph.channel_rows import channel_rows, weights_of
 from lightning_prune.graph.group import Group, Member
 from lightning_prune.graph.layers import is_depthwise
 from lightning_prune.graph.names import modules_by_name
@@ -86,8 +88,9 @@ def group_importance(model: nn.Module, group: Group, kind: ImportanceKind, p: in
         item
         for member in group.members
         for item in _items(modules[member.layer], member, kind)
-        if kind != "taylor" or modules[member.layer].get_parameter("weight").grad is not None
+        if kind != "taylor" or item.dep.layer.weight.grad is not None
     )
+    _start_with_whole(items, group.channels)
     if kind == "lamp" and not bool(_IMPORTANCES["norm"](p)(items).any()):
         return torch.zeros(group.channels, dtype=torch.float64)  # LAMP divides by their sum
     found: Tensor | None = _IMPORTANCES[kind](p)(items)
@@ -100,11 +103,55 @@ def group_importance(model: nn.Module, group: Group, kind: ImportanceKind, p: in
     return found[: group.channels].detach().double().cpu()
 
 
-def _items(layer: nn.Module, member: Member, kind: ImportanceKind) -> Iterator[_Item]:
-    """Yield a layer's part of a group, in as many items as its distances need."""
-    prune = _handler(layer, member)
-    if prune is None:
+def _start_with_whole(items: _Items, channels: int) -> None:
+    """Put an item of all channels first: torch-pruning's result is as long as the first one."""
+    if not items or len(items[0].idxs) >= channels:
         return
+    whole = next((item for item in items if len(item.idxs) >= channels), None)
+    if whole is None:
+        none = _rows_layer(torch.zeros(channels, 1), None)
+        own = Member("", "producer", torch.arange(channels), torch.arange(channels))
+        whole = next(_items_of(none, function.prune_linear_out_channels, own, "norm"))
+    else:
+        items.remove(whole)
+    items.insert(0, whole)
+
+
+def _items(layer: nn.Module, member: Member, kind: ImportanceKind) -> Iterator[_Item]:
+    """Yield a layer's part of a group, in as many items as its tensors and distances need."""
+    if _is_known(layer, member):
+        prune = _handler(layer, member)
+        if prune is not None:
+            yield from _items_of(layer, prune, member, kind)
+        return
+    for tensor, dim in weights_of(layer, member) if member.role != "carrier" else ():
+        weight = layer.get_parameter(tensor)
+        grad = None if weight.grad is None else channel_rows(weight.grad, dim)
+        rows = _rows_layer(channel_rows(weight.detach(), dim), grad)
+        yield from _items_of(rows, function.prune_linear_out_channels, member, kind)
+
+
+def _is_known(layer: nn.Module, member: Member) -> bool:
+    """Return whether torch-pruning reads the member's weights as they are meant."""
+    if isinstance(layer, _ConvNd) and layer.groups == 1:
+        dim = int(layer.transposed != (member.role == "consumer"))
+        return ("weight", dim) in member.dims
+    if isinstance(layer, nn.Linear):
+        return ("weight", int(member.role == "consumer")) in member.dims
+    return isinstance(layer, _BatchNorm) or is_depthwise(layer)
+
+
+def _rows_layer(rows: Tensor, grad: Tensor | None) -> nn.Module:
+    """Return a linear layer with these rows as its weight: torch-pruning reads layers only."""
+    layer = nn.Linear(1, 1, bias=False, device="meta")
+    layer.weight = nn.Parameter(rows.detach())
+    layer.weight.grad = grad
+    return layer
+
+
+def _items_of(
+    layer: nn.Module, prune: Any, member: Member, kind: ImportanceKind
+) -> Iterator[_Item]:
     dep = SimpleNamespace(
         layer=layer, target=SimpleNamespace(module=layer), pruning_fn=prune, handler=prune
     )

@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.layers import is_depthwise
 from lightning_prune.graph.names import modules_by_name
 
 Structure = tuple[tuple[str, str, int], ...]
+"""Role, kind of layer and number of each, sorted."""
 
 
 def isomorphic_sets(
@@ -49,5 +51,13 @@ def _structure(group: Group, modules: dict[str, nn.Module]) -> Structure:
     for member in group.members:
         layer = modules[member.layer]
         kind = type(layer).__name__ + (" depthwise" if is_depthwise(layer) else "")
+        if member.role == "producer" and _in_runs(member):
+            kind += " in runs"
         parts[member.role, kind] += 1
     return tuple((role, kind, count) for (role, kind), count in sorted(parts.items()))
+
+
+def _in_runs(member: Member) -> bool:
+    """Return whether neighbours belong to one channel, as heads do and the width of heads not."""
+    order = torch.argsort(member.index)[:2]
+    return len(order) > 1 and bool(member.channel[order[0]] == member.channel[order[1]])

@@ -64,6 +64,17 @@ def channel_dims(layer: nn.Module, role: Role) -> list[tuple[str, int]]:
     return [(name, dim) for name, dim in dims if getattr(layer, name, None) is not None]
 
 
+def output_dims(layer: nn.Module) -> list[tuple[str, int]]:
+    """List the tensors of a convolution or linear layer by output channel, with the dimension.
+
+    Of any such layer, whether it is in a group or not.
+
+    >>> output_dims(nn.Conv2d(3, 8, 1)), output_dims(nn.ConvTranspose2d(3, 8, 1, bias=False))
+    ([('weight', 0), ('bias', 0)], [('weight', 1)])
+    """
+    return channel_dims(layer, "producer")
+
+
 def scale_of(layer: nn.Module) -> str | None:
     """Return the name of a norm's scale of single channels, or None where it has none.
 

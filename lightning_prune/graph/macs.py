@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_prune.graph.channel_rows import channel_dim
 from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups
@@ -197,7 +196,7 @@ class MacModel:
                 if member.role == "consumer" and is_producer(layer):
                     per_channel = len(member.index) / group.channels
                     inputs.setdefault(member.layer, []).append((group.name, per_channel))
-                    dim = channel_dim(layer, "consumer")
+                    dim = dict(member.dims)["weight"]
                     fan_in[member.layer] = layer.get_parameter("weight").shape[dim]
                 elif is_producer(layer):
                     outputs[member.layer] = group.name

@@ -139,7 +139,7 @@ class LayerReader:
 
 def channels_second(layer: nn.Module, output: Tensor) -> Tensor:
     """Return a layer's output with its channels in the second dimension, (B, C, ...)."""
-    if isinstance(layer, nn.Linear) and output.ndim > 2:
+    if isinstance(layer, nn.Linear | nn.Embedding) and output.ndim > 2:
         return output.movedim(-1, 1)  # (B, tokens, C)
     return output
 

@@ -9,10 +9,10 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from lightning_prune.arguments import Count, UsageThreshold
-from lightning_prune.graph.channel_rows import channel_dim
-from lightning_prune.graph.layers import width_of
+from lightning_prune.graph.layers import output_dims, width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.outputs import LayerOutput
+from lightning_prune.graph.removed_rows import tensor_name
 from lightning_prune.observe.usage_counter import UsageCounter, usage_stats
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.validation import validated
@@ -206,10 +206,10 @@ class ChannelUsage:
 
 def kept_rows(layer: nn.Module, name: str, pruned: PrunedChannels) -> Tensor | None:
     """Return the positions of a layer's output channels that a cut kept; None: all of them."""
-    replaced = pruned.parameters.get(f"{name}.weight" if name else "weight")
+    replaced = pruned.parameters.get(tensor_name(name, "weight"))
     if replaced is None:
         return None
-    return replaced.kept.get(channel_dim(layer))
+    return replaced.kept.get(dict(output_dims(layer))["weight"])
 
 
 def _forget_compiled(model: nn.Module) -> None:

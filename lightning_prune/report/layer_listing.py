@@ -67,12 +67,12 @@ def _table(groups: ChannelGroups, macs: MacModel, chosen: Sequence[str]) -> list
     total = macs.total or 1
     numbers = {name: number for number, name in enumerate(chosen, 1)}
     rows = [("", "layer", "channels", "of MACs", "group", "group's MACs")]
-    for layer in groups.prunable_layers:
-        group = groups.group_of(layer)
+    made = [(layer, group) for layer in groups.prunable_layers for group in groups.groups_of(layer)]
+    for layer, group in made:
         own = f"{macs.layers.get(layer, 0) / total:.1%}"
         tied = ""
-        if layer == group.name:
-            tied = f"{1 - macs.remaining({layer: 0}) / total:.1%}"
+        if layer == group.root:
+            tied = f"{1 - macs.remaining({group.name: 0}) / total:.1%}"
         number = numbers.get(group.name)
         mark, place = ("", "-") if number is None else ("*", str(number))
         rows.append((mark, layer, str(group.channels), own, place, tied))

@@ -18,11 +18,12 @@ def active_channels(layer: nn.Module, member: Member) -> int:
     >>> import torch
     >>> layer = nn.Linear(3, 2)
     >>> _ = nn.init.zeros_(layer.weight[0].data)
-    >>> active_channels(layer, Member("fc", "producer", torch.arange(2), torch.arange(2)))
+    >>> both, dims = torch.arange(2), (("weight", 0), ("bias", 0))
+    >>> active_channels(layer, Member("fc", "producer", both, both, dims))
     1
     """
-    alive = (weight_rows(layer).detach().abs().sum(1) > 1e-6).cpu()
-    return len(member.channel[alive[member.index]].unique())
+    alive = (weight_rows(layer, member).detach().abs().sum(1) > 1e-6).cpu()
+    return len(member.channel[alive].unique())
 
 
 def layer_rows(
@@ -30,7 +31,8 @@ def layer_rows(
 ) -> list[LayerRow]:
     """Return one row per producing layer of every decided group, in the order of the forward pass.
 
-    Layers tied in one group have its decision; ``group`` names it.
+    Layers tied in one group have its decision; ``group`` names it. A layer that makes channels of
+    several groups has a row for each.
 
     Args:
         decisions: What was decided, one per group.
@@ -38,7 +40,8 @@ def layer_rows(
         model: The masked model, not yet cut.
     """
     modules = modules_by_name(model)
-    by_layer: dict[str, LayerRow] = {}
+    rows: dict[tuple[str, str], LayerRow] = {}
+    place = {name: number for number, name in enumerate(groups.order)}
     for decision in decisions:
         group = groups[decision.group]
         after = len(decision.keep)
@@ -46,7 +49,7 @@ def layer_rows(
             if member.role != "producer":
                 continue
             layer = member.layer
-            by_layer[layer] = LayerRow(
+            rows[layer, group.name] = LayerRow(
                 name=layer,
                 block=block_of(layer, 3),
                 group=decision.group,
@@ -62,4 +65,4 @@ def layer_rows(
                 separability_at_random=decision.separability_at_random,
                 noise=decision.noise,
             )
-    return [by_layer[name] for name in groups.order if name in by_layer]
+    return sorted(rows.values(), key=lambda row: place.get(row.name, len(place)))

@@ -1,7 +1,7 @@
 """The weights of all channels of a live model: their norms, and penalties on their gradients."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,22 +9,33 @@ from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from lightning_prune.functional.row_column_sums import RowColumnSums
-from lightning_prune.graph.channel_rows import channel_dim
+from lightning_prune.graph.channel_rows import weights_of
 from lightning_prune.graph.group import ChannelGroups, Member
-from lightning_prune.graph.layers import is_producer, scale_of
+from lightning_prune.graph.layers import is_custom, is_producer, scale_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
+
+_FIRST_TWO = 2
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One weight that holds channels in one or both of its first dimensions."""
+    """One weight that holds channels in one or both of its first dimensions, or in a later one."""
 
     owner: nn.Module
     name: str
     tensor: str
     shape: torch.Size
     dims: tuple[int, ...]
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether it is a later dimension, as of an embedding of positions (1, N, C)."""
+        return self.dims[0] >= _FIRST_TWO
+
+    def view(self, values: Tensor) -> Tensor:
+        """Return the weight, or its gradient, with a later dimension in front."""
+        return values.movedim(self.dims[0], 0) if self.is_late else values
 
     @property
     def weight(self) -> nn.Parameter:
@@ -34,14 +45,16 @@ class _Part:
         return weight
 
 
-def _weight_of(layer: nn.Module, batch_norms_only: bool) -> str | None:
-    """Return the name of the weight that counts: no PReLU's, no depthwise one (torch-pruning)."""
-    if (scale := scale_of(layer)) is not None:
-        return scale
-    if batch_norms_only:
-        return None
-    scaled = isinstance(layer, _InstanceNorm) and layer.weight is not None
-    return "weight" if scaled or is_producer(layer) else None
+def _weights(layer: nn.Module, member: Member, batch_norms_only: bool) -> Iterator[tuple[str, int]]:
+    """Yield the weights that count: no PReLU's, no depthwise ones (as in torch-pruning)."""
+    scale = scale_of(layer)
+    if scale is None and isinstance(layer, _InstanceNorm) and not batch_norms_only:
+        scale = "weight"
+    if scale is not None:
+        yield from ((name, dim) for name, dim in member.dims if name == scale)
+    elif member.role != "carrier" and not batch_norms_only:
+        known = is_producer(layer) or not is_custom(layer)
+        yield from weights_of(layer, member) if known else ()
 
 
 class ChannelWeights:
@@ -87,7 +100,7 @@ class ChannelWeights:
         )
         self.counts = torch.zeros(len(self.group), dtype=torch.int64)
         self._parts: list[_Part] = []
-        self._sums: RowColumnSums | None = None
+        self._sums: tuple[RowColumnSums, ...] = ()
         self._position = self._channel = torch.zeros(0, dtype=torch.int64)
         self._compile(modules_by_name(model), groups, batch_norms_only)
 
@@ -100,23 +113,26 @@ class ChannelWeights:
         first = 0
         for name, width in zip(self.names, self.widths, strict=True):
             for member in groups[name].members:
-                tensor = _weight_of(modules[member.layer], batch_norms_only)
-                if tensor is not None:
-                    dim = channel_dim(modules[member.layer], member.role, tensor)
+                for tensor, dim in _weights(modules[member.layer], member, batch_norms_only):
                     found[member.layer, tensor][dim].append((first, member))
             first += width
-        positions, channels, length = [], [], 0
         for (layer, tensor), dims in found.items():
-            weight = modules[layer].get_parameter(tensor)
-            part = _Part(modules[layer], layer, tensor, weight.shape, tuple(sorted(dims)))
-            self._parts.append(part)
-            for dim in sorted(dims):
-                for start, member in dims[dim]:
+            shape = modules[layer].get_parameter(tensor).shape
+            early = tuple(dim for dim in sorted(dims) if dim < _FIRST_TWO)
+            late = [(dim,) for dim in dims if dim >= _FIRST_TWO]
+            self._parts += [
+                _Part(modules[layer], layer, tensor, shape, own) for own in [early, *late] if own
+            ]
+        self._parts.sort(key=lambda part: part.is_late)  # what the compiled kernel reads first
+        positions, channels, length = [], [], 0
+        for part in self._parts:
+            for dim in part.dims:
+                for start, member in found[part.name, part.tensor][dim]:
                     positions.append(member.index + length)
                     channels.append(member.channel + start)
-                    each = weight.numel() // weight.shape[dim]
+                    each = part.shape.numel() // part.shape[dim]
                     self.counts.index_add_(0, channels[-1], torch.full_like(channels[-1], each))
-                length += weight.shape[dim]
+                length += part.shape[dim]
         if positions:
             self._position, self._channel = torch.cat(positions), torch.cat(channels)
         self._length = length
@@ -129,12 +145,18 @@ class ChannelWeights:
         """Return the device of the weights."""
         return self._parts[0].weight.device if self._parts else torch.device("cpu")
 
-    def _current(self) -> RowColumnSums:
+    def _current(self) -> tuple[RowColumnSums, ...]:
         """Return the sums over the weights as they are now: moved or replaced ones are found."""
         weights = [part.weight for part in self._parts]
-        sums = self._sums
-        if sums is None or sums.addresses != [weight.data_ptr() for weight in weights]:
-            sums = self._sums = RowColumnSums(weights, [part.dims for part in self._parts])
+        known = [address for one in self._sums for address in one.addresses]
+        if not self._sums or known != [weight.data_ptr() for weight in weights]:
+            early = [(p.weight, p.dims) for p in self._parts if not p.is_late]
+            late = [(p.view(p.weight), (0,)) for p in self._parts if p.is_late]
+            self._sums = tuple(
+                RowColumnSums([weight for weight, _ in some], [dims for _, dims in some])
+                for some in (early, late)
+                if some
+            )
             device = self.device
             for name in ("_position", "_channel", "group", "counts"):
                 setattr(self, name, getattr(self, name).to(device))
@@ -145,7 +167,7 @@ class ChannelWeights:
                     f"{tuple(weight.shape)}: the model was cut; build the groups and what was "
                     "made of them again"
                 )
-        return sums
+        return self._sums
 
     @torch.no_grad()
     def squares(self) -> Tensor:
@@ -154,7 +176,8 @@ class ChannelWeights:
         Raises:
             RuntimeError: the model was cut since.
         """
-        sums = self._current().squares()
+        parts = [sums.squares() for sums in self._current()]
+        sums = torch.cat(parts) if parts else torch.zeros(0)
         # float64 on MPS does not exist, and nowhere else does it cost anything for so few numbers.
         kind = torch.float32 if self.device.type == "mps" else torch.float64
         total = torch.zeros(len(self), dtype=kind, device=self.device)
@@ -192,9 +215,13 @@ class ChannelWeights:
             if grad is None or not wanted or not weight.requires_grad or grad.is_sparse:
                 grads.append(None)
             else:
-                grads.append(grad)
-        if any(grad is not None for grad in grads):
-            sums.add_to(grads, scale, sign)
+                grads.append(part.view(grad))
+        first = 0
+        for one in sums:
+            own, grads = grads[: len(one.weights)], grads[len(one.weights) :]
+            if any(grad is not None for grad in own):
+                one.add_to(own, scale[first : first + len(one)], sign)
+            first += len(one)
 
     def keeps(self, plan: PruningPlan) -> Tensor:
         """Return which channels a plan keeps, those of groups it does not name included: (C,)."""

@@ -120,9 +120,12 @@ def _input_status(
             layer = modules[member.layer]
             if member.role != "consumer" or not _is_refittable(layer):
                 continue
+            if ("weight", 1) not in member.dims:
+                continue
             weight = layer.get_parameter("weight")
-            found.setdefault(member.layer, torch.zeros(weight.shape[1], dtype=torch.int64))
-            found[member.layer][member.index] = status[member.channel]
+            own = found.setdefault(member.layer, torch.zeros(weight.shape[1], dtype=torch.int64))
+            # Where groups are factors of the same inputs, each can take one away.
+            own[member.index] = torch.maximum(own[member.index], status[member.channel])
     return {
         name: found[name]
         for name in groups.order

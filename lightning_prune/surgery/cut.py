@@ -1,7 +1,7 @@
 """Cuts planned channels out of a live model."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import sync_sizes
 from lightning_prune.graph.names import modules_by_name
+from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
 
@@ -59,12 +60,6 @@ class PrunedChannels:
     masked: nn.Module | None = None
 
 
-def _kept(size: int, removed: Tensor) -> Tensor:
-    mask = torch.ones(size, dtype=torch.bool)
-    mask[removed] = False
-    return torch.nonzero(mask).flatten()
-
-
 @torch.no_grad()
 def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> PrunedChannels:
     """Remove the channels that a plan does not keep, for good.
@@ -90,29 +85,51 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     >>> tuple(net[0].weight.shape), tuple(net[2].weight.shape), net[0].out_channels
     ((2, 3, 1, 1), (2, 2, 1, 1), 2)
     """
-    by_tensor: dict[tuple[str, str], list[ChannelSlice]] = defaultdict(list)
+    # Of a tensor that several layers share there is one: its parts are cut together, once.
+    by_tensor: dict[int, list[ChannelSlice]] = defaultdict(list)
     for part in channel_slices(model, groups, plan):
         if len(part.index):
-            by_tensor[part.layer, part.tensor].append(part)
+            by_tensor[id(part.values)].append(part)
+    shared = _holders(model)
     replaced: dict[str, Replacement] = {}
-    touched: dict[str, nn.Module] = {}
-    for (layer, tensor), parts in by_tensor.items():
-        owner, values = parts[0].owner, parts[0].values
-        kept = {part.dim: _kept(values.shape[part.dim], part.index) for part in parts}
+    touched: dict[nn.Module, None] = {}
+    for tensor, parts in by_tensor.items():
+        values = parts[0].values
+        kept = _kept(parts)
         narrow = values
         for dim, index in kept.items():
             narrow = narrow.index_select(dim, index.to(values.device))
         if isinstance(values, nn.Parameter):
             new = nn.Parameter(narrow, requires_grad=values.requires_grad)
-            setattr(owner, tensor, new)
-            replaced[f"{layer}.{tensor}"] = Replacement(values, new, kept)
-        else:
-            setattr(owner, tensor, narrow)
-        touched[layer] = owner
-    for owner in touched.values():
+            replacement = Replacement(values, new, kept)
+            replaced |= {tensor_name(layer, name): replacement for layer, _, name in shared[tensor]}
+            narrow = new
+        for _, owner, name in shared[tensor]:
+            setattr(owner, name, narrow)
+            touched[owner] = None
+    for owner in touched:
         sync_sizes(owner)
     _tell_submodules(model, replaced)
     return PrunedChannels(plan, groups, replaced)
+
+
+def _kept(parts: Sequence[ChannelSlice]) -> dict[int, Tensor]:
+    """Return what stays of each dimension of a tensor that has some parts removed."""
+    removed: dict[int, list[Tensor]] = defaultdict(list)
+    for part in parts:
+        removed[part.dim].append(part.index)
+    shape = parts[0].values.shape
+    return {dim: kept_positions(shape[dim], torch.cat(index)) for dim, index in removed.items()}
+
+
+def _holders(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str]]]:
+    """Return who holds each tensor of a model, by the tensor's ``id``: layer, module, name."""
+    found: dict[int, list[tuple[str, nn.Module, str]]] = defaultdict(list)
+    for layer, module in modules_by_name(model).items():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None:
+                found[id(tensor)].append((layer, module, name))
+    return found
 
 
 def _tell_submodules(model: nn.Module, replaced: Mapping[str, Replacement]) -> None:

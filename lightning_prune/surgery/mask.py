@@ -1,7 +1,7 @@
 """Holds planned channels at zero while a model trains."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.functional.make_zeroer import make_zeroer
-from lightning_prune.graph.group import ChannelGroups, Group
-from lightning_prune.graph.layers import channel_dims
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.names import modules_by_name
+from lightning_prune.graph.removed_rows import removed_rows, tensor_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.held_mask import HeldMask
 
@@ -27,18 +27,16 @@ class ChannelSlice:
     index: Tensor
 
     @property
+    def name(self) -> str:
+        """Return the tensor's name in the model."""
+        return tensor_name(self.layer, self.tensor)
+
+    @property
     def values(self) -> Tensor:
         """Return the tensor that is sliced."""
         value = getattr(self.owner, self.tensor)
         assert isinstance(value, Tensor)
         return value
-
-
-def removed_positions(group: Group, plan: PruningPlan) -> Iterator[tuple[str, str, Tensor]]:
-    """Yield (layer, role, positions) of the channels that a plan removes from a group."""
-    removed = ~plan.mask(group.name)
-    for member in group.members:
-        yield member.layer, member.role, member.index[removed[member.channel]]
 
 
 def channel_slices(
@@ -51,22 +49,9 @@ def channel_slices(
         ValueError: the plan was made for another width.
     """
     modules = modules_by_name(model)
-    found: dict[tuple[str, str, int], list[Tensor]] = defaultdict(list)
-    for name in plan.keep:
-        if name not in groups:
-            raise KeyError(f"the plan names group {name!r}, which the model does not have")
-        group = groups[name]
-        if group.channels != plan.channels[name]:
-            raise ValueError(
-                f"the plan was made for {plan.channels[name]} channels of {name!r}, "
-                f"the model has {group.channels}"
-            )
-        for layer, role, index in removed_positions(group, plan):
-            for tensor, dim in channel_dims(modules[layer], role):  # type: ignore[arg-type]
-                found[layer, tensor, dim].append(index)
     return [
-        ChannelSlice(modules[layer], layer, tensor, dim, torch.cat(index).unique())
-        for (layer, tensor, dim), index in found.items()
+        ChannelSlice(modules[axis.layer], axis.layer, axis.tensor, axis.dim, index)
+        for axis, index in removed_rows(groups, plan).items()
     ]
 
 
@@ -111,7 +96,7 @@ def _parts(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> dict[s
     found: dict[str, dict[int, ChannelSlice]] = defaultdict(dict)
     for part in channel_slices(model, groups, plan):
         if len(part.index):
-            found[f"{part.layer}.{part.tensor}"][part.dim] = part
+            found[part.name][part.dim] = part
     parts = {}
     for name, slices in found.items():
         first = next(iter(slices.values()))

@@ -9,8 +9,14 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from lightning_prune.graph.channel_rows import channel_dim
-from lightning_prune.graph.layers import channel_dims, is_custom, is_depthwise, scale_of, width_of
+from lightning_prune.graph.layers import (
+    channel_dims,
+    is_custom,
+    is_depthwise,
+    output_dims,
+    scale_of,
+    width_of,
+)
 from lightning_prune.surgery.cut import Replacement
 from lightning_prune.surgery.optimizer import clear_rows
 from lightning_prune.validation import validated
@@ -46,7 +52,7 @@ def channel_tensors(layer: nn.Module, norm: nn.Module | None) -> dict[str, tuple
     [('weight', 0), ('bias', 0), ('norm.weight', 0), ('norm.bias', 0), ('norm.running_mean', 0),
      ('norm.running_var', 0)]
     """
-    found = {name: (getattr(layer, name), dim) for name, dim in channel_dims(layer, "producer")}
+    found = {name: (getattr(layer, name), dim) for name, dim in output_dims(layer)}
     for name in _fresh(norm):
         value = getattr(norm, name, None)
         if isinstance(value, Tensor) and value.shape == (width_of(layer),):
@@ -85,7 +91,7 @@ def cut_originals(
     """
     if weight is None:
         return dict(originals)
-    rows = weight.kept.get(channel_dim(layer))
+    rows = weight.kept.get(dict(output_dims(layer))["weight"])
     return {
         name: weight.select(value) if name == "weight"
         else value if rows is None else value.index_select(0, rows)

@@ -3,13 +3,20 @@ from torch import nn
 
 from lightning_prune.graph.channel_rows import add_to_channels, weight_rows
 from lightning_prune.graph.group import Member
+from lightning_prune.graph.layers import Role, channel_dims
+
+
+def whole(layer: nn.Module, role: Role, channels: int) -> Member:
+    every = torch.arange(channels)
+    return Member("a", role, every, every, tuple(channel_dims(layer, role)))
 
 
 def test_rows_are_the_weights_of_single_channels():
     for layer in (nn.Conv2d(3, 4, 2), nn.ConvTranspose2d(3, 4, 2), nn.Linear(3, 4)):
         weight = layer.weight.transpose(0, 1) if layer.weight.shape[0] == 3 else layer.weight
-        assert torch.equal(weight_rows(layer), torch.stack([row.flatten() for row in weight]))
-        columns = weight_rows(layer, "consumer")
+        rows = weight_rows(layer, whole(layer, "producer", 4))
+        assert torch.equal(rows, torch.stack([row.flatten() for row in weight]))
+        columns = weight_rows(layer, whole(layer, "consumer", 3))
         assert torch.equal(columns, torch.stack([weight[:, c].flatten() for c in range(3)]))
 
 

@@ -9,6 +9,7 @@ from lightning_prune.observe.activations import ObjectActivations
 from tests.networks import EXAMPLE, Residual, make
 
 CLASSES = 3
+ROWS = (("weight", 0), ("bias", 0))
 
 
 def residual() -> tuple[torch.nn.Module, ChannelGroups]:
@@ -46,7 +47,7 @@ def shuffled_group() -> Group:
     order = torch.tensor([2, 0, 3, 1, 4])
     return Group(
         "a", 5, (
-            Member("a", "producer", torch.arange(5), torch.arange(5)),
-            Member("b", "producer", torch.arange(5), order),
+            Member("a", "producer", torch.arange(5), torch.arange(5), ROWS),
+            Member("b", "producer", torch.arange(5), order, ROWS),
         ),
     )  # fmt: skip

@@ -35,5 +35,5 @@ def test_active_channels_are_those_above_the_threshold():
         layer.weight.zero_()
         layer.weight[0, 1] = 1e-7
         layer.weight[0, 2] = 1e-5
-    member = Member("up", "producer", torch.arange(6), torch.arange(6))
+    member = Member("up", "producer", torch.arange(6), torch.arange(6), (("weight", 1),))
     assert active_channels(layer, member) == 1

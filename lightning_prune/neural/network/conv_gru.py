@@ -159,4 +159,4 @@ def _columns(name: str, convolution: nn.Module, channels: Tensor) -> list[Member
 
 
 def _itself(role: Role, channels: Tensor, shows: bool | None = None) -> Member:
-    return Member("", role, channels, channels, shows)
+    return Member("", role, channels, channels, shows=shows)

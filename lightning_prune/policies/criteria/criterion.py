@@ -7,11 +7,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.functional.selection.moments import ClassMoments
-from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.group import ChannelGroups, Group, Member
+from lightning_prune.graph.layers import is_custom
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.non_finite_importance import check_finite
 
@@ -160,6 +163,31 @@ class Criterion(ABC):
 
     def check(self, model: nn.Module, group: Group) -> None:  # noqa: B027 - a hook, not abstract
         """Raise ValueError, before training, where the criterion cannot judge a group."""
+
+
+def check_observable(model: nn.Module, group: Group) -> None:
+    """Check that the activations of a group's channels can be read at outputs of layers.
+
+    Raises:
+        ValueError: none shows them (the channels of parameters that no convolution, linear layer
+            or embedding holds).
+    """
+    modules = modules_by_name(model)
+    hidden = [m.layer for m in group.sources if not _shows_channels(modules[m.layer], m)]
+    if group.sources and not hidden:
+        return
+    where = f"layer {hidden[0]!r}" if hidden else "no layer"
+    kind = f", a {type(modules[hidden[0]]).__name__}," if hidden else ""
+    raise ValueError(
+        f"the activations of group {group.name!r} cannot be read: {where}{kind} gives its channels "
+        f"as output{' in a known place' if hidden else ''}; leave the group out, or choose by "
+        "weights, with a criterion such as GroupNorm"
+    )
+
+
+def _shows_channels(layer: nn.Module, member: Member) -> bool:
+    known = isinstance(layer, _ConvNd | nn.Linear | nn.Embedding) or is_custom(layer)
+    return known or member.shows is True
 
 
 def why_unmet(criterion: Criterion, offered: Set[Need], where: str) -> str | None:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from lightning_prune.graph.channel_rows import add_to_channels, channel_rows
 from lightning_prune.graph.group import ChannelGroups, Group
-from lightning_prune.graph.layers import channel_dims
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 
@@ -69,7 +68,7 @@ def _change(modules: dict[str, nn.Module], group: Group) -> Tensor:
     total: Tensor | None = None
     for member in group.members:
         layer = modules[member.layer]
-        for name, dim in channel_dims(layer, member.role):
+        for name, dim in member.dims:
             value = layer._parameters.get(name)
             if value is None or value.grad is None:
                 continue

@@ -27,8 +27,8 @@ def weight_norm(model: nn.Module, group: Group, p: Literal[1, 2]) -> Tensor:
     total = torch.zeros(group.channels, dtype=torch.float64)
     for member in group.members:
         if member.role == "producer":
-            rows = weight_rows(modules[member.layer])
-            total += _to_channels(filter_norm(rows, p), member, group.channels)
+            norms = filter_norm(weight_rows(modules[member.layer], member), p)
+            total.index_add_(0, member.channel, norms.detach().double().cpu())
     return total
 
 

@@ -92,7 +92,6 @@ class MacAware(Criterion):
         plain = self.criterion.comparable(model, groups, names, macs, held, evidence)
         if not plain:
             return plain
-        costs = {name: float(macs.layers[name]) for name in names}
         largest = max(
             float(values[held.mask(name)].max() if name in held.keep else values.max())
             for name, values in plain.items()
@@ -104,7 +103,11 @@ class MacAware(Criterion):
             for n in groups[name].producers
             if n in macs.layers
         ]
+        if not listed:
+            return plain
         bounds = min(listed), max(listed)
+        # A root that makes no products (a table of embeddings) counts as the cheapest layer.
+        costs = {n: float(macs.layers.get(groups[n].root, bounds[0])) for n in names}
         return {
             name: mac_aware(
                 values, costs[name], bounds, largest, self.aggregation, self.alpha, self.beta

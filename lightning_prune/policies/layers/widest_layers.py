@@ -7,9 +7,7 @@ from torch import nn
 
 from lightning_prune.annotations import Such
 from lightning_prune.arguments import Count
-from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import width_of
-from lightning_prune.graph.names import modules_by_name
+from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.validation import validated
 
 
@@ -64,7 +62,6 @@ class WidestLayers:
         Warns:
             UserWarning: there are fewer layers to choose than ``count``.
         """
-        modules = modules_by_name(model)
         order = list(dict.fromkeys(block_of(name, self.depth) for name in groups.prunable_layers))
         first, last = self.blocks or (1, len(order))
         inside = set(order[first - 1 : last])
@@ -73,8 +70,9 @@ class WidestLayers:
             raise ValueError(f"blocks={self.blocks}: the model has blocks 1..{len(order)}: {order}")
         chosen: list[str] = []
         used: dict[str, int] = {}
-        for name in sorted(layers, key=lambda n: -width_of(modules[n])):
-            block, group = block_of(name, self.depth), groups.group_of(name).name
+        made = [(n, g.name) for n in layers for g in groups.groups_of(n)]
+        for name, group in sorted(made, key=lambda pair: -_width(groups[pair[1]], pair[0])):
+            block = block_of(name, self.depth)
             full = self.per_block is not None and used.get(block, 0) >= self.per_block
             if full or group in chosen or len(chosen) == self.count:
                 continue
@@ -90,3 +88,9 @@ class WidestLayers:
                 stacklevel=2,
             )
         return tuple(name for name in groups if name in chosen)
+
+
+def _width(group: Group, layer: str) -> int:
+    """Return how many positions of a layer's output belong to a group."""
+    made = [m.index for m in group.members if m.layer == layer and m.role == "producer"]
+    return max(len(index.unique()) for index in made)

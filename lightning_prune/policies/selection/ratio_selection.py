@@ -14,7 +14,7 @@ from lightning_prune.functional.widths.width import least_width, narrower_widths
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence, check_observable
 from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ranking import Ranking, RankingRule, ranking_rule
 from lightning_prune.validation import validated
@@ -92,6 +92,8 @@ class RatioSelection:
             ValueError: the criterion cannot judge a group, or the MAC target is out of reach.
         """
         for name in self.names:
+            if self.criterion.needs & {"activations", "clusters"}:
+                check_observable(model, self.groups[name])
             self.criterion.check(model, self.groups[name])
         if mac_target is None:
             return

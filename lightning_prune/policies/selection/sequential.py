@@ -15,7 +15,7 @@ from lightning_prune.functional.widths.width import allowed_widths, clip_width, 
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
-from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence, check_observable
 from lightning_prune.policies.selection.clusterer import (
     ChannelClusterer,
     group_separability,
@@ -93,6 +93,7 @@ class SequentialSelection:
                 installed, or the MAC target is out of reach.
         """
         for name in self.names:
+            check_observable(model, self.groups[name])
             self.criterion.check(model, self.groups[name])
         self.clusterer.check()
         if mac_target is None:
