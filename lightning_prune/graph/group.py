@@ -57,21 +57,6 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Number:
-    """A number in a forward pass that states how many channels there are.
-
-    Attributes:
-        size: The number, as far as the sizes of tensors tell.
-        modules: Names of the modules that were running, the outermost first.
-        place: File and line in a user's code, or "".
-    """
-
-    size: int
-    modules: tuple[str, ...]
-    place: str
-
-
-@dataclass(frozen=True)
 class Group:
     """Channels that must be kept or removed together, named after their root layer.
 
