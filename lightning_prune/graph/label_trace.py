@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
 from lightning_prune.graph.labels import NONE, Labels, TensorLabels, labels_of, set_labels
@@ -33,7 +33,7 @@ _VIEWS = {"slice", "select", "view", "_unsafe_view", "permute", "transpose", "t"
           "squeeze", "expand", "alias", "detach", "unbind", "split", "split_with_sizes",
           "as_strided"}  # fmt: skip
 _BASE = "_channel_labels_base"
-_OWN = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+_TORCH, _GRAPH = str(Path(torch.__file__).parent), str(Path(__file__).parent)
 
 
 class _Mode(TorchDispatchMode):
@@ -331,15 +331,16 @@ def _rule(name: str, func: Any, op: Operation) -> Callable[[Operation], None]:
 
 def _place() -> str:
     """Return the file and line in a user's code that runs now; empty where only PyTorch's runs."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
+    inside = True  # the frames of the rules themselves come first
     while frame is not None:
         file = frame.f_code.co_filename
-        if not file.startswith((*_OWN, "<")):
-            return f"{Path(file).name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        own = file.startswith(_GRAPH)
+        if own and not inside:
+            return ""
+        if not own:
+            inside = False
+            if not file.startswith((_TORCH, "<")):
+                return f"{Path(file).name}:{frame.f_lineno}"
+        frame = frame.f_back
     return ""
-
-
-def traced_leaves(values: Any) -> list[Tensor]:
-    """Return the tensors in a nested value."""
-    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]

@@ -53,6 +53,8 @@ def merged(op: Operation, parts: Sequence[tuple[int, Ids | None]]) -> Ids:
         for own in labelled:
             op.number(own)
         core = op.labels.product(labelled, op.find_place()) if _whole(labelled) else None
+        if core is not None:
+            op.number(core.reshape(-1))
         if core is None:
             for own in labelled:
                 op.labels.pin(own, f"axes of which only a part has channels are joined{op.where()}")
@@ -83,6 +85,7 @@ def split(op: Operation, flat: Ids, sizes: Sequence[int]) -> list[Ids | None]:
         found[varying[0]] = core
         return found
     factors = op.labels.lattice(core, op.find_place())
+    op.number(core.reshape(-1))
     for dim, own in zip(varying, factors, strict=True):
         op.number(own)
         found[dim] = own
