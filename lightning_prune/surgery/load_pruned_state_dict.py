@@ -235,6 +235,7 @@ def _assign(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
 @contextmanager
 def _all_or_nothing(model: nn.Module) -> Iterator[None]:
     """Restore everything if loading fails: torch copies what fits before it complains."""
+    kinds = [(module, module.__class__) for module in model.modules()]
     places = [
         (
             own,
@@ -247,6 +248,8 @@ def _all_or_nothing(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        for module, kind in kinds:
+            module.__class__ = kind  # of a norm that counts cut channels
         for own, attributes, contents in places:
             own.clear()
             own.update(attributes)
