@@ -52,8 +52,8 @@ def layer_norm_of_kept(
     """
     x = x.float() if x.dtype in _HALF else x
     weight, bias = _as(weight, x), _as(bias, x)
-    if torch.compiler.is_compiling():
-        # Compilers fuse the definition, and export it without a second kind of node.
+    if torch.compiler.is_compiling() and torch.is_grad_enabled():
+        # Compilers differentiate and fuse the definition themselves.
         return _affine(_standardized(x, counted, eps), weight, bias)
     if torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, weight, bias)

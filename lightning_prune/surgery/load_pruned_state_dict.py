@@ -37,9 +37,10 @@ def load_pruned_state_dict(
     ones stay depthwise), transposed convolutions, linear layers, norms, PReLU, and parameters of a
     user's own modules. Device, dtype and ``requires_grad`` stay, and tied parameters stay tied;
     narrowed parameters are new objects, so make the optimizer afterwards. What no shape shows (a
-    norm that lost whole groups, say) needs a file with an architecture record: one written by a
-    module on which ``track_architecture`` was called. Where the file has one, it is followed, and
-    the module is tracked from then on. If anything is wrong, nothing is changed.
+    norm that lost whole groups, or that counts cut channels as zeros) needs a file with an
+    architecture record: one written by a module on which ``track_architecture`` was called. Where
+    the file has one, it is followed, and the module is tracked from then on. If anything is wrong,
+    nothing is changed.
 
     Args:
         model: The module as it was before pruning, or already as narrow as the file.

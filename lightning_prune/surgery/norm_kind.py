@@ -75,7 +75,8 @@ def norm_kind(layer: nn.Module, channels: int, kept: int | None = None) -> NormK
     own = _of_torch(layer)
     if own is not None:
         return own
-    if isinstance(layer, nn.modules.batchnorm._NormBase):  # no statistic runs over its channels
+    # Batch norms have no statistic over channels; a forward of the instance hides its class's.
+    if isinstance(layer, nn.modules.batchnorm._NormBase) or "forward" in vars(layer):
         return None
     generator = torch.Generator().manual_seed(0)
     try:
@@ -149,7 +150,7 @@ def _tensor(layer: nn.Module, name: str | None) -> Tensor | None:
 
 def _of_torch(layer: nn.Module) -> NormKind | None:
     """Return the kind of a layer whose forward pass is torch's own."""
-    forward = type(layer).forward if "forward" not in vars(layer) else None
+    forward = None if "forward" in vars(layer) else type(layer).forward
     kinds: list[tuple[type[nn.Module], Statistic]] = [
         (nn.LayerNorm, "layer"), (nn.RMSNorm, "rms"), (nn.GroupNorm, "group")
     ]  # fmt: skip
