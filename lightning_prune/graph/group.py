@@ -42,6 +42,24 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Size:
+    """A number in a module that is proportional to the width of a group.
+
+    ``num_heads``, ``groups``, ``normalized_shape``: a cut changes what the forward pass reads.
+    Where several groups name the same number it is proportional to each of them.
+
+    Attributes:
+        layer: Name of the module.
+        attribute: Its attribute, an int or a tuple or list of them.
+        place: Which entry of a tuple or list; None: the attribute is an int.
+    """
+
+    layer: str
+    attribute: str
+    place: int | None = None
+
+
+@dataclass(frozen=True)
 class Group:
     """Channels that must be kept or removed together, named after their root layer.
 
@@ -56,6 +74,10 @@ class Group:
             the masked one.
         products: Fraction of the MACs of products of activations (attention, graph convolution)
             that goes with all of the channels; a trial cut measures it.
+        shared_products: Of groups that are factors of the same products (heads, and the width of
+            each): tuples (names of two or more groups, fraction of the MACs of products that has
+            all of them as factors). Each set stands with one of its groups.
+        sizes: Numbers in modules that are proportional to the width.
     """
 
     name: str
@@ -65,6 +87,8 @@ class Group:
     step: int = 1
     mixed_by: tuple[str, ...] = ()
     products: float = 0.0
+    shared_products: tuple[tuple[tuple[str, ...], float], ...] = ()
+    sizes: tuple[Size, ...] = ()
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """Return the names of the layers with this role, in the order of the forward pass."""
