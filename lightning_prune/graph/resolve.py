@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_prune.graph.group import Group, Member, Number
+from lightning_prune.graph.group import Group, Member, Number, Statistics
 from lightning_prune.graph.labels import NONE, Axis, Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
 from lightning_prune.graph.layers import Role
@@ -221,7 +221,7 @@ class _Table:
             len(free),
             tuple(made),
             bundle=min(len(m.index) // len(free) for m in weights),
-            mixed_by=self._mixed(elements, rank),
+            norms=self._norms(elements, rank),
             numbers=self._numbers(elements, rank),
         )
 
@@ -250,14 +250,19 @@ class _Table:
                 return True
         return False
 
-    def _mixed(self, elements: Elements, rank: Mapping[int, int]) -> tuple[str, ...]:
-        return tuple(
-            dict.fromkeys(
-                layer
-                for own, layer in self.labels.statistics
-                if any(number in rank for number in elements.of[own[own >= 0]].tolist())
+    def _norms(self, elements: Elements, rank: Mapping[int, int]) -> tuple[Statistics, ...]:
+        found: dict[tuple[str, int], Statistics] = {}
+        for own, layer in self.labels.statistics:
+            channel = np.array(
+                [rank.get(number, NONE) if label >= 0 else NONE
+                 for label, number in zip(own, elements.of[own], strict=True)]
             )
-        )
+            index = np.flatnonzero(channel >= 0)
+            if len(index):
+                found[layer, len(own)] = Statistics(
+                    layer, len(own), torch.from_numpy(index), torch.from_numpy(channel[index])
+                )
+        return tuple(found.values())
 
     def _numbers(self, elements: Elements, rank: Mapping[int, int]) -> tuple[Number, ...]:
         found: dict[Number, None] = {}

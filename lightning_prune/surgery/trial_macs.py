@@ -90,5 +90,5 @@ class TrialMacs:
 
 def _guilty(macs: MacModel, layer: str, names: Sequence[str]) -> list[str]:
     """Return the groups whose widths a layer's MACs depend on."""
-    sources = {source for source, _ in macs.inputs.get(layer, ())} | {macs.outputs.get(layer)}
+    sources = macs.groups_of(layer)
     return [name for name in names if name in sources] or list(names[-1:])
