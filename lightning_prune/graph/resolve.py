@@ -196,8 +196,9 @@ class _Table:
     def _group(
         self, name: str, one: "_Signature", free: Sequence[int], elements: Elements
     ) -> Group:
-        rank = {number: place for place, number in enumerate(free)}
-        kept = np.array([number in rank for number in one.elements])
+        rank = np.full(int(elements.of.max(initial=0)) + 1, NONE, dtype=np.int64)
+        rank[np.asarray(free)] = np.arange(len(free))
+        kept = rank[np.asarray(one.elements)] >= 0
         table = one.labels[kept]
         members: dict[tuple[str, bytes, bytes], list[tuple[int, Tensor, Tensor]]] = defaultdict(
             list
@@ -250,13 +251,10 @@ class _Table:
                 return True
         return False
 
-    def _norms(self, elements: Elements, rank: Mapping[int, int]) -> tuple[Statistics, ...]:
+    def _norms(self, elements: Elements, rank: Ids) -> tuple[Statistics, ...]:
         found: dict[tuple[str, int], Statistics] = {}
         for own, layer in self.labels.statistics:
-            channel = np.array(
-                [rank.get(number, NONE) if label >= 0 else NONE
-                 for label, number in zip(own, elements.of[own], strict=True)]
-            )
+            channel = np.where(own >= 0, rank[elements.of[own]], NONE)
             index = np.flatnonzero(channel >= 0)
             if len(index):
                 found[layer, len(own)] = Statistics(
@@ -264,11 +262,11 @@ class _Table:
                 )
         return tuple(found.values())
 
-    def _numbers(self, elements: Elements, rank: Mapping[int, int]) -> tuple[Number, ...]:
+    def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
         found: dict[Number, None] = {}
         for number in self.labels.numbers:
             own = number.labels[number.labels >= 0]
-            if len(own) and int(elements.of[own[0]]) in rank:
+            if len(own) and rank[elements.of[own[0]]] >= 0:
                 found[Number(len(number.labels), number.modules, number.place)] = None
         return tuple(found)
 
