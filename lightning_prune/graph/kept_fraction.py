@@ -25,7 +25,7 @@ class KeptFraction:
         parts: Tuples (positions :math:`n_t`, names of the groups that all have a channel there).
 
     >>> both = KeptFraction(12, ((6, ("a",)), (4, ("heads", "width"))))  # and 2 of no group
-    >>> both.at({"a": 1, "heads": 1}, {"a": 3, "heads": 2, "width": 2})  # 1 - (6 x 2/3 + 4 / 2) / 12
+    >>> both.at({"a": 1, "heads": 1}, {"a": 3, "heads": 2, "width": 2})  # (12 - 4 - 2) / 12
     0.5
     """
 
