@@ -101,6 +101,7 @@ class Labels:
     statistics: list[tuple[Ids, str]] = field(default_factory=list)
     outputs: dict[str, list[tuple[int, Ids]]] = field(default_factory=dict)
     products: list[Ids] = field(default_factory=list)
+    costs: list[tuple[int, tuple[Ids, ...]]] = field(default_factory=list)
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0

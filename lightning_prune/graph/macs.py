@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.forward_pass import call, untouched
-from lightning_prune.graph.group import ChannelGroups, Group, Member
+from lightning_prune.graph.group import ChannelGroups, Group, Member, Products
 from lightning_prune.graph.kept_fraction import KeptFraction, Monomials
 from lightning_prune.graph.layers import is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
@@ -323,27 +323,17 @@ def _axis_size(layer: nn.Module, member: Member) -> int | None:
     return None if dim is None else weight.shape[dim]
 
 
-def product_parts(groups: Mapping[str, Group]) -> tuple[tuple[float, tuple[str, ...]], ...]:
-    r"""Return which fraction of the products of activations has exactly these factors.
+def product_parts(groups: Mapping[str, Group]) -> Products:
+    """Return which fraction of the MACs that belong to no layer has exactly these factors.
 
-    From what ``Group.products`` and ``Group.shared_products`` say of all products with some
-    factors at least, :math:`A_S`:
+    Groups that are left out keep their widths.
 
-    .. math:: s_T = \sum_{S \supseteq T} (-1)^{|S| - |T|} A_S
-
-    >>> heads = Group("heads", 4, (), products=1.0, shared_products=((("heads", "width"), 0.5),))
-    >>> product_parts({"heads": heads, "width": Group("width", 8, (), products=0.5)})
-    ((0.5, ('heads',)), (0.5, ('heads', 'width')))
+    >>> heads = Group("heads", 4, (), products=((0.5, ("heads", "gone")), (0.5, ("heads", "w"))))
+    >>> product_parts({"heads": heads, "w": Group("w", 8, ())})
+    ((0.5, ('heads',)), (0.5, ('heads', 'w')))
     """
-    known: dict[tuple[str, ...], float] = {}
-    for name, group in groups.items():
-        if group.products:
-            known[(name,)] = group.products
-        known |= {own: part for own, part in group.shared_products if set(own) <= groups.keys()}
-    parts = []
-    for own, value in known.items():
-        wider = ((s, a) for s, a in known.items() if len(s) > len(own) and set(own) < set(s))
-        exact = value + sum((-1) ** (len(s) - len(own)) * a for s, a in wider)
-        if exact:
-            parts.append((exact, own))
-    return tuple(parts)
+    found: dict[tuple[str, ...], float] = defaultdict(float)
+    for group in groups.values():
+        for fraction, names in group.products:
+            found[tuple(name for name in names if name in groups)] += fraction
+    return tuple((fraction, names) for names, fraction in found.items() if names)

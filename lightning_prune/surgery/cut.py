@@ -13,6 +13,7 @@ from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
+from lightning_prune.surgery.exact_norms import count_cut_as_zeros
 from lightning_prune.surgery.sizes import set_sizes, sizes_after
 
 
@@ -117,6 +118,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     set_sizes(sizes)
     for owner in touched:
         sync_sizes(owner)
+    _adapt_norms(model, groups, plan)
     _tell_submodules(model, replaced)
     return PrunedChannels(plan, groups, replaced)
 
@@ -128,6 +130,27 @@ def _kept(parts: Sequence[ChannelSlice]) -> dict[int, Tensor]:
         removed[part.dim].append(part.index)
     shape = parts[0].values.shape
     return {dim: kept_positions(shape[dim], torch.cat(index)) for dim, index in removed.items()}
+
+
+def _adapt_norms(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> None:
+    """Make norms over cut channels count them as the zeros that they were.
+
+    Raises:
+        ValueError: a norm is of no kind for which that is possible.
+    """
+    removed: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    for name in plan.keep:
+        mask = plan.mask(name)
+        for norm in groups[name].norms:
+            removed[norm.layer, norm.size].append(norm.index[~mask[norm.channel]])
+    modules = modules_by_name(model)
+    for (layer, size), index in removed.items():
+        kept = kept_positions(size, torch.cat(index))
+        if len(kept) < size and not count_cut_as_zeros(modules[layer], size, kept, groups.norms):
+            raise ValueError(
+                f"{layer} ({type(modules[layer]).__name__}) takes statistics over channels that "
+                "are cut, and is no norm of a known kind"
+            )
 
 
 def _holders(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str]]]:

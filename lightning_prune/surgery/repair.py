@@ -264,7 +264,7 @@ class Repair:
                 ]
                 together = couple(whole, [self.groups[name] for name in same])
                 groups = {
-                    name: together if name == wide else group
+                    name: together if name == wide else _renamed(group, same, wide)
                     for name, group in self.groups.items()
                     if name not in same
                 }
@@ -317,7 +317,7 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
         norms += group.norms
     rank = {"producer": 0, "carrier": 1, "consumer": 2}
     members.sort(key=lambda member: rank[member.role])
-    return replace(
+    joined = replace(
         wide,
         channels=channels,
         members=tuple(members),
@@ -329,4 +329,17 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
             dict.fromkeys((*wide.mixed_by, *(m for group in narrow for m in group.mixed_by)))
         ),
         step=math.lcm(wide.step, *(group.step for group in narrow)),
+        products=tuple(p for group in (wide, *narrow) for p in group.products),
+    )
+    return _renamed(joined, [group.name for group in narrow], wide.name)
+
+
+def _renamed(group: Group, names: Sequence[str], name: str) -> Group:
+    """Name one group in place of others in what a group says of products."""
+    return replace(
+        group,
+        products=tuple(
+            (fraction, tuple(name if own in names else own for own in factors))
+            for fraction, factors in group.products
+        ),
     )
