@@ -161,19 +161,21 @@ def group_norm_of_kept(
     values = x.float() if x.dtype in _HALF else x
     values = values.flatten(2) if x.ndim > 2 else values.unsqueeze(2)
     pixels = values.shape[2]
+    weight, bias = (None if v is None else v.to(values.dtype).unsqueeze(1) for v in (weight, bias))
     if isinstance(group, int):
         rows = values.reshape(values.shape[0], groups, group * pixels)
         y = layer_norm_of_kept(rows, counted * pixels, eps=eps).view_as(values)
-    else:
-        y = _uneven(values, group, groups, counted, eps)
-    if weight is not None:
-        y = y * weight.to(y.dtype).unsqueeze(1)
-    if bias is not None:
-        y = y + bias.to(y.dtype).unsqueeze(1)
-    return y.view_as(x)
+        return _affine(y, weight, bias).view_as(x)
+    centred, scale = _uneven(values, group, groups, counted, eps)
+    # The product of scales is small: one for each channel of a sample.
+    return _affine(centred, scale if weight is None else scale * weight, bias).view_as(x)
 
 
-def _uneven(values: Tensor, group: Tensor, groups: int, counted: int, eps: float) -> Tensor:
+def _uneven(
+    values: Tensor, group: Tensor, groups: int, counted: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return values less the means of their groups, and their scales (B, C, 1)."""
+
     def of_groups(sums: Tensor) -> Tensor:
         """Sum (B, C) over the channels of each group: (B, groups)."""
         return sums.new_zeros(sums.shape[0], groups).index_add(1, group, sums)
@@ -183,7 +185,7 @@ def _uneven(values: Tensor, group: Tensor, groups: int, counted: int, eps: float
     centred = values - mean[:, group, None]
     zeros = values.shape[2] * (counted - of_groups(values.new_ones(1, len(group))))
     variance = (of_groups(centred.square().sum(2)) + zeros * mean.square()) / count
-    return centred * torch.rsqrt(variance + eps)[:, group].unsqueeze(2)
+    return centred, torch.rsqrt(variance + eps)[:, group].unsqueeze(2)
 
 
 def _as(values: Tensor | None, x: Tensor) -> Tensor | None:
@@ -204,6 +206,8 @@ def _standardized(x: Tensor, counted: int, eps: float) -> Tensor:
 
 
 def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None and bias is not None:
+        return torch.addcmul(bias, y, weight)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 
