@@ -122,6 +122,41 @@ def deviation_norm_of_kept(
     return y if weight is None else y * weight.to(y.dtype)
 
 
+def response_norm_of_kept(
+    x: Tensor,
+    counted: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    r"""Compute a global response norm as if channels of zeros filled the last axis up.
+
+    .. math:: y_c = x_c + \gamma_c \, x_c \frac{g_c}{\frac{1}{n} \sum g + \varepsilon} + \beta_c
+
+    with g the Euclidean norm of each channel over space, and n = ``counted``.
+
+    Args:
+        x: (B, ..., k), channels last.
+        counted: n, at least k.
+        weight: (k,) scale, or None.
+        bias: (k,) shift, or None.
+        eps: Added to the mean response.
+
+    Returns:
+        (B, ..., k), float32 where x is in half precision, else in x's precision.
+
+    Source: S. Woo et al., 2023, ConvNeXt V2, arXiv 2301.00808.
+
+    >>> response_norm_of_kept(torch.tensor([[[3.0, 0.0], [4.0, 0.0]]]), 4, eps=0.0).tolist()
+    [[[15.0, 0.0], [20.0, 0.0]]]
+    """
+    x = x.float() if x.dtype in _HALF else x
+    response: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim - 1)), keepdim=True)
+    scale = response / (response.sum(-1, keepdim=True) / counted + eps)
+    y: Tensor = x + x * (scale if weight is None else scale * weight.to(x.dtype))
+    return y if bias is None else y + bias.to(x.dtype)
+
+
 def group_norm_of_kept(
     x: Tensor,
     group: Tensor | int,
