@@ -16,7 +16,7 @@ from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.kept_fraction import KeptFraction, Monomials
-from lightning_prune.graph.layers import is_depthwise, is_producer
+from lightning_prune.graph.layers import is_depthwise, is_producer, output_dims
 from lightning_prune.graph.names import plain_name
 
 Values = NDArray[np.float64]
@@ -182,21 +182,18 @@ class MacModel:
             forward: How to call it; None: the plain call.
             costs: What ``measure_layers`` returned for it; None: measure now.
         """
-        held: dict[tuple[str, bool], list[tuple[str, Tensor]]] = {}
-        sizes: dict[tuple[str, bool], int] = {}
+        held: dict[tuple[str, int, int], list[tuple[str, Tensor]]] = {}
         modules = {plain_name(n): m for n, m in model.named_modules()}
         measured = measure_layers(model, example_input, forward) if costs is None else costs
         for group in groups.values():
             for member in group.members:
-                name = member.layer.partition(_COMPUTED)[0]
-                size = _axis_size(modules[name], member)
-                if size is not None:
-                    end = name, member.role == "consumer"
-                    held.setdefault(end, []).append((group.name, member.index))
-                    sizes[end] = size
+                axis = _weight_axis(modules, member)
+                if axis is not None:
+                    held.setdefault(axis, []).append((group.name, member.index))
         ends: dict[bool, dict[str, KeptFraction]] = {False: {}, True: {}}
-        for (name, is_input), parts in held.items():
-            ends[is_input][name] = KeptFraction.of(sizes[name, is_input], parts)
+        for (name, dim, size), parts in held.items():
+            is_input = dim != dict(output_dims(modules[name]))["weight"]
+            ends[is_input][name] = KeptFraction.of(size, parts)
         products = product_parts(groups)
         if products and "" in measured.macs:
             ends[True][""] = KeptFraction(1, products)
@@ -223,10 +220,11 @@ class MacModel:
         for name, macs in self.layers.items():
             fraction = 1.0
             outputs = self.outputs.get(name)
-            if outputs is not None and outputs.only is None:
+            only = None if outputs is None else outputs.only
+            if outputs is not None and only is None:
                 fraction = outputs.at(widths, self.channels)
-            elif outputs is not None and outputs.only in widths:
-                fraction = widths[outputs.only] / self.channels[outputs.only]
+            elif only is not None and only in widths:
+                fraction = widths[only] / self.channels[only]
             if name in self.inputs:
                 fraction *= self.inputs[name].at(widths, self.channels)
             found[name] = macs * fraction
@@ -310,17 +308,19 @@ class MacModel:
                 yield key, macs * fraction
 
 
-def _axis_size(layer: nn.Module, member: Member) -> int | None:
-    """Return how many outputs or inputs the weight has that multiplies; None: there is none."""
+def _weight_axis(modules: Mapping[str, nn.Module], member: Member) -> tuple[str, int, int] | None:
+    """Return the layer, dimension and size of the axis of a weight that multiplies, or None."""
+    name = member.layer.partition(_COMPUTED)[0]
+    layer = modules[name]
     weight = getattr(layer, "weight", None)
     if not (is_producer(layer) or is_depthwise(layer)) or not isinstance(weight, Tensor):
         return None
-    if is_depthwise(layer) and member.role == "consumer":
-        return None
-    dims = dict(member.dims)
-    # Of a computed weight (weight norm) the tensors have other names, and the same dimensions.
-    dim = dims.get("weight", max(dims.values(), default=None))
-    return None if dim is None else weight.shape[dim]
+    for tensor, dim in member.dims:
+        own = getattr(modules[member.layer], tensor, None)
+        # Of a computed weight (weight norm) the tensors have other names, and the same dimensions.
+        if isinstance(own, Tensor) and own.ndim == weight.ndim:
+            return name, dim, weight.shape[dim]
+    return None
 
 
 def product_parts(groups: Mapping[str, Group]) -> tuple[tuple[float, tuple[str, ...]], ...]:

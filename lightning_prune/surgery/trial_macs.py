@@ -120,8 +120,8 @@ class TrialMacs:
         near: dict[tuple[str, ...], None] = {}
         by_tensor: dict[tuple[str, ...], list[tuple[str, Member]]] = {}
         for axis, held in axes({name: self.groups[name] for name in names}).items():
-            key = axis if axis.layer in counted else axis[:2]
-            by_tensor.setdefault(tuple(map(str, key)), []).extend(held)
+            place = (str(axis.dim),) if axis.layer in counted else ()
+            by_tensor.setdefault((axis.layer, axis.tensor, *place), []).extend(held)
         for key, held in by_tensor.items():
             own = dict.fromkeys(name for name, _ in held)
             sizes = sum(len(member.index.unique()) for _, member in held)
