@@ -18,10 +18,10 @@ from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.kept_fraction import KeptFraction, Monomials
 from lightning_prune.graph.layers import is_depthwise, is_producer, output_dims
 from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.removed_rows import COMPUTED
 
 Values = NDArray[np.float64]
 register_missing_formulas()
-_COMPUTED = ".parametrizations."
 _PAIR = 2
 
 
@@ -310,7 +310,7 @@ class MacModel:
 
 def _weight_axis(modules: Mapping[str, nn.Module], member: Member) -> tuple[str, int, int] | None:
     """Return the layer, dimension and size of the axis of a weight that multiplies, or None."""
-    name = member.layer.partition(_COMPUTED)[0]
+    name = member.layer.partition(COMPUTED)[0]
     layer = modules[name]
     weight = getattr(layer, "weight", None)
     if not (is_producer(layer) or is_depthwise(layer)) or not isinstance(weight, Tensor):
