@@ -185,10 +185,14 @@ class MacModel:
         held: dict[tuple[str, int, int], list[tuple[str, Tensor]]] = {}
         modules = {plain_name(n): m for n, m in model.named_modules()}
         measured = measure_layers(model, example_input, forward) if costs is None else costs
+        users: dict[int, list[str]] = defaultdict(list)
+        for name, module in modules.items():
+            weight = module._parameters.get("weight")
+            if weight is not None and (is_producer(module) or is_depthwise(module)):
+                users[id(weight)].append(name)
         for group in groups.values():
             for member in group.members:
-                axis = _weight_axis(modules, member)
-                if axis is not None:
+                for axis in _weight_axes(modules, member, users):
                     held.setdefault(axis, []).append((group.name, member.index))
         ends: dict[bool, dict[str, KeptFraction]] = {False: {}, True: {}}
         for (name, dim, size), parts in held.items():
@@ -308,19 +312,33 @@ class MacModel:
                 yield key, macs * fraction
 
 
-def _weight_axis(modules: Mapping[str, nn.Module], member: Member) -> tuple[str, int, int] | None:
-    """Return the layer, dimension and size of the axis of a weight that multiplies, or None."""
+def _weight_axes(
+    modules: Mapping[str, nn.Module], member: Member, users: Mapping[int, Sequence[str]]
+) -> Iterator[tuple[str, int, int]]:
+    """Yield layer, dimension and size of the axes of weights that multiply, with a member's rows.
+
+    Args:
+        modules: The modules of a network by name.
+        member: Its part in a group.
+        users: Layers that multiply with a weight, by the weight's ``id``: several share one.
+    """
     name = member.layer.partition(COMPUTED)[0]
     layer = modules[name]
-    weight = getattr(layer, "weight", None)
-    if not (is_producer(layer) or is_depthwise(layer)) or not isinstance(weight, Tensor):
-        return None
+    weight_shape: tuple[int, ...] = ()
+    if is_producer(layer) and (name != member.layer or hasattr(layer, "weight_g")):
+        weight_shape = tuple(layer.weight.shape)  # type: ignore[arg-type]
+    seen: set[tuple[str, int]] = set()
     for tensor, dim in member.dims:
         own = getattr(modules[member.layer], tensor, None)
+        if not isinstance(own, Tensor):
+            continue
+        for user in users.get(id(own), ()):
+            yield user, dim, own.shape[dim]
         # Of a computed weight (weight norm) the tensors have other names, and the same dimensions.
-        if isinstance(own, Tensor) and own.ndim == weight.ndim:
-            return name, dim, weight.shape[dim]
-    return None
+        if own.ndim == len(weight_shape):
+            seen.add((name, dim))
+    for found, dim in seen:
+        yield found, dim, weight_shape[dim]
 
 
 def product_parts(groups: Mapping[str, Group]) -> tuple[tuple[float, tuple[str, ...]], ...]:

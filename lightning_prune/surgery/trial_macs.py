@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, combinations
+from itertools import chain, combinations, product
 from math import prod
 from typing import Any
 
-import torch
 from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups, Group, Member
+from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.kept_fraction import KeptFraction
 from lightning_prune.graph.layers import is_producer
 from lightning_prune.graph.macs import MacModel, layer_macs, measure_layers
 from lightning_prune.graph.names import modules_by_name
@@ -18,7 +18,6 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
 
-_TENSOR = 2  # layer and tensor, without a dimension
 _MOST_FACTORS = 3
 
 
@@ -116,21 +115,23 @@ class TrialMacs:
         Those that share positions of an axis (heads, and the width of each), or a tensor of a layer
         whose products are not counted as its own.
         """
-        counted = {n for n, m in modules_by_name(self.dense).items() if is_producer(m)}
+        modules = modules_by_name(self.dense)
+        known = {name: self.groups[name] for name in names}
+        sets: dict[tuple[str, str], list[list[tuple[str, ...]]]] = {}
         near: dict[tuple[str, ...], None] = {}
-        by_tensor: dict[tuple[str, ...], list[tuple[str, Member]]] = {}
-        for axis, held in axes({name: self.groups[name] for name in names}).items():
-            place = (str(axis.dim),) if axis.layer in counted else ()
-            by_tensor.setdefault((axis.layer, axis.tensor, *place), []).extend(held)
-        for key, held in by_tensor.items():
-            own = dict.fromkeys(name for name, _ in held)
-            sizes = sum(len(member.index.unique()) for _, member in held)
-            apart = len(torch.cat([member.index for _, member in held]).unique()) == sizes
-            if len(own) > 1 and not (apart and len(key) > _TENSOR):
-                near[tuple(name for name in names if name in own)] = None
+        for axis, held in axes(known).items():
+            size = getattr(modules[axis.layer], axis.tensor).shape[axis.dim]
+            parts = KeptFraction.of(size, [(name, member.index) for name, member in held]).parts
+            own = [some for _, some in parts]
+            near |= dict.fromkeys(own)
+            if not is_producer(modules[axis.layer]):
+                sets.setdefault((axis.layer, axis.tensor), []).append(own)
+        for several in sets.values():
+            if len(several) > 1:  # rows and columns of one matrix
+                near |= dict.fromkeys(tuple(chain(*one)) for one in product(*several))
+        ordered = [tuple(name for name in names if name in own) for own in near]
         for size in (2, _MOST_FACTORS):
-            sets = (some for own in near for some in combinations(own, size))
-            yield from dict.fromkeys(some for some in sets if len(some) == size)
+            yield from dict.fromkeys(some for own in ordered for some in combinations(own, size))
 
 
 Products = dict[tuple[str, ...], float]
