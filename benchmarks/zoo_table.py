@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zoo_models import TITLES
+from zoo_models import NAMES, TITLES
 
 COLUMNS = {
     "labels": "labels alone",
@@ -29,7 +29,7 @@ HEAD = (
     "{peer}: its `BasePruner` with `MagnitudeImportance`, local, the layers that produce the "
     "output left out; MACs are counted in the same way, but what its models compute is not "
     "compared with anything. wrong, crashed and hang are counted in the last column of ours.",
-    "Measured at {commits} on one thread, with {versions}.",
+    "{count} of the zoo's {names} models, measured at {commits} on one thread, with {versions}.",
 )
 LEGEND = (
     "In the tables below: processor seconds of the labels and of what the trial adds; groups; the "
@@ -153,6 +153,8 @@ def page(result: Mapping[str, Any]) -> str:
     versions = dict(result["versions"])
     commits = sorted({row["commit"] for row in rows})
     facts = {
+        "count": len(rows),
+        "names": sum(map(len, NAMES.values())),
         "seconds": result["limits"]["seconds"],
         "peer": versions.pop("torch-pruning", "(missing)"),
         "commits": ", ".join(commits),

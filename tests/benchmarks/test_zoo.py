@@ -232,7 +232,7 @@ def test_the_page_has_totals_and_reasons() -> None:
     lines = page.splitlines()
     assert "hang: no answer in 60 s of processor time." in page
     assert "torch-pruning 1.6.1: its `BasePruner`" in page
-    assert "Measured at abc1234 on one thread, with torch 2.14." in page
+    assert "3 of the zoo's 165 models, measured at abc1234 on one thread, with torch 2.14." in page
     heads = "| full | labels alone | with the trial cut | torch-pruning | wrong | crashed | hang |"
     assert any(line.startswith(heads) for line in lines)
     assert "| torchvision, classifiers | 0 of 2 | 1 of 2 | 1 of 2 | 0 | 0 | 1 | 0 | 1 |" in lines
