@@ -30,7 +30,7 @@ import torch
 from zoo_judge import finders, judge, prepared
 from zoo_models import make, selected
 from zoo_peer import judge_torch_pruning
-from zoo_process import Limited
+from zoo_process import PATIENCE, Limited
 from zoo_table import cell, final, page
 
 import lightning_prune
@@ -121,7 +121,7 @@ def answered(outcome: Row) -> Row:
 def examined(names: list[str], jobs: int, seconds: int, megabytes: int) -> Iterator[Row]:
     """Examine models, some at a time; yield their rows as they end."""
     waiting, running = list(names), dict[str, Limited]()
-    patience = 6 * seconds * (len(columns()) + 1)
+    patience = PATIENCE * seconds * (len(columns()) + 1)
     try:
         while waiting or running:
             while waiting and len(running) < jobs:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>: who is killed takes with it what it started
-_PATIENCE = 6  # the clock may show this many times the processor seconds on a shared machine
+PATIENCE = 20  # the clock may show this many times the processor seconds on a shared machine
 
 
 class Limited:
@@ -27,7 +27,7 @@ class Limited:
         work: The function, without arguments.
         seconds: Processor seconds that it may take.
         megabytes: Memory that it may take beyond what the caller has.
-        clock: Seconds on the clock; None: six times the processor seconds.
+        clock: Seconds on the clock; None: 20 times the processor seconds.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Limited:
         handle, path = tempfile.mkstemp(prefix="zoo_", suffix=".json")
         os.close(handle)
         self._path = Path(path)
-        self._end = time.monotonic() + (_PATIENCE * seconds if clock is None else clock)
+        self._end = time.monotonic() + (PATIENCE * seconds if clock is None else clock)
         with warnings.catch_warnings():  # of threads in the caller: the child needs none of them
             warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()
