@@ -8,7 +8,8 @@ Each model is built once, its weights scrambled, and then pruned to half the cha
 group in a process for each column: with labels alone, with the trial cut, with attribute changes
 (where the package has that switch) and by torch-pruning. A process has 60 s of processor time.
 What a column says: ``zoo_judge.py``. Results are written after each model; ``--resume`` leaves out
-what the same sources of the package have judged already. Libraries that are not installed are
+what the same sources of the package have judged already, and torch-pruning's columns where the
+versions are the same. Libraries that are not installed are
 "missing".
 """
 
@@ -93,8 +94,15 @@ def columns() -> dict[str, Callable[[torch.nn.Module, Any], Row]]:
     return {**ours, "torch_pruning": judge_torch_pruning}
 
 
-def examine(name: str, seconds: int, megabytes: int) -> Row:
-    """Build a model and judge it in every column; a column's process starts with it built."""
+def examine(name: str, seconds: int, megabytes: int, known: Row) -> Row:
+    """Build a model and judge it in every column; a column's process starts with it built.
+
+    Args:
+        name: Its full name.
+        seconds: Processor time of a column.
+        megabytes: Memory of a column.
+        known: Columns that need not be judged again.
+    """
     begin = time.process_time()
     os.environ.update(ENVIRONMENT)
     try:
@@ -104,6 +112,9 @@ def examine(name: str, seconds: int, megabytes: int) -> Row:
     model, example = prepared(made)
     row: Row = {"build_seconds": time.process_time() - begin, "columns": {}}
     for column, judged in columns().items():
+        if column in known:
+            row["columns"][column] = known[column]
+            continue
         run = Limited(partial(judged, model, example), seconds, megabytes)
         row["columns"][column] = answered(run.wait())
     return row
@@ -118,7 +129,9 @@ def answered(outcome: Row) -> Row:
     return {"kind": "crashed", "remark": f"{outcome['kind']}: {outcome['error']}"[:300]}
 
 
-def examined(names: list[str], jobs: int, seconds: int, megabytes: int) -> Iterator[Row]:
+def examined(
+    names: list[str], known: dict[str, Row], jobs: int, seconds: int, megabytes: int
+) -> Iterator[Row]:
     """Examine models, some at a time; yield their rows as they end."""
     waiting, running = list(names), dict[str, Limited]()
     patience = PATIENCE * seconds * (len(columns()) + 1)
@@ -126,7 +139,7 @@ def examined(names: list[str], jobs: int, seconds: int, megabytes: int) -> Itera
         while waiting or running:
             while waiting and len(running) < jobs:
                 name = waiting.pop(0)
-                work = partial(examine, name, seconds, megabytes)
+                work = partial(examine, name, seconds, megabytes, known.get(name, {}))
                 running[name] = Limited(work, 2 * seconds, 2 * megabytes, patience)
             time.sleep(0.05)
             for name, run in list(running.items()):
@@ -160,6 +173,19 @@ def to_do(names: list[str], rows: dict[str, Row], sources: str) -> list[str]:
     known = (name for name, row in rows.items() if row["sources"] == sources)
     done = {name for name in known if rows[name].get("columns")}
     return [name for name in names if name not in done]
+
+
+def peers_of(rows: dict[str, Row]) -> dict[str, Row]:
+    """Return torch-pruning's columns, which other sources of the package do not change.
+
+    >>> peers_of({"a": {"columns": {"trial": 1, "torch_pruning": 2}}, "b": {"columns": {}}})
+    {'a': {'torch_pruning': 2}}
+    """
+    return {
+        name: {"torch_pruning": row["columns"]["torch_pruning"]}
+        for name, row in rows.items()
+        if "torch_pruning" in row["columns"]
+    }
 
 
 def write(path: Path, result: Row) -> None:
@@ -196,19 +222,24 @@ def main() -> None:
     args = arguments()
     torch.set_num_threads(1)
     sources, revision = digest(), commit()
+    limits = {"seconds": args.seconds, "megabytes": args.megabytes}
     rows: dict[str, Row] = {}
+    known: dict[str, Row] = {}
     if args.resume and args.output.exists():
-        rows = json.loads(args.output.read_text())["rows"]
+        before = json.loads(args.output.read_text())
+        rows = before["rows"]
+        if (before["versions"], before["limits"]) == (versions(), limits):
+            known = peers_of(rows)
     names = to_do(args.names, rows, sources)
     result = {
         "rows": rows,
-        "limits": {"seconds": args.seconds, "megabytes": args.megabytes},
+        "limits": limits,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "versions": versions(),
     }
     print(f"{len(names)} models, {len(args.names) - len(names)} are judged already", flush=True)
-    runs = examined(names, args.jobs, args.seconds, args.megabytes)
+    runs = examined(names, known, args.jobs, args.seconds, args.megabytes)
     for number, row in enumerate(runs, 1):
         rows[row["name"]] = row | {"sources": sources, "commit": revision}
         print(progress(number, len(names), row), flush=True)
