@@ -95,7 +95,7 @@ class Labels:
     count: int = 0
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     lattices: list[Lattice] = field(default_factory=list)
-    numbers: list[Number] = field(default_factory=list)
+    numbers: dict[tuple[str, int, int, str], Number] = field(default_factory=dict)
     made: list[tuple[Ids, int]] = field(default_factory=list)
     read: list[tuple[Ids, int]] = field(default_factory=list)
     statistics: list[tuple[Ids, str]] = field(default_factory=list)

@@ -299,7 +299,7 @@ class _Table:
 
     def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
         found: dict[Number, None] = {}
-        for number in self.labels.numbers:
+        for number in self.labels.numbers.values():
             own = number.labels[number.labels >= 0]
             if len(own) and rank[elements.of[own[0]]] >= 0:
                 found[Number(len(number.labels), number.modules, number.place)] = None

@@ -83,7 +83,9 @@ class Operation:
 
     def number(self, labels: Ids) -> None:
         """Note that the operation states the size of these positions."""
-        self.labels.numbers.append(Number(labels, self.modules, self.find_place()))
+        key = (self.inside, len(labels), int(labels[0]), self.name)
+        if key not in self.labels.numbers:
+            self.labels.numbers[key] = Number(labels, self.modules, self.find_place())
 
     def cost(self, macs: int, *axes: Ids | None) -> None:
         """Note the MACs of an operation that belongs to no layer, and the axes that it runs over."""
