@@ -16,7 +16,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
-from lightning_prune.graph.labels import NONE, Labels, TensorLabels, labels_of, set_labels
+from lightning_prune.graph.labels import (
+    NONE,
+    Labels,
+    TensorLabels,
+    is_uniform,
+    labels_of,
+    set_labels,
+)
 from lightning_prune.graph.layer_kinds import rule_of
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.rules import contractions, mixers, movement
@@ -233,6 +240,9 @@ class LabelTrace:
         if writes and name in ("squeeze_", "unsqueeze_"):
             shapes = {"self": args[0].shape}
         before = labels_of(args[0]) if writes and args and isinstance(args[0], Tensor) else None
+        uniform = None
+        if writes and before is None and args and isinstance(args[0], Tensor):
+            uniform = [dim for dim in range(args[0].dim()) if is_uniform(args[0], dim)]
         out = func(*args, **kwargs)
         bound = {key: default for key, default, _ in arguments}
         bound.update(zip((key for key, _, _ in arguments), args, strict=False))
@@ -246,6 +256,7 @@ class LabelTrace:
             bool(self._stack) and self._stack[-1][1],
             _place,
             shapes,
+            uniform,
         )
         _rule(name, func, op)(op)
         if name in _VIEWS:
