@@ -40,26 +40,30 @@ def estimated_time(
     layers = list(macs.layers)
     count = np.array([float(macs.layers[layer]) for layer in layers])
     made, read = np.array([macs.values.get(layer, (0, 0)) for layer in layers]).reshape(-1, 2).T
-    # Widths are fixed + w @ varying; a depthwise layer has one width, at its output.
-    dense = {"out": np.ones(len(layers)), "in": np.ones(len(layers))}
-    varying = {end: np.zeros((len(place), len(layers))) for end in dense}
+    ends = {"out": macs.outputs, "in": macs.inputs}
+    dense = {end: np.ones(len(layers)) for end in ends}
+    # Widths are fixed + w @ varying, and products of widths where groups are factors.
+    varying = {end: np.zeros((len(place), len(layers))) for end in ends}
+    fixed = {end: np.ones(len(layers)) for end in ends}
+    higher: dict[str, list[tuple[int, tuple[int, ...], float]]] = {end: [] for end in ends}
     for number, layer in enumerate(layers):
-        if layer in macs.outputs:
-            group = macs.outputs[layer]
-            dense["out"][number] = macs.channels[group]
-            if group in place:
-                varying["out"][place[group], number] = 1
-        if layer in macs.inputs:
-            dense["in"][number] = macs.fan_in[layer]
-            for source, per_channel in macs.inputs[layer]:
-                if source in place:
-                    varying["in"][place[source], number] += per_channel
-    whole = np.array([float(macs.channels[name]) for name in names])
-    fixed = {end: dense[end] - whole @ varying[end] for end in dense}
+        for end, fractions in ends.items():
+            if layer not in fractions:
+                continue
+            size = dense[end][number] = fractions[layer].size
+            for key, part in fractions[layer].monomials(place, macs.channels):
+                if not key:
+                    fixed[end][number] = part * size
+                elif len(key) == 1:
+                    varying[end][key[0], number] += part * size
+                else:
+                    higher[end].append((number, key, part * size))
 
     def shares(widths: Values, end: str) -> tuple[Values, Values]:
         """Return the remaining fraction of each layer's width, and that in whole vectors."""
         left = fixed[end] + widths @ varying[end]
+        for number, key, part in higher[end]:
+            left[:, number] += part * widths[:, key].prod(1)
         rounded = np.ceil(left / vector - 1e-9) * vector
         return left / dense[end], np.where(dense[end] > 1, rounded, left) / dense[end]
 

@@ -5,10 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from torch import Tensor
 
 from lightning_prune.graph.layers import Role
+
+Norms = Literal["exact", "plain"]
+"""Whether norms count cut channels as zeros (masked = cut), or take statistics of those left."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,41 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Statistics:
+    """A norm that takes statistics over channels of a group.
+
+    Attributes:
+        layer: Name of the norm.
+        size: How many positions it takes them over, or over which its groups lie.
+        index: (n,) int64, the group's positions among them.
+        channel: (n,) int64, the group's channel at each.
+    """
+
+    layer: str
+    size: int
+    index: Tensor
+    channel: Tensor
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number in a module that is proportional to the width of a group.
+
+    ``num_heads``, ``groups``, ``normalized_shape``: a cut changes what the forward pass reads.
+    Where several groups name the same number it is proportional to each of them.
+
+    Attributes:
+        layer: Name of the module.
+        attribute: Its attribute, an int or a tuple or list of them.
+        place: Which entry of a tuple or list; None: the attribute is an int.
+    """
+
+    layer: str
+    attribute: str
+    place: int | None = None
+
+
+@dataclass(frozen=True)
 class Group:
     """Channels that must be kept or removed together, named after their root layer.
 
@@ -72,6 +111,11 @@ class Group:
         products: Fraction of the MACs of products of activations (attention, graph convolution)
             that goes with all of the channels; a trial cut measures it.
         numbers: Sizes of the channels that the forward pass states as numbers.
+        shared_products: Of groups that are factors of the same products (heads, and the width of
+            each): tuples (names of two or more groups, fraction of the MACs of products that has
+            all of them as factors). Each set stands with one of its groups.
+        sizes: Numbers in modules that are proportional to the width.
+        norms: Norms that take statistics over the channels.
     """
 
     name: str
@@ -82,6 +126,9 @@ class Group:
     mixed_by: tuple[str, ...] = ()
     products: float = 0.0
     numbers: tuple[Number, ...] = ()
+    shared_products: tuple[tuple[tuple[str, ...], float], ...] = ()
+    sizes: tuple[Size, ...] = ()
+    norms: tuple[Statistics, ...] = ()
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """Return the names of the layers with this role, in the order of the forward pass."""
@@ -121,11 +168,17 @@ class ChannelGroups(Mapping[str, Group]):
         groups: Group of each root's name.
         refused: Layers that make channels but cannot be pruned, each with the reason.
         order: Names of all layers, in the order of the forward pass.
+        norms: "exact": norms over channels that a cut narrows count those as the zeros that they
+            were, so that the cut model gives what the masked one gave; "plain": they take
+            statistics of the channels that are left.
+        others: Name of a group -> groups of the same layers by another factor of their rows.
     """
 
     groups: dict[str, Group]
     refused: dict[str, str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
+    norms: Norms = "exact"
+    others: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Group:
         return self.groups[name]

@@ -1,5 +1,6 @@
 """Multiply-accumulate operations of a network, dense, masked or planned."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.forward_pass import call, untouched
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Group, Member
+from lightning_prune.graph.kept_fraction import KeptFraction, Monomials
 from lightning_prune.graph.layers import is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 
 Values = NDArray[np.float64]
 register_missing_formulas()
+_COMPUTED = ".parametrizations."
+_PAIR = 2
 
 
 def count_macs(
@@ -142,23 +146,21 @@ class MacModel:
 
     A layer costs its dense MACs times the kept fraction of its outputs and of its inputs (a
     depthwise layer once), which is what the cut network would have; what belongs to no group
-    is constant. A depthwise layer over several groups (what was concatenated) stands under the
-    inputs, where fractions add up.
+    is constant. Fractions of what was concatenated add up, those of groups that are factors of the
+    same rows (heads, and the width of each) multiply.
 
     Attributes:
         layers: Layer name -> dense MACs.
-        outputs: Layer name -> group that its output channels (or, depthwise, its channels) are.
-        inputs: Layer name -> tuples (group, positions of the layer's input per channel).
-        fan_in: Layer name -> number of input positions.
+        outputs: Layer name -> kept fraction of its outputs (or, depthwise, of its channels).
+        inputs: Layer name -> kept fraction of its inputs; of ``""`` that of all that no layer does.
         channels: Group name -> number of channels.
         values: Layer name -> how many values its dense version makes and reads; what a depthwise
-            layer reads counts as made (over several groups: what it makes as read).
+            layer reads counts as made.
     """
 
     layers: Mapping[str, int]
-    outputs: Mapping[str, str]
-    inputs: Mapping[str, tuple[tuple[str, float], ...]]
-    fan_in: Mapping[str, int]
+    outputs: Mapping[str, KeptFraction]
+    inputs: Mapping[str, KeptFraction]
     channels: Mapping[str, int]
     values: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -180,40 +182,31 @@ class MacModel:
             forward: How to call it; None: the plain call.
             costs: What ``measure_layers`` returned for it; None: measure now.
         """
-        outputs: dict[str, str] = {}
-        inputs: dict[str, list[tuple[str, float]]] = {}
-        fan_in: dict[str, int] = {}
-        carried: dict[str, list[tuple[str, float]]] = {}  # by depthwise layers
+        held: dict[tuple[str, bool], list[tuple[str, Tensor]]] = {}
+        sizes: dict[tuple[str, bool], int] = {}
         modules = {plain_name(n): m for n, m in model.named_modules()}
         measured = measure_layers(model, example_input, forward) if costs is None else costs
-        macs, values = measured.macs, dict(measured.values)
         for group in groups.values():
-            if group.products and "" in macs:
-                inputs.setdefault("", []).append((group.name, group.products / group.channels))
-                fan_in[""] = 1
             for member in group.members:
-                layer = modules[member.layer]
-                if member.role == "consumer" and is_producer(layer):
-                    per_channel = len(member.index) / group.channels
-                    inputs.setdefault(member.layer, []).append((group.name, per_channel))
-                    dim = dict(member.dims)["weight"]
-                    fan_in[member.layer] = layer.get_parameter("weight").shape[dim]
-                elif is_producer(layer):
-                    outputs[member.layer] = group.name
-                elif is_depthwise(layer):
-                    per_channel = len(member.index) / group.channels
-                    carried.setdefault(member.layer, []).append((group.name, per_channel))
-        for name, parts in carried.items():
-            width = len(modules[name].get_parameter("weight"))
-            covered = round(sum(each * groups[source].channels for source, each in parts))
-            if len({source for source, _ in parts}) == 1 and covered >= width:
-                outputs[name] = parts[0][0]
-            else:
-                inputs[name], fan_in[name] = parts, width
-                values[name] = values.get(name, (0, 0))[::-1]
+                name = member.layer.partition(_COMPUTED)[0]
+                size = _axis_size(modules[name], member)
+                if size is not None:
+                    end = name, member.role == "consumer"
+                    held.setdefault(end, []).append((group.name, member.index))
+                    sizes[end] = size
+        ends: dict[bool, dict[str, KeptFraction]] = {False: {}, True: {}}
+        for (name, is_input), parts in held.items():
+            ends[is_input][name] = KeptFraction.of(sizes[name, is_input], parts)
+        products = product_parts(groups)
+        if products and "" in measured.macs:
+            ends[True][""] = KeptFraction(1, products)
         widths = {group.name: group.channels for group in groups.values()}
-        sources = {layer: tuple(parts) for layer, parts in inputs.items()}
-        return cls(macs, outputs, sources, fan_in, widths, values)
+        return cls(measured.macs, ends[False], ends[True], widths, measured.values)
+
+    def groups_of(self, layer: str) -> tuple[str, ...]:
+        """Return the groups whose widths a layer's MACs depend on."""
+        ends = (end[layer] for end in (self.outputs, self.inputs) if layer in end)
+        return tuple(dict.fromkeys(name for fraction in ends for name in fraction.names))
 
     @property
     def total(self) -> int:
@@ -229,16 +222,13 @@ class MacModel:
         found = {}
         for name, macs in self.layers.items():
             fraction = 1.0
-            group = self.outputs.get(name)
-            if group is not None and group in widths:
-                fraction = widths[group] / self.channels[group]
+            outputs = self.outputs.get(name)
+            if outputs is not None and outputs.only is None:
+                fraction = outputs.at(widths, self.channels)
+            elif outputs is not None and outputs.only in widths:
+                fraction = widths[outputs.only] / self.channels[outputs.only]
             if name in self.inputs:
-                lost = sum(
-                    per_channel * (self.channels[source] - widths[source])
-                    for source, per_channel in self.inputs[name]
-                    if source in widths
-                )
-                fraction *= 1 - lost / self.fan_in[name]
+                fraction *= self.inputs[name].at(widths, self.channels)
             found[name] = macs * fraction
         return found
 
@@ -274,31 +264,86 @@ class MacModel:
         r"""Return the MACs as a function of many choices of widths at once, (N, G) -> (N,).
 
         A layer's MACs are a product of its output's and its inputs' widths, so that all of them
-        together are a quadratic form of the widths w, measured once:
+        together are a polynomial of the widths w, measured once: a quadratic form
 
         .. math:: MACs(w) = c + l^T w + w^T Q w
+
+        and, where groups are factors of the same rows, products of three and four widths.
         """
         place = {name: i for i, name in enumerate(names)}
         constant, linear = 0.0, np.zeros(len(names))
         pairs = np.zeros((len(names), len(names)))
+        higher: dict[tuple[int, ...], float] = defaultdict(float)
         for layer, macs in self.layers.items():
-            # Its fraction of the dense MACs: (free + inputs @ w) * (1, or w of its output / C).
-            free, inputs = 1.0, np.zeros(len(names))
-            for source, per_channel in self.inputs.get(layer, ()):
-                if source in place:
-                    inputs[place[source]] += per_channel / self.fan_in[layer]
-                    free -= per_channel * self.channels[source] / self.fan_in[layer]
-            group = self.outputs.get(layer, "")
-            if group in place:
-                per_output = macs / self.channels[group]
-                linear[place[group]] += per_output * free
-                pairs[place[group]] += per_output * inputs
-            else:
-                constant += macs * free
-                linear += macs * inputs
+            for made, per_output in self._output_monomials(layer, macs, place):
+                inputs = self.inputs.get(layer)
+                read = [((), 1.0)] if inputs is None else inputs.monomials(place, self.channels)
+                for more, fraction in read:
+                    key = (*made, *more)
+                    value = per_output * fraction
+                    if not key:
+                        constant += value
+                    elif len(key) == 1:
+                        linear[key] += value
+                    elif len(key) == _PAIR:
+                        pairs[key] += value
+                    else:
+                        higher[tuple(sorted(key))] += value
 
         def costs(widths: Values) -> Values:
             found: Values = constant + (widths * (linear + widths @ pairs.T)).sum(1)
+            for key, value in higher.items():
+                found += value * widths[:, key].prod(1)
             return found
 
         return costs
+
+    def _output_monomials(self, layer: str, macs: int, place: Mapping[str, int]) -> Monomials:
+        """Yield a layer's MACs as a polynomial of the widths of its outputs."""
+        outputs = self.outputs.get(layer)
+        if outputs is None or not place.keys() & set(outputs.names):
+            yield (), macs
+        elif outputs.only is not None:
+            yield (place[outputs.only],), macs / self.channels[outputs.only]
+        else:
+            for key, fraction in outputs.monomials(place, self.channels):
+                yield key, macs * fraction
+
+
+def _axis_size(layer: nn.Module, member: Member) -> int | None:
+    """Return how many outputs or inputs the weight has that multiplies; None: there is none."""
+    weight = getattr(layer, "weight", None)
+    if not (is_producer(layer) or is_depthwise(layer)) or not isinstance(weight, Tensor):
+        return None
+    if is_depthwise(layer) and member.role == "consumer":
+        return None
+    dims = dict(member.dims)
+    # Of a computed weight (weight norm) the tensors have other names, and the same dimensions.
+    dim = dims.get("weight", max(dims.values(), default=None))
+    return None if dim is None else weight.shape[dim]
+
+
+def product_parts(groups: Mapping[str, Group]) -> tuple[tuple[float, tuple[str, ...]], ...]:
+    r"""Return which fraction of the products of activations has exactly these factors.
+
+    From what ``Group.products`` and ``Group.shared_products`` say of all products with some
+    factors at least, :math:`A_S`:
+
+    .. math:: s_T = \sum_{S \supseteq T} (-1)^{|S| - |T|} A_S
+
+    >>> heads = Group("heads", 4, (), products=1.0, shared_products=((("heads", "width"), 0.5),))
+    >>> product_parts({"heads": heads, "width": Group("width", 8, (), products=0.5)})
+    ((0.5, ('heads',)), (0.5, ('heads', 'width')))
+    """
+    known: dict[tuple[str, ...], float] = {}
+    for name, group in groups.items():
+        if group.products:
+            known[(name,)] = group.products
+        known |= {own: part for own, part in group.shared_products if set(own) <= groups.keys()}
+    parts = []
+    for own, value in known.items():
+        wider = ((s, a) for s, a in known.items() if len(s) > len(own) and set(own) < set(s))
+        exact = value + sum((-1) ** (len(s) - len(own)) * a for s, a in wider)
+        if exact:
+            parts.append((exact, own))
+    return tuple(parts)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_prune.graph.group import Group, Member, Number
+from lightning_prune.graph.group import Group, Member, Number, Statistics
 from lightning_prune.graph.labels import NONE, Axis, Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
 from lightning_prune.graph.layers import Role
@@ -196,8 +196,9 @@ class _Table:
     def _group(
         self, name: str, one: "_Signature", free: Sequence[int], elements: Elements
     ) -> Group:
-        rank = {number: place for place, number in enumerate(free)}
-        kept = np.array([number in rank for number in one.elements])
+        rank = np.full(int(elements.of.max(initial=0)) + 1, NONE, dtype=np.int64)
+        rank[np.asarray(free)] = np.arange(len(free))
+        kept = rank[np.asarray(one.elements)] >= 0
         table = one.labels[kept]
         members: dict[tuple[str, bytes, bytes], list[tuple[int, Tensor, Tensor]]] = defaultdict(
             list
@@ -221,7 +222,7 @@ class _Table:
             len(free),
             tuple(made),
             bundle=min(len(m.index) // len(free) for m in weights),
-            mixed_by=self._mixed(elements, rank),
+            norms=self._norms(elements, rank),
             numbers=self._numbers(elements, rank),
         )
 
@@ -250,20 +251,22 @@ class _Table:
                 return True
         return False
 
-    def _mixed(self, elements: Elements, rank: Mapping[int, int]) -> tuple[str, ...]:
-        return tuple(
-            dict.fromkeys(
-                layer
-                for own, layer in self.labels.statistics
-                if any(number in rank for number in elements.of[own[own >= 0]].tolist())
-            )
-        )
+    def _norms(self, elements: Elements, rank: Ids) -> tuple[Statistics, ...]:
+        found: dict[tuple[str, int], Statistics] = {}
+        for own, layer in self.labels.statistics:
+            channel = np.where(own >= 0, rank[elements.of[own]], NONE)
+            index = np.flatnonzero(channel >= 0)
+            if len(index):
+                found[layer, len(own)] = Statistics(
+                    layer, len(own), torch.from_numpy(index), torch.from_numpy(channel[index])
+                )
+        return tuple(found.values())
 
-    def _numbers(self, elements: Elements, rank: Mapping[int, int]) -> tuple[Number, ...]:
+    def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
         found: dict[Number, None] = {}
         for number in self.labels.numbers:
             own = number.labels[number.labels >= 0]
-            if len(own) and int(elements.of[own[0]]) in rank:
+            if len(own) and rank[elements.of[own[0]]] >= 0:
                 found[Number(len(number.labels), number.modules, number.place)] = None
         return tuple(found)
 

@@ -107,7 +107,7 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
             refused[plain] = _NO_INFLUENCE if plain in trace.order else _NOT_CALLED
     place = {name: number for number, name in enumerate(order)}
     refused = dict(sorted(refused.items(), key=lambda one: place.get(one[0], 1 << 30)))
-    return ChannelGroups(groups, refused, order)
+    return ChannelGroups(groups, refused, order, others=found.others)
 
 
 def _ordered(names: Mapping[str, None], model: nn.Module) -> list[str]:

@@ -11,8 +11,16 @@ from lightning_prune.files.file_error import printable
 from lightning_prune.graph.layers import sync_sizes
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.cut_shapes import why_no_chain, why_no_cut
+from lightning_prune.surgery.exact_norms import sync_norm_sizes
 from lightning_prune.surgery.incoming_values import check_values
 from lightning_prune.surgery.json_tensor import from_json_tensor, to_json_tensor
+from lightning_prune.surgery.recorded_counts import (
+    COUNT_KEYS,
+    follow_counts,
+    is_count_entry,
+    read_counts,
+    recorded_count,
+)
 
 RECORD = "pruned_model_use_lightning_prune_load_pruned"
 """Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut.
@@ -45,7 +53,9 @@ def _attributes(module: nn.Module) -> dict[str, dict[str, Any]]:
             for key in _ATTRIBUTES
             if isinstance(getattr(layer, key, None), int | float)
         }
-        if own and not any(True for _ in layer.children()):
+        is_leaf = isinstance(layer, nn.GroupNorm) or not any(True for _ in layer.children())
+        own = (own if is_leaf else {}) | recorded_count(layer)
+        if own:
             found[plain_name(name)] = own
     return found
 
@@ -146,13 +156,13 @@ def _is_count(value: Any, least: int) -> bool:
 
 def _check_attributes(name: str, own: dict[str, Any]) -> None:
     for key, value in own.items():
-        if key not in _ATTRIBUTES:
+        if key not in (*_ATTRIBUTES, *COUNT_KEYS):
             raise ValueError(
                 f"{printable(name)}.{printable(key)} is no attribute that a cut changes"
             )
         real = isinstance(value, int | float) and not isinstance(value, bool)
         fits = _is_count(value, 1) if key in _COUNTS else real and 0 <= value <= _LARGEST_EPS
-        if not fits:
+        if not (is_count_entry(key, value) if key in COUNT_KEYS else fits):
             raise ValueError(f"{printable(name)}.{key} is {printable(str(value))}")
 
 
@@ -199,18 +209,24 @@ def _follow_record(
     recorded = {} if record is None else record["attributes"]
     layers = {plain_name(name): layer for name, layer in module.named_modules()}
     problem = _wider(origin["shapes"], wanted) or _foreign(origin["attributes"], layers, recorded)
+    attributes = {**origin["attributes"], **recorded}
+    shapes = {name: list(value.shape) for name, value in wanted.items()}
+    if problem is None:
+        counts, problem = read_counts(
+            layers, origin["attributes"], origin["shapes"], attributes, shapes
+        )
     if problem is None and record is not None:
         problem = _impossible(origin, layers, wanted, recorded)
     if problem is not None:
         # Not among the errors of the strict load: those would be a line for every tensor.
         raise ValueError(f"{problem}: no cut makes that, so the file was altered")
-    attributes = {**origin["attributes"], **recorded}
     for name, layer in layers.items():
         for key, value in attributes.get(name, {}).items():
             # Before the resize: a depthwise layer's width follows from its groups.
-            if getattr(layer, key) != value:
+            if key not in COUNT_KEYS and getattr(layer, key) != value:
                 setattr(layer, key, value)
     resize_to(module, wanted)
+    follow_counts(layers, counts, attributes)
 
 
 def _wider(shapes: Mapping[str, list[int]], tensors: Mapping[str, Tensor]) -> str | None:
@@ -232,7 +248,8 @@ def _foreign(
 ) -> str | None:
     """Return which recorded attribute no cut sets; None if each could be set by one."""
     for name, own in attributes.items():
-        for key, value in own.items() if name in layers else ():
+        numbers = {k: v for k, v in own.items() if k not in COUNT_KEYS}
+        for key, value in numbers.items() if name in layers else ():
             old = getattr(layers[name], key, name)  # eps may be None before a compensation
             if old is not None and not isinstance(old, int | float):
                 return f"{name}.{key} is set in the file and is no number in the module"
@@ -251,7 +268,9 @@ def _impossible(
     """Return which layer no cut gives these tensors; None if each could be made by one."""
     attributes = {**origin["attributes"], **recorded}
     groups = {
-        name: own.get("groups", own.get("num_groups")) for name, own in attributes.items() if own
+        name: own.get("groups", own.get("num_groups"))
+        for name, own in attributes.items()
+        if own and "widths" not in own
     }
     dense: dict[str, dict[str, list[int]]] = defaultdict(dict)
     new: dict[str, dict[str, list[int]]] = defaultdict(dict)
@@ -305,4 +324,5 @@ def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
             touched = True
         if touched:
             sync_sizes(layer)
+            sync_norm_sizes(layer)
     return changed

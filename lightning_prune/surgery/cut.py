@@ -13,6 +13,7 @@ from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
+from lightning_prune.surgery.sizes import set_sizes, sizes_after
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     Returns:
         What was replaced; empty where the plan removes nothing.
 
+    Raises:
+        KeyError: the plan names a group that the model does not have.
+        ValueError: the plan was made for another width, or a number that a module holds
+            (``Group.sizes``) would not stay whole. Nothing is changed then.
+
     >>> from lightning_prune.graph.trace import trace_groups
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 2, 1))
     >>> groups = trace_groups(net, torch.zeros(1, 3, 4, 4))
@@ -90,6 +96,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     for part in channel_slices(model, groups, plan):
         if len(part.index):
             by_tensor[id(part.values)].append(part)
+    sizes = sizes_after(model, groups, plan)  # before anything is changed: it may be refused
     shared = _holders(model)
     replaced: dict[str, Replacement] = {}
     touched: dict[nn.Module, None] = {}
@@ -107,6 +114,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
         for _, owner, name in shared[tensor]:
             setattr(owner, name, narrow)
             touched[owner] = None
+    set_sizes(sizes)
     for owner in touched:
         sync_sizes(owner)
     _tell_submodules(model, replaced)

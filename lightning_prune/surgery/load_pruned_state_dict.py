@@ -37,9 +37,10 @@ def load_pruned_state_dict(
     ones stay depthwise), transposed convolutions, linear layers, norms, PReLU, and parameters of a
     user's own modules. Device, dtype and ``requires_grad`` stay, and tied parameters stay tied;
     narrowed parameters are new objects, so make the optimizer afterwards. What no shape shows (a
-    norm that lost whole groups, say) needs a file with an architecture record: one written by a
-    module on which ``track_architecture`` was called. Where the file has one, it is followed, and
-    the module is tracked from then on. If anything is wrong, nothing is changed.
+    norm that lost whole groups, or that counts cut channels as zeros) needs a file with an
+    architecture record: one written by a module on which ``track_architecture`` was called. Where
+    the file has one, it is followed, and the module is tracked from then on. If anything is wrong,
+    nothing is changed.
 
     Args:
         model: The module as it was before pruning, or already as narrow as the file.
@@ -235,6 +236,7 @@ def _assign(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
 @contextmanager
 def _all_or_nothing(model: nn.Module) -> Iterator[None]:
     """Restore everything if loading fails: torch copies what fits before it complains."""
+    kinds = [(module, module.__class__) for module in model.modules()]
     places = [
         (
             own,
@@ -247,6 +249,8 @@ def _all_or_nothing(model: nn.Module) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        for module, kind in kinds:
+            module.__class__ = kind  # of a norm that counts cut channels
         for own, attributes, contents in places:
             own.clear()
             own.update(attributes)

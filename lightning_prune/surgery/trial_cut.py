@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from lightning_prune.surgery.trial_example import (
     varied_tokens,
     without_listeners,
 )
-from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
+from lightning_prune.surgery.trial_macs import TrialMacs, plan_of, with_products
 from lightning_prune.surgery.trial_training import Run, TrialTraining, shortened
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -96,11 +95,7 @@ def try_groups(
         products, miscounted = costs.match(good)
         trial.refused |= miscounted
         good = [name for name in good if name not in miscounted]
-    accepted = {
-        name: replace(groups[name], products=products.get(name, 0.0))
-        for name in groups
-        if name in good
-    }
+    accepted = {name: with_products(groups[name], products) for name in groups if name in good}
     refused = dict(groups.refused)
     for name, reason in trial.refused.items():
         refused.update(dict.fromkeys(groups[name].producers, reason))

@@ -74,7 +74,7 @@ def layer_norm(op: Operation) -> None:
     for dim, own in axes.items():
         if dim >= source.dim() - rank:
             op.number(own)
-            if dim == source.dim() - 1 and rank == 1:
+            if dim == source.dim() - 1 and rank == 1 and op.inside:
                 op.labels.statistics.append((own, op.inside))
             else:
                 op.labels.pin(own, f"statistics run over its channels and others{op.where()}")
@@ -88,12 +88,9 @@ def group_norm(op: Operation) -> None:
     own = _vectors(op, source, 1)
     if own is not None:
         axes[1] = own
-        if groups == 1:
+        if groups < len(own):
+            split(op, own, [groups, len(own) // groups])
             op.labels.statistics.append((own, op.inside))
-        elif groups < len(own):
-            factors = split(op, own, [groups, len(own) // groups])
-            if factors[1] is not None:
-                op.labels.statistics.append((factors[1], op.inside))
         op.number(own)
     op.give(op.out[0], axes)
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.functional.zero_counting import group_norm_of_kept
 from lightning_prune.graph.custom_layer import CarrierProxy
 from lightning_prune.graph.layers import Role
 from lightning_prune.graph.single_layer import SingleLayer
@@ -61,22 +62,9 @@ class ZeroAwareGroupNorm(SingleLayer, nn.GroupNorm):
         """Map (B, C, ...) to the same shape."""
         if self.is_whole:
             return super().forward(input)
-        values = input.float().flatten(2)
-        pixels = values.shape[2]
-        count = self.group_size * pixels
-        mean = self._of_groups(values.sum(2)) / count
-        centred = values - mean[:, self.group, None]
-        alive = self._of_groups(values.new_ones(1, len(self.group)))
-        zeros = pixels * (self.group_size - alive)
-        variance = (self._of_groups(centred.square().sum(2)) + zeros * mean.square()) / count
-        scale = torch.rsqrt(variance + self.eps)[:, self.group] * self.weight
-        out = torch.addcmul(self.bias[:, None], centred, scale.unsqueeze(2))
-        return out.view_as(input).to(input.dtype)
-
-    def _of_groups(self, values: Tensor) -> Tensor:
-        """Sum (B, C) over the channels of each group: (B, num_groups)."""
-        sums = values.new_zeros(values.shape[0], self.num_groups)
-        return sums.index_add(1, self.group, values)
+        groups, size = self.num_groups, self.group_size
+        out = group_norm_of_kept(input, self.group, groups, size, self.weight, self.bias, self.eps)
+        return out.to(input.dtype)
 
     # --- files: as long as no channel has gone they are those of an ordinary group norm ----------
 

@@ -1,0 +1,332 @@
+"""Numbers in modules that have to change with a cut, found by trying."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import nn
+
+from lightning_prune.graph.group import ChannelGroups, Group, Member, Size, Statistics
+from lightning_prune.graph.names import plain_name
+from lightning_prune.surgery.trial_training import shortened
+
+_MOST_SIZES = 8
+_MOST_TOGETHER = 3
+FAILS = "the forward pass of the cut network fails"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where a forward pass of a cut copy has failed.
+
+    Attributes:
+        reason: What failed, in one line.
+        modules: Names of the modules that were running, the outermost first; empty where the cut
+            itself failed.
+        ended: How many calls of modules had ended by then.
+    """
+
+    reason: str
+    modules: tuple[str, ...]
+    ended: int
+
+
+def run_cut(net: nn.Module, run: Callable[[nn.Module], Any]) -> Failure | None:
+    """Run a cut copy; return where it fails, None where it does not."""
+    stack: list[str] = []
+    ended = 0
+
+    def enter(name: str) -> Callable[..., None]:
+        return lambda *_: stack.append(name)
+
+    def leave(*_: Any) -> None:
+        nonlocal ended
+        stack.pop()
+        ended += 1
+
+    handles = []
+    for name, module in net.named_modules():
+        handles.append(module.register_forward_pre_hook(enter(plain_name(name)), prepend=True))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        with torch.no_grad():
+            run(net)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a user's code raises
+        return Failure(f"{FAILS}: {shortened(error)}", tuple(stack), ended)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return None
+
+
+def candidates(model: nn.Module, groups: Iterable[Group], module: str) -> list[Size]:
+    """Return the integers of a module that are equal to a size of channels of these groups.
+
+    Only sizes that operations of this module, or of modules within it, state as numbers.
+    """
+    sizes = {
+        number.size
+        for group in groups
+        for number in group.numbers
+        if module in number.modules and number.size > 1
+    }
+    return list(_attributes(model.get_submodule(module), module, sizes))
+
+
+def _attributes(module: nn.Module, name: str, sizes: set[int]) -> Iterator[Size]:
+    for key, value in vars(module).items():
+        if key.startswith("_") or isinstance(value, bool):
+            continue
+        if isinstance(value, int) and value in sizes:
+            yield Size(name, key)
+        elif isinstance(value, list | tuple):
+            for place, entry in enumerate(value):
+                if isinstance(entry, int) and not isinstance(entry, bool) and entry in sizes:
+                    yield Size(name, key, place)
+
+
+def _value(model: nn.Module, size: Size) -> int:
+    value = getattr(model.get_submodule(size.layer), size.attribute)
+    return int(value if size.place is None else value[size.place])
+
+
+class Repair:
+    """Finds, for groups whose cut makes a forward pass fail, what else has to change with them.
+
+    Args:
+        model: The dense copy.
+        groups: The groups that are tried; ``Group.sizes`` grows.
+        attempt: Cuts a copy by these groups and runs it.
+        is_late: Whether the time is over.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Mapping[str, Group],
+        attempt: Callable[[Mapping[str, Group]], Failure | None],
+        is_late: Callable[[], bool],
+    ) -> None:
+        self.groups = dict(groups)
+        self.refused: dict[str, str] = {}
+        self.coupled: dict[str, tuple[str, ...]] = {}
+        self._model, self._attempt, self._is_late = model, attempt, is_late
+        self._kinds = {plain_name(n): type(m) for n, m in model.named_modules()}
+
+    def run(self) -> None:
+        """Repair or refuse groups until a forward pass with all others cut ends."""
+        failure = self._attempt(self.groups)
+        while failure is not None and self.groups:
+            if self._is_late():
+                self._refuse(list(self.groups), "the trial took longer than it may")
+                return
+            failure = self._solve(failure)
+
+    def _solve(self, failure: Failure) -> Failure | None:
+        """Get past a failure; return the next one, None where there is none."""
+        for module in reversed(failure.modules):
+            suspects = self._suspects(module)
+            if not suspects:
+                continue
+            for change in self._changes(module, suspects):
+                found = self._attempt(change)
+                if found is None or self._is_past(found, failure):
+                    self.groups = self._spread(module, change)
+                    again = self._attempt(self.groups)
+                    if again is None or self._is_past(again, failure):
+                        return again
+                    self.groups = dict(change)
+                    return found
+            return self._drop(failure, suspects)
+        return self._drop(failure, list(self.groups))
+
+    @staticmethod
+    def _is_past(later: Failure, earlier: Failure) -> bool:
+        return later.ended > earlier.ended and later.modules != earlier.modules
+
+    def _suspects(self, module: str) -> list[str]:
+        """Return the groups that have a number or a tensor in a module."""
+        inside = f"{module}." if module else ""
+        return [
+            name
+            for name, group in self.groups.items()
+            if any(number.modules and number.modules[-1] == module for number in group.numbers)
+            or any(m.layer == module or (inside and m.layer.startswith(inside))
+                   for m in group.members)
+        ]
+
+    # --- what is tried ----------------------------------------------------------------------
+
+    def _changes(self, module: str, suspects: Sequence[str]) -> Iterator[dict[str, Group]]:
+        """Yield groups with further sizes, then with groups coupled, to be tried."""
+        yield from self._with_sizes(module, suspects, self.groups)
+        for coupled, names in self._couplings(module, suspects):
+            yield coupled
+            yield from self._with_sizes(module, names, coupled)
+
+    def _with_sizes(
+        self, module: str, suspects: Sequence[str], groups: Mapping[str, Group]
+    ) -> Iterator[dict[str, Group]]:
+        held = [groups[name] for name in suspects if name in groups]
+        known = {size for group in held for size in group.sizes}
+        found = [s for s in candidates(self._model, held, module) if s not in known]
+        found = found[:_MOST_SIZES]
+        tried: set[frozenset[Size]] = set()
+        whole = frozenset(found)
+        order: list[frozenset[Size]] = [whole] if found else []
+        for many in range(1, min(_MOST_TOGETHER, len(found)) + 1):
+            order += [frozenset(some) for some in combinations(found, many)]
+        for sizes in order:
+            if sizes not in tried:
+                tried.add(sizes)
+                yield self._given(groups, held, sizes)
+
+    def _given(
+        self, groups: Mapping[str, Group], held: Sequence[Group], sizes: Iterable[Size]
+    ) -> dict[str, Group]:
+        """Give each size to the groups of whose channels there are as many."""
+        new = dict(groups)
+        for size in sizes:
+            value = _value(self._model, size)
+            for group in held:
+                fits = any(
+                    number.size == value and size.layer in number.modules
+                    for number in group.numbers
+                )
+                if fits and size not in new[group.name].sizes:
+                    now = new[group.name]
+                    new[group.name] = replace(now, sizes=(*now.sizes, size))
+        return new
+
+    def _spread(self, module: str, change: Mapping[str, Group]) -> dict[str, Group]:
+        """Do in all modules of a kind what helped in one."""
+        groups = dict(change)
+        learned = {
+            (size.attribute, size.place)
+            for name, group in change.items()
+            if name in self.groups
+            for size in set(group.sizes) - set(self.groups[name].sizes)
+        }
+        learned |= {
+            (size.attribute, size.place)
+            for name, group in change.items()
+            if name not in self.groups
+            for size in group.sizes
+        }
+        kind = self._kinds[module]
+        for other, its_kind in self._kinds.items():
+            if its_kind is not kind:
+                continue
+            for name, group in list(groups.items()):
+                sizes = [
+                    size
+                    for size in candidates(self._model, [group], other)
+                    if (size.attribute, size.place) in learned and size not in group.sizes
+                ]
+                if sizes:
+                    groups[name] = replace(group, sizes=(*group.sizes, *sizes))
+        return groups
+
+    def _couplings(
+        self, module: str, suspects: Sequence[str]
+    ) -> Iterator[tuple[dict[str, Group], list[str]]]:
+        """Yield groups in which the width of one follows that of factors of another's rows."""
+        kind = self._kinds[module]
+        for wide in suspects:
+            whole = self.groups[wide]
+            inner = [
+                name
+                for name in suspects
+                if name != wide
+                and self.groups[name].bundle > 1
+                and any(n.modules and n.modules[-1] == module for n in self.groups[name].numbers)
+            ]
+            for narrow in inner:
+                count = self.groups[narrow].channels
+                if whole.channels % count or whole.channels == count:
+                    continue
+                readers = {m.layer for m in whole.members}
+                same = [
+                    name
+                    for name, group in self.groups.items()
+                    if name != wide
+                    and group.channels == count
+                    and any(
+                        n.modules and self._kinds.get(n.modules[-1]) is kind
+                        and any(layer.startswith(f"{n.modules[-1]}.") for layer in readers)
+                        for n in group.numbers
+                    )
+                ]
+                together = couple(whole, [self.groups[name] for name in same])
+                groups = {
+                    name: together if name == wide else group
+                    for name, group in self.groups.items()
+                    if name not in same
+                }
+                yield groups, [wide]
+
+    # --- what is left out -------------------------------------------------------------------
+
+    def _drop(self, failure: Failure, suspects: Sequence[str]) -> Failure | None:
+        """Refuse as few groups as get past a failure."""
+        order = sorted(suspects, key=lambda name: len(self.groups[name].members))
+        for name in order:
+            left = {n: g for n, g in self.groups.items() if n != name}
+            found = self._attempt(left)
+            if found is None or self._is_past(found, failure):
+                self._refuse([name], failure.reason)
+                return found
+        for name in order:
+            self._refuse([name], failure.reason)
+            found = self._attempt(self.groups)
+            if found is None or self._is_past(found, failure):
+                return found
+        return self._attempt(self.groups)
+
+    def _refuse(self, names: Sequence[str], reason: str) -> None:
+        for name in names:
+            del self.groups[name]
+            self.refused[name] = reason
+
+
+def couple(wide: Group, narrow: Sequence[Group]) -> Group:
+    """Join groups of which one has a multiple of the others' channels into one.
+
+    For code that takes the width of a residual stream for the number of heads times their width:
+    channel i of the result is channel i of each narrow group, and the i-th block of channels of
+    the wide one.
+
+    >>> rows = torch.arange(4)
+    >>> stream = Group("stem", 4, (Member("stem", "producer", rows, rows, (("weight", 0),)),))
+    >>> heads = Group("qkv", 2, (Member("qkv", "producer", rows, rows // 2, (("weight", 0),)),))
+    >>> both = couple(stream, [heads])
+    >>> both.channels, [member.channel.tolist() for member in both.members]
+    (2, [[0, 0, 1, 1], [0, 0, 1, 1]])
+    """
+    channels = narrow[0].channels
+    block = wide.channels // channels
+    members = [replace(m, channel=m.channel // block) for m in wide.members]
+    norms = [replace(n, channel=n.channel // block) for n in wide.norms]
+    for group in narrow:
+        members += group.members
+        norms += group.norms
+    rank = {"producer": 0, "carrier": 1, "consumer": 2}
+    members.sort(key=lambda member: rank[member.role])
+    return replace(
+        wide,
+        channels=channels,
+        members=tuple(members),
+        bundle=wide.bundle * block,
+        numbers=(*wide.numbers, *(n for group in narrow for n in group.numbers)),
+        sizes=tuple(dict.fromkeys((*wide.sizes, *(s for group in narrow for s in group.sizes)))),
+        norms=tuple(norms),
+        mixed_by=tuple(
+            dict.fromkeys((*wide.mixed_by, *(m for group in narrow for m in group.mixed_by)))
+        ),
+        step=math.lcm(wide.step, *(group.step for group in narrow)),
+    )
