@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
 from lightning_prune.graph.labels import (
     NONE,
+    Ids,
     Labels,
     TensorLabels,
     is_uniform,
@@ -189,6 +190,33 @@ class LabelTrace:
             if a.owner == owner and a.tensor == key
         }
 
+    def axis(self, module: nn.Module, tensor: str, dim: int) -> Ids:
+        """Return the labels of an axis of a tensor of the module that is running.
+
+        Whole numbers by channel (the group of each) have labels from the first time on that a rule
+        asks for them.
+
+        Args:
+            module: The innermost module, as a rule is given it.
+            tensor: Name of its parameter or buffer.
+            dim: The axis.
+
+        Raises:
+            ValueError: the module has no such tensor.
+        """
+        value = module._parameters.get(tensor, module._buffers.get(tensor))
+        if value is None or not -value.dim() <= dim < value.dim():
+            raise ValueError(
+                f"{type(module).__name__} has no parameter or buffer {tensor!r} with an axis {dim}: "
+                "name one that it has"
+            )
+        owner, dim = self.modules[-1], dim % value.dim()
+        known = labels_of(value)
+        if known is not None and dim in known.axes:
+            return known.axes[dim]
+        earlier = self._earlier(owner, tensor).get(dim)
+        return self.labels.axis(owner, tensor, dim, value.shape[dim]) if earlier is None else earlier
+
     # --- modules --------------------------------------------------------------------------
 
     def _enter(self, name: str, leaf: bool) -> Callable[..., None]:
@@ -212,7 +240,7 @@ class LabelTrace:
             self.order.setdefault(name)
             if isinstance(output, Tensor):
                 found = labels_of(output)
-                if found is not None:
+                if found is not None and not found.weight:
                     self.labels.outputs[name] = list(found.axes.items())
                 else:
                     self.labels.outputs.pop(name, None)

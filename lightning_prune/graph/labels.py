@@ -101,6 +101,7 @@ class Labels:
     statistics: list[tuple[Ids, str]] = field(default_factory=list)
     outputs: dict[str, list[tuple[int, Ids]]] = field(default_factory=dict)
     products: list[Ids] = field(default_factory=list)
+    repeated: list[tuple[Ids, int]] = field(default_factory=list)
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0
@@ -162,15 +163,33 @@ class Labels:
         self._known[rows.tobytes(), str(rows.shape).encode()] = number
         self._known[tuple(factor.tobytes() for factor in lattice.factors)] = number
 
-    def mark_made(self, labels: Ids) -> None:
-        """Say that a layer makes these positions out of others: rows of a weight."""
+    def mark_made(self, labels: Ids, times: int = 1) -> None:
+        """Say that a layer makes these positions out of others: rows of a weight.
+
+        Args:
+            labels: The positions.
+            times: Channels that each of them makes: the rows of a transposed convolution of
+                several groups are those of every group.
+        """
         self._clock += 1
         self.made.append((labels, self._clock))
+        self._repeat(labels, times)
 
-    def mark_read(self, labels: Ids) -> None:
-        """Say that a layer sums over these positions: columns of a weight."""
+    def mark_read(self, labels: Ids, times: int = 1) -> None:
+        """Say that a layer sums over these positions: columns of a weight.
+
+        Args:
+            labels: The positions.
+            times: Channels that each of them reads: the columns of a convolution of several groups
+                are those of every group.
+        """
         self._clock += 1
         self.read.append((labels, self._clock))
+        self._repeat(labels, times)
+
+    def _repeat(self, labels: Ids, times: int) -> None:
+        if times > 1:
+            self.repeated.append((labels, times))
 
     def classes(self, further: Iterable[tuple[Ids, Ids]] = ()) -> Ids:
         """Return the class of every label, joins (and further ones) carried out.

@@ -11,7 +11,7 @@ from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.label_trace import LabelTrace
 from lightning_prune.graph.layers import is_producer
-from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.names import layer_of, plain_name
 from lightning_prune.graph.resolve import resolve
 from lightning_prune.graph.traceable import check_traceable
 
@@ -99,7 +99,7 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
     order = tuple(_ordered(trace.order, model))
     found = resolve(trace.labels, order)
     groups: dict[str, Group] = {group.name: group for group in found.groups}
-    made = {layer for group in groups.values() for layer in group.producers}
+    made = {layer_of(layer) for group in groups.values() for layer in group.producers}
     refused = dict(found.refused)
     for name, layer in model.named_modules():
         plain = plain_name(name)

@@ -55,6 +55,8 @@ def _product(
     columns = one.get(places[0]), two.get(places[1])
     contract(op, (first, columns[0], places[0]), (second, columns[1], places[1]))
     rows = one.get(free[0]), two.get(free[1])
+    if op.is_weight(first, second) and 1 in (first.dim(), second.dim()):
+        return rows  # a number for a norm of the weight: nothing is made or read
     if op.is_weight(second):
         _roles(op, second, columns[1], rows[1])
     if op.is_weight(first):
@@ -189,7 +191,7 @@ def _grouped(
         elif inner is not None:
             op.labels.pin(inner, f"its channels are mixed with values of no layer{op.where()}")
         if columns is not None:
-            op.labels.mark_read(columns)
+            op.labels.mark_read(columns, groups)
     if outer is not None and made is not None:
         op.labels.join(outer, made)
         op.number(made)
@@ -219,7 +221,7 @@ def _grouped_transposed(
     if weight.shape[1] == 1:
         return outer
     if places is not None:
-        op.labels.mark_made(places)
+        op.labels.mark_made(places, groups)
     if outer is None or places is None:
         return None
     return op.labels.product([outer, places], op.find_place()).reshape(-1)
