@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_prune.graph.layers import Role
+from lightning_prune.graph.layer_kinds import Role
 from lightning_prune.graph.names import layer_of
 
 Norms = Literal["exact", "plain"]

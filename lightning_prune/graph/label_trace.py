@@ -120,8 +120,9 @@ class LabelTrace:
                     leaf = not any(True for _ in module.children())
                     handles += [
                         module.register_forward_pre_hook(self._enter(plain_name(name), leaf)),
-                        module.register_forward_hook(self._leave(plain_name(name)),
-                                                     always_call=True),
+                        module.register_forward_hook(
+                            self._leave(plain_name(name)), always_call=True
+                        ),
                     ]
                 stack.enter_context(_Mode(self))
                 yield
@@ -148,7 +149,7 @@ class LabelTrace:
             )
         for tensor in tensors:
             found = labels_of(tensor)
-            for own in (found.axes.values() if found is not None else ()):
+            for own in found.axes.values() if found is not None else ():
                 self.labels.pin(own, _REACHES_OUTPUT)
 
     # --- tensors --------------------------------------------------------------------------
@@ -164,7 +165,7 @@ class LabelTrace:
                     continue
                 if id(tensor) in known:
                     if not again:
-                        self._alias(plain_name(name), key, tensor, known[id(tensor)])
+                        self._alias(plain_name(name), key, known[id(tensor)])
                     continue
                 if again:
                     axes = self._earlier(plain_name(name), key)
@@ -178,10 +179,10 @@ class LabelTrace:
                 set_labels(tensor, TensorLabels(axes, True))
                 self._based.append(tensor)
 
-    def _alias(self, owner: str, key: str, tensor: Tensor, axes: Mapping[int, Any]) -> None:
+    def _alias(self, owner: str, key: str, axes: Mapping[int, Any]) -> None:
         """Note that a module holds a tensor that another one holds too."""
         for dim, own in axes.items():
-            self.labels.join(self.labels.axis(owner, key, dim, tensor.shape[dim]), own)
+            self.labels.alias(owner, key, dim, own)
 
     def _earlier(self, owner: str, key: str) -> dict[int, Any]:
         return {
@@ -215,7 +216,9 @@ class LabelTrace:
         if known is not None and dim in known.axes:
             return known.axes[dim]
         earlier = self._earlier(owner, tensor).get(dim)
-        return self.labels.axis(owner, tensor, dim, value.shape[dim]) if earlier is None else earlier
+        return (
+            self.labels.axis(owner, tensor, dim, value.shape[dim]) if earlier is None else earlier
+        )
 
     # --- modules --------------------------------------------------------------------------
 

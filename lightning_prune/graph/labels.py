@@ -102,6 +102,7 @@ class Labels:
     outputs: dict[str, list[tuple[int, Ids]]] = field(default_factory=dict)
     products: list[Ids] = field(default_factory=list)
     repeated: list[tuple[Ids, int]] = field(default_factory=list)
+    aliases: dict[int, int] = field(default_factory=dict)
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0
@@ -117,6 +118,12 @@ class Labels:
         labels = self.fresh(size)
         self.axes.append(Axis(owner, tensor, dim, int(labels[0]), size))
         return labels
+
+    def alias(self, owner: str, tensor: str, dim: int, own: Ids) -> None:
+        """Note that a module holds a tensor that has its labels as another one's."""
+        labels = self.axis(owner, tensor, dim, len(own))
+        self.aliases[int(labels[0])] = int(own[0])
+        self.join(labels, own)
 
     def join(self, first: Ids, second: Ids, reason: str = "a constant of fixed size") -> None:
         """Say that positions of equal number have the same fate.

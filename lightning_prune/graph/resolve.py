@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_prune.graph.group import Group, Member, Number, Statistics
 from lightning_prune.graph.labels import NONE, Axis, Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
-from lightning_prune.graph.layers import Role
+from lightning_prune.graph.layer_kinds import Role
 from lightning_prune.graph.names import layer_of
 
 _RANK = {"producer": 0, "carrier": 1, "consumer": 2}
@@ -122,6 +122,9 @@ class _Table:
             for number in np.unique(self.axis[own[own >= 0]]).tolist():
                 if number >= 0:
                     found[number] = min(time, found.get(number, time))
+        for alias, own in self.labels.aliases.items():  # what is done with one is with the other
+            if (number := int(self.axis[own])) in found:
+                found[int(self.axis[alias])] = found[number]
         return found
 
     def first_made(self, groups: Sequence[Group]) -> list[str]:
@@ -255,13 +258,10 @@ class _Table:
 
     def _shows(self, owner: str, axes: Sequence[int], index: Tensor) -> bool:
         """Return whether a layer's output has the positions of its rows."""
-        for _, own in self.labels.outputs.get(owner, ()):
-            if any(
-                len(own) == self.axes[axis].size and own[0] == self.axes[axis].first
-                for axis in axes
-            ):
-                return True
-        return False
+        shown = [(len(own), int(own[0])) for _, own in self.labels.outputs.get(owner, ())]
+        whole = [(self.axes[axis].size, self.axes[axis].first) for axis in axes]
+        aliases = self.labels.aliases
+        return any((size, aliases.get(first, first)) in shown for size, first in whole)
 
     def _with_sources(
         self, members: Sequence[Member], bundle: int, channel: Ids, channels: int

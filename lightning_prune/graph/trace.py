@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_map
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.label_trace import LabelTrace
-from lightning_prune.graph.layers import is_producer
+from lightning_prune.graph.layer_kinds import is_producer
 from lightning_prune.graph.names import layer_of, plain_name
 from lightning_prune.graph.resolve import resolve
 from lightning_prune.graph.traceable import check_traceable

@@ -4,7 +4,7 @@ import re
 
 from torch import nn
 
-from lightning_prune.graph.layers import width_of
+from lightning_prune.graph.layer_kinds import width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 

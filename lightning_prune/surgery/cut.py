@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import sync_sizes
-from lightning_prune.graph.names import modules_by_name
+from lightning_prune.graph.layer_kinds import sync_sizes
+from lightning_prune.graph.names import layer_of, modules_by_name
 from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
@@ -97,7 +97,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
         if len(part.index):
             by_tensor[id(part.values)].append(part)
     sizes = sizes_after(model, groups, plan)  # before anything is changed: it may be refused
-    shared = _holders(model)
+    shared, modules = _holders(model), modules_by_name(model)
     replaced: dict[str, Replacement] = {}
     touched: dict[nn.Module, None] = {}
     for tensor, parts in by_tensor.items():
@@ -111,9 +111,9 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
             replacement = Replacement(values, new, kept)
             replaced |= {tensor_name(layer, name): replacement for layer, _, name in shared[tensor]}
             narrow = new
-        for _, owner, name in shared[tensor]:
+        for layer, owner, name in shared[tensor]:
             setattr(owner, name, narrow)
-            touched[owner] = None
+            touched[owner] = touched[modules[layer_of(layer)]] = None
     set_sizes(sizes)
     for owner in touched:
         sync_sizes(owner)

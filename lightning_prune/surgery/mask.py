@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_prune.functional.make_zeroer import make_zeroer
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.layer_kinds import divided_by_length
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.removed_rows import removed_rows, tensor_name
 from lightning_prune.plan import PruningPlan
@@ -95,7 +96,7 @@ class _Part:
 def _parts(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> dict[str, _Part]:
     found: dict[str, dict[int, ChannelSlice]] = defaultdict(dict)
     for part in channel_slices(model, groups, plan):
-        if len(part.index):
+        if len(part.index) and (part.tensor, part.dim) not in divided_by_length(part.owner):
             found[part.name][part.dim] = part
     parts = {}
     for name, slices in found.items():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups, Group, Member
-from lightning_prune.graph.layers import is_producer
+from lightning_prune.graph.layer_kinds import is_producer
 from lightning_prune.graph.macs import MacModel, layer_macs, measure_layers
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.removed_rows import axes

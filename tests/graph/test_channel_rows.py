@@ -3,7 +3,7 @@ from torch import nn
 
 from lightning_prune.graph.channel_rows import add_to_channels, weight_rows
 from lightning_prune.graph.group import Member
-from lightning_prune.graph.layers import Role, channel_dims
+from lightning_prune.graph.layer_kinds import Role, channel_dims
 
 
 def whole(layer: nn.Module, role: Role, channels: int) -> Member:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_prune.graph.custom_layer import CarrierProxy, CustomLayer, custom_layers
-from lightning_prune.graph.layers import scale_of
+from lightning_prune.graph.layer_kinds import scale_of
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan

@@ -8,7 +8,7 @@ from torch_pruning.dependency import index_mapping
 from torchvision.models import mobilenet_v2
 
 from lightning_prune.graph.dependents import BoundedGraph, UnboundedError, dependents
-from lightning_prune.graph.layers import is_producer, width_of
+from lightning_prune.graph.layer_kinds import is_producer, width_of
 from lightning_prune.surgery.build_groups import build_groups
 from tests.networks import EXAMPLE, Chain, Concat, Depthwise, Residual
 

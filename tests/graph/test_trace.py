@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torchvision.models import shufflenet_v2_x0_5
 
-from lightning_prune.graph.layers import is_producer
+from lightning_prune.graph.layer_kinds import is_producer
 from lightning_prune.graph.trace import trace_groups
 from tests.networks import EXAMPLE, Chain, Concat, Depthwise, Residual, conv_bn, make
 

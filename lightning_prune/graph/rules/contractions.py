@@ -33,7 +33,9 @@ def contract(
         else:
             op.labels.pin(own, _INPUT)
     if first[1] is not None and second[1] is not None:
-        op.labels.join(first[1], second[1], f"only a part of what it reads has channels{op.where()}")
+        op.labels.join(
+            first[1], second[1], f"only a part of what it reads has channels{op.where()}"
+        )
 
 
 def _tensor_of(own: Ids, sides: tuple[tuple[Tensor, Ids | None, int], ...]) -> Tensor:
@@ -66,7 +68,7 @@ def _product(
 
 def matrix_product(op: Operation) -> None:
     """mm, addmm, mv, dot and their kin."""
-    names = [n for n in ("self", "mat1", "mat2", "mat", "vec", "tensor", "vec2") if n in op.args]
+    names = [n for n in ("self", "mat1", "mat2", "mat", "vec", "tensor", "vec2", "other") if n in op.args]
     added = op.args["self"] if op.name.startswith("add") else None
     first, second = [op.args[n] for n in names if op.args[n] is not added or n != "self"][:2]
     one, two = first.dim() - 1, 0

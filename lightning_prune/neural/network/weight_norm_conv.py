@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 
-
 class WeightNormConv3d(nn.Conv3d):
     r"""Convolution whose filters are :math:`g_c v_c / \|v_c\|`.
 
