@@ -103,6 +103,7 @@ class Labels:
     products: list[Ids] = field(default_factory=list)
     repeated: list[tuple[Ids, int]] = field(default_factory=list)
     aliases: dict[int, int] = field(default_factory=dict)
+    sizes: list[tuple[Ids, str, str]] = field(default_factory=list)
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0

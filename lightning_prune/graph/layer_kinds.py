@@ -10,6 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils import parametrize
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from lightning_prune.graph.labels import NONE, TensorLabels, labels_of, set_labels
@@ -20,8 +22,6 @@ Rule = Callable[[nn.Module, Any, Any, Any], None]
 """What a layer does with labels of channels: ``rule(module, trace, inputs, output)``."""
 
 _RULES: dict[type[nn.Module], Rule] = {}
-# What torch.nn.utils' weight_norm, spectral_norm and prune compute a weight of the same shape from.
-_SOURCES = ("weight_orig", "weight_v")
 
 
 def is_depthwise(layer: nn.Module) -> bool:
@@ -36,6 +36,11 @@ def is_depthwise(layer: nn.Module) -> bool:
 def is_producer(layer: nn.Module) -> bool:
     """Return whether a layer can be a group's root: it makes channels out of other channels."""
     return isinstance(layer, _ConvNd | nn.Linear) and not is_depthwise(layer)
+
+
+def holds_groups(layer: nn.Module) -> bool:
+    """Return whether a number in a layer, ``groups``, says how many groups it convolves in."""
+    return isinstance(layer, _ConvNd)
 
 
 def width_of(layer: nn.Module) -> int:
@@ -121,21 +126,25 @@ def sync_sizes(layer: nn.Module) -> None:
 
 @torch.no_grad()
 def _weight(layer: nn.Module) -> Tensor | None:
-    """Return a layer's weight, or what is of its shape where it is computed before each pass."""
-    if parametrize.is_parametrized(layer, "weight"):
-        parts = list(layer.parametrizations["weight"].modules())  # type: ignore[index]
-        modes = [module.training for module in parts]
-        for module in parts:
-            module.training = False  # a spectral norm would iterate
-        weight = layer.weight
-        for module, mode in zip(parts, modes, strict=True):
-            module.training = mode
-    else:
-        names = (
-            ("weight",) if layer._parameters.get("weight") is not None else (*_SOURCES, "weight")
-        )
-        weight = next((v for n in names if (v := getattr(layer, n, None)) is not None), None)
-    return weight if isinstance(weight, Tensor) else None
+    """Return a layer's weight; computed again where it is computed from other tensors."""
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            setattr(layer, hook.name, hook.compute_weight(layer))
+        elif isinstance(hook, SpectralNorm):
+            setattr(layer, hook.name, hook.compute_weight(layer, do_power_iteration=False))
+        elif isinstance(hook, BasePruningMethod):
+            setattr(layer, hook._tensor_name, hook.apply_mask(layer))
+    if not parametrize.is_parametrized(layer, "weight"):
+        weight = getattr(layer, "weight", None)
+        return weight if isinstance(weight, Tensor) else None
+    parts = list(layer.parametrizations["weight"].modules())  # type: ignore[index]
+    modes = [module.training for module in parts]
+    for module in parts:
+        module.training = False  # a spectral norm would iterate
+    computed: Tensor = layer.weight
+    for module, mode in zip(parts, modes, strict=True):
+        module.training = mode
+    return computed
 
 
 def divided_by_length(layer: nn.Module) -> list[tuple[str, int]]:

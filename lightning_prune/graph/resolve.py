@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_prune.graph.group import Group, Member, Number, Statistics
+from lightning_prune.graph.group import Group, Member, Number, Size, Statistics
 from lightning_prune.graph.labels import NONE, Axis, Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
 from lightning_prune.graph.layer_kinds import Role
@@ -239,6 +239,7 @@ class _Table:
             bundle=bundle,
             norms=self._norms(elements, rank),
             numbers=self._numbers(elements, rank),
+            sizes=self._sizes(elements, rank),
         )
 
     def _member(self, parts: Sequence[tuple[int, Tensor, Tensor]]) -> Member:
@@ -315,6 +316,15 @@ class _Table:
                     layer, len(own), torch.from_numpy(index), torch.from_numpy(channel[index])
                 )
         return tuple(found.values())
+
+    def _sizes(self, elements: Elements, rank: Ids) -> tuple[Size, ...]:
+        return tuple(
+            dict.fromkeys(
+                Size(layer, attribute)
+                for own, layer, attribute in self.labels.sizes
+                if rank[elements.of[own[own >= 0][0]]] >= 0
+            )
+        )
 
     def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
         found: dict[Number, None] = {}

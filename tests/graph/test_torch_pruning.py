@@ -8,6 +8,8 @@ from torchvision.models import mobilenet_v2
 
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.build_groups import build_groups
+from lightning_prune.testing import check_prunable
+from tests.graph.cut import partition
 from tests.networks import Chain, Concat, Depthwise, Residual
 
 Part = tuple[str, str]
@@ -81,8 +83,15 @@ class GroupedKeys(nn.Module):
         return x + self.down(self.up(x).relu())
 
 
-def test_grouped_keys_are_refused_in_seconds_and_the_rest_is_pruned():
+def test_grouped_keys_go_with_their_queries():
     net = nn.Sequential(nn.Linear(8, 32), GroupedKeys(), GroupedKeys(), nn.Linear(32, 3))
     groups = build_groups(net, torch.zeros(1, 9, 8))
-    assert set(groups) == {"0", "1.up", "2.up"}
-    assert {f"{n}.{part}" for n in (1, 2) for part in "qkv"} <= groups.refused.keys()
+    assert set(groups) == {"0", "1.q", "1.up", "2.q", "2.up"}
+    assert groups["1.q"].producers == ("1.q", "1.k", "1.v")
+    # A head of keys and values, and the two heads of queries that share it.
+    assert partition(groups, "1.q") == {
+        "1.q": [list(range(16)), list(range(16, 32))],
+        "1.k": [list(range(8)), list(range(8, 16))],
+        "1.v": [list(range(8)), list(range(8, 16))],
+    }
+    assert check_prunable(net, torch.zeros(1, 9, 8)).difference < 1e-5

@@ -6,6 +6,8 @@ from torchvision.models import shufflenet_v2_x0_5
 
 from lightning_prune.graph.layer_kinds import is_producer
 from lightning_prune.graph.trace import trace_groups
+from lightning_prune.surgery.build_groups import build_groups
+from lightning_prune.testing import check_prunable
 from tests.graph.cut import mask_and_cut, partition, widths
 from tests.networks import EXAMPLE, Chain, Concat, Depthwise, Residual, conv_bn, make
 
@@ -103,16 +105,27 @@ def test_group_norms_keep_as_many_channels_in_each_group():
 def test_grouped_convolutions_lose_the_same_places_or_whole_groups(parts, rows):
     net = between(nn.Conv2d(8, 8, 3, padding=1, groups=parts))
     groups = trace_groups(net, EXAMPLE)
-    assert partition(groups, "0") == {"0": rows}
+    if parts == 2:
+        assert partition(groups, "0") == {"0": rows}
+        assert partition(groups, "1") == {"1": rows}
+    else:  # a group of outputs goes with its inputs
+        assert partition(groups, "0") == {"0": rows, "1": rows}
     assert groups["0"].bundle == 2
-    made = partition(groups, "1" if parts == 2 else "0")
-    assert parts == 4 or made == {"1": rows}
 
 
 def test_places_of_a_grouped_convolution_are_cut_exactly():
     net = between(nn.Conv2d(8, 8, 3, padding=1, groups=2))
     assert mask_and_cut(net, EXAMPLE) < 1e-5
     assert widths(net) == [(3, 4), (4, 4), (4, 3), (3, 2)]
+    assert net[1].groups == 2
+
+
+def test_whole_groups_of_a_convolution_are_cut_exactly():
+    net = between(nn.Conv2d(8, 8, 3, padding=1, groups=4))
+    groups = build_groups(net, EXAMPLE)
+    assert set(groups) == {"0", "2"}
+    found = check_prunable(net, EXAMPLE)
+    assert (found.groups, found.difference < 1e-5) == (2, True)
 
 
 class Halves(nn.Module):

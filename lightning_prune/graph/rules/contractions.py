@@ -57,8 +57,9 @@ def _product(
     columns = one.get(places[0]), two.get(places[1])
     contract(op, (first, columns[0], places[0]), (second, columns[1], places[1]))
     rows = one.get(free[0]), two.get(free[1])
-    if op.is_weight(first, second) and 1 in (first.dim(), second.dim()):
-        return rows  # a number for a norm of the weight: nothing is made or read
+    inside = any(".parametrizations." in name for name in op.modules)
+    if op.is_weight(first, second) and (inside or 1 in (first.dim(), second.dim())):
+        return rows  # a part of a weight, or a number for its norm: who applies it makes and reads
     if op.is_weight(second):
         _roles(op, second, columns[1], rows[1])
     if op.is_weight(first):
@@ -197,6 +198,8 @@ def _grouped(
     if outer is not None and made is not None:
         op.labels.join(outer, made)
         op.number(made)
+        if weight.shape[0] != groups:  # else a depthwise one, whose groups are its channels
+            op.labels.sizes.append((made, op.inside, "groups"))
     elif made is not None and read is None and not is_uniform(source, 1):
         op.labels.pin(made, _INPUT)
     elif outer is not None and made is None:
@@ -220,6 +223,7 @@ def _grouped_transposed(
         op.labels.mark_read(columns)
     if outer is not None:
         op.number(outer)
+        op.labels.sizes.append((outer, op.inside, "groups"))
     if weight.shape[1] == 1:
         return outer
     if places is not None:
