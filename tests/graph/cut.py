@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
@@ -54,5 +53,3 @@ def widths(net: nn.Module) -> list[tuple[int, int]]:
     """Return channels in and out of every convolution."""
     kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
     return [(m.in_channels, m.out_channels) for m in net.modules() if isinstance(m, kinds)]
-
-

@@ -104,7 +104,9 @@ def test_whole_numbers_by_channel_are_cut_with_them():
     assert group.members[1].dims == (("weight", 0), ("bias", 0), ("group", 0))
     assert (group.channels, group.bundle, group.norms) == (8, 1, ())
     net = between(norm)
-    cut_channels(net, trace_groups(net, IMAGE), PruningPlan({"0": torch.tensor([1, 2, 6])}, {"0": 8}))
+    cut_channels(
+        net, trace_groups(net, IMAGE), PruningPlan({"0": torch.tensor([1, 2, 6])}, {"0": 8})
+    )
     assert norm.group.tolist() == [0, 0, 1]
     assert trace_groups(net, IMAGE)["0"].channels == 3
     for seed in range(3):
@@ -264,7 +266,8 @@ def test_tied_parameters_inside_a_block_are_one_group():
 
         def forward(self, x: Tensor) -> Tensor:
             frames = self.scale(self.stem(x))
-            return self.head(self.project(self.memory(frames) + self.other(frames[:, :, 0])).mean((2, 3)))
+            both = self.memory(frames) + self.other(frames[:, :, 0])
+            return self.head(self.project(both).mean((2, 3)))
 
     model = Both()
     groups = trace_groups(model, MOVIE)

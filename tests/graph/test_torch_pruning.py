@@ -1,4 +1,4 @@
-"""torch-pruning knows none of our rules: where it can trace a network it must find the same groups."""
+"""torch-pruning knows none of our rules: where it traces a network it finds the same groups."""
 
 import pytest
 import torch
@@ -16,8 +16,10 @@ Part = tuple[str, str]
 Pairs = set[tuple[int, int]]
 
 
-def theirs(graph: tp.DependencyGraph, net: nn.Module, root: nn.Module, width: int) -> dict[Part, Pairs]:
-    """Return (layer, in or out) -> (position, channel of the root) of a group of torch-pruning's."""
+def theirs(
+    graph: tp.DependencyGraph, net: nn.Module, root: nn.Module, width: int
+) -> dict[Part, Pairs]:
+    """Return (layer, in or out) -> (position, channel of the root) of a group of its."""
     names = {module: name for name, module in net.named_modules()}
     prune = graph.get_pruner_of_module(root).prune_out_channels
     found: dict[Part, Pairs] = {}

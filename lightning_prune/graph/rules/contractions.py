@@ -69,7 +69,9 @@ def _product(
 
 def matrix_product(op: Operation) -> None:
     """mm, addmm, mv, dot and their kin."""
-    names = [n for n in ("self", "mat1", "mat2", "mat", "vec", "tensor", "vec2", "other") if n in op.args]
+    names = [
+        n for n in ("self", "mat1", "mat2", "mat", "vec", "tensor", "vec2", "other") if n in op.args
+    ]
     added = op.args["self"] if op.name.startswith("add") else None
     first, second = [op.args[n] for n in names if op.args[n] is not added or n != "self"][:2]
     one, two = first.dim() - 1, 0
@@ -86,7 +88,7 @@ def matrix_product(op: Operation) -> None:
 
 
 def batch_product(op: Operation) -> None:
-    """bmm and baddbmm: the batch axis is shared."""
+    """Bmm and baddbmm: the batch axis is shared."""
     added = op.args["self"] if op.name != "bmm" else None
     names = ("self", "mat2") if op.name == "bmm" else ("batch1", "batch2")
     first, second = (op.args[name] for name in names)
@@ -122,7 +124,7 @@ def _add(op: Operation, added: Tensor) -> None:
 
 
 def linear(op: Operation) -> None:
-    """x W^T + b, where it is not taken apart."""
+    """X W^T + b, where it is not taken apart."""
     source, weight, bias = op.args["input"], op.args["weight"], op.args.get("bias")
     last = source.dim() - 1
     axes = op.axes(source)
