@@ -25,7 +25,7 @@ from lightning_prune.graph.labels import (
     labels_of,
     set_labels,
 )
-from lightning_prune.graph.layer_kinds import rule_of
+from lightning_prune.graph.layer_kinds import is_depthwise, is_producer, rule_of
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.rules import contractions, mixers, movement
 from lightning_prune.graph.rules.operation import Operation
@@ -101,7 +101,7 @@ class LabelTrace:
         self.order: dict[str, None] = {}
         self.suspended = 0
         self._model = model
-        self._stack: list[tuple[str, bool]] = []
+        self._stack: list[tuple[str, bool, bool]] = []
         self._based: list[Tensor] = []
 
     @contextmanager
@@ -118,8 +118,11 @@ class LabelTrace:
                 self._label_tensors()
                 for name, module in self._model.named_modules():
                     leaf = not any(True for _ in module.children())
+                    counted = is_producer(module) or is_depthwise(module)
                     handles += [
-                        module.register_forward_pre_hook(self._enter(plain_name(name), leaf)),
+                        module.register_forward_pre_hook(
+                            self._enter(plain_name(name), leaf, counted)
+                        ),
                         module.register_forward_hook(
                             self._leave(plain_name(name)), always_call=True
                         ),
@@ -208,23 +211,23 @@ class LabelTrace:
         value = module._parameters.get(tensor, module._buffers.get(tensor))
         if value is None or not -value.dim() <= dim < value.dim():
             raise ValueError(
-                f"{type(module).__name__} has no parameter or buffer {tensor!r} with an axis {dim}: "
-                "name one that it has"
+                f"{type(module).__name__} has no parameter or buffer {tensor!r} with an axis "
+                f"{dim}: name one that it has"
             )
         owner, dim = self.modules[-1], dim % value.dim()
         known = labels_of(value)
         if known is not None and dim in known.axes:
             return known.axes[dim]
-        earlier = self._earlier(owner, tensor).get(dim)
-        return (
-            self.labels.axis(owner, tensor, dim, value.shape[dim]) if earlier is None else earlier
-        )
+        earlier = self._earlier(owner, tensor)
+        if dim not in earlier:
+            return self.labels.axis(owner, tensor, dim, value.shape[dim])
+        return earlier[dim]
 
     # --- modules --------------------------------------------------------------------------
 
-    def _enter(self, name: str, leaf: bool) -> Callable[..., None]:
+    def _enter(self, name: str, leaf: bool, counted: bool) -> Callable[..., None]:
         def hook(module: nn.Module, _inputs: Any) -> None:
-            self._stack.append((name, leaf))
+            self._stack.append((name, leaf, counted))
             if rule_of(module) is not None:
                 self.suspended += 1
 
@@ -253,7 +256,7 @@ class LabelTrace:
     @property
     def modules(self) -> tuple[str, ...]:
         """Return the names of the modules that are running, the outermost first."""
-        return tuple(name for name, _ in self._stack)
+        return tuple(name for name, _, _ in self._stack)
 
     # --- operations -----------------------------------------------------------------------
 
@@ -286,6 +289,7 @@ class LabelTrace:
             self.modules,
             bool(self._stack) and self._stack[-1][1],
             _place,
+            bool(self._stack) and self._stack[-1][2],
             shapes,
             uniform,
         )

@@ -94,7 +94,7 @@ class Labels:
     count: int = 0
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     lattices: list[Lattice] = field(default_factory=list)
-    numbers: list[Number] = field(default_factory=list)
+    numbers: dict[tuple[str, int, int, str], Number] = field(default_factory=dict)
     made: list[tuple[Ids, int]] = field(default_factory=list)
     read: list[tuple[Ids, int]] = field(default_factory=list)
     statistics: list[tuple[Ids, str]] = field(default_factory=list)
@@ -103,6 +103,7 @@ class Labels:
     repeated: list[tuple[Ids, int]] = field(default_factory=list)
     aliases: dict[int, int] = field(default_factory=dict)
     sizes: list[tuple[Ids, str, str]] = field(default_factory=list)
+    costs: list[tuple[int, tuple[Ids, ...]]] = field(default_factory=list)
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0

@@ -99,7 +99,7 @@ def sync_sizes(layer: nn.Module) -> None:
 
     A depthwise convolution stays depthwise: its ``groups`` follow its width.
     """
-    weight = _weight(layer)
+    weight = weight_of(layer)
     if isinstance(layer, _ConvNd) and weight is not None:
         depthwise = is_depthwise(layer)
         transposed = isinstance(layer, _ConvTransposeNd)
@@ -125,7 +125,7 @@ def sync_sizes(layer: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _weight(layer: nn.Module) -> Tensor | None:
+def weight_of(layer: nn.Module) -> Tensor | None:
     """Return a layer's weight; computed again where it is computed from other tensors."""
     for hook in layer._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm):
@@ -152,7 +152,8 @@ def divided_by_length(layer: nn.Module) -> list[tuple[str, int]]:
 
     A channel of zeros there would be no number: the gain beside it is what makes it zero.
 
-    >>> divided_by_length(nn.utils.parametrizations.weight_norm(nn.Linear(3, 8)).parametrizations.weight)
+    >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 8))
+    >>> divided_by_length(layer.parametrizations.weight)
     [('original1', 0)]
     """
     found: list[tuple[str, int | None]] = []

@@ -78,7 +78,7 @@ def resolve(labels: Labels, order: Sequence[str]) -> Resolved:
     left = {name: why for name, why in refused.items() if name not in made}
     place = {name: n for n, name in enumerate(table.first_made(groups))}
     groups.sort(key=lambda group: place[group.name])
-    return Resolved(tuple(groups), others, left)
+    return Resolved(table.with_products(groups), others, left)
 
 
 def _prefers_outer(outer: Sequence[Group], inner: Sequence[Group], attention: bool) -> bool:
@@ -114,6 +114,7 @@ class _Table:
             for axis in np.unique(self.axis[own[own >= 0]]).tolist()
         }
         self._names: dict[str, int] = {}
+        self._labels: dict[int, Ids] = {}
 
     def _marks(self, events: Sequence[tuple[Ids, int]]) -> Mapping[int, int]:
         """Return axis -> when it was first marked."""
@@ -232,7 +233,7 @@ class _Table:
         made = self._with_sources(made, bundle, rank[elements.of], len(free))
         place = self._order
         made.sort(key=lambda m: (_RANK[m.role], place.get(m.layer, 1 << 30)))
-        return Group(
+        found = Group(
             name,
             len(free),
             tuple(made),
@@ -240,6 +241,40 @@ class _Table:
             norms=self._norms(elements, rank),
             numbers=self._numbers(elements, rank),
             sizes=self._sizes(elements, rank),
+        )
+        self._labels[id(found)] = np.flatnonzero(rank[elements.of] >= 0)
+        return found
+
+    def with_products(self, groups: Sequence[Group]) -> tuple[Group, ...]:
+        """Return groups with what of the MACs that belong to no layer goes with their widths.
+
+        The MACs of an operation are a product over its axes, and on each the fractions of what was
+        concatenated add up.
+        """
+        owner = np.full(self.labels.count, NONE, dtype=np.int64)
+        for number, group in enumerate(groups):
+            owner[self._labels[id(group)]] = number
+        total = sum(macs for macs, _ in self.labels.costs)
+        found: dict[tuple[int, ...], float] = defaultdict(float)
+        for macs, axes in self.labels.costs:
+            terms = {(): macs / total}
+            for axis in axes:
+                numbers, counts = np.unique(
+                    np.where(axis >= 0, owner[axis], NONE), return_counts=True
+                )
+                terms = {
+                    (*own, *([int(number)] if number >= 0 else [])): part * count / len(axis)
+                    for own, part in terms.items()
+                    for number, count in zip(numbers, counts, strict=True)
+                }
+            for own, part in terms.items():
+                if own:
+                    found[tuple(sorted(own))] += part
+        parts: dict[int, list[tuple[float, tuple[str, ...]]]] = defaultdict(list)
+        for own, part in found.items():
+            parts[own[0]].append((part, tuple(groups[number].name for number in own)))
+        return tuple(
+            replace(group, products=tuple(parts[number])) for number, group in enumerate(groups)
         )
 
     def _member(self, parts: Sequence[tuple[int, Tensor, Tensor]]) -> Member:
@@ -269,9 +304,9 @@ class _Table:
     ) -> list[Member]:
         """Add where activations are read, if no layer that makes the channels shows them.
 
-        Rows of gates are several a channel, of which their consumers see one; the rows of a computed
-        weight are in a module that gives the weight. The smallest module around such a layer that
-        gives the channels shows them, or else the last module that does.
+        Rows of gates are several a channel, of which their consumers see one; the rows of a
+        computed weight are in a module that gives the weight. The smallest module around such a
+        layer that gives the channels shows them, or else the last module that does.
 
         Args:
             members: The members of a group.
@@ -328,7 +363,7 @@ class _Table:
 
     def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
         found: dict[Number, None] = {}
-        for number in self.labels.numbers:
+        for number in self.labels.numbers.values():
             own = number.labels[number.labels >= 0]
             if len(own) and rank[elements.of[own[0]]] >= 0:
                 found[Number(len(number.labels), number.modules, number.place)] = None
@@ -357,7 +392,7 @@ class _Signature:
 
 
 def _innermost(layer: str, holder: str, giving: Mapping[str, Ids]) -> str | None:
-    """Return the smallest module of some around a layer; itself only where its weight is computed."""
+    """Return the smallest of some modules around a layer; itself if its weight is computed."""
     name = layer if layer != holder else layer.rpartition(".")[0]
     while name and name not in giving:
         name = name.rpartition(".")[0]

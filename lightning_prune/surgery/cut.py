@@ -12,6 +12,7 @@ from lightning_prune.graph.layer_kinds import sync_sizes
 from lightning_prune.graph.names import layer_of, modules_by_name
 from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.exact_norms import count_cut_as_zeros
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
 from lightning_prune.surgery.sizes import set_sizes, sizes_after
 
@@ -97,9 +98,9 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
         if len(part.index):
             by_tensor[id(part.values)].append(part)
     sizes = sizes_after(model, groups, plan)  # before anything is changed: it may be refused
-    shared, modules = _holders(model), modules_by_name(model)
+    shared = _holders(model)
     replaced: dict[str, Replacement] = {}
-    touched: dict[nn.Module, None] = {}
+    touched: dict[str, None] = {}
     for tensor, parts in by_tensor.items():
         values = parts[0].values
         kept = _kept(parts)
@@ -113,10 +114,12 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
             narrow = new
         for layer, owner, name in shared[tensor]:
             setattr(owner, name, narrow)
-            touched[owner] = touched[modules[layer_of(layer)]] = None
+            touched[layer] = touched[layer_of(layer)] = None
     set_sizes(sizes)
-    for owner in touched:
-        sync_sizes(owner)
+    modules = modules_by_name(model)
+    for layer in touched:
+        sync_sizes(modules[layer])
+    _adapt_norms(model, groups, plan)
     _tell_submodules(model, replaced)
     return PrunedChannels(plan, groups, replaced)
 
@@ -128,6 +131,27 @@ def _kept(parts: Sequence[ChannelSlice]) -> dict[int, Tensor]:
         removed[part.dim].append(part.index)
     shape = parts[0].values.shape
     return {dim: kept_positions(shape[dim], torch.cat(index)) for dim, index in removed.items()}
+
+
+def _adapt_norms(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> None:
+    """Make norms over cut channels count them as the zeros that they were.
+
+    Raises:
+        ValueError: a norm is of no kind for which that is possible.
+    """
+    removed: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    for name in plan.keep:
+        mask = plan.mask(name)
+        for norm in groups[name].norms:
+            removed[norm.layer, norm.size].append(norm.index[~mask[norm.channel]])
+    modules = modules_by_name(model)
+    for (layer, size), index in removed.items():
+        kept = kept_positions(size, torch.cat(index))
+        if len(kept) < size and not count_cut_as_zeros(modules[layer], size, kept, groups.norms):
+            raise ValueError(
+                f"{layer} ({type(modules[layer]).__name__}) takes statistics over channels that "
+                "are cut, and is no norm of a known kind"
+            )
 
 
 def _holders(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str]]]:

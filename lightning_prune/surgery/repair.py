@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups, Group, Member, Size, Statistics
+from lightning_prune.graph.group import Group, Size
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.trial_training import shortened
 
@@ -95,6 +95,15 @@ def _value(model: nn.Module, size: Size) -> int:
     return int(value if size.place is None else value[size.place])
 
 
+def _states(group: Group, module: str, size: int, inside: bool) -> bool:
+    """Return whether a module, or with ``inside`` one within it, states a size of a group."""
+    return any(
+        number.size == size
+        and (module in number.modules if inside else number.modules[-1:] == (module,))
+        for number in group.numbers
+    )
+
+
 class Repair:
     """Finds, for groups whose cut makes a forward pass fail, what else has to change with them.
 
@@ -156,8 +165,9 @@ class Repair:
             name
             for name, group in self.groups.items()
             if any(number.modules and number.modules[-1] == module for number in group.numbers)
-            or any(m.layer == module or (inside and m.layer.startswith(inside))
-                   for m in group.members)
+            or any(
+                m.layer == module or (inside and m.layer.startswith(inside)) for m in group.members
+            )
         ]
 
     # --- what is tried ----------------------------------------------------------------------
@@ -176,30 +186,32 @@ class Repair:
         known = {size for group in held for size in group.sizes}
         found = [s for s in candidates(self._model, held, module) if s not in known]
         found = found[:_MOST_SIZES]
-        tried: set[frozenset[Size]] = set()
-        whole = frozenset(found)
-        order: list[frozenset[Size]] = [whole] if found else []
+        order: list[frozenset[Size]] = [frozenset(found)] if found else []
         for many in range(1, min(_MOST_TOGETHER, len(found)) + 1):
             order += [frozenset(some) for some in combinations(found, many)]
-        for sizes in order:
-            if sizes not in tried:
-                tried.add(sizes)
-                yield self._given(groups, held, sizes)
+        for sizes in dict.fromkeys(order):
+            yield self._given(groups, held, sizes)
+            if len(held) > 1:
+                for one in held:
+                    given = self._given(groups, [one], sizes)
+                    if given[one.name] is not groups[one.name]:
+                        yield given
 
     def _given(
         self, groups: Mapping[str, Group], held: Sequence[Group], sizes: Iterable[Size]
     ) -> dict[str, Group]:
-        """Give each size to the groups of whose channels there are as many."""
+        """Give each size to the groups of whose channels there are as many.
+
+        Groups of which the module itself states the number come before those of modules inside.
+        """
         new = dict(groups)
         for size in sizes:
             value = _value(self._model, size)
-            for group in held:
-                fits = any(
-                    number.size == value and size.layer in number.modules
-                    for number in group.numbers
-                )
-                if fits and size not in new[group.name].sizes:
-                    now = new[group.name]
+            near = [g for g in held if _states(g, size.layer, value, inside=False)]
+            far = [g for g in held if _states(g, size.layer, value, inside=True)]
+            for group in near or far:
+                now = new[group.name]
+                if size not in now.sizes:
                     new[group.name] = replace(now, sizes=(*now.sizes, size))
         return new
 
@@ -226,7 +238,9 @@ class Repair:
                 sizes = [
                     size
                     for size in candidates(self._model, [group], other)
-                    if (size.attribute, size.place) in learned and size not in group.sizes
+                    if (size.attribute, size.place) in learned
+                    and size not in group.sizes
+                    and _states(group, other, _value(self._model, size), inside=False)
                 ]
                 if sizes:
                     groups[name] = replace(group, sizes=(*group.sizes, *sizes))
@@ -257,14 +271,15 @@ class Repair:
                     if name != wide
                     and group.channels == count
                     and any(
-                        n.modules and self._kinds.get(n.modules[-1]) is kind
+                        n.modules
+                        and self._kinds.get(n.modules[-1]) is kind
                         and any(layer.startswith(f"{n.modules[-1]}.") for layer in readers)
                         for n in group.numbers
                     )
                 ]
                 together = couple(whole, [self.groups[name] for name in same])
                 groups = {
-                    name: together if name == wide else group
+                    name: together if name == wide else _renamed(group, same, wide)
                     for name, group in self.groups.items()
                     if name not in same
                 }
@@ -317,7 +332,7 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
         norms += group.norms
     rank = {"producer": 0, "carrier": 1, "consumer": 2}
     members.sort(key=lambda member: rank[member.role])
-    return replace(
+    joined = replace(
         wide,
         channels=channels,
         members=tuple(members),
@@ -329,4 +344,17 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
             dict.fromkeys((*wide.mixed_by, *(m for group in narrow for m in group.mixed_by)))
         ),
         step=math.lcm(wide.step, *(group.step for group in narrow)),
+        products=tuple(p for group in (wide, *narrow) for p in group.products),
+    )
+    return _renamed(joined, [group.name for group in narrow], wide.name)
+
+
+def _renamed(group: Group, names: Sequence[str], name: str) -> Group:
+    """Name one group in place of others in what a group says of products."""
+    return replace(
+        group,
+        products=tuple(
+            (fraction, tuple(name if own in names else own for own in factors))
+            for fraction, factors in group.products
+        ),
     )

@@ -9,7 +9,7 @@ from lightning_prune.graph.layer_kinds import register
 
 
 class ChosenChannels(nn.Module):
-    """Multiply the channels of a feature map by a matrix of which each row holds a single 1, or none.
+    """Multiply channels by a matrix of which each row holds a single 1, or none.
 
     The same as the product, without its MACs.
 
