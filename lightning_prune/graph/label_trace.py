@@ -218,7 +218,7 @@ class LabelTrace:
         known = labels_of(value)
         if known is not None and dim in known.axes:
             return known.axes[dim]
-        earlier = self._earlier(owner, tensor)
+        earlier: dict[int, Ids] = self._earlier(owner, tensor)
         if dim not in earlier:
             return self.labels.axis(owner, tensor, dim, value.shape[dim])
         return earlier[dim]

@@ -245,6 +245,7 @@ def set_labels(tensor: Tensor, labels: TensorLabels | None) -> None:
 def is_uniform(tensor: Tensor, dim: int) -> bool:
     """Return whether a tensor is the same at every position of an axis.
 
+    >>> import torch
     >>> is_uniform(torch.ones(2, 3), 1), is_uniform(torch.arange(3), 0)
     (True, False)
     """

@@ -137,14 +137,15 @@ def weight_of(layer: nn.Module) -> Tensor | None:
     if not parametrize.is_parametrized(layer, "weight"):
         weight = getattr(layer, "weight", None)
         return weight if isinstance(weight, Tensor) else None
-    parts = list(layer.parametrizations["weight"].modules())  # type: ignore[index]
+    parametrizations = layer.get_submodule("parametrizations.weight")
+    parts = list(parametrizations.modules())
     modes = [module.training for module in parts]
     for module in parts:
         module.training = False  # a spectral norm would iterate
-    computed: Tensor = layer.weight
+    computed = layer.weight
     for module, mode in zip(parts, modes, strict=True):
         module.training = mode
-    return computed
+    return computed if isinstance(computed, Tensor) else None
 
 
 def divided_by_length(layer: nn.Module) -> list[tuple[str, int]]:
@@ -156,12 +157,12 @@ def divided_by_length(layer: nn.Module) -> list[tuple[str, int]]:
     >>> divided_by_length(layer.parametrizations.weight)
     [('original1', 0)]
     """
-    found: list[tuple[str, int | None]] = []
+    found: list[tuple[str, Any]] = []
     if isinstance(layer, parametrize.ParametrizationList):
         found += [("original1", part.dim) for part in layer if type(part).__name__ == "_WeightNorm"]
     hooks = layer._forward_pre_hooks.values()
     found += [(f"{hook.name}_v", hook.dim) for hook in hooks if isinstance(hook, WeightNorm)]
-    return [(name, dim) for name, dim in found if dim is not None and dim >= 0]
+    return [(name, dim) for name, dim in found if isinstance(dim, int) and dim >= 0]
 
 
 # --- rules of kinds -----------------------------------------------------------------------------

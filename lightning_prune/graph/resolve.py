@@ -123,8 +123,8 @@ class _Table:
             for number in np.unique(self.axis[own[own >= 0]]).tolist():
                 if number >= 0:
                     found[number] = min(time, found.get(number, time))
-        for alias, own in self.labels.aliases.items():  # what is done with one is with the other
-            if (number := int(self.axis[own])) in found:
+        for alias, first in self.labels.aliases.items():  # what is done with one is with both
+            if (number := int(self.axis[first])) in found:
                 found[int(self.axis[alias])] = found[number]
         return found
 
@@ -257,7 +257,7 @@ class _Table:
         total = sum(macs for macs, _ in self.labels.costs)
         found: dict[tuple[int, ...], float] = defaultdict(float)
         for macs, axes in self.labels.costs:
-            terms = {(): macs / total}
+            terms: dict[tuple[int, ...], float] = {(): macs / total}
             for axis in axes:
                 numbers, counts = np.unique(
                     np.where(axis >= 0, owner[axis], NONE), return_counts=True
