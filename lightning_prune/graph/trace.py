@@ -1,6 +1,7 @@
 """Finds channel groups by carrying labels through one forward pass."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,8 +11,8 @@ from torch.utils._pytree import tree_map
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.label_trace import LabelTrace
-from lightning_prune.graph.layers import is_producer
-from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.layer_kinds import holds_groups, is_producer
+from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
 from lightning_prune.graph.resolve import resolve
 from lightning_prune.graph.traceable import check_traceable
 
@@ -98,8 +99,15 @@ def _varied(example: Any) -> Any:
 def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
     order = tuple(_ordered(trace.order, model))
     found = resolve(trace.labels, order)
-    groups: dict[str, Group] = {group.name: group for group in found.groups}
-    made = {layer for group in groups.values() for layer in group.producers}
+    modules = modules_by_name(model)
+
+    def known(group: Group) -> Group:
+        sizes = (size for size in group.sizes if holds_groups(modules[size.layer]))
+        return replace(group, sizes=tuple(sizes))
+
+    groups = {group.name: known(group) for group in found.groups}
+    others = {name: tuple(map(known, group)) for name, group in found.others.items()}
+    made = {layer_of(layer) for group in groups.values() for layer in group.producers}
     refused = dict(found.refused)
     for name, layer in model.named_modules():
         plain = plain_name(name)
@@ -107,7 +115,7 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
             refused[plain] = _NO_INFLUENCE if plain in trace.order else _NOT_CALLED
     place = {name: number for number, name in enumerate(order)}
     refused = dict(sorted(refused.items(), key=lambda one: place.get(one[0], 1 << 30)))
-    return ChannelGroups(groups, refused, order, others=found.others)
+    return ChannelGroups(groups, refused, order, others=others)
 
 
 def _ordered(names: Mapping[str, None], model: nn.Module) -> list[str]:

@@ -96,7 +96,7 @@ def group_norm(op: Operation) -> None:
 
 
 def weight_norm(op: Operation) -> None:
-    """v g / |v|: the lengths are those of the rows."""
+    """V g / |v|: the lengths are those of the rows."""
     axes = op.align([op.args["v"], op.args["g"]], op.args["v"].shape)
     op.give(op.out[0], axes, True)
 

@@ -154,7 +154,7 @@ def select(op: Operation) -> None:
 
 
 def split_(op: Operation) -> None:
-    """chunk and split: the i-th of all equal parts have the same fate."""
+    """Chunk and split: the i-th of all equal parts have the same fate."""
     source = op.args["self"]
     dim, axes = axis_of(op.args["dim"], source), op.axes(source)
     weight = op.is_weight(source)
