@@ -12,6 +12,7 @@ from lightning_prune.graph.layers import sync_sizes
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.adapted_layers import adapt_layers
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
 from lightning_prune.surgery.sizes import set_sizes, sizes_after
 
@@ -117,6 +118,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     set_sizes(sizes)
     for owner in touched:
         sync_sizes(owner)
+    adapt_layers(model, touched)
     _tell_submodules(model, replaced)
     return PrunedChannels(plan, groups, replaced)
 
