@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from lightning_prune.graph.layers import sync_sizes
 from lightning_prune.surgery.pruned_attention import adapt_attention
 
 E, HEADS, D = 12, 4, 3
@@ -106,6 +107,7 @@ def narrowed(layer: nn.MultiheadAttention, kept: Kept) -> nn.MultiheadAttention:
         owner, _, own = name.rpartition(".")
         setattr(layer.get_submodule(owner), own, nn.Parameter(values))
     layer.num_heads = len(kept.heads)
+    sync_sizes(layer.out_proj)
     return layer
 
 

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from itertools import product
 
 import numpy as np
 import pytest
@@ -39,7 +40,6 @@ from tests.surgery.attention_cuts import (
 
 each_cut = pytest.mark.parametrize("kept", CUTS.values(), ids=CUTS)
 each_layer = pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
-each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
 def narrow_inputs(values, kept):
@@ -68,38 +68,37 @@ def assert_same(found, expected, kept, per_head=False):
 
 @each_layer
 @each_cut
-@each_call
-@pytest.mark.parametrize("batch_first", [True, False])
-def test_cut_is_masked(options, kept, call, batch_first):
-    layer = attention(batch_first=batch_first, **options)
-    wide, narrow = call.arguments(kept)
-    values = inputs(layer)
-    given = narrow_inputs(values, kept)
-    if not batch_first:
-        values, given = ([x.transpose(0, 1) for x in own] for own in (values, given))
-    expected = masked(layer, kept)(*values, **wide)
-    found = pruned(layer, kept)(*given, **narrow)
-    assert_same(found, expected, kept, per_head="average_attn_weights" in call.options)
-    if len(kept.heads) == HEADS and expected[1] is not None:
-        torch.testing.assert_close(found[1], expected[1], rtol=0, atol=1e-12)
+def test_cut_is_masked(options, kept):
+    for call, batch_first in product(CALLS.values(), (True, False)):
+        layer = attention(batch_first=batch_first, **options)
+        wide, narrow = call.arguments(kept)
+        values = inputs(layer)
+        given = narrow_inputs(values, kept)
+        if not batch_first:
+            values, given = ([x.transpose(0, 1) for x in own] for own in (values, given))
+        expected = masked(layer, kept)(*values, **wide)
+        found = pruned(layer, kept)(*given, **narrow)
+        assert_same(found, expected, kept, per_head="average_attn_weights" in call.options)
+        if len(kept.heads) == HEADS and expected[1] is not None:
+            torch.testing.assert_close(found[1], expected[1], rtol=0, atol=1e-12)
 
 
 @each_layer
 @each_cut
-@pytest.mark.parametrize("name", [n for n, call in CALLS.items() if "padding" not in n])
-def test_single_samples(options, kept, name):
-    layer, call = attention(**options), CALLS[name]
+def test_single_samples(options, kept):
+    layer = attention(**options)
     values = [x[0] for x in inputs(layer)]
-    wide, narrow = call.arguments(kept, batch=1)
-    if call.padding:
-        for own in (wide, narrow):
-            own["key_padding_mask"] = own["key_padding_mask"][0]
-    expected = masked(layer, kept)(*values, **wide)
-    found = pruned(layer, kept)(*narrow_inputs(values, kept), **narrow)
-    assert_same(found, expected, kept, per_head="average_attn_weights" in call.options)
-    assert [None if t is None else t.ndim for t in found] == [
-        None if t is None else t.ndim for t in expected
-    ]
+    for call in CALLS.values():
+        wide, narrow = call.arguments(kept, batch=1)
+        if call.padding:
+            for own in (wide, narrow):
+                own["key_padding_mask"] = own["key_padding_mask"][0]
+        expected = masked(layer, kept)(*values, **wide)
+        found = pruned(layer, kept)(*narrow_inputs(values, kept), **narrow)
+        assert_same(found, expected, kept, per_head="average_attn_weights" in call.options)
+        assert [t is not None and t.ndim for t in found] == [
+            t is not None and t.ndim for t in expected
+        ]
 
 
 @each_cut
@@ -193,7 +192,7 @@ class Own(nn.MultiheadAttention):
 
 @pytest.mark.parametrize("kind", [nn.MultiheadAttention, Named])
 def test_a_cut_layer_is_still_itself(kind):
-    layer = scrambled(kind(E, HEADS)).double().eval()
+    layer = scrambled(kind(E, HEADS, batch_first=True)).double().eval()
     names, seen = [n for n, _ in layer.named_parameters()], []
     layer.register_forward_hook(lambda *given: seen.append(given[0]))
     assert adapt_attention(narrowed(layer, CUTS["heads"]))
