@@ -1,6 +1,7 @@
 """Finds channel groups by carrying labels through one forward pass."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,9 +10,10 @@ from torch.utils._pytree import tree_map
 
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.head_sizes import head_sizes
 from lightning_prune.graph.label_trace import LabelTrace
 from lightning_prune.graph.layers import is_producer
-from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.names import modules_by_name, plain_name
 from lightning_prune.graph.resolve import resolve
 from lightning_prune.graph.traceable import check_traceable
 
@@ -98,7 +100,11 @@ def _varied(example: Any) -> Any:
 def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
     order = tuple(_ordered(trace.order, model))
     found = resolve(trace.labels, order)
-    groups: dict[str, Group] = {group.name: group for group in found.groups}
+    modules = modules_by_name(model)
+    groups: dict[str, Group] = {
+        group.name: replace(group, sizes=(*group.sizes, *head_sizes(modules, group)))
+        for group in found.groups
+    }
     made = {layer for group in groups.values() for layer in group.producers}
     refused = dict(found.refused)
     for name, layer in model.named_modules():
