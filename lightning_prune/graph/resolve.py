@@ -113,10 +113,20 @@ class _Table:
         """Return axis -> when it was first marked."""
         found: dict[int, int] = {}
         for own, time in events:
-            for number in np.unique(self.axis[own[own >= 0]]).tolist():
+            for number in np.unique(self.axis[self._based(own[own >= 0])]).tolist():
                 if number >= 0:
                     found[number] = min(time, found.get(number, time))
         return found
+
+    def _based(self, own: Ids) -> Ids:
+        """Return labels of positions of tensors: for a factor of rows, those of the rows."""
+        if not len(own) or (self.axis[own] >= 0).any():
+            return own
+        for lattice in reversed(self.labels.lattices):
+            for factor in lattice.factors:
+                if np.isin(factor, own).any():
+                    own = np.union1d(own, lattice.rows)
+        return own
 
     def first_made(self, groups: Sequence[Group]) -> list[str]:
         """Return the names of groups in the order in which their channels are first made."""
