@@ -119,14 +119,24 @@ class _Table:
         return found
 
     def _based(self, own: Ids) -> Ids:
-        """Return labels of positions of tensors: for a factor of rows, those of the rows."""
+        """Return labels of positions of tensors: for a part of equal parts, those of all parts."""
         if not len(own) or (self.axis[own] >= 0).any():
             return own
         for lattice in reversed(self.labels.lattices):
-            for factor in lattice.factors:
-                if np.isin(factor, own).any():
-                    own = np.union1d(own, lattice.rows)
+            rows = lattice.rows.ravel()
+            if self._is_axis(rows) and any(np.isin(one, own).any() for one in lattice.factors):
+                own = np.union1d(own, rows)
         return own
+
+    def _is_axis(self, rows: Ids) -> bool:
+        """Return whether rows are all positions of an axis, each once."""
+        number = self.axis[rows[0]]
+        return bool(
+            number >= 0
+            and len(rows) == self.axes[number].size
+            and (self.axis[rows] == number).all()
+            and (np.diff(self.position[rows]) == 1).all()
+        )
 
     def first_made(self, groups: Sequence[Group]) -> list[str]:
         """Return the names of groups in the order in which their channels are first made."""

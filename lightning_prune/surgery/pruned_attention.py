@@ -131,7 +131,8 @@ class PrunedMultiheadAttention(nn.MultiheadAttention):
         rows = inner_widths(self)
         packed, bias = self.in_proj_weight, self.in_proj_bias
         if packed is not None and query is key and key is value:
-            return F.linear(query, packed, bias).split(rows, dim=-1)
+            joined: Sequence[Tensor] = F.linear(query, packed, bias).split(rows, dim=-1)
+            return joined
         biases = (None, None, None) if bias is None else bias.split(rows)
         weights = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
         if packed is not None:
@@ -197,7 +198,7 @@ def adapt_attention(layer: nn.MultiheadAttention) -> bool:
     weights = [getattr(layer, name) for name in _PLAIN]
     packed, *separate = (None if w is None else w.shape[1] for w in weights)
     widths = [packed] * 3 if packed is not None else separate
-    layer.embed_dim, layer.kdim, layer.vdim = widths  # type: ignore[assignment]
+    layer.embed_dim, layer.kdim, layer.vdim = widths
     fits = _fits_torch(layer)
     layer.__class__ = own if fits else _pruned(own)
     return True
@@ -225,9 +226,7 @@ def _fits_torch(layer: nn.MultiheadAttention) -> bool:
 
 # --- classes and inputs -----------------------------------------------------------------------
 
-_classes: dict[type[nn.Module], type[nn.Module]] = {
-    nn.MultiheadAttention: PrunedMultiheadAttention
-}
+_classes: dict[type[nn.Module], type[nn.Module]] = {nn.MultiheadAttention: PrunedMultiheadAttention}
 
 
 def _pruned(own: type[nn.Module]) -> type[nn.Module]:

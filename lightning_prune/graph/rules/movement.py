@@ -57,12 +57,14 @@ def _regrouped(
     parts: list[tuple[int, Ids | None]] = []
     for size, own in given:
         factors = _until(left, size)
-        labels = [None] * len(factors) if own is None else split(op, own, factors)
+        labels: list[Ids | None] = [None] * len(factors)
+        if own is not None:
+            labels = split(op, own, factors)
         parts += zip(factors, labels, strict=True)
     found: list[Ids | None] = []
     rest = iter(parts)
     for size in sizes:
-        own_parts = []
+        own_parts: list[tuple[int, Ids | None]] = []
         while math.prod(factor for factor, _ in own_parts) != size:
             own_parts.append(next(rest))
         labelled = any(own is not None for _, own in own_parts)
