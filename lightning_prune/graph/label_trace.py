@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +16,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
-from lightning_prune.graph.labels import NONE, Labels, TensorLabels, labels_of, set_labels
+from lightning_prune.graph.labels import (
+    NONE,
+    Labels,
+    TensorLabels,
+    labels_of,
+    pins_of_readers,
+    set_labels,
+)
 from lightning_prune.graph.layer_kinds import rule_of
+from lightning_prune.graph.layers import is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.rules import contractions, mixers, movement
 from lightning_prune.graph.rules.operation import Operation
@@ -93,7 +101,7 @@ class LabelTrace:
         self.order: dict[str, None] = {}
         self.suspended = 0
         self._model = model
-        self._stack: list[tuple[str, bool]] = []
+        self._stack: list[tuple[str, bool, bool]] = []
         self._based: list[Tensor] = []
 
     @contextmanager
@@ -110,8 +118,11 @@ class LabelTrace:
                 self._label_tensors()
                 for name, module in self._model.named_modules():
                     leaf = not any(True for _ in module.children())
+                    counted = is_producer(module) or is_depthwise(module)
                     handles += [
-                        module.register_forward_pre_hook(self._enter(plain_name(name), leaf)),
+                        module.register_forward_pre_hook(
+                            self._enter(plain_name(name), leaf, counted)
+                        ),
                         module.register_forward_hook(self._leave(plain_name(name)),
                                                      always_call=True),
                     ]
@@ -138,10 +149,16 @@ class LabelTrace:
                 f"no tensor is found in its output, of type {kinds}: let forward return tensors, "
                 "lists, dicts, dataclasses or named tuples of them"
             )
+        self._pin(tensors)
         for tensor in tensors:
             found = labels_of(tensor)
             for own in (found.axes.values() if found is not None else ()):
                 self.labels.pin(own, _REACHES_OUTPUT)
+
+    def _pin(self, read: Iterable[Tensor]) -> None:
+        for tensor in read:
+            for own, reason in pins_of_readers(tensor):
+                self.labels.pin(own, reason)
 
     # --- tensors --------------------------------------------------------------------------
 
@@ -184,9 +201,9 @@ class LabelTrace:
 
     # --- modules --------------------------------------------------------------------------
 
-    def _enter(self, name: str, leaf: bool) -> Callable[..., None]:
+    def _enter(self, name: str, leaf: bool, counted: bool) -> Callable[..., None]:
         def hook(module: nn.Module, _inputs: Any) -> None:
-            self._stack.append((name, leaf))
+            self._stack.append((name, leaf, counted))
             if rule_of(module) is not None:
                 self.suspended += 1
 
@@ -215,7 +232,7 @@ class LabelTrace:
     @property
     def modules(self) -> tuple[str, ...]:
         """Return the names of the modules that are running, the outermost first."""
-        return tuple(name for name, _ in self._stack)
+        return tuple(name for name, _, _ in self._stack)
 
     # --- operations -----------------------------------------------------------------------
 
@@ -223,6 +240,7 @@ class LabelTrace:
         """Run an operation and carry the labels of what goes in to what comes out."""
         name, arguments, writes = _signature(func)
         given = [*args, *kwargs.values()]
+        self._pin(_tensors(given))
         labelled = any(labels_of(tensor) is not None for tensor in _tensors(given))
         if not labelled:
             out = func(*args, **kwargs)
@@ -245,6 +263,7 @@ class LabelTrace:
             self.modules,
             bool(self._stack) and self._stack[-1][1],
             _place,
+            bool(self._stack) and self._stack[-1][2],
             shapes,
         )
         _rule(name, func, op)(op)

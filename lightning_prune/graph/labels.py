@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -12,6 +11,7 @@ Ids = NDArray[np.int64]
 """Labels of the positions of one axis; -1 where a position has none."""
 NONE = -1
 _ATTRIBUTE = "_channel_labels"
+_PINS = "_channel_label_pins"
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,13 @@ class Labels:
     count: int = 0
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     lattices: list[Lattice] = field(default_factory=list)
-    numbers: list[Number] = field(default_factory=list)
+    numbers: dict[tuple[str, int, int, str], Number] = field(default_factory=dict)
     made: list[tuple[Ids, int]] = field(default_factory=list)
     read: list[tuple[Ids, int]] = field(default_factory=list)
     statistics: list[tuple[Ids, str]] = field(default_factory=list)
     outputs: dict[str, list[tuple[int, Ids]]] = field(default_factory=dict)
     products: list[Ids] = field(default_factory=list)
+    costs: list[tuple[int, tuple[Ids, ...]]] = field(default_factory=list)
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0
@@ -213,6 +214,17 @@ def set_labels(tensor: Tensor, labels: TensorLabels | None) -> None:
         setattr(tensor, _ATTRIBUTE, labels)
     elif hasattr(tensor, _ATTRIBUTE):
         delattr(tensor, _ATTRIBUTE)
+
+
+def pin_readers(tensor: Tensor, labels: Ids, reason: str) -> None:
+    """Say that positions must stay if anything reads a tensor: nothing may ask for it."""
+    setattr(tensor, _PINS, [*getattr(tensor, _PINS, []), (labels, reason)])
+
+
+def pins_of_readers(tensor: Tensor) -> list[tuple[Ids, str]]:
+    """Return what must stay because a tensor is read, and why."""
+    found: list[tuple[Ids, str]] = getattr(tensor, _PINS, [])
+    return found
 
 
 def is_uniform(tensor: Tensor, dim: int) -> bool:

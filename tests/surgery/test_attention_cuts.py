@@ -152,7 +152,7 @@ def test_residual_width_of_an_encoder(norm_first):
 
 
 def test_everything_of_an_encoder():
-    net, _ = assert_masked_is_cut(without_norms(Encoder()), X)
+    net, _ = assert_masked_is_cut(Encoder(), X)
     assert net.encoder.layers[1].linear1.weight.shape == (12, 8)
 
 
@@ -173,13 +173,13 @@ def test_attention_of_three_inputs(options, widths, need_weights):
 def test_encoder_and_decoder():
     net, again = assert_masked_is_cut(Whole(), X, heads_of)
     assert [again[name].channels for name in heads_of(again)] == [2, 2, 2]
-    net = without_norms(Whole())
+    net = Whole()
     net, _ = assert_masked_is_cut(net, X, numbers=[(net.net, "d_model")])
     assert net.net.decoder.layers[0].multihead_attn.embed_dim == 8
 
 
 def test_vision_transformer():
-    net = without_norms(torchvision.models.vit_b_32(num_classes=10))
+    net = torchvision.models.vit_b_32(num_classes=10)
     net.encoder.layers = net.encoder.layers[:2]
     x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     net, again = assert_masked_is_cut(net, x, numbers=[(net, "hidden_dim")])

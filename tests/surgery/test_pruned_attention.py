@@ -420,7 +420,7 @@ def test_altered_files_are_refused():
     with pytest.raises(ValueError, match="the tensors of attend do not fit one another"):
         track_architecture(Classifier()).load_state_dict(wrong)
     net.attend.num_heads = 4
-    with pytest.raises(ValueError, match="attend has rows .* of 6, 6 and 6, which is not 4 heads"):
+    with pytest.raises(ValueError, match=r"attend has rows .* of 6, 6 and 6, which is not 4 heads"):
         track_architecture(Classifier()).load_state_dict(net.state_dict())
 
 
@@ -429,7 +429,7 @@ def test_a_failed_load_leaves_the_class():
     half(net.attend, CUTS["heads"])
     state = net.state_dict()
     del state["head.bias"]
-    with pytest.raises(RuntimeError, match="head.bias"):
+    with pytest.raises(RuntimeError, match=r"head\.bias"):
         load_pruned_state_dict(fresh, state)
     assert type(fresh.attend) is nn.MultiheadAttention
     assert fresh.attend.num_heads == HEADS

@@ -158,7 +158,12 @@ def view(op: Operation) -> None:
     """view, squeeze, unsqueeze, flatten: the order of the values stays."""
     source, out = op.args["self"], op.out
     shape = op.shapes.get("self", source.shape)
-    op.give(out, reshape(op, op.axes(source), shape, out.shape), op.is_weight(source))
+    axes = reshape(op, op.axes(source), shape, out.shape)
+    stated = op.args.get("size", op.args.get("shape", ()))
+    for dim, own in axes.items():
+        if dim < len(stated) and stated[dim] != -1:
+            op.number(own)
+    op.give(out, axes, op.is_weight(source))
 
 
 def permute(op: Operation) -> None:
@@ -202,7 +207,7 @@ def select(op: Operation) -> None:
 
 
 def split_(op: Operation) -> None:
-    """chunk and split: the i-th of all equal parts have the same fate."""
+    """Chunk and split: the i-th of all equal parts have the same fate."""
     source = op.args["self"]
     dim, axes = axis_of(op.args["dim"], source), op.axes(source)
     weight = op.is_weight(source)
@@ -233,6 +238,9 @@ def expand(op: Operation) -> None:
     source, out = op.args["self"], op.out
     shift = out.dim() - source.dim()
     axes = {dim + shift: own for dim, own in op.axes(source).items()}
+    for dim, own in axes.items():
+        if op.args.get("size", ())[dim : dim + 1] not in ([], [-1]):
+            op.number(own)
     op.give(out, axes, op.is_weight(source))
 
 
