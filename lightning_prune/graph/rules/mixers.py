@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from lightning_prune.graph.labels import Ids
+from lightning_prune.graph.labels import Ids, pin_readers
 from lightning_prune.graph.rules.movement import split
 from lightning_prune.graph.rules.operation import Operation, axis_of
 
@@ -117,6 +117,9 @@ def reduction(op: Operation) -> None:
             continue
         if op.name in _STATISTICS and op.leaf:
             op.labels.statistics.append((own, op.inside))
+        elif op.name == "mean":
+            # Of the weights of attention, which few ask for.
+            pin_readers(outs[0], own, f"mean runs over its channels{op.where()}")
         else:
             op.labels.pin(own, f"{op.name} runs over its channels{op.where()}")
     for out in outs:
