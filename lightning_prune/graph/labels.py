@@ -149,7 +149,7 @@ class Labels:
             self.pins.append((np.unique(labels), reason))
 
     def lattice(self, rows: Ids, place: str = "") -> tuple[Ids, ...]:
-        """Return labels for the factors of rows (f_1, ..., f_k); the same rows have the same ones."""
+        """Return labels for the factors of rows (f_1, ..., f_k), the same for the same rows."""
         key = (rows.tobytes(), str(rows.shape).encode())
         if key not in self._known:
             factors = tuple(self.fresh(size) for size in rows.shape)
