@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from lightning_prune.graph.labels import (
     TensorLabels,
     is_uniform,
     labels_of,
+    pins_of_readers,
     set_labels,
 )
 from lightning_prune.graph.layer_kinds import is_depthwise, is_producer, rule_of
@@ -150,10 +151,16 @@ class LabelTrace:
                 f"no tensor is found in its output, of type {kinds}: let forward return tensors, "
                 "lists, dicts, dataclasses or named tuples of them"
             )
+        self._pin(tensors)
         for tensor in tensors:
             found = labels_of(tensor)
             for own in found.axes.values() if found is not None else ():
                 self.labels.pin(own, _REACHES_OUTPUT)
+
+    def _pin(self, read: Iterable[Tensor]) -> None:
+        for tensor in read:
+            for own, reason in pins_of_readers(tensor):
+                self.labels.pin(own, reason)
 
     # --- tensors --------------------------------------------------------------------------
 
@@ -264,6 +271,7 @@ class LabelTrace:
         """Run an operation and carry the labels of what goes in to what comes out."""
         name, arguments, writes = _signature(func)
         given = [*args, *kwargs.values()]
+        self._pin(_tensors(given))
         labelled = any(labels_of(tensor) is not None for tensor in _tensors(given))
         if not labelled:
             out = func(*args, **kwargs)

@@ -11,6 +11,7 @@ Ids = NDArray[np.int64]
 """Labels of the positions of one axis; -1 where a position has none."""
 NONE = -1
 _ATTRIBUTE = "_channel_labels"
+_PINS = "_channel_label_pins"
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class Labels:
             self.pins.append((np.unique(labels), reason))
 
     def lattice(self, rows: Ids, place: str = "") -> tuple[Ids, ...]:
-        """Return labels for the factors of rows (f_1, ..., f_k); the same rows have the same ones."""
+        """Return labels for the factors of rows (f_1, ..., f_k), the same for the same rows."""
         key = (rows.tobytes(), str(rows.shape).encode())
         if key not in self._known:
             factors = tuple(self.fresh(size) for size in rows.shape)
@@ -240,6 +241,17 @@ def set_labels(tensor: Tensor, labels: TensorLabels | None) -> None:
         setattr(tensor, _ATTRIBUTE, labels)
     elif hasattr(tensor, _ATTRIBUTE):
         delattr(tensor, _ATTRIBUTE)
+
+
+def pin_readers(tensor: Tensor, labels: Ids, reason: str) -> None:
+    """Say that positions must stay if anything reads a tensor: nothing may ask for it."""
+    setattr(tensor, _PINS, [*getattr(tensor, _PINS, []), (labels, reason)])
+
+
+def pins_of_readers(tensor: Tensor) -> list[tuple[Ids, str]]:
+    """Return what must stay because a tensor is read, and why."""
+    found: list[tuple[Ids, str]] = getattr(tensor, _PINS, [])
+    return found
 
 
 def is_uniform(tensor: Tensor, dim: int) -> bool:

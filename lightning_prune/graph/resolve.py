@@ -120,13 +120,33 @@ class _Table:
         """Return axis -> when it was first marked."""
         found: dict[int, int] = {}
         for own, time in events:
-            for number in np.unique(self.axis[own[own >= 0]]).tolist():
+            for number in np.unique(self.axis[self._based(own[own >= 0])]).tolist():
                 if number >= 0:
                     found[number] = min(time, found.get(number, time))
         for alias, first in self.labels.aliases.items():  # what is done with one is with both
             if (number := int(self.axis[first])) in found:
                 found[int(self.axis[alias])] = found[number]
         return found
+
+    def _based(self, own: Ids) -> Ids:
+        """Return labels of positions of tensors: for a part of equal parts, those of all parts."""
+        if not len(own) or (self.axis[own] >= 0).any():
+            return own
+        for lattice in reversed(self.labels.lattices):
+            rows = lattice.rows.ravel()
+            if self._is_axis(rows) and any(np.isin(one, own).any() for one in lattice.factors):
+                own = np.union1d(own, rows)
+        return own
+
+    def _is_axis(self, rows: Ids) -> bool:
+        """Return whether rows are all positions of an axis, each once."""
+        number = self.axis[rows[0]]
+        return bool(
+            number >= 0
+            and len(rows) == self.axes[number].size
+            and (self.axis[rows] == number).all()
+            and (np.diff(self.position[rows]) == 1).all()
+        )
 
     def first_made(self, groups: Sequence[Group]) -> list[str]:
         """Return the names of groups in the order in which their channels are first made."""

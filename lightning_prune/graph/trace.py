@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map
 
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.head_sizes import head_sizes
 from lightning_prune.graph.label_trace import LabelTrace
 from lightning_prune.graph.layer_kinds import holds_groups, is_producer, width_of
 from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
@@ -104,7 +105,7 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
 
     def known(group: Group) -> Group:
         sizes = (size for size in group.sizes if holds_groups(modules[size.layer]))
-        return replace(group, sizes=tuple(sizes))
+        return replace(group, sizes=(*sizes, *head_sizes(modules, group)))
 
     groups = {group.name: known(group) for group in found.groups}
     others = {name: tuple(map(known, group)) for name, group in found.others.items()}

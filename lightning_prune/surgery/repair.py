@@ -26,21 +26,32 @@ class Failure:
         reason: What failed, in one line.
         modules: Names of the modules that were running, the outermost first; empty where the cut
             itself failed.
-        ended: How many calls of modules had ended by then.
+        entered: How many calls of modules had begun by then.
+        ended: How many had ended.
     """
 
     reason: str
     modules: tuple[str, ...]
-    ended: int
+    entered: int
+    ended: int = 0
+
+    def is_past(self, other: "Failure") -> bool:
+        """Return whether the forward pass had come further than in another failure."""
+        return (self.entered, self.ended) > (other.entered, other.ended)
 
 
 def run_cut(net: nn.Module, run: Callable[[nn.Module], Any]) -> Failure | None:
     """Run a cut copy; return where it fails, None where it does not."""
     stack: list[str] = []
-    ended = 0
+    entered = ended = 0
 
     def enter(name: str) -> Callable[..., None]:
-        return lambda *_: stack.append(name)
+        def hook(*_: Any) -> None:
+            nonlocal entered
+            stack.append(name)
+            entered += 1
+
+        return hook
 
     def leave(*_: Any) -> None:
         nonlocal ended
@@ -57,7 +68,7 @@ def run_cut(net: nn.Module, run: Callable[[nn.Module], Any]) -> Failure | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a user's code raises
-        return Failure(f"{FAILS}: {shortened(error)}", tuple(stack), ended)
+        return Failure(f"{FAILS}: {shortened(error)}", tuple(stack), entered, ended)
     finally:
         for handle in handles:
             handle.remove()
@@ -142,21 +153,40 @@ class Repair:
             suspects = self._suspects(module)
             if not suspects:
                 continue
+            tried: set[frozenset[tuple[str, tuple[Size, ...]]]] = set()
             for change in self._changes(module, suspects):
+                key = frozenset((name, group.sizes) for name, group in change.items())
+                if key in tried:
+                    continue
+                tried.add(key)
                 found = self._attempt(change)
-                if found is None or self._is_past(found, failure):
-                    self.groups = self._spread(module, change)
-                    again = self._attempt(self.groups)
-                    if again is None or self._is_past(again, failure):
-                        return again
-                    self.groups = dict(change)
+                if found is None or found.is_past(failure):
+                    change = self._fewest(change, failure)
+                    wide = self._spread(module, change)
+                    found = self._attempt(wide)
+                    if found is not None and not found.is_past(failure):
+                        wide, found = change, self._attempt(change)
+                    self.groups = wide
                     return found
             return self._drop(failure, suspects)
         return self._drop(failure, list(self.groups))
 
-    @staticmethod
-    def _is_past(later: Failure, earlier: Failure) -> bool:
-        return later.ended > earlier.ended and later.modules != earlier.modules
+    def _fewest(self, change: dict[str, Group], failure: Failure) -> dict[str, Group]:
+        """Leave out the sizes that a change does not need to get past a failure."""
+        new = [
+            (name, size)
+            for name, group in change.items()
+            for size in group.sizes
+            if name not in self.groups or size not in self.groups[name].sizes
+        ]
+        for name, size in new if len(new) > 1 else ():
+            group = change[name]
+            sizes = tuple(own for own in group.sizes if own != size)
+            less = {**change, name: replace(group, sizes=sizes)}
+            found = self._attempt(less)
+            if found is None or found.is_past(failure):
+                change = less
+        return change
 
     def _suspects(self, module: str) -> list[str]:
         """Return the groups that have a number or a tensor in a module."""
@@ -234,16 +264,14 @@ class Repair:
         for other, its_kind in self._kinds.items():
             if its_kind is not kind:
                 continue
-            for name, group in list(groups.items()):
-                sizes = [
-                    size
-                    for size in candidates(self._model, [group], other)
-                    if (size.attribute, size.place) in learned
-                    and size not in group.sizes
-                    and _states(group, other, _value(self._model, size), inside=False)
-                ]
-                if sizes:
-                    groups[name] = replace(group, sizes=(*group.sizes, *sizes))
+            for size in candidates(self._model, groups.values(), other):
+                if (size.attribute, size.place) not in learned:
+                    continue
+                value = _value(self._model, size)
+                named = [n for n, g in groups.items() if _states(g, other, value, inside=False)]
+                if len(named) == 1 and size not in groups[named[0]].sizes:
+                    group = groups[named[0]]
+                    groups[named[0]] = replace(group, sizes=(*group.sizes, size))
         return groups
 
     def _couplings(
@@ -277,6 +305,8 @@ class Repair:
                         for n in group.numbers
                     )
                 ]
+                if not same:
+                    continue
                 together = couple(whole, [self.groups[name] for name in same])
                 groups = {
                     name: together if name == wide else _renamed(group, same, wide)
@@ -293,13 +323,13 @@ class Repair:
         for name in order:
             left = {n: g for n, g in self.groups.items() if n != name}
             found = self._attempt(left)
-            if found is None or self._is_past(found, failure):
+            if found is None or found.is_past(failure):
                 self._refuse([name], failure.reason)
                 return found
         for name in order:
             self._refuse([name], failure.reason)
             found = self._attempt(self.groups)
-            if found is None or self._is_past(found, failure):
+            if found is None or found.is_past(failure):
                 return found
         return self._attempt(self.groups)
 

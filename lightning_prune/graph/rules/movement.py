@@ -1,7 +1,8 @@
 """Operations that move values: labels move along."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,61 @@ def reshape(op: Operation, axes: Axes, old: Sequence[int], new: Sequence[int]) -
                 second.append(after[j])
                 j += 1
         if any(dim in axes for dim in first):
-            flat = merged(op, [(old[dim], axes.get(dim)) for dim in first])
-            found.update(zip(second, split(op, flat, [new[dim] for dim in second]), strict=True))
+            given = [(old[dim], axes.get(dim)) for dim in first]
+            found.update(zip(second, _regrouped(op, given, [new[d] for d in second]), strict=True))
     return {dim: own for dim, own in found.items() if own is not None}
+
+
+def _regrouped(
+    op: Operation, given: Sequence[tuple[int, Ids | None]], sizes: Sequence[int]
+) -> list[Ids | None]:
+    """Return the labels of axes of other sizes over the same places.
+
+    Each axis is taken apart by itself where sizes allow it: samples that are merged with heads
+    (N, H D -> N H, D) are no factor of the channels.
+    """
+    pieces = common_factors([size for size, _ in given], sizes)
+    if pieces is None:
+        return split(op, merged(op, given), sizes)
+    left = iter(pieces)
+    parts: list[tuple[int, Ids | None]] = []
+    for size, own in given:
+        factors = _until(left, size)
+        labels: list[Ids | None] = [None] * len(factors)
+        if own is not None:
+            labels = split(op, own, factors)
+        parts += zip(factors, labels, strict=True)
+    found: list[Ids | None] = []
+    rest = iter(parts)
+    for size in sizes:
+        own_parts: list[tuple[int, Ids | None]] = []
+        while math.prod(factor for factor, _ in own_parts) != size:
+            own_parts.append(next(rest))
+        labelled = any(own is not None for _, own in own_parts)
+        found.append(merged(op, own_parts) if labelled else None)
+    return found
+
+
+def _until(factors: Iterator[int], size: int) -> list[int]:
+    found = [next(factors)]
+    while math.prod(found) != size:
+        found.append(next(factors))
+    return found
+
+
+def common_factors(first: Sequence[int], second: Sequence[int]) -> list[int] | None:
+    """Return the sizes of which both shapes are products of neighbours, or None.
+
+    >>> common_factors([2, 16], [8, 4]), common_factors([6], [2, 3]), common_factors([4, 6], [6, 4])
+    ([2, 4, 4], [2, 3], None)
+    """
+    ends = {1}
+    for shape in (first, second):
+        ends |= {math.prod(shape[n:]) for n in range(len(shape))}
+    bounds = sorted(ends)
+    if any(large % small for small, large in pairwise(bounds)):
+        return None
+    return [large // small for small, large in pairwise(bounds)][::-1]
 
 
 def merged(op: Operation, parts: Sequence[tuple[int, Ids | None]]) -> Ids:
