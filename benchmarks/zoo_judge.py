@@ -13,7 +13,7 @@ from torch import nn
 
 from lightning_prune.functional.widths.width import clip_width
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import is_depthwise
+from lightning_prune.graph.layer_kinds import is_depthwise
 from lightning_prune.graph.macs import LayerCosts, MacModel, count_macs, measure_layers
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.trace import trace_groups

@@ -24,6 +24,7 @@ MOVED = {
     "models.yolov8.csp_reset": "detection.network.csp_reset",
     "models.yolov8.network": "detection.network.network",
     "models.yolov8.weights": "detection.weights.read_weights",
+    "graph.layers": "graph.layer_kinds",
     "modules.detection": "detection.module",
     "modules.neural_response": "neural.module",
     "plugins.atomic_checkpoint_io": "runs.checkpoint.atomic_checkpoint_io",

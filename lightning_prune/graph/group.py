@@ -9,7 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from lightning_prune.graph.layers import Role
+from lightning_prune.graph.layer_kinds import Role
+from lightning_prune.graph.names import layer_of
 
 Norms = Literal["exact", "plain"]
 """Whether norms count cut channels as zeros (masked = cut), or take statistics of those left."""
@@ -160,6 +161,11 @@ class Group:
         return rounded
 
 
+def _makers(group: Group) -> set[str]:
+    """Return the layers whose rows are the channels, also those that compute their weight."""
+    return {name for holder in group.producers for name in (holder, layer_of(holder))}
+
+
 @dataclass(frozen=True)
 class ChannelGroups(Mapping[str, Group]):
     """All groups of a network, in the order of the forward pass.
@@ -203,7 +209,7 @@ class ChannelGroups(Mapping[str, Group]):
         Raises:
             KeyError: the layer is unknown or cannot be pruned; the message says why.
         """
-        found = tuple(group for group in self.groups.values() if layer in group.producers)
+        found = tuple(group for group in self.groups.values() if layer in _makers(group))
         if found:
             return found
         if layer in self.refused:
@@ -215,7 +221,7 @@ class ChannelGroups(Mapping[str, Group]):
     @property
     def prunable_layers(self) -> tuple[str, ...]:
         """Return the names of all prunable layers, in the order of the forward pass."""
-        names = {name for group in self.groups.values() for name in group.producers}
+        names = {name for group in self.groups.values() for name in _makers(group)}
         return tuple(name for name in self.order if name in names)
 
     def select(self, patterns: list[str] | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import is_depthwise, is_producer
+from lightning_prune.graph.layer_kinds import is_depthwise, is_producer
 from lightning_prune.graph.names import modules_by_name
 
 _RULE = "*" * 13

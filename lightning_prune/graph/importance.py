@@ -13,7 +13,7 @@ from torch_pruning.pruner import function
 
 from lightning_prune.graph.channel_rows import channel_rows, weights_of
 from lightning_prune.graph.group import Group, Member
-from lightning_prune.graph.layers import is_depthwise
+from lightning_prune.graph.layer_kinds import is_depthwise
 from lightning_prune.graph.names import modules_by_name
 
 ImportanceKind = Literal["norm", "fpgm", "lamp", "taylor"]

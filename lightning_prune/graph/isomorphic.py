@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_prune.graph.group import ChannelGroups, Group, Member
-from lightning_prune.graph.layers import is_depthwise
+from lightning_prune.graph.layer_kinds import is_depthwise
 from lightning_prune.graph.names import modules_by_name
 
 Structure = tuple[tuple[str, str, int], ...]

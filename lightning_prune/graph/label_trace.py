@@ -18,14 +18,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
 from lightning_prune.graph.labels import (
     NONE,
+    Ids,
     Labels,
     TensorLabels,
+    is_uniform,
     labels_of,
     pins_of_readers,
     set_labels,
 )
-from lightning_prune.graph.layer_kinds import rule_of
-from lightning_prune.graph.layers import is_depthwise, is_producer
+from lightning_prune.graph.layer_kinds import is_depthwise, is_producer, rule_of
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.rules import contractions, mixers, movement
 from lightning_prune.graph.rules.operation import Operation
@@ -123,8 +124,9 @@ class LabelTrace:
                         module.register_forward_pre_hook(
                             self._enter(plain_name(name), leaf, counted)
                         ),
-                        module.register_forward_hook(self._leave(plain_name(name)),
-                                                     always_call=True),
+                        module.register_forward_hook(
+                            self._leave(plain_name(name)), always_call=True
+                        ),
                     ]
                 stack.enter_context(_Mode(self))
                 yield
@@ -152,7 +154,7 @@ class LabelTrace:
         self._pin(tensors)
         for tensor in tensors:
             found = labels_of(tensor)
-            for own in (found.axes.values() if found is not None else ()):
+            for own in found.axes.values() if found is not None else ():
                 self.labels.pin(own, _REACHES_OUTPUT)
 
     def _pin(self, read: Iterable[Tensor]) -> None:
@@ -173,7 +175,7 @@ class LabelTrace:
                     continue
                 if id(tensor) in known:
                     if not again:
-                        self._alias(plain_name(name), key, tensor, known[id(tensor)])
+                        self._alias(plain_name(name), key, known[id(tensor)])
                     continue
                 if again:
                     axes = self._earlier(plain_name(name), key)
@@ -187,10 +189,10 @@ class LabelTrace:
                 set_labels(tensor, TensorLabels(axes, True))
                 self._based.append(tensor)
 
-    def _alias(self, owner: str, key: str, tensor: Tensor, axes: Mapping[int, Any]) -> None:
+    def _alias(self, owner: str, key: str, axes: Mapping[int, Any]) -> None:
         """Note that a module holds a tensor that another one holds too."""
         for dim, own in axes.items():
-            self.labels.join(self.labels.axis(owner, key, dim, tensor.shape[dim]), own)
+            self.labels.alias(owner, key, dim, own)
 
     def _earlier(self, owner: str, key: str) -> dict[int, Any]:
         return {
@@ -198,6 +200,35 @@ class LabelTrace:
             for a in self.labels.axes
             if a.owner == owner and a.tensor == key
         }
+
+    def axis(self, module: nn.Module, tensor: str, dim: int) -> Ids:
+        """Return the labels of an axis of a tensor of the module that is running.
+
+        Whole numbers by channel (the group of each) have labels from the first time on that a rule
+        asks for them.
+
+        Args:
+            module: The innermost module, as a rule is given it.
+            tensor: Name of its parameter or buffer.
+            dim: The axis.
+
+        Raises:
+            ValueError: the module has no such tensor.
+        """
+        value = module._parameters.get(tensor, module._buffers.get(tensor))
+        if value is None or not -value.dim() <= dim < value.dim():
+            raise ValueError(
+                f"{type(module).__name__} has no parameter or buffer {tensor!r} with an axis "
+                f"{dim}: name one that it has"
+            )
+        owner, dim = self.modules[-1], dim % value.dim()
+        known = labels_of(value)
+        if known is not None and dim in known.axes:
+            return known.axes[dim]
+        earlier: dict[int, Ids] = self._earlier(owner, tensor)
+        if dim not in earlier:
+            return self.labels.axis(owner, tensor, dim, value.shape[dim])
+        return earlier[dim]
 
     # --- modules --------------------------------------------------------------------------
 
@@ -222,7 +253,7 @@ class LabelTrace:
             self.order.setdefault(name)
             if isinstance(output, Tensor):
                 found = labels_of(output)
-                if found is not None:
+                if found is not None and not found.weight:
                     self.labels.outputs[name] = list(found.axes.items())
                 else:
                     self.labels.outputs.pop(name, None)
@@ -251,6 +282,9 @@ class LabelTrace:
         if writes and name in ("squeeze_", "unsqueeze_"):
             shapes = {"self": args[0].shape}
         before = labels_of(args[0]) if writes and args and isinstance(args[0], Tensor) else None
+        uniform = None
+        if writes and before is None and args and isinstance(args[0], Tensor):
+            uniform = [dim for dim in range(args[0].dim()) if is_uniform(args[0], dim)]
         out = func(*args, **kwargs)
         bound = {key: default for key, default, _ in arguments}
         bound.update(zip((key for key, _, _ in arguments), args, strict=False))
@@ -265,6 +299,7 @@ class LabelTrace:
             _place,
             bool(self._stack) and self._stack[-1][2],
             shapes,
+            uniform,
         )
         _rule(name, func, op)(op)
         if name in _VIEWS:

@@ -101,6 +101,9 @@ class Labels:
     statistics: list[tuple[Ids, str]] = field(default_factory=list)
     outputs: dict[str, list[tuple[int, Ids]]] = field(default_factory=dict)
     products: list[Ids] = field(default_factory=list)
+    repeated: list[tuple[Ids, int]] = field(default_factory=list)
+    aliases: dict[int, int] = field(default_factory=dict)
+    sizes: list[tuple[Ids, str, str]] = field(default_factory=list)
     costs: list[tuple[int, tuple[Ids, ...]]] = field(default_factory=list)
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
@@ -117,6 +120,12 @@ class Labels:
         labels = self.fresh(size)
         self.axes.append(Axis(owner, tensor, dim, int(labels[0]), size))
         return labels
+
+    def alias(self, owner: str, tensor: str, dim: int, own: Ids) -> None:
+        """Note that a module holds a tensor that has its labels as another one's."""
+        labels = self.axis(owner, tensor, dim, len(own))
+        self.aliases[int(labels[0])] = int(own[0])
+        self.join(labels, own)
 
     def join(self, first: Ids, second: Ids, reason: str = "a constant of fixed size") -> None:
         """Say that positions of equal number have the same fate.
@@ -140,7 +149,7 @@ class Labels:
             self.pins.append((np.unique(labels), reason))
 
     def lattice(self, rows: Ids, place: str = "") -> tuple[Ids, ...]:
-        """Return labels for the factors of rows (f_1, ..., f_k); the same rows have the same ones."""
+        """Return labels for the factors of rows (f_1, ..., f_k), the same for the same rows."""
         key = (rows.tobytes(), str(rows.shape).encode())
         if key not in self._known:
             factors = tuple(self.fresh(size) for size in rows.shape)
@@ -163,15 +172,33 @@ class Labels:
         self._known[rows.tobytes(), str(rows.shape).encode()] = number
         self._known[tuple(factor.tobytes() for factor in lattice.factors)] = number
 
-    def mark_made(self, labels: Ids) -> None:
-        """Say that a layer makes these positions out of others: rows of a weight."""
+    def mark_made(self, labels: Ids, times: int = 1) -> None:
+        """Say that a layer makes these positions out of others: rows of a weight.
+
+        Args:
+            labels: The positions.
+            times: Channels that each of them makes: the rows of a transposed convolution of
+                several groups are those of every group.
+        """
         self._clock += 1
         self.made.append((labels, self._clock))
+        self._repeat(labels, times)
 
-    def mark_read(self, labels: Ids) -> None:
-        """Say that a layer sums over these positions: columns of a weight."""
+    def mark_read(self, labels: Ids, times: int = 1) -> None:
+        """Say that a layer sums over these positions: columns of a weight.
+
+        Args:
+            labels: The positions.
+            times: Channels that each of them reads: the columns of a convolution of several groups
+                are those of every group.
+        """
         self._clock += 1
         self.read.append((labels, self._clock))
+        self._repeat(labels, times)
+
+    def _repeat(self, labels: Ids, times: int) -> None:
+        if times > 1:
+            self.repeated.append((labels, times))
 
     def classes(self, further: Iterable[tuple[Ids, Ids]] = ()) -> Ids:
         """Return the class of every label, joins (and further ones) carried out.
@@ -230,6 +257,7 @@ def pins_of_readers(tensor: Tensor) -> list[tuple[Ids, str]]:
 def is_uniform(tensor: Tensor, dim: int) -> bool:
     """Return whether a tensor is the same at every position of an axis.
 
+    >>> import torch
     >>> is_uniform(torch.ones(2, 3), 1), is_uniform(torch.arange(3), 0)
     (True, False)
     """

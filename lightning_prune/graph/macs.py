@@ -16,7 +16,7 @@ from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.kept_fraction import KeptFraction, Monomials
-from lightning_prune.graph.layers import is_depthwise, is_producer, output_dims
+from lightning_prune.graph.layer_kinds import is_depthwise, is_producer, output_dims
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.weight_axes import product_parts, weight_axes
 

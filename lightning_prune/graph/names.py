@@ -3,6 +3,17 @@
 from torch import nn
 
 
+def layer_of(holder: str) -> str:
+    """Return the layer that a module's tensors are the weight of.
+
+    Parametrized layers hold what their weight is computed from in modules of their own.
+
+    >>> layer_of("stem.conv.parametrizations.weight"), layer_of("stem.conv")
+    ('stem.conv', 'stem.conv')
+    """
+    return holder.partition(".parametrizations.")[0]
+
+
 def plain_name(name: str) -> str:
     """Strip what ``torch.compile`` inserts into a name.
 

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from lightning_prune.graph.forward_pass import call, untouched
-from lightning_prune.graph.layers import is_custom
+from lightning_prune.graph.layer_kinds import rule_of
 from lightning_prune.graph.names import plain_name
 
 _LAYERS = (_ConvNd, nn.Linear)
@@ -155,7 +155,9 @@ class _Recorder(TorchFunctionMode):
 
 
 def _is_norm(module: nn.Module) -> bool:
-    return isinstance(module, _NORMS) or (is_custom(module) and hasattr(module, "channel_scale"))
+    return isinstance(module, _NORMS) or (
+        rule_of(module) is not None and hasattr(module, "channel_scale")
+    )
 
 
 def layer_outputs(

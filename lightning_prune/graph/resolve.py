@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_prune.graph.group import Group, Member, Number, Statistics
+from lightning_prune.graph.group import Group, Member, Number, Size, Statistics
 from lightning_prune.graph.labels import NONE, Axis, Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
-from lightning_prune.graph.layers import Role
+from lightning_prune.graph.layer_kinds import Role
+from lightning_prune.graph.names import layer_of
 
 _RANK = {"producer": 0, "carrier": 1, "consumer": 2}
 _FEWEST = 4  # outer factors (heads, groups) that are worth cutting where places can go instead
@@ -107,6 +108,11 @@ class _Table:
             self.position[where] = np.arange(axis.size)
         self.made = self._marks(labels.made)
         self.read = self._marks(labels.read)
+        self._times = {
+            axis: times
+            for own, times in labels.repeated
+            for axis in np.unique(self.axis[own[own >= 0]]).tolist()
+        }
         self._names: dict[str, int] = {}
         self._labels: dict[int, Ids] = {}
 
@@ -117,6 +123,9 @@ class _Table:
             for number in np.unique(self.axis[self._based(own[own >= 0])]).tolist():
                 if number >= 0:
                     found[number] = min(time, found.get(number, time))
+        for alias, first in self.labels.aliases.items():  # what is done with one is with both
+            if (number := int(self.axis[first])) in found:
+                found[int(self.axis[alias])] = found[number]
         return found
 
     def _based(self, own: Ids) -> Ids:
@@ -165,7 +174,7 @@ class _Table:
                 reason = reasons[0] if reasons else _ONE
                 found.refused[part].update(dict.fromkeys(makers, reason))
                 continue
-            root = self.axes[one.root].owner
+            root = layer_of(self.axes[one.root].owner)
             taken[root] += 1
             name = root if taken[root] == 1 else f"{root}:{taken[root]}"
             self._names[name] = one.time
@@ -173,7 +182,8 @@ class _Table:
         return found
 
     def _makers(self, axes: Sequence[int]) -> list[str]:
-        return list(dict.fromkeys(self.axes[axis].owner for axis in axes if axis in self.made))
+        owners = (layer_of(self.axes[axis].owner) for axis in axes if axis in self.made)
+        return list(dict.fromkeys(owners))
 
     def _signatures(self, elements: Elements) -> Iterator["_Signature"]:
         """Collect elements that touch the same axes, each as often."""
@@ -235,16 +245,22 @@ class _Table:
             key = (self.axes[axis].owner + role, index.numpy().tobytes(), which.numpy().tobytes())
             members[key].append((axis, index, which))
         made = [self._member(parts) for parts in members.values()]
+        bundle = min(
+            len(parts[0][1]) * self._times.get(parts[0][0], 1) // len(free)
+            for parts, member in zip(members.values(), made, strict=True)
+            if member.role != "carrier"
+        )
+        made = self._with_sources(made, bundle, rank[elements.of], len(free))
         place = self._order
         made.sort(key=lambda m: (_RANK[m.role], place.get(m.layer, 1 << 30)))
-        weights = [m for m in made if m.role != "carrier"]
         found = Group(
             name,
             len(free),
             tuple(made),
-            bundle=min(len(m.index) // len(free) for m in weights),
+            bundle=bundle,
             norms=self._norms(elements, rank),
             numbers=self._numbers(elements, rank),
+            sizes=self._sizes(elements, rank),
         )
         self._labels[id(found)] = np.flatnonzero(rank[elements.of] >= 0)
         return found
@@ -261,7 +277,7 @@ class _Table:
         total = sum(macs for macs, _ in self.labels.costs)
         found: dict[tuple[int, ...], float] = defaultdict(float)
         for macs, axes in self.labels.costs:
-            terms = {(): macs / total}
+            terms: dict[tuple[int, ...], float] = {(): macs / total}
             for axis in axes:
                 numbers, counts = np.unique(
                     np.where(axis >= 0, owner[axis], NONE), return_counts=True
@@ -298,13 +314,52 @@ class _Table:
 
     def _shows(self, owner: str, axes: Sequence[int], index: Tensor) -> bool:
         """Return whether a layer's output has the positions of its rows."""
-        for _, own in self.labels.outputs.get(owner, ()):
-            if any(
-                len(own) == self.axes[axis].size and own[0] == self.axes[axis].first
-                for axis in axes
-            ):
-                return True
-        return False
+        shown = [(len(own), int(own[0])) for _, own in self.labels.outputs.get(owner, ())]
+        whole = [(self.axes[axis].size, self.axes[axis].first) for axis in axes]
+        aliases = self.labels.aliases
+        return any((size, aliases.get(first, first)) in shown for size, first in whole)
+
+    def _with_sources(
+        self, members: Sequence[Member], bundle: int, channel: Ids, channels: int
+    ) -> list[Member]:
+        """Add where activations are read, if no layer that makes the channels shows them.
+
+        Rows of gates are several a channel, of which their consumers see one; the rows of a
+        computed weight are in a module that gives the weight. The smallest module around such a
+        layer that gives the channels shows them, or else the last module that does.
+
+        Args:
+            members: The members of a group.
+            bundle: Positions that a consumer sees of each channel.
+            channel: The channel of every label, -1 of those of other groups.
+            channels: Number of channels.
+        """
+        makers = [m for m in members if m.role == "producer"]
+        if any(m.is_source and len(m.index) == bundle * channels for m in makers):
+            return list(members)
+        giving: dict[str, Ids] = {}
+        for layer, axes in self.labels.outputs.items():
+            for dim, own in axes:
+                found = np.where(own >= 0, channel[own], NONE)
+                counts = np.bincount(found[found >= 0], minlength=channels)
+                if dim == 1 and len(counts) == channels and (counts == bundle).all():
+                    giving[layer] = found
+        around = [_innermost(layer_of(m.layer), m.layer, giving) for m in makers]
+        chosen = list(dict.fromkeys(name for name in around if name is not None))
+        chosen = chosen or list(giving)[-1:]
+        if not chosen:
+            return list(members)
+        hidden = [replace(m, shows=False) if m in makers else m for m in members]
+        for layer in chosen:
+            index = torch.from_numpy(np.flatnonzero(giving[layer] >= 0))
+            which = torch.from_numpy(giving[layer][index.numpy()])
+            shown = Member(layer, "carrier", index, which, (), True)
+            at = next((n for n, m in enumerate(hidden) if _same_places(m, shown)), None)
+            if at is None:
+                hidden.append(shown)
+            else:
+                hidden[at] = replace(hidden[at], shows=True)
+        return hidden
 
     def _norms(self, elements: Elements, rank: Ids) -> tuple[Statistics, ...]:
         found: dict[tuple[str, int], Statistics] = {}
@@ -316,6 +371,15 @@ class _Table:
                     layer, len(own), torch.from_numpy(index), torch.from_numpy(channel[index])
                 )
         return tuple(found.values())
+
+    def _sizes(self, elements: Elements, rank: Ids) -> tuple[Size, ...]:
+        return tuple(
+            dict.fromkeys(
+                Size(layer, attribute)
+                for own, layer, attribute in self.labels.sizes
+                if rank[elements.of[own[own >= 0][0]]] >= 0
+            )
+        )
 
     def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
         found: dict[Number, None] = {}
@@ -345,6 +409,22 @@ class _Signature:
     elements: Sequence[int]
     labels: Ids
     label: int
+
+
+def _innermost(layer: str, holder: str, giving: Mapping[str, Ids]) -> str | None:
+    """Return the smallest of some modules around a layer; itself if its weight is computed."""
+    name = layer if layer != holder else layer.rpartition(".")[0]
+    while name and name not in giving:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def _same_places(member: Member, other: Member) -> bool:
+    return (
+        (member.layer, member.role) == (other.layer, other.role)
+        and torch.equal(member.index, other.index)
+        and torch.equal(member.channel, other.channel)
+    )
 
 
 def axis_name(axis: Axis) -> str:

@@ -12,8 +12,8 @@ from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.head_sizes import head_sizes
 from lightning_prune.graph.label_trace import LabelTrace
-from lightning_prune.graph.layers import is_producer
-from lightning_prune.graph.names import modules_by_name, plain_name
+from lightning_prune.graph.layer_kinds import holds_groups, is_producer
+from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
 from lightning_prune.graph.resolve import resolve
 from lightning_prune.graph.traceable import check_traceable
 
@@ -101,11 +101,14 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
     order = tuple(_ordered(trace.order, model))
     found = resolve(trace.labels, order)
     modules = modules_by_name(model)
-    groups: dict[str, Group] = {
-        group.name: replace(group, sizes=(*group.sizes, *head_sizes(modules, group)))
-        for group in found.groups
-    }
-    made = {layer for group in groups.values() for layer in group.producers}
+
+    def known(group: Group) -> Group:
+        sizes = (size for size in group.sizes if holds_groups(modules[size.layer]))
+        return replace(group, sizes=(*sizes, *head_sizes(modules, group)))
+
+    groups = {group.name: known(group) for group in found.groups}
+    others = {name: tuple(map(known, group)) for name, group in found.others.items()}
+    made = {layer_of(layer) for group in groups.values() for layer in group.producers}
     refused = dict(found.refused)
     for name, layer in model.named_modules():
         plain = plain_name(name)
@@ -113,7 +116,7 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
             refused[plain] = _NO_INFLUENCE if plain in trace.order else _NOT_CALLED
     place = {name: number for number, name in enumerate(order)}
     refused = dict(sorted(refused.items(), key=lambda one: place.get(one[0], 1 << 30)))
-    return ChannelGroups(groups, refused, order, others=found.others)
+    return ChannelGroups(groups, refused, order, others=others)
 
 
 def _ordered(names: Mapping[str, None], model: nn.Module) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import Tensor, nn
 
 from lightning_prune.graph.group import Group, Member, Products
-from lightning_prune.graph.layers import is_producer
-from lightning_prune.graph.removed_rows import COMPUTED
+from lightning_prune.graph.layer_kinds import is_producer, weight_of
+from lightning_prune.graph.names import layer_of
 
 
 def weight_axes(
@@ -20,11 +20,12 @@ def weight_axes(
         member: Its part in a group.
         users: Layers that multiply with a weight, by the weight's ``id``: several share one.
     """
-    name = member.layer.partition(COMPUTED)[0]
+    name = layer_of(member.layer)
     layer = modules[name]
     weight_shape: tuple[int, ...] = ()
-    if is_producer(layer) and (name != member.layer or hasattr(layer, "weight_g")):
-        weight_shape = tuple(layer.weight.shape)  # type: ignore[arg-type]
+    if is_producer(layer) and layer._parameters.get("weight") is None:
+        weight = weight_of(layer)
+        weight_shape = () if weight is None else tuple(weight.shape)
     seen: set[tuple[str, int]] = set()
     for tensor, dim in member.dims:
         own = getattr(modules[member.layer], tensor, None)

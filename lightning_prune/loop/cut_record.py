@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import width_of
+from lightning_prune.graph.layer_kinds import width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 

@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
 from lightning_prune.arguments import Count, UsageThreshold
-from lightning_prune.graph.layers import output_dims, width_of
+from lightning_prune.graph.layer_kinds import output_dims, width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.outputs import LayerOutput
 from lightning_prune.graph.removed_rows import tensor_name

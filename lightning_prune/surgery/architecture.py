@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.files.file_error import printable
-from lightning_prune.graph.layers import sync_sizes
-from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.layer_kinds import sync_sizes
+from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
 from lightning_prune.surgery.adapted_layers import adapt_layers
 from lightning_prune.surgery.cut_shapes import why_no_attention, why_no_chain, why_no_cut
 from lightning_prune.surgery.exact_norms import sync_norm_sizes
@@ -316,10 +316,10 @@ def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
         The names that changed shape.
     """
     changed: list[str] = []
-    resized: list[nn.Module] = []
-    for prefix, layer in module.named_modules():
-        prefix = plain_name(prefix + "." if prefix else "")
-        touched = False
+    touched: dict[str, None] = {}
+    layers = modules_by_name(module)
+    for holder, layer in layers.items():
+        prefix = f"{holder}." if holder else ""
         own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
         for name, value in own:
             wanted = tensors.get(prefix + name)
@@ -330,10 +330,9 @@ def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
                 fresh = nn.Parameter(fresh, requires_grad=value.requires_grad)
             setattr(layer, name, fresh)
             changed.append(prefix + name)
-            touched = True
-        if touched:
-            sync_sizes(layer)
-            sync_norm_sizes(layer)
-            resized.append(layer)
-    adapt_layers(module, resized)
+            touched[holder] = touched[layer_of(holder)] = None
+    for holder in touched:
+        sync_sizes(layers[holder])
+        sync_norm_sizes(layers[holder])
+    adapt_layers(module, [layers[holder] for holder in touched])
     return changed

@@ -11,7 +11,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from lightning_prune.functional.row_column_sums import RowColumnSums
 from lightning_prune.graph.channel_rows import weights_of
 from lightning_prune.graph.group import ChannelGroups, Member
-from lightning_prune.graph.layers import is_custom, is_producer, scale_of
+from lightning_prune.graph.layer_kinds import scale_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 
@@ -53,8 +53,7 @@ def _weights(layer: nn.Module, member: Member, batch_norms_only: bool) -> Iterat
     if scale is not None:
         yield from ((name, dim) for name, dim in member.dims if name == scale)
     elif member.role != "carrier" and not batch_norms_only:
-        known = is_producer(layer) or not is_custom(layer)
-        yield from weights_of(layer, member) if known else ()
+        yield from weights_of(layer, member)
 
 
 class ChannelWeights:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
-from lightning_prune.graph.custom_layer import CustomLayer
 from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.layer_kinds import applies_weight
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 
@@ -118,7 +118,7 @@ def _input_status(
         status = torch.where(keep, _KEPT, torch.where(unmasked, _REMOVED, _ALREADY_MASKED))
         for member in group.members:
             layer = modules[member.layer]
-            if member.role != "consumer" or not _is_refittable(layer):
+            if member.role != "consumer" or not applies_weight(layer):
                 continue
             if ("weight", 1) not in member.dims:
                 continue
@@ -131,13 +131,6 @@ def _input_status(
         for name in groups.order
         if name in found and (found[name] == _REMOVED).any() and (found[name] == _KEPT).any()
     }
-
-
-def _is_refittable(layer: nn.Module) -> bool:
-    """Return whether a layer's columns are its inputs one by one, and it applies its weight."""
-    if isinstance(layer, _ConvTransposeNd | CustomLayer):
-        return False
-    return isinstance(layer, nn.Linear) or (isinstance(layer, _ConvNd) and layer.groups == 1)
 
 
 def _portions(

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.weight_norm import WeightNorm
 
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import sync_sizes
-from lightning_prune.graph.names import modules_by_name
-from lightning_prune.graph.removed_rows import COMPUTED, kept_positions, tensor_name
+from lightning_prune.graph.layer_kinds import sync_sizes
+from lightning_prune.graph.names import layer_of, modules_by_name
+from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.adapted_layers import adapt_layers
 from lightning_prune.surgery.exact_norms import count_cut_as_zeros
@@ -116,23 +115,15 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
             narrow = new
         for layer, owner, name in shared[tensor]:
             setattr(owner, name, narrow)
-            touched[layer.partition(COMPUTED)[0]] = None
+            touched[layer] = touched[layer_of(layer)] = None
     set_sizes(sizes)
     modules = modules_by_name(model)
     for layer in touched:
-        _compute_weight(modules[layer])
         sync_sizes(modules[layer])
     adapt_layers(model, [modules[layer] for layer in touched])
     _adapt_norms(model, groups, plan)
     _tell_submodules(model, replaced)
     return PrunedChannels(plan, groups, replaced)
-
-
-def _compute_weight(layer: nn.Module) -> None:
-    """Compute the weight of ``torch.nn.utils.weight_norm`` now, which a forward pass would do."""
-    for hook in layer._forward_pre_hooks.values():
-        if isinstance(hook, WeightNorm):
-            hook(layer, ())
 
 
 def _kept(parts: Sequence[ChannelSlice]) -> dict[int, Tensor]:

@@ -15,7 +15,7 @@ from torch.nn.modules.pooling import (
     _MaxPoolNd,
 )
 
-from lightning_prune.graph.layers import is_custom
+from lightning_prune.graph.layer_kinds import rule_of
 
 Shape = Sequence[int]
 _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm)
@@ -35,8 +35,9 @@ def why_no_cut(
 ) -> str | None:
     """Return why no cut of a layer has tensors of these shapes; None where one can have.
 
-    A cut leaves kernels as they are, and gives all vectors of a layer the same length. Of custom
-    layers, and of others than convolutions, linear layers and norms, nothing is known here.
+    A cut leaves kernels as they are, and gives all vectors of a layer the same length. Of layers
+    with a rule of their own (``graph.layer_kinds.register``), and of others than convolutions,
+    linear layers and norms, nothing is known here.
 
     Args:
         name: The layer's name, for the sentence.
@@ -49,7 +50,7 @@ def why_no_cut(
     >>> why_no_cut("stem", nn.Conv2d(3, 8, 3), dense, {"weight": (6, 3, 3, 3), "bias": (5,)})
     'stem.bias is (5,) beside a weight of (6, 3, 3, 3)'
     """
-    if is_custom(layer):
+    if rule_of(layer) is not None:
         return None
     weight = new.get("weight")
     vectors = {key: shape for key, shape in new.items() if key != "weight" and len(shape) == 1}
@@ -128,9 +129,7 @@ def why_no_attention(name: str, shapes: Mapping[str, Shape], heads: int) -> str 
     elif -1 in rows:
         return None
     bias = own.get("in_proj_bias", (sum(rows),))[0]
-    vectors = [
-        own.get(f"bias_{part}", (1, 1, size))[2] for part, size in zip("kv", rows[1:], strict=True)
-    ]
+    vectors = [own.get(f"bias_{part}", (1, 1, rows[n]))[2] for n, part in ((1, "k"), (2, "v"))]
     if rows[0] != rows[1] or rows[2] != output[1] or bias != sum(rows) or vectors != rows[1:]:
         return f"the tensors of {name or 'the attention'} do not fit one another in the file"
     if min(rows) < heads or any(size % heads for size in rows):
@@ -178,7 +177,7 @@ def _steps(module: nn.Sequential, name: str) -> Iterator[tuple[str, nn.Module]]:
 
 def _widths(layer: nn.Module, weight: Shape | None, groups: int) -> tuple[int | None, int | None]:
     """Return how many channels a layer takes and gives; None where that is not known."""
-    if weight is None or is_custom(layer):
+    if weight is None or rule_of(layer) is not None:
         return None, None
     if isinstance(layer, _ConvTransposeNd):
         return weight[0], weight[1] * groups

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_prune.graph.layers import is_producer
+from lightning_prune.graph.layer_kinds import is_producer
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.compare import largest_difference
 

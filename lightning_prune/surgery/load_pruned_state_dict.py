@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from lightning_prune.files.file_error import printable
-from lightning_prune.graph.layers import is_depthwise
+from lightning_prune.graph.layer_kinds import is_depthwise
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.architecture import RECORD, resize_to, track_architecture, with_record
 from lightning_prune.surgery.incoming_values import check_values

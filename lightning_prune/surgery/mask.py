@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_prune.functional.make_zeroer import make_zeroer
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.layer_kinds import divided_by_length
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.graph.removed_rows import removed_rows, tensor_name
 from lightning_prune.plan import PruningPlan
@@ -92,25 +93,10 @@ class _Part:
         )
 
 
-def _is_direction(part: ChannelSlice) -> bool:
-    """Return whether it is the direction of filters whose length is a parameter of its own.
-
-    Of weight norm the length goes to zero: a direction of zeros would be divided by its norm, 0.
-    """
-    length = {"original1": "original0", "weight_v": "weight_g"}.get(part.tensor)
-    value = None if length is None else getattr(part.owner, length, None)
-    return isinstance(value, Tensor) and _varies_along(value, part.dim, part.values)
-
-
-def _varies_along(length: Tensor, dim: int, direction: Tensor) -> bool:
-    same = length.ndim == direction.ndim and length.shape[dim] == direction.shape[dim]
-    return same and length.numel() == length.shape[dim]
-
-
 def _parts(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> dict[str, _Part]:
     found: dict[str, dict[int, ChannelSlice]] = defaultdict(dict)
     for part in channel_slices(model, groups, plan):
-        if len(part.index) and not _is_direction(part):
+        if len(part.index) and (part.tensor, part.dim) not in divided_by_length(part.owner):
             found[part.name][part.dim] = part
     parts = {}
     for name, slices in found.items():

@@ -9,11 +9,10 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 
-from lightning_prune.graph.layers import (
-    channel_dims,
-    is_custom,
+from lightning_prune.graph.layer_kinds import (
     is_depthwise,
     output_dims,
+    rule_of,
     scale_of,
     width_of,
 )
@@ -62,10 +61,10 @@ def channel_tensors(layer: nn.Module, norm: nn.Module | None) -> dict[str, tuple
 
 def _fresh(norm: nn.Module | None) -> Mapping[str, float]:
     """Return what the tensors of a norm are at the start."""
-    scale = scale_of(norm) if norm is not None and is_custom(norm) else None
+    scale = scale_of(norm) if norm is not None and rule_of(norm) is not None else None
     if norm is None or scale is None:
         return _FRESH
-    return {name: float(name == scale) for name, _ in channel_dims(norm, "carrier")}
+    return {name: float(name == scale) for name, _ in norm.named_parameters(recurse=False)}
 
 
 def original_values(layer: nn.Module, norm: nn.Module | None = None) -> dict[str, Tensor]:

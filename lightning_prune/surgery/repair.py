@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups, Group, Member, Size, Statistics
+from lightning_prune.graph.group import Group, Size
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.trial_training import shortened
 
@@ -195,8 +195,9 @@ class Repair:
             name
             for name, group in self.groups.items()
             if any(number.modules and number.modules[-1] == module for number in group.numbers)
-            or any(m.layer == module or (inside and m.layer.startswith(inside))
-                   for m in group.members)
+            or any(
+                m.layer == module or (inside and m.layer.startswith(inside)) for m in group.members
+            )
         ]
 
     # --- what is tried ----------------------------------------------------------------------
@@ -298,7 +299,8 @@ class Repair:
                     if name != wide
                     and group.channels == count
                     and any(
-                        n.modules and self._kinds.get(n.modules[-1]) is kind
+                        n.modules
+                        and self._kinds.get(n.modules[-1]) is kind
                         and any(layer.startswith(f"{n.modules[-1]}.") for layer in readers)
                         for n in group.numbers
                     )

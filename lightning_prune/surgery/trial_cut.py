@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
@@ -155,6 +156,7 @@ class _Trial:
     ) -> None:
         self.groups, self.forward, self.notify = groups, forward, notify
         self._end = time.process_time() + seconds
+        self._shapes: tuple[nn.Module, Any] | None = None
         self.refused: dict[str, str] = {}
         self.halved = False
         self.passed: dict[frozenset[str], nn.Module] = {}  # the last cut copy without a fault
@@ -221,6 +223,7 @@ class _Trial:
         """Find the numbers that change with groups, and leave out those that cannot be cut."""
         if self.notify is not None:
             self.notify(f"trying what else has to change with {len(groups)} groups of channels")
+        self._shapes = self._without_values()
         repair = Repair(self.dense, groups, self._attempt, self.is_late)
         repair.run()
         self.refused |= repair.refused
@@ -229,14 +232,33 @@ class _Trial:
 
     def _attempt(self, groups: Mapping[str, Group]) -> Failure | None:
         """Cut a copy by some groups, and run it."""
-        net = copy_module(self.dense)
+        if self._shapes is None:
+            return self._run(self.dense, self.example, groups)
+        net, example = self._shapes
+        return self._run(net, example, {n: _countable(g, net) for n, g in groups.items()})
+
+    def _run(self, dense: nn.Module, example: Any, groups: Mapping[str, Group]) -> Failure | None:
+        net = copy_module(dense)
         try:
             cut_channels(net, replace(self.groups, groups=dict(groups)), self._plan(groups))
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
             return Failure(f"{FAILS}: {shortened(error)}", (), -1)
-        return run_cut(net, lambda cut: self.forward(cut, self.example))
+        return run_cut(net, lambda cut: self.forward(cut, example))
+
+    def _without_values(self) -> tuple[nn.Module, Any] | None:
+        """Return a copy that computes shapes only, and its input; None where it cannot."""
+        try:
+            net = copy_module(self.dense).to("meta")
+            example = tree_map(
+                lambda v: v.to("meta") if isinstance(v, Tensor) else v, self.example
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:  # whatever a user's `to` raises
+            return None
+        return None if run_cut(net, lambda one: self.forward(one, example)) else (net, example)
 
     def _plan(self, groups: Mapping[str, Group]) -> PruningPlan:
         """Choose the channels that stay, the same in every trial."""
@@ -349,6 +371,16 @@ class _Trial:
             culprit = names.pop(bad - 1)
             self.refused[culprit] = f"together with other groups, {reason}"
         return names
+
+
+def _countable(group: Group, model: nn.Module) -> Group:
+    """Leave out norms whose kind is found by running them: that takes values."""
+    known = tuple(
+        norm
+        for norm in group.norms
+        if type(model.get_submodule(norm.layer)).__module__.startswith("torch.nn")
+    )
+    return group if len(known) == len(group.norms) else replace(group, norms=known)
 
 
 def _difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.graph.group import ChannelGroups, Group, Member, Size
-from lightning_prune.graph.layers import Role
+from lightning_prune.graph.layer_kinds import Role
 
 INPUTS, HEADS, WIDTH, OUTPUTS = 5, 4, 6, 8
 ROWS = (("weight", 0), ("bias", 0))

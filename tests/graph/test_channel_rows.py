@@ -3,12 +3,14 @@ from torch import nn
 
 from lightning_prune.graph.channel_rows import add_to_channels, weight_rows
 from lightning_prune.graph.group import Member
-from lightning_prune.graph.layers import Role, channel_dims
+from lightning_prune.graph.layer_kinds import Role, output_dims
 
 
 def whole(layer: nn.Module, role: Role, channels: int) -> Member:
     every = torch.arange(channels)
-    return Member("a", role, every, every, tuple(channel_dims(layer, role)))
+    made = dict(output_dims(layer))
+    dims = tuple(made.items()) if role == "producer" else (("weight", 1 - made["weight"]),)
+    return Member("a", role, every, every, dims)
 
 
 def test_rows_are_the_weights_of_single_channels():

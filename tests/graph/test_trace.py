@@ -1,10 +1,14 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
 from torchvision.models import shufflenet_v2_x0_5
 
-from lightning_prune.graph.layers import is_producer
+from lightning_prune.graph.layer_kinds import is_producer
 from lightning_prune.graph.trace import trace_groups
+from lightning_prune.surgery.build_groups import build_groups
+from lightning_prune.testing import check_prunable
+from tests.graph.cut import mask_and_cut, partition, widths
 from tests.networks import EXAMPLE, Chain, Concat, Depthwise, Residual, conv_bn, make
 
 
@@ -75,32 +79,139 @@ def test_frozen_model_has_the_same_groups():
     assert {n: g.layers("consumer") for n, g in trace_groups(net, EXAMPLE).items()} == expected
 
 
+def between(layer: nn.Module) -> nn.Sequential:
+    """Return a layer of 8 channels between one that makes them and one that reads them."""
+    return nn.Sequential(nn.Conv2d(3, 8, 1), layer, nn.Conv2d(8, 6, 1), nn.Conv2d(6, 2, 1))
+
+
+def test_group_norms_keep_as_many_channels_in_each_group():
+    groups = trace_groups(between(nn.GroupNorm(2, 8)), EXAMPLE)
+    assert partition(groups, "0") == {"0": [[c, c + 4] for c in range(4)]}
+    assert [(n.layer, n.size, n.channel.tolist()) for n in groups["0"].norms] == [
+        ("1", 8, [0, 1, 2, 3, 0, 1, 2, 3])
+    ]
+    net = between(nn.GroupNorm(2, 8))
+    assert mask_and_cut(net, EXAMPLE) < 1e-5
+    assert widths(net) == [(3, 4), (4, 3), (3, 2)]
+
+
 @pytest.mark.parametrize(
-    ("layer", "reason"),
+    ("parts", "rows"),
     [
-        (nn.GroupNorm(2, 8), "GroupNorm mixes the channels"),
-        (nn.Conv2d(8, 8, 3, groups=2), "groups=2 is neither dense nor depthwise"),
-        (nn.utils.parametrizations.weight_norm(nn.Conv2d(8, 8, 1)), "parametrized"),
+        (2, [[c, c + 4] for c in range(4)]),  # few groups: the i-th channel of each
+        (4, [[2 * c, 2 * c + 1] for c in range(4)]),  # whole groups
     ],
 )
-def test_unsupported_layers_are_refused_with_the_reason(layer, reason):
-    net = nn.Sequential(nn.Conv2d(3, 8, 1), layer, nn.Conv2d(8, 6, 1), nn.Conv2d(6, 2, 1))
+def test_grouped_convolutions_lose_the_same_places_or_whole_groups(parts, rows):
+    net = between(nn.Conv2d(8, 8, 3, padding=1, groups=parts))
     groups = trace_groups(net, EXAMPLE)
-    assert "2" in groups
-    assert "0" not in groups
-    assert reason in groups.refused["0"]
-    with pytest.raises(KeyError, match="cannot be pruned"):
-        groups.group_of("0")
+    if parts == 2:
+        assert partition(groups, "0") == {"0": rows}
+        assert partition(groups, "1") == {"1": rows}
+    else:  # a group of outputs goes with its inputs
+        assert partition(groups, "0") == {"0": rows, "1": rows}
+    assert groups["0"].bundle == 2
 
 
-def test_tied_parameters_are_refused():
+def test_places_of_a_grouped_convolution_are_cut_exactly():
+    net = between(nn.Conv2d(8, 8, 3, padding=1, groups=2))
+    assert mask_and_cut(net, EXAMPLE) < 1e-5
+    assert widths(net) == [(3, 4), (4, 4), (4, 3), (3, 2)]
+    assert net[1].groups == 2
+
+
+def test_whole_groups_of_a_convolution_are_cut_exactly():
+    net = between(nn.Conv2d(8, 8, 3, padding=1, groups=4))
+    groups = build_groups(net, EXAMPLE)
+    assert set(groups) == {"0", "2"}
+    found = check_prunable(net, EXAMPLE)
+    assert (found.groups, found.difference < 1e-5) == (2, True)
+
+
+class Halves(nn.Module):
+    """The two halves of the channels of a computed layer, added."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.last = layer, nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        first, second = self.layer(x).chunk(2, 1)
+        return self.last(torch.relu(first) + torch.tanh(second))
+
+
+class LowRank(nn.Module):
+    """A weight plus a product of two thin matrices, as adapters have."""
+
+    def __init__(self, rows: int, columns: int, rank: int = 3) -> None:
+        super().__init__()
+        self.up = nn.Parameter(torch.randn(rows, rank))
+        self.down = nn.Parameter(torch.randn(rank, columns))
+
+    def forward(self, weight):
+        return weight + (self.up @ self.down).view_as(weight)
+
+
+def low_rank(layer: nn.Module) -> nn.Module:
+    weight = layer.weight.flatten(1)
+    return parametrize.register_parametrization(layer, "weight", LowRank(*weight.shape))
+
+
+COMPUTED = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "old weight_norm": nn.utils.weight_norm,
+    "old spectral_norm": nn.utils.spectral_norm,
+    "pruned": lambda layer: prune.random_unstructured(layer, "weight", 0.3),
+    "low rank": low_rank,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(weight_norm|spectral_norm)")
+@pytest.mark.parametrize("compute", COMPUTED.values(), ids=COMPUTED)
+def test_of_computed_weights_the_tensors_behind_them_are_cut(compute):
+    torch.manual_seed(0)
+    net = between(compute(nn.Conv2d(8, 8, 1)))
+    groups = trace_groups(net, EXAMPLE)
+    assert {n: g.channels for n, g in groups.items() if n in ("0", "1", "2")} == {
+        "0": 8, "1": 8, "2": 6,
+    }  # fmt: skip
+    assert groups.group_of("1") is groups["1"]
+    assert {"0", "1", "2"} <= set(groups.prunable_layers)
+    assert set(groups.refused) == {"3"}
+    assert [m.layer for m in groups["1"].sources] == ["1"]  # where the layer's output is
+    with torch.no_grad():  # the tensors' own shapes do not matter, their parts in the weight do
+        assert mask_and_cut(net, EXAMPLE) < 1e-5
+    assert widths(net) == [(3, 4), (4, 4), (4, 3), (3, 2)]
+    assert net[1].weight.shape == (4, 4, 1, 1)
+    halves = Halves(compute(nn.Conv2d(3, 8, 1)))
+    rows = [[c, c + 4] for c in range(4)]
+    groups = trace_groups(halves, EXAMPLE)
+    assert set(map(str, partition(groups, "layer").values())) == {str(rows)}
+    assert mask_and_cut(halves, EXAMPLE) < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:.*(weight_norm|spectral_norm)")
+@pytest.mark.parametrize("compute", COMPUTED.values(), ids=COMPUTED)
+def test_a_cut_computed_weight_trains(compute):
+    net = between(compute(nn.Conv2d(8, 8, 1))).train()
+    mask_and_cut(net, EXAMPLE)
+    net.train()(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_tied_parameters_are_one_group_and_stay_tied():
     net = nn.Sequential(
         nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 2, 1)
     )
     net[2].weight = net[1].weight
     groups = trace_groups(net, EXAMPLE)
-    assert not {"0", "1", "2"} & set(groups)
-    assert "shares a parameter" in groups.refused["0"]
+    assert partition(groups, "0") == {name: [[c] for c in range(8)] for name in "012"}
+    assert groups["0"].layers("consumer") == ("1", "2", "3")
+    assert list(groups.refused) == ["3"]
+    assert mask_and_cut(net, EXAMPLE) < 1e-5
+    assert net[2].weight is net[1].weight
+    assert widths(net) == [(3, 4), (4, 4), (4, 4), (4, 2)]
 
 
 class Shuffle(nn.Module):
@@ -115,15 +226,25 @@ class Shuffle(nn.Module):
         return self.last(torch.cat([b, a], 1))
 
 
-def test_split_channels_are_refused():
+def test_the_same_places_of_halves_go_together():
     groups = trace_groups(Shuffle(), EXAMPLE)
-    assert not groups
-    assert "split by chunk" in groups.refused["first.0"]
+    assert partition(groups, "first.0") == {"first.0": [[c, c + 4] for c in range(4)]}
+    consumer = groups["first.0"].members[-1]
+    assert (consumer.layer, consumer.channel.tolist()) == ("last", [0, 1, 2, 3, 0, 1, 2, 3])
+    assert mask_and_cut(make(Shuffle), EXAMPLE) < 1e-5
 
 
-def test_what_cannot_be_traced_is_one_clear_error():
-    with pytest.raises(ValueError, match=r"ShuffleNetV2 cannot be traced .* split followed by cat"):
-        trace_groups(shufflenet_v2_x0_5(weights=None), torch.zeros(1, 3, 64, 64))
+def test_a_network_of_halves_and_shuffles_is_pruned():
+    torch.manual_seed(0)
+    net = shufflenet_v2_x0_5(weights=None).eval()
+    groups = trace_groups(net, torch.zeros(1, 3, 64, 64))
+    assert sum(len(group.producers) for group in groups.values()) > 20
+    assert mask_and_cut(net, torch.zeros(2, 3, 64, 64)) < 1e-5
+
+
+def test_a_forward_pass_that_fails_is_one_clear_error():
+    with pytest.raises(ValueError, match=r"ShuffleNetV2 in eval mode fails .* pass one that it"):
+        trace_groups(shufflenet_v2_x0_5(weights=None), torch.zeros(1, 4, 64, 64))
 
 
 class Decoded(nn.Module):
@@ -145,20 +266,27 @@ def test_what_comes_after_the_last_layer_is_not_traced():
     assert list(groups.refused) == ["last"]
 
 
-def test_layers_that_do_not_reach_the_output_are_refused():
+def test_layers_that_are_not_called_are_refused():
     net = make(Residual)
     net.unused = nn.Conv2d(3, 3, 1)
     assert "does not call it" in trace_groups(net, EXAMPLE).refused["unused"]
 
-    class Detached(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.lost, self.kept = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
 
-        def forward(self, x):
-            return self.kept(x) + self.lost(x).detach().sum()
+class Detached(nn.Module):
+    """A layer of which the output reads a sum over channels alone, without a gradient."""
 
-    assert "does not depend on it" in trace_groups(Detached(), EXAMPLE).refused["lost"]
+    def __init__(self):
+        super().__init__()
+        self.summed, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)
+
+    def forward(self, x):
+        return self.last(x) + self.summed(x).detach().sum()
+
+
+def test_gradients_do_not_matter():
+    groups = trace_groups(Detached(), EXAMPLE)
+    assert groups.refused == {"summed": "nothing reads its channels",
+                              "last": "its channels reach the output of the model"}  # fmt: skip
 
 
 def test_select_by_pattern_and_near_misses():
@@ -197,30 +325,33 @@ def every_producer(net):
 
 
 @pytest.mark.parametrize(
-    ("net", "example", "layers"),
+    ("net", "example", "made", "refused"),
     [
-        (Shuffle(), EXAMPLE, {"first.0": "split by chunk"}),
+        (Shuffle(), EXAMPLE, {"first.0"}, {"last"}),
         (
             nn.Sequential(
                 nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 1)), nn.Conv2d(8, 2, 1)
             ),
             EXAMPLE,
-            {"0": "its weight is computed"},
+            {"0"},
+            {"1"},
         ),
         (
             nn.TransformerEncoderLayer(8, 2, 16, batch_first=True),
             torch.zeros(1, 5, 8),
-            {"self_attn.out_proj": "does not call it"},
+            {"linear1"},
+            {"self_attn.out_proj", "linear2"},
         ),
     ],
     ids=["chunk", "parametrized", "attention"],
 )
-def test_every_layer_that_makes_channels_is_mentioned(net, example, layers):
+def test_every_layer_that_makes_channels_is_mentioned(net, example, made, refused):
     groups = trace_groups(net, example)
-    assert every_producer(net) == {*groups.prunable_layers, *groups.refused}
-    for layer, reason in layers.items():
-        assert reason in groups.refused[layer]
-        with pytest.raises(KeyError, match=reason):
+    assert every_producer(net) == {*groups.prunable_layers, *groups.refused} & every_producer(net)
+    assert every_producer(net) & set(groups.prunable_layers) == made
+    assert set(groups.refused) == refused
+    for layer, reason in groups.refused.items():
+        with pytest.raises(KeyError, match=f"layer '{layer}' cannot be pruned: .*{reason[:9]}"):
             groups.group_of(layer)
 
 
@@ -229,6 +360,6 @@ def test_every_layer_that_makes_channels_is_mentioned(net, example, layers):
 def test_computed_weights_stay_those_of_the_user(norm):
     net = nn.Sequential(norm(nn.Conv2d(3, 8, 1)), nn.Conv2d(8, 2, 1)).eval()
     before = net[0].weight
-    groups = trace_groups(net, EXAMPLE)
-    assert "its weight is computed" in groups.refused["0"]
-    assert net[0].weight is before
+    values = before.clone()
+    assert trace_groups(net, EXAMPLE)["0"].channels == 8
+    assert net[0].weight.equal(values)

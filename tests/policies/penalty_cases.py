@@ -8,7 +8,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from lightning_prune.graph.group import ChannelGroups, Group
-from lightning_prune.graph.layers import is_depthwise
+from lightning_prune.graph.layer_kinds import is_depthwise
 
 Weights = list[tuple[nn.Module, int, int]]
 

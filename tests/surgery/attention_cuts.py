@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from lightning_prune.graph.layers import sync_sizes
+from lightning_prune.graph.layer_kinds import sync_sizes
 from lightning_prune.surgery.pruned_attention import adapt_attention
 
 E, HEADS, D = 12, 4, 3

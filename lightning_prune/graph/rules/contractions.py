@@ -33,7 +33,9 @@ def contract(
         else:
             op.labels.pin(own, _INPUT)
     if first[1] is not None and second[1] is not None:
-        op.labels.join(first[1], second[1], f"only a part of what it reads has channels{op.where()}")
+        op.labels.join(
+            first[1], second[1], f"only a part of what it reads has channels{op.where()}"
+        )
 
 
 def _tensor_of(own: Ids, sides: tuple[tuple[Tensor, Ids | None, int], ...]) -> Tensor:
@@ -61,6 +63,9 @@ def _product(
         columns[0] if columns[0] is not None else columns[1],
         *rows,
     )
+    inside = any(".parametrizations." in name for name in op.modules)
+    if op.is_weight(first, second) and (inside or 1 in (first.dim(), second.dim())):
+        return rows  # a part of a weight, or a number for its norm: who applies it makes and reads
     if op.is_weight(second):
         _roles(op, second, columns[1], rows[1])
     if op.is_weight(first):
@@ -70,7 +75,9 @@ def _product(
 
 def matrix_product(op: Operation) -> None:
     """mm, addmm, mv, dot and their kin."""
-    names = [n for n in ("self", "mat1", "mat2", "mat", "vec", "tensor", "vec2") if n in op.args]
+    names = [
+        n for n in ("self", "mat1", "mat2", "mat", "vec", "tensor", "vec2", "other") if n in op.args
+    ]
     added = op.args["self"] if op.name.startswith("add") else None
     first, second = [op.args[n] for n in names if op.args[n] is not added or n != "self"][:2]
     one, two = first.dim() - 1, 0
@@ -151,7 +158,9 @@ def convolution(op: Operation) -> None:
         if dim > 1 and not op.is_weight(weight):
             op.labels.pin(labels, f"its channels are places of a kernel{op.where()}")
     read = axes.get(1)
-    places = op.out.numel() // op.out.shape[1] if not transposed else source.numel() // source.shape[1]
+    places = (
+        op.out.numel() // op.out.shape[1] if not transposed else source.numel() // source.shape[1]
+    )
     op.cost(places * weight.numel(), own.get(0), own.get(1))
     made: Ids | None
     if groups == 1:
@@ -198,10 +207,12 @@ def _grouped(
         elif inner is not None:
             op.labels.pin(inner, f"its channels are mixed with values of no layer{op.where()}")
         if columns is not None:
-            op.labels.mark_read(columns)
+            op.labels.mark_read(columns, groups)
     if outer is not None and made is not None:
         op.labels.join(outer, made)
         op.number(made)
+        if weight.shape[0] != groups:  # else a depthwise one, whose groups are its channels
+            op.labels.sizes.append((made, op.inside, "groups"))
     elif made is not None and read is None and not is_uniform(source, 1):
         op.labels.pin(made, _INPUT)
     elif outer is not None and made is None:
@@ -225,10 +236,11 @@ def _grouped_transposed(
         op.labels.mark_read(columns)
     if outer is not None:
         op.number(outer)
+        op.labels.sizes.append((outer, op.inside, "groups"))
     if weight.shape[1] == 1:
         return outer
     if places is not None:
-        op.labels.mark_made(places)
+        op.labels.mark_made(places, groups)
     if outer is None or places is None:
         return None
     return op.labels.product([outer, places], op.find_place()).reshape(-1)

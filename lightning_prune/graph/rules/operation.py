@@ -1,6 +1,6 @@
 """One traced operation, as the rules see it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ class Operation:
         find_place: Returns the file and line in a user's code.
         counted: Whether the innermost is a layer whose MACs are counted as its own.
         shapes: Shapes that arguments had before, of operations that change them in place.
+        uniform: Axes along which a tensor without labels that is written was the same before.
     """
 
     labels: Labels
@@ -45,6 +46,7 @@ class Operation:
     find_place: Callable[[], str]
     counted: bool = False
     shapes: Mapping[str, torch.Size] = field(default_factory=dict)
+    uniform: Collection[int] | None = None
 
     @property
     def name(self) -> str:
@@ -88,7 +90,7 @@ class Operation:
             self.labels.numbers[key] = Number(labels, self.modules, self.find_place())
 
     def cost(self, macs: int, *axes: Ids | None) -> None:
-        """Note the MACs of an operation that belongs to no layer, and the axes that it runs over."""
+        """Note the MACs of an operation that belongs to no layer, and its axes."""
         if not self.counted:
             self.labels.costs.append((macs, tuple(own for own in axes if own is not None)))
 
@@ -115,7 +117,7 @@ class Operation:
             for other in labelled[1:]:
                 self.labels.join(first, other, f"a part of fixed size is combined{self.where()}")
             alone = [(t, own) for t, own, labels in parts if labels is None]
-            if any(not is_uniform(tensor, own) for tensor, own in alone):
+            if any(not self._is_uniform(tensor, own) for tensor, own in alone):
                 # Pinned, and no longer followed: like values that belong to no layer.
                 for own_labels in labelled:
                     self.labels.pin(
@@ -128,6 +130,11 @@ class Operation:
                 self.number(first)
             found[dim] = _merged(labelled)
         return found
+
+    def _is_uniform(self, tensor: Tensor, dim: int) -> bool:
+        if self.uniform is not None and tensor is self.args.get("self"):
+            return dim in self.uniform
+        return is_uniform(tensor, dim)
 
 
 def _merged(labelled: Sequence[Ids]) -> Ids:

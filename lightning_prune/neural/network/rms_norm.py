@@ -8,15 +8,13 @@ from torch import Tensor, nn
 
 from lightning_prune.annotations import AtLeast, Such
 from lightning_prune.arguments import Count
-from lightning_prune.graph.custom_layer import CarrierProxy
-from lightning_prune.graph.layers import Role
-from lightning_prune.graph.single_layer import SingleLayer
+from lightning_prune.graph.layer_kinds import passes_on, register
 from lightning_prune.neural.network.channel_rms import normalize_channels
 from lightning_prune.surgery.cut import Replacement
 from lightning_prune.validation import validated
 
 
-class RMSNorm(SingleLayer, nn.Module):
+class RMSNorm(nn.Module):
     r"""Divide every position by the root mean square of its channels, scale and shift.
 
     .. math:: y_c = \frac{x_c}{\sqrt{\frac{1}{C} \sum_k x_k^2 + \varepsilon}} \gamma_c + \beta_c
@@ -81,14 +79,6 @@ class RMSNorm(SingleLayer, nn.Module):
         """Return the name of the scale that is learned for each channel, or None."""
         return None if self.beta is None else "gamma"
 
-    def proxy(self) -> nn.Module:
-        """Return a layer that passes each channel on by itself."""
-        return CarrierProxy(self.num_features)
-
-    def channel_dims(self, role: Role) -> list[tuple[str, int]]:
-        """List gamma and beta."""
-        return [("gamma", 0)] if self.beta is None else [("gamma", 0), ("beta", 0)]
-
     @torch.no_grad()
     def follow_cut(self, replaced: Mapping[str, Replacement]) -> None:
         r"""Divide by the same root mean square as before channels that were zero went.
@@ -108,3 +98,6 @@ class RMSNorm(SingleLayer, nn.Module):
             f"{self.num_features}, norm_dims={self.norm_dims}, eps={self.eps}, "
             f"affine={self.beta is not None}"
         )
+
+
+register(RMSNorm, passes_on(("gamma", 0), ("beta", 0)))

@@ -5,11 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.graph.layers import Role
-from lightning_prune.graph.single_layer import SingleLayer
 
-
-class WeightNormConv3d(SingleLayer, nn.Conv3d):
+class WeightNormConv3d(nn.Conv3d):
     r"""Convolution whose filters are :math:`g_c v_c / \|v_c\|`.
 
     ``weight`` holds the directions v, ``gain`` (out_channels,) the lengths g. A filter whose
@@ -28,6 +25,8 @@ class WeightNormConv3d(SingleLayer, nn.Conv3d):
     >>> conv(torch.ones(1, 1, 1, 1, 1)).item()
     -2.0
     """
+
+    output_vectors = ("gain",)
 
     def __init__(self, *arguments: Any, **named: Any):
         super().__init__(*arguments, **named)
@@ -51,27 +50,6 @@ class WeightNormConv3d(SingleLayer, nn.Conv3d):
         """Map (B, in_channels, T, H, W) to (B, out_channels, T', H', W')."""
         out: Tensor = self._conv_forward(input, self.filters(), self.bias)
         return out
-
-    # --- what pruning asks ------------------------------------------------------------------
-
-    def proxy(self) -> nn.Module:
-        """Return a convolution of the same sizes whose weight is not computed."""
-        return nn.Conv3d(
-            self.in_channels,
-            self.out_channels,
-            self.kernel_size,  # type: ignore[arg-type]
-            self.stride,  # type: ignore[arg-type]
-            self.padding,  # type: ignore[arg-type]
-            self.dilation,  # type: ignore[arg-type]
-            self.groups,
-        )
-
-    def channel_dims(self, role: Role) -> list[tuple[str, int]]:
-        """List the tensors that hold channels; columns of ``weight`` keep the filters' lengths."""
-        if role == "consumer":
-            return [("weight", 1)]
-        own = [("weight", 0), ("gain", 0)]
-        return own if self.bias is None else [*own, ("bias", 0)]
 
     def _lengths(self) -> Tensor:
         lengths: Tensor = torch.linalg.vector_norm(self.weight, dim=(1, 2, 3, 4))

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.functional.zero_counting import group_norm_of_kept
-from lightning_prune.graph.custom_layer import CarrierProxy
-from lightning_prune.graph.layers import Role
-from lightning_prune.graph.single_layer import SingleLayer
+from lightning_prune.graph.layer_kinds import passes_on, register
 
 
-class ZeroAwareGroupNorm(SingleLayer, nn.GroupNorm):
+class ZeroAwareGroupNorm(nn.GroupNorm):
     r"""Group norm whose statistics count channels that were cut as the zeros they were.
 
     .. math:: y_c = \frac{x_c - \mu_g}{\sqrt{\sigma_g^2 + \varepsilon}} \gamma_c + \beta_c, \quad
@@ -82,12 +80,5 @@ class ZeroAwareGroupNorm(SingleLayer, nn.GroupNorm):
             self.group = state_dict[prefix + "group"] = self._whole().to(self.group.device)
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
-    # --- what pruning asks ------------------------------------------------------------------
 
-    def proxy(self) -> nn.Module:
-        """Return a layer that passes each channel on by itself."""
-        return CarrierProxy(len(self.group))
-
-    def channel_dims(self, role: Role) -> list[tuple[str, int]]:
-        """List scale, shift and the groups of the channels."""
-        return [("weight", 0), ("bias", 0), ("group", 0)]
+register(ZeroAwareGroupNorm, passes_on(("weight", 0), ("bias", 0), ("group", 0)))

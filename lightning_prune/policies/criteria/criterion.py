@@ -12,7 +12,6 @@ from torch.nn.modules.conv import _ConvNd
 from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.functional.selection.moments import ClassMoments
 from lightning_prune.graph.group import ChannelGroups, Group, Member
-from lightning_prune.graph.layers import is_custom
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
@@ -186,7 +185,7 @@ def check_observable(model: nn.Module, group: Group) -> None:
 
 
 def _shows_channels(layer: nn.Module, member: Member) -> bool:
-    known = isinstance(layer, _ConvNd | nn.Linear | nn.Embedding) or is_custom(layer)
+    known = isinstance(layer, _ConvNd | nn.Linear | nn.Embedding)
     return known or member.shows is True
 
 

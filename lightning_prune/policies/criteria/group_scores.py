@@ -11,7 +11,7 @@ from lightning_prune.functional.importance import filter_norm, norm_scale
 from lightning_prune.functional.selection.moments import ClassMoments
 from lightning_prune.graph.channel_rows import add_to_channels, weight_rows
 from lightning_prune.graph.group import Group, Member
-from lightning_prune.graph.layers import scale_of
+from lightning_prune.graph.layer_kinds import scale_of
 from lightning_prune.graph.names import modules_by_name
 
 

@@ -6,9 +6,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lightning_prune.graph.names import modules_by_name
+from lightning_prune.graph.names import modules_by_name, plain_name
 from lightning_prune.graph.outputs import LayerOutput
-from lightning_prune.graph.trace import tied_layers
 from lightning_prune.surgery.reinitialize import why_not_resettable
 
 
@@ -34,9 +33,9 @@ def resettable_layers(
     ['0']
     """
     modules = modules_by_name(model)
-    tied = tied_layers(model)
+    tied = _tied_layers(model)
     against = {
-        name: f"it {tied[name].partition(' ')[2]}" if name in tied else reason
+        name: tied.get(name, reason)
         for name in outputs
         if (reason := why_not_resettable(modules[name])) is not None or name in tied
     }
@@ -54,3 +53,17 @@ def resettable_layers(
             raise ValueError(f"layers={pattern!r}: {name} cannot be reset: {against[name]}")
         chosen |= found - against.keys()
     return {name: output for name, output in outputs.items() if name in chosen}
+
+
+def _tied_layers(model: nn.Module) -> dict[str, str]:
+    """Return the layers that share a parameter with another layer, with the reason."""
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            owners.setdefault(id(parameter), []).append(plain_name(name))
+    return {
+        name: f"it shares a parameter with {', '.join(n for n in shared if n != name)}"
+        for shared in owners.values()
+        if len(shared) > 1
+        for name in shared
+    }

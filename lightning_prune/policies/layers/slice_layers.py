@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from lightning_prune.annotations import Such
 from lightning_prune.functional.slices import filters_back, filters_first
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.graph.layers import width_of
+from lightning_prune.graph.layer_kinds import width_of
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import channel_slices

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_prune.graph.trace import trace_groups
+from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.testing import check_prunable
+from tests.graph.cut import partition
 
 
 class Cropped(nn.Module):
@@ -52,7 +54,16 @@ class Halved(nn.Module):
         return self.second(half)
 
 
-def test_slices_of_channels_are_refused():
+def test_channels_that_nothing_reads_are_no_obstacle():
     for permuted in (False, True):
         groups = trace_groups(Halved(permuted), torch.zeros(1, 3, 5, 6))
-        assert "of a fixed size" in groups.refused["first"]
+        # The other half is read by nothing: it goes with no channel, and stays.
+        assert partition(groups, "first") == {"first": [[0], [1], [2], [3]]}
+        assert groups["first"].members[-1].index.tolist() == [0, 1, 2, 3]
+
+
+def test_a_slice_of_a_fixed_size_cannot_be_cut():
+    for permuted in (False, True):
+        groups = build_groups(Halved(permuted), torch.zeros(1, 3, 5, 6))
+        assert "first" in groups.refused
+        assert not groups
