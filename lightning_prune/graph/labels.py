@@ -244,7 +244,7 @@ def set_labels(tensor: Tensor, labels: TensorLabels | None) -> None:
 
 
 def pin_readers(tensor: Tensor, labels: Ids, reason: str) -> None:
-    """Say that positions must stay if anything reads a tensor: nothing may ask for it."""
+    """Pin positions as soon as anything reads a tensor: nothing may ask for it."""
     setattr(tensor, _PINS, [*getattr(tensor, _PINS, []), (labels, reason)])
 
 
