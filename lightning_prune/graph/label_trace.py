@@ -95,20 +95,26 @@ class LabelTrace:
         self._model = model
         self._stack: list[tuple[str, bool]] = []
         self._based: list[Tensor] = []
+        self._touched: set[int] = set()
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Follow everything that the model does in this context."""
+    def running(self, copy: nn.Module | None = None) -> Iterator[None]:
+        """Follow everything that the model does in this context.
+
+        Args:
+            copy: Followed instead of the model, under the names and labels of the model's tensors.
+        """
+        model = self._model if copy is None else copy
         handles = []
         with ExitStack() as stack:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if any(isinstance(m, nn.RNNBase) for m in self._model.modules()):
+            if any(isinstance(m, nn.RNNBase) for m in model.modules()):
                 stack.enter_context(_unfused_recurrence())
             fast = torch.backends.mha.get_fastpath_enabled()
             torch.backends.mha.set_fastpath_enabled(False)
             try:
-                self._label_tensors()
-                for name, module in self._model.named_modules():
+                self._label_tensors(model)
+                for name, module in model.named_modules():
                     leaf = not any(True for _ in module.children())
                     handles += [
                         module.register_forward_pre_hook(self._enter(plain_name(name), leaf)),
@@ -141,15 +147,20 @@ class LabelTrace:
         for tensor in tensors:
             found = labels_of(tensor)
             for own in (found.axes.values() if found is not None else ()):
-                self.labels.pin(own, _REACHES_OUTPUT)
+                self.labels.must_stay(own, _REACHES_OUTPUT)
+
+    @property
+    def leaves_tensors(self) -> bool:
+        """Return whether no pass has used some of the model's tensors."""
+        return any(id(tensor) not in self._touched for tensor in self._based)
 
     # --- tensors --------------------------------------------------------------------------
 
-    def _label_tensors(self) -> None:
+    def _label_tensors(self, model: nn.Module) -> None:
         """Give every position of parameters and floating buffers a label, shared ones once."""
         known: dict[int, dict[int, Any]] = {}
         again = bool(self.labels.axes)
-        for name, module in self._model.named_modules(remove_duplicate=False):
+        for name, module in model.named_modules(remove_duplicate=False):
             owned = [*module._parameters.items(), *module._buffers.items()]
             for key, tensor in owned:
                 if tensor is None or not tensor.is_floating_point():
@@ -223,7 +234,9 @@ class LabelTrace:
         """Run an operation and carry the labels of what goes in to what comes out."""
         name, arguments, writes = _signature(func)
         given = [*args, *kwargs.values()]
-        labelled = any(labels_of(tensor) is not None for tensor in _tensors(given))
+        known = [id(tensor) for tensor in _tensors(given) if labels_of(tensor) is not None]
+        self._touched.update(known)
+        labelled = bool(known)
         if not labelled:
             out = func(*args, **kwargs)
             if name in _VIEWS:
