@@ -1,7 +1,6 @@
 """Carries labels of channels through one forward pass."""
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -12,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
 from lightning_prune.graph.labels import NONE, Labels, TensorLabels, labels_of, set_labels
 from lightning_prune.graph.layer_kinds import rule_of
 from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.plain_kernels import plain_kernels
 from lightning_prune.graph.rules import contractions, mixers, movement
 from lightning_prune.graph.rules.operation import Operation
 
@@ -70,15 +69,6 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-@contextmanager
-def _unfused_recurrence() -> Iterator[None]:
-    """Run LSTM and GRU as the matrix products that they are."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32 acceleration")
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            yield
-
-
 class LabelTrace:
     """Labels of a model's parameters and buffers, carried through forward passes.
 
@@ -107,11 +97,7 @@ class LabelTrace:
         model = self._model if copy is None else copy
         handles = []
         with ExitStack() as stack:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if any(isinstance(m, nn.RNNBase) for m in model.modules()):
-                stack.enter_context(_unfused_recurrence())
-            fast = torch.backends.mha.get_fastpath_enabled()
-            torch.backends.mha.set_fastpath_enabled(False)
+            stack.enter_context(plain_kernels(model))
             try:
                 self._label_tensors(model)
                 for name, module in model.named_modules():
@@ -124,7 +110,6 @@ class LabelTrace:
                 stack.enter_context(_Mode(self))
                 yield
             finally:
-                torch.backends.mha.set_fastpath_enabled(fast)
                 for handle in handles:
                     handle.remove()
                 for tensor in self._based:
