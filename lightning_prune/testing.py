@@ -16,7 +16,10 @@ from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.masked_outputs import CutDifference, MaskedOutputs
+from lightning_prune.surgery.nan_oracle import NanMismatch, NanReport, nan_oracle
 from lightning_prune.surgery.trial_example import cast
+
+__all__ = ["NanMismatch", "NanReport", "Prunability", "check_prunable", "nan_oracle"]
 
 
 @dataclass(frozen=True)
