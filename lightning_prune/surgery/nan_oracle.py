@@ -11,11 +11,10 @@ from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.group import Group
 from lightning_prune.graph.removed_rows import tensor_name
 from lightning_prune.surgery.build_groups import build_groups
-from lightning_prune.surgery.compare import eval_outputs, noise_like
-from lightning_prune.surgery.copy_module import copy_module
+from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.nan_spread import NanSpread, OtherPathError, Seen
-from lightning_prune.surgery.scramble import scramble
-from lightning_prune.surgery.trial_example import cast, without_listeners
+from lightning_prune.surgery.scrambled_copy import scrambled_copy
+from lightning_prune.surgery.trial_example import cast
 
 Forward = Callable[[nn.Module, Any], Any]
 _MATRIX = 2
@@ -106,9 +105,10 @@ def nan_oracle(
         groups = build_groups(model, example_input, forward)
     net, example = _finite_copy(model, example_input, run)
     spread = NanSpread(net, lambda m: run(m, example))
+    chosen = _choice(groups, classes, seed)
     places, mixed, mismatches = 0, 0, []
     left_out: dict[str, str] = {}
-    for name, channel in _choice(groups, classes, seed):
+    for name, channel in chosen:
         claim = _Claim(groups[name], channel, spread)
         try:
             with spread.poisoned(claim.made) as seen:
@@ -119,9 +119,7 @@ def nan_oracle(
             continue
         places += agreed
         mismatches += wrong
-    return NanReport(
-        len(_choice(groups, classes, seed)), places, mixed, tuple(mismatches), left_out
-    )
+    return NanReport(len(chosen), places, mixed, tuple(mismatches), left_out)
 
 
 def _choice(groups: Mapping[str, Group], classes: int, seed: int) -> list[tuple[str, int]]:
@@ -140,21 +138,12 @@ def _choice(groups: Mapping[str, Group], classes: int, seed: int) -> list[tuple[
 
 
 def _finite_copy(model: nn.Module, example: Any, run: Forward) -> tuple[nn.Module, Any]:
-    """Return a scrambled copy and an input of which it makes numbers, in float64 if it takes it."""
+    """Return a scrambled copy and its input, in float64 if it takes that."""
     for dtype in (torch.float64, torch.float32):
-        for gentle in (False, True, None):
-            net = without_listeners(copy_module(model)).to(dtype).eval()
-            given = cast(noise_like(example), dtype)
-            if gentle is not None:
-                scramble(net, gentle=gentle)
-            try:
-                outputs = eval_outputs(net, given, forward=run)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception:  # a user's code that takes another precision
-                continue
-            if all(bool(o.isfinite().all()) for o in outputs if o.is_floating_point()):
-                return net, given
+        given = cast(noise_like(example), dtype)
+        net = scrambled_copy(model, given, dtype, run)
+        if net is not None:
+            return net, given
     raise ValueError(
         f"no pass of {type(model).__name__} gives finite values: check the model on this input"
     )
