@@ -26,21 +26,21 @@ from lightning_prune.graph.trace import trace_groups
 from lightning_prune.testing import nan_oracle
 
 RESULTS = Path(__file__).resolve().parent / "results" / "nan_oracle.json"
-MODELS = """
+_MODELS = """
 tv:resnet18 tv:mobilenet_v3_small tv:shufflenet_v2_x0_5 tv:convnext_tiny tv:googlenet
-tv:squeezenet1_0 tv:efficientnet_b0 tv:regnet_y_400mf tv:densenet121 tv:mnasnet0_5
-tv:mobilenet_v2 tv:swin_t tv:vit_b_32
-timm:resnet26t timm:resnetaa50 timm:ecaresnet26t timm:resnet50_gn timm:seresnet50 timm:lcnet_050
-timm:convnextv2_atto timm:regnetz_005 timm:nf_resnet26 timm:cs3darknet_s timm:dla34
-timm:hrnet_w18_small timm:repvgg_a0 timm:fastvit_sa12 timm:ghostnetv3_050 timm:poolformer_s12
-timm:efficientformer_l1 timm:mixer_s32_224 timm:test_vit timm:starnet_s050 timm:dpn48b
-timm:mobilevitv2_050 timm:rexnet_100 timm:hgnet_tiny timm:efficientvit_m0 timm:xcit_nano_12_p16_224
-timm:res2net50_26w_4s timm:edgenext_xx_small timm:levit_128s
-ul:yolov8n ul:yolov8n-seg ul:yolov5n ul:yolo11n ul:yolov10n ul:yolov3-tiny
-smp:Unet smp:UnetPlusPlus smp:FPN smp:DeepLabV3Plus smp:Linknet
-hf:vit hf:bert hf:distilbert hf:gpt2 hf:llama hf:wav2vec2 hf:segformer hf:convnext
-tvseg:lraspp_mobilenet_v3_large tvseg:fcn_resnet50+aux tvvid:r3d_18
-""".split()
+tv:squeezenet1_0 tv:efficientnet_b0 tv:regnet_y_400mf tv:densenet121 tv:mnasnet0_5 tv:mobilenet_v2
+tv:swin_t tv:vit_b_32 timm:resnet26t timm:resnetaa50 timm:ecaresnet26t timm:resnet50_gn
+timm:seresnet50 timm:lcnet_050 timm:convnextv2_atto timm:regnetz_005 timm:nf_resnet26
+timm:cs3darknet_s timm:dla34 timm:hrnet_w18_small timm:repvgg_a0 timm:fastvit_sa12
+timm:ghostnetv3_050 timm:poolformer_s12 timm:efficientformer_l1 timm:mixer_s32_224 timm:test_vit
+timm:starnet_s050 timm:dpn48b timm:mobilevitv2_050 timm:rexnet_100 timm:hgnet_tiny
+timm:efficientvit_m0 timm:xcit_nano_12_p16_224 timm:res2net50_26w_4s timm:edgenext_xx_small
+timm:levit_128s ul:yolov8n ul:yolov8n-seg ul:yolov5n ul:yolo11n ul:yolov10n ul:yolov3-tiny
+smp:Unet smp:UnetPlusPlus smp:FPN smp:DeepLabV3Plus smp:Linknet hf:vit hf:bert hf:distilbert
+hf:gpt2 hf:llama hf:wav2vec2 hf:segformer hf:convnext tvseg:lraspp_mobilenet_v3_large
+tvseg:fcn_resnet50+aux tvvid:r3d_18
+"""
+MODELS = _MODELS.split()
 LIBRARIES = {
     "timm": "timm",
     "ul": "ultralytics.nn.tasks",
@@ -59,9 +59,9 @@ HEAD = (
     "(`lightning_prune.testing.nan_oracle`). `python benchmarks/nan_oracle.py --table "
     "docs/nan_oracle.md` writes this page.",
     "Places: positions of consumers' input axes that were claimed, and all observed. Mixed: "
-    "channels that a norm, or another statistic over channels, takes in; NaN is stopped there. Left "
-    "out: tensors (or whole channels) that no pass can compare: training alone takes them, or their "
-    "weight is computed from the input.",
+    "channels that a norm, or another statistic over channels, takes in; NaN is stopped there. "
+    "Left out: tensors (or whole channels) that no pass can compare: training alone takes them, or "
+    "their weight is computed from the input.",
 )
 COLUMNS = ("model", "groups", "channels", "places", "mixed", "claimed = observed", "left out", "s")
 
@@ -93,15 +93,17 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
     places = sum(row["places"] for row in done.values())
     lines = [
         *(text for part in HEAD for text in (part, "")),
-        f"{len(done)} models, {channels} channels, {places} places: {channels - wrong} channels are "
-        f"right, {wrong} are not.",
+        f"{len(done)} models, {channels} channels, {places} places: {channels - wrong} channels "
+        f"are right, {wrong} are not.",
         "",
         "| " + " | ".join(COLUMNS) + " |",
         "|" + "|".join(["---"] + ["---:"] * (len(COLUMNS) - 1)) + "|",
     ]
     for name, row in rows.items():
         if "channels" not in row:
-            lines.append(f"| {name} | no result: {row.get('error', row.get('hang', '?'))[:120]} " + "|" * 7)
+            lines.append(
+                f"| {name} | no result: {row.get('error', row.get('hang', '?'))[:120]} " + "|" * 7
+            )
             continue
         right = f"{row['channels'] - row['wrong']} of {row['channels']}"
         cells = (

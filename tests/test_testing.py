@@ -100,7 +100,8 @@ def test_the_table_says_of_each_layer_what_becomes_of_it():
         ("head", "", 0, 0),
     ]
     assert sum(row.macs_fraction for row in found.layers) == pytest.approx(1)
-    assert found.nan is not None and found.nan.classes == 6
+    assert found.nan is not None
+    assert found.nan.classes == 6
     text = str(found)
     assert "refused: its channels reach the output of the model" in text
     assert f"{found.macs_before} MACs before, {found.macs_after} after" in text

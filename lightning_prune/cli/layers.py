@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         groups = build_groups(model, example)
         names = select_groups(layers, model, groups)
         print(layer_listing(model, groups, example, names))
-        if args.check or args.module_class is not None and args.checkpoint is None:
+        if args.check or (args.module_class is not None and args.checkpoint is None):
             print(f"\n{check_prunable(model, example, args.ratio, notify=_note)}")
     except HydraException as error:
         print(composition_message(error, args.overrides), file=sys.stderr)

@@ -12,7 +12,8 @@ from lightning_prune.graph.group import Group
 from lightning_prune.graph.removed_rows import tensor_name
 from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.compare import noise_like
-from lightning_prune.surgery.nan_spread import NanSpread, OtherPathError, Seen
+from lightning_prune.surgery.nan_seen import OtherPathError, Seen
+from lightning_prune.surgery.nan_spread import NanSpread
 from lightning_prune.surgery.scrambled_copy import scrambled_copy
 from lightning_prune.surgery.trial_example import cast
 

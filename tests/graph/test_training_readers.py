@@ -104,7 +104,11 @@ def test_a_failing_step_is_left_out_with_a_note():
 @pytest.mark.parametrize(
     ("make", "size", "inputs"),
     [
-        (lambda: googlenet(weights=None, init_weights=False, aux_logits=True), 64, "aux1.conv.conv"),
+        (
+            lambda: googlenet(weights=None, init_weights=False, aux_logits=True),
+            64,
+            "aux1.conv.conv",
+        ),
         (
             lambda: inception_v3(weights=None, init_weights=False, aux_logits=True),
             299,

@@ -113,7 +113,7 @@ class Block(nn.Module):
 
     def forward(self, x):
         x = self.embed(x) + self.place
-        batch, tokens, width = x.shape
+        batch, tokens = x.shape[:2]
         qkv = self.qkv(self.norm(x)).reshape(batch, tokens, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, -1)
