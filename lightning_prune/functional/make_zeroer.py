@@ -9,14 +9,14 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def make_zeroer(values: Tensor, removed: Mapping[int, Tensor]) -> Callable[[], None]:
-    """Return a function that zeroes fixed positions of the first two dimensions of a tensor.
+    """Return a function that zeroes fixed positions of some dimensions of a tensor.
 
     On the CPU one compiled pass reads the tensor and writes only rows that hold something else
-    than zero; elsewhere one masked fill does it.
+    than zero; elsewhere, and beyond the first two dimensions, one masked fill does it.
 
     Args:
         values: Tensor that is filled in place, 1-D or more.
-        removed: Dimension (0 or 1) -> positions in it that are zeroed, int64.
+        removed: Dimension -> positions in it that are zeroed, int64.
 
     Returns:
         The function; it serves as long as the tensor keeps its memory (``data_ptr``).
@@ -27,7 +27,7 @@ def make_zeroer(values: Tensor, removed: Mapping[int, Tensor]) -> Callable[[], N
     [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
     rows = _rows_of_bits(values.detach())
-    if rows is None:
+    if rows is None or any(dim > 1 for dim in removed):
         return _masked_fill(values.detach(), removed)
     bits, inner = rows
     from lightning_prune.functional.kernels.zeroing import (

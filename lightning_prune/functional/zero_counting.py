@@ -122,6 +122,41 @@ def deviation_norm_of_kept(
     return y if weight is None else y * weight.to(y.dtype)
 
 
+def response_norm_of_kept(
+    x: Tensor,
+    counted: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-6,
+) -> Tensor:
+    r"""Compute a global response norm as if channels of zeros filled the last axis up.
+
+    .. math:: y_c = x_c + \gamma_c \, x_c \frac{g_c}{\frac{1}{n} \sum g + \varepsilon} + \beta_c
+
+    with g the Euclidean norm of each channel over space, and n = ``counted``.
+
+    Args:
+        x: (B, ..., k), channels last.
+        counted: n, at least k.
+        weight: (k,) scale, or None.
+        bias: (k,) shift, or None.
+        eps: Added to the mean response.
+
+    Returns:
+        (B, ..., k), float32 where x is in half precision, else in x's precision.
+
+    Source: S. Woo et al., 2023, ConvNeXt V2, arXiv 2301.00808.
+
+    >>> response_norm_of_kept(torch.tensor([[[3.0, 0.0], [4.0, 0.0]]]), 4, eps=0.0).tolist()
+    [[[15.0, 0.0], [20.0, 0.0]]]
+    """
+    x = x.float() if x.dtype in _HALF else x
+    response: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.ndim - 1)), keepdim=True)
+    scale = response / (response.sum(-1, keepdim=True) / counted + eps)
+    y: Tensor = x + x * (scale if weight is None else scale * weight.to(x.dtype))
+    return y if bias is None else y + bias.to(x.dtype)
+
+
 def group_norm_of_kept(
     x: Tensor,
     group: Tensor | int,
@@ -161,19 +196,21 @@ def group_norm_of_kept(
     values = x.float() if x.dtype in _HALF else x
     values = values.flatten(2) if x.ndim > 2 else values.unsqueeze(2)
     pixels = values.shape[2]
+    weight, bias = (None if v is None else v.to(values.dtype).unsqueeze(1) for v in (weight, bias))
     if isinstance(group, int):
         rows = values.reshape(values.shape[0], groups, group * pixels)
         y = layer_norm_of_kept(rows, counted * pixels, eps=eps).view_as(values)
-    else:
-        y = _uneven(values, group, groups, counted, eps)
-    if weight is not None:
-        y = y * weight.to(y.dtype).unsqueeze(1)
-    if bias is not None:
-        y = y + bias.to(y.dtype).unsqueeze(1)
-    return y.view_as(x)
+        return _affine(y, weight, bias).view_as(x)
+    centred, scale = _uneven(values, group, groups, counted, eps)
+    # The product of scales is small: one for each channel of a sample.
+    return _affine(centred, scale if weight is None else scale * weight, bias).view_as(x)
 
 
-def _uneven(values: Tensor, group: Tensor, groups: int, counted: int, eps: float) -> Tensor:
+def _uneven(
+    values: Tensor, group: Tensor, groups: int, counted: int, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return values less the means of their groups, and their scales (B, C, 1)."""
+
     def of_groups(sums: Tensor) -> Tensor:
         """Sum (B, C) over the channels of each group: (B, groups)."""
         return sums.new_zeros(sums.shape[0], groups).index_add(1, group, sums)
@@ -183,7 +220,7 @@ def _uneven(values: Tensor, group: Tensor, groups: int, counted: int, eps: float
     centred = values - mean[:, group, None]
     zeros = values.shape[2] * (counted - of_groups(values.new_ones(1, len(group))))
     variance = (of_groups(centred.square().sum(2)) + zeros * mean.square()) / count
-    return centred * torch.rsqrt(variance + eps)[:, group].unsqueeze(2)
+    return centred, torch.rsqrt(variance + eps)[:, group].unsqueeze(2)
 
 
 def _as(values: Tensor | None, x: Tensor) -> Tensor | None:
@@ -204,6 +241,8 @@ def _standardized(x: Tensor, counted: int, eps: float) -> Tensor:
 
 
 def _affine(y: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None and bias is not None:
+        return torch.addcmul(bias, y, weight)
     y = y if weight is None else y * weight
     return y if bias is None else y + bias
 

@@ -15,6 +15,9 @@ Norms = Literal["exact", "plain"]
 """Whether norms count cut channels as zeros (masked = cut), or take statistics of those left."""
 
 
+Products = tuple[tuple[float, tuple[str, ...]], ...]
+
+
 @dataclass(frozen=True)
 class Member:
     """One layer's part in a group.
@@ -108,12 +111,10 @@ class Group:
         step: A narrower width is a multiple of it (norm groups).
         mixed_by: Layers whose statistics change with the width, so that the cut model differs from
             the masked one.
-        products: Fraction of the MACs of products of activations (attention, graph convolution)
-            that goes with all of the channels; a trial cut measures it.
+        products: What of the MACs that belong to no layer (attention, graph convolution, functional
+            calls) goes with the width: tuples (fraction of them, names of the groups whose kept
+            fractions multiply; a name twice is a square). Each stands with its first group.
         numbers: Sizes of the channels that the forward pass states as numbers.
-        shared_products: Of groups that are factors of the same products (heads, and the width of
-            each): tuples (names of two or more groups, fraction of the MACs of products that has
-            all of them as factors). Each set stands with one of its groups.
         sizes: Numbers in modules that are proportional to the width.
         norms: Norms that take statistics over the channels.
     """
@@ -124,9 +125,8 @@ class Group:
     bundle: int = 1
     step: int = 1
     mixed_by: tuple[str, ...] = ()
-    products: float = 0.0
+    products: Products = ()
     numbers: tuple[Number, ...] = ()
-    shared_products: tuple[tuple[tuple[str, ...], float], ...] = ()
     sizes: tuple[Size, ...] = ()
     norms: tuple[Statistics, ...] = ()
 

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
 from lightning_prune.graph.labels import NONE, Labels, TensorLabels, labels_of, set_labels
 from lightning_prune.graph.layer_kinds import rule_of
+from lightning_prune.graph.layers import is_depthwise, is_producer
 from lightning_prune.graph.names import plain_name
 from lightning_prune.graph.plain_kernels import plain_kernels
 from lightning_prune.graph.rules import contractions, mixers, movement
@@ -83,7 +84,7 @@ class LabelTrace:
         self.order: dict[str, None] = {}
         self.suspended = 0
         self._model = model
-        self._stack: list[tuple[str, bool]] = []
+        self._stack: list[tuple[str, bool, bool]] = []
         self._based: list[Tensor] = []
         self._touched: set[int] = set()
 
@@ -102,8 +103,11 @@ class LabelTrace:
                 self._label_tensors(model)
                 for name, module in model.named_modules():
                     leaf = not any(True for _ in module.children())
+                    counted = is_producer(module) or is_depthwise(module)
                     handles += [
-                        module.register_forward_pre_hook(self._enter(plain_name(name), leaf)),
+                        module.register_forward_pre_hook(
+                            self._enter(plain_name(name), leaf, counted)
+                        ),
                         module.register_forward_hook(self._leave(plain_name(name)),
                                                      always_call=True),
                     ]
@@ -180,9 +184,9 @@ class LabelTrace:
 
     # --- modules --------------------------------------------------------------------------
 
-    def _enter(self, name: str, leaf: bool) -> Callable[..., None]:
+    def _enter(self, name: str, leaf: bool, counted: bool) -> Callable[..., None]:
         def hook(module: nn.Module, _inputs: Any) -> None:
-            self._stack.append((name, leaf))
+            self._stack.append((name, leaf, counted))
             if rule_of(module) is not None:
                 self.suspended += 1
 
@@ -211,7 +215,7 @@ class LabelTrace:
     @property
     def modules(self) -> tuple[str, ...]:
         """Return the names of the modules that are running, the outermost first."""
-        return tuple(name for name, _ in self._stack)
+        return tuple(name for name, _, _ in self._stack)
 
     # --- operations -----------------------------------------------------------------------
 
@@ -243,6 +247,7 @@ class LabelTrace:
             self.modules,
             bool(self._stack) and self._stack[-1][1],
             _place,
+            bool(self._stack) and self._stack[-1][2],
             shapes,
         )
         _rule(name, func, op)(op)

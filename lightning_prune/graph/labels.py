@@ -94,12 +94,13 @@ class Labels:
     count: int = 0
     pins: list[tuple[Ids, str]] = field(default_factory=list)
     lattices: list[Lattice] = field(default_factory=list)
-    numbers: list[Number] = field(default_factory=list)
+    numbers: dict[tuple[str, int, int, str], Number] = field(default_factory=dict)
     made: list[tuple[Ids, int]] = field(default_factory=list)
     read: list[tuple[Ids, int]] = field(default_factory=list)
     statistics: list[tuple[Ids, str]] = field(default_factory=list)
     outputs: dict[str, list[tuple[int, Ids]]] = field(default_factory=dict)
     products: list[Ids] = field(default_factory=list)
+    costs: list[tuple[int, tuple[Ids, ...]]] = field(default_factory=list)
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0

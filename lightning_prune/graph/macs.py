@@ -14,14 +14,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_prune.graph.flop_formulas import register_missing_formulas
 from lightning_prune.graph.forward_pass import call, untouched
-from lightning_prune.graph.group import ChannelGroups, Group, Member
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.kept_fraction import KeptFraction, Monomials
-from lightning_prune.graph.layers import is_depthwise, is_producer
+from lightning_prune.graph.layers import is_depthwise, is_producer, output_dims
 from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.weight_axes import product_parts, weight_axes
 
 Values = NDArray[np.float64]
 register_missing_formulas()
-_COMPUTED = ".parametrizations."
 _PAIR = 2
 
 
@@ -182,21 +182,22 @@ class MacModel:
             forward: How to call it; None: the plain call.
             costs: What ``measure_layers`` returned for it; None: measure now.
         """
-        held: dict[tuple[str, bool], list[tuple[str, Tensor]]] = {}
-        sizes: dict[tuple[str, bool], int] = {}
+        held: dict[tuple[str, int, int], list[tuple[str, Tensor]]] = {}
         modules = {plain_name(n): m for n, m in model.named_modules()}
         measured = measure_layers(model, example_input, forward) if costs is None else costs
+        users: dict[int, list[str]] = defaultdict(list)
+        for name, module in modules.items():
+            weight = module._parameters.get("weight")
+            if weight is not None and (is_producer(module) or is_depthwise(module)):
+                users[id(weight)].append(name)
         for group in groups.values():
             for member in group.members:
-                name = member.layer.partition(_COMPUTED)[0]
-                size = _axis_size(modules[name], member)
-                if size is not None:
-                    end = name, member.role == "consumer"
-                    held.setdefault(end, []).append((group.name, member.index))
-                    sizes[end] = size
+                for axis in weight_axes(modules, member, users):
+                    held.setdefault(axis, []).append((group.name, member.index))
         ends: dict[bool, dict[str, KeptFraction]] = {False: {}, True: {}}
-        for (name, is_input), parts in held.items():
-            ends[is_input][name] = KeptFraction.of(sizes[name, is_input], parts)
+        for (name, dim, size), parts in held.items():
+            is_input = dim != dict(output_dims(modules[name]))["weight"]
+            ends[is_input][name] = KeptFraction.of(size, parts)
         products = product_parts(groups)
         if products and "" in measured.macs:
             ends[True][""] = KeptFraction(1, products)
@@ -223,10 +224,11 @@ class MacModel:
         for name, macs in self.layers.items():
             fraction = 1.0
             outputs = self.outputs.get(name)
-            if outputs is not None and outputs.only is None:
+            only = None if outputs is None else outputs.only
+            if outputs is not None and only is None:
                 fraction = outputs.at(widths, self.channels)
-            elif outputs is not None and outputs.only in widths:
-                fraction = widths[outputs.only] / self.channels[outputs.only]
+            elif only is not None and only in widths:
+                fraction = widths[only] / self.channels[only]
             if name in self.inputs:
                 fraction *= self.inputs[name].at(widths, self.channels)
             found[name] = macs * fraction
@@ -308,42 +310,3 @@ class MacModel:
         else:
             for key, fraction in outputs.monomials(place, self.channels):
                 yield key, macs * fraction
-
-
-def _axis_size(layer: nn.Module, member: Member) -> int | None:
-    """Return how many outputs or inputs the weight has that multiplies; None: there is none."""
-    weight = getattr(layer, "weight", None)
-    if not (is_producer(layer) or is_depthwise(layer)) or not isinstance(weight, Tensor):
-        return None
-    if is_depthwise(layer) and member.role == "consumer":
-        return None
-    dims = dict(member.dims)
-    # Of a computed weight (weight norm) the tensors have other names, and the same dimensions.
-    dim = dims.get("weight", max(dims.values(), default=None))
-    return None if dim is None else weight.shape[dim]
-
-
-def product_parts(groups: Mapping[str, Group]) -> tuple[tuple[float, tuple[str, ...]], ...]:
-    r"""Return which fraction of the products of activations has exactly these factors.
-
-    From what ``Group.products`` and ``Group.shared_products`` say of all products with some
-    factors at least, :math:`A_S`:
-
-    .. math:: s_T = \sum_{S \supseteq T} (-1)^{|S| - |T|} A_S
-
-    >>> heads = Group("heads", 4, (), products=1.0, shared_products=((("heads", "width"), 0.5),))
-    >>> product_parts({"heads": heads, "width": Group("width", 8, (), products=0.5)})
-    ((0.5, ('heads',)), (0.5, ('heads', 'width')))
-    """
-    known: dict[tuple[str, ...], float] = {}
-    for name, group in groups.items():
-        if group.products:
-            known[(name,)] = group.products
-        known |= {own: part for own, part in group.shared_products if set(own) <= groups.keys()}
-    parts = []
-    for own, value in known.items():
-        wider = ((s, a) for s, a in known.items() if len(s) > len(own) and set(own) < set(s))
-        exact = value + sum((-1) ** (len(s) - len(own)) * a for s, a in wider)
-        if exact:
-            parts.append((exact, own))
-    return tuple(parts)

@@ -9,6 +9,9 @@ from torch import Tensor
 from lightning_prune.graph.group import Group, Member
 from lightning_prune.plan import PruningPlan
 
+COMPUTED = ".parametrizations."
+"""What stands between the name of a layer and the module that holds what a weight is made of."""
+
 
 class Axis(NamedTuple):
     """A dimension of a tensor of a layer.

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -77,7 +77,7 @@ def resolve(labels: Labels, order: Sequence[str]) -> Resolved:
     left = {name: why for name, why in refused.items() if name not in made}
     place = {name: n for n, name in enumerate(table.first_made(groups))}
     groups.sort(key=lambda group: place[group.name])
-    return Resolved(tuple(groups), others, left)
+    return Resolved(table.with_products(groups), others, left)
 
 
 def _prefers_outer(outer: Sequence[Group], inner: Sequence[Group], attention: bool) -> bool:
@@ -108,6 +108,7 @@ class _Table:
         self.made = self._marks(labels.made)
         self.read = self._marks(labels.read)
         self._names: dict[str, int] = {}
+        self._labels: dict[int, Ids] = {}
 
     def _marks(self, events: Sequence[tuple[Ids, int]]) -> Mapping[int, int]:
         """Return axis -> when it was first marked."""
@@ -217,13 +218,47 @@ class _Table:
         place = self._order
         made.sort(key=lambda m: (_RANK[m.role], place.get(m.layer, 1 << 30)))
         weights = [m for m in made if m.role != "carrier"]
-        return Group(
+        found = Group(
             name,
             len(free),
             tuple(made),
             bundle=min(len(m.index) // len(free) for m in weights),
             norms=self._norms(elements, rank),
             numbers=self._numbers(elements, rank),
+        )
+        self._labels[id(found)] = np.flatnonzero(rank[elements.of] >= 0)
+        return found
+
+    def with_products(self, groups: Sequence[Group]) -> tuple[Group, ...]:
+        """Return groups with what of the MACs that belong to no layer goes with their widths.
+
+        The MACs of an operation are a product over its axes, and on each the fractions of what was
+        concatenated add up.
+        """
+        owner = np.full(self.labels.count, NONE, dtype=np.int64)
+        for number, group in enumerate(groups):
+            owner[self._labels[id(group)]] = number
+        total = sum(macs for macs, _ in self.labels.costs)
+        found: dict[tuple[int, ...], float] = defaultdict(float)
+        for macs, axes in self.labels.costs:
+            terms = {(): macs / total}
+            for axis in axes:
+                numbers, counts = np.unique(
+                    np.where(axis >= 0, owner[axis], NONE), return_counts=True
+                )
+                terms = {
+                    (*own, *([int(number)] if number >= 0 else [])): part * count / len(axis)
+                    for own, part in terms.items()
+                    for number, count in zip(numbers, counts, strict=True)
+                }
+            for own, part in terms.items():
+                if own:
+                    found[tuple(sorted(own))] += part
+        parts: dict[int, list[tuple[float, tuple[str, ...]]]] = defaultdict(list)
+        for own, part in found.items():
+            parts[own[0]].append((part, tuple(groups[number].name for number in own)))
+        return tuple(
+            replace(group, products=tuple(parts[number])) for number, group in enumerate(groups)
         )
 
     def _member(self, parts: Sequence[tuple[int, Tensor, Tensor]]) -> Member:
@@ -264,7 +299,7 @@ class _Table:
 
     def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
         found: dict[Number, None] = {}
-        for number in self.labels.numbers:
+        for number in self.labels.numbers.values():
             own = number.labels[number.labels >= 0]
             if len(own) and rank[elements.of[own[0]]] >= 0:
                 found[Number(len(number.labels), number.modules, number.place)] = None

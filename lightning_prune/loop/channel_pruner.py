@@ -245,7 +245,7 @@ class ChannelPruner:
         self._run, self._regularization = None, None
         self._state = replace(self._state, phase=Phase.CUT, originals=None, finished=True)
         self.reset_optimizer = True
-        self.cut_line = cut_record(epoch, fraction, target, self.plan)
+        self.cut_line = cut_record(epoch, fraction, target, self.plan, self.groups)
         log(self.cut_line)
         self._on_cut(self.cut_line)
         return pruned

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.weight_norm import WeightNorm
 
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layers import sync_sizes
 from lightning_prune.graph.names import modules_by_name
-from lightning_prune.graph.removed_rows import kept_positions, tensor_name
+from lightning_prune.graph.removed_rows import COMPUTED, kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
+from lightning_prune.surgery.exact_norms import count_cut_as_zeros
 from lightning_prune.surgery.sizes import set_sizes, sizes_after
 
 
@@ -99,7 +101,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     sizes = sizes_after(model, groups, plan)  # before anything is changed: it may be refused
     shared = _holders(model)
     replaced: dict[str, Replacement] = {}
-    touched: dict[nn.Module, None] = {}
+    touched: dict[str, None] = {}
     for tensor, parts in by_tensor.items():
         values = parts[0].values
         kept = _kept(parts)
@@ -111,14 +113,24 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
             replacement = Replacement(values, new, kept)
             replaced |= {tensor_name(layer, name): replacement for layer, _, name in shared[tensor]}
             narrow = new
-        for _, owner, name in shared[tensor]:
+        for layer, owner, name in shared[tensor]:
             setattr(owner, name, narrow)
-            touched[owner] = None
+            touched[layer.partition(COMPUTED)[0]] = None
     set_sizes(sizes)
-    for owner in touched:
-        sync_sizes(owner)
+    modules = modules_by_name(model)
+    for layer in touched:
+        _compute_weight(modules[layer])
+        sync_sizes(modules[layer])
+    _adapt_norms(model, groups, plan)
     _tell_submodules(model, replaced)
     return PrunedChannels(plan, groups, replaced)
+
+
+def _compute_weight(layer: nn.Module) -> None:
+    """Compute the weight of ``torch.nn.utils.weight_norm`` now, which a forward pass would do."""
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, WeightNorm):
+            hook(layer, ())
 
 
 def _kept(parts: Sequence[ChannelSlice]) -> dict[int, Tensor]:
@@ -128,6 +140,27 @@ def _kept(parts: Sequence[ChannelSlice]) -> dict[int, Tensor]:
         removed[part.dim].append(part.index)
     shape = parts[0].values.shape
     return {dim: kept_positions(shape[dim], torch.cat(index)) for dim, index in removed.items()}
+
+
+def _adapt_norms(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> None:
+    """Make norms over cut channels count them as the zeros that they were.
+
+    Raises:
+        ValueError: a norm is of no kind for which that is possible.
+    """
+    removed: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    for name in plan.keep:
+        mask = plan.mask(name)
+        for norm in groups[name].norms:
+            removed[norm.layer, norm.size].append(norm.index[~mask[norm.channel]])
+    modules = modules_by_name(model)
+    for (layer, size), index in removed.items():
+        kept = kept_positions(size, torch.cat(index))
+        if len(kept) < size and not count_cut_as_zeros(modules[layer], size, kept, groups.norms):
+            raise ValueError(
+                f"{layer} ({type(modules[layer]).__name__}) takes statistics over channels that "
+                "are cut, and is no norm of a known kind"
+            )
 
 
 def _holders(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str]]]:

@@ -92,10 +92,25 @@ class _Part:
         )
 
 
+def _is_direction(part: ChannelSlice) -> bool:
+    """Return whether it is the direction of filters whose length is a parameter of its own.
+
+    Of weight norm the length goes to zero: a direction of zeros would be divided by its norm, 0.
+    """
+    length = {"original1": "original0", "weight_v": "weight_g"}.get(part.tensor)
+    value = None if length is None else getattr(part.owner, length, None)
+    return isinstance(value, Tensor) and _varies_along(value, part.dim, part.values)
+
+
+def _varies_along(length: Tensor, dim: int, direction: Tensor) -> bool:
+    same = length.ndim == direction.ndim and length.shape[dim] == direction.shape[dim]
+    return same and length.numel() == length.shape[dim]
+
+
 def _parts(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> dict[str, _Part]:
     found: dict[str, dict[int, ChannelSlice]] = defaultdict(dict)
     for part in channel_slices(model, groups, plan):
-        if len(part.index):
+        if len(part.index) and not _is_direction(part):
             found[part.name][part.dim] = part
     parts = {}
     for name, slices in found.items():

@@ -13,10 +13,11 @@ from lightning_prune.functional.zero_counting import (
     deviation_norm_of_kept,
     group_norm_of_kept,
     layer_norm_of_kept,
+    response_norm_of_kept,
     rms_norm_of_kept,
 )
 
-Statistic = Literal["layer", "rms", "deviation", "group"]
+Statistic = Literal["layer", "rms", "deviation", "response", "group"]
 EPS_NAMES = ("eps", "variance_epsilon", "epsilon")
 """Attributes that may hold what a norm adds to its variance."""
 _SIZES = ("normalized_shape", "num_channels", "num_features", "hidden_size", "dim", "d_model")
@@ -31,7 +32,8 @@ class NormKind:
 
     Attributes:
         statistic: Mean and variance ("layer"), mean square ("rms"), variance alone ("deviation"),
-            or mean and variance of groups of channels over space ("group").
+            mean response of channels over space ("response", of images), or mean and variance of
+            groups of channels over space ("group").
         axis: Axis of the channels: -1 or 1.
         axes: Number of axes, the last ones, that the statistics run over; 1 but for a layer norm
             of a shape.
@@ -84,7 +86,7 @@ def norm_kind(layer: nn.Module, channels: int, kept: int | None = None) -> NormK
     except Exception:  # a module that cannot be copied cannot be tried
         return None
     kinds = list(_candidates(probe, channels))
-    seen = False
+    ranks = set()
     for x in _inputs(probe, channels, generator):
         try:
             y = probe.forward(x)
@@ -92,11 +94,13 @@ def norm_kind(layer: nn.Module, channels: int, kept: int | None = None) -> NormK
             continue
         if not isinstance(y, Tensor) or y.shape != x.shape:
             continue  # its tensors were broadcast over another axis than it means
-        seen = True
+        ranks.add(x.ndim)
         kinds = [kind for kind in kinds if _explains(kind, probe, channels, x, y.double())]
         if not kinds:
             return None
-    return kinds[0] if seen else None
+    if not ranks or (kinds[0].statistic == "response" and 4 not in ranks):
+        return None
+    return kinds[0]
 
 
 def compute_norm(
@@ -134,8 +138,9 @@ def _over_channels(
     if kind.axes > 1:
         rows = rows.flatten(-kind.axes)
         weight, bias = (None if v is None else v.flatten() for v in (weight, bias))
-    if kind.statistic == "layer":
-        y = layer_norm_of_kept(rows, counted, weight, bias, eps)
+    if kind.statistic in ("layer", "response"):
+        norm = layer_norm_of_kept if kind.statistic == "layer" else response_norm_of_kept
+        y = norm(rows, counted, weight, bias, eps)
     else:
         of_kept = rms_norm_of_kept if kind.statistic == "rms" else deviation_norm_of_kept
         y = of_kept(rows, counted, weight, eps)
@@ -202,7 +207,9 @@ def _candidates(probe: nn.Module, channels: int) -> Iterator[NormKind]:
     elif vectors:
         affine = [(vectors[0], vectors[1]), (vectors[1], vectors[0])]
     statistics: list[tuple[Statistic, int]] = [
-        (statistic, axis) for statistic in ("layer", "rms", "deviation") for axis in (-1, 1)
+        (statistic, axis)
+        for statistic in ("layer", "rms", "deviation", "response")
+        for axis in (-1, 1)
     ]
     if isinstance(groups := getattr(probe, "num_groups", None), int) and groups > 0:
         statistics.insert(0, ("group", 1))
@@ -240,6 +247,8 @@ def _explains(kind: NormKind, probe: nn.Module, channels: int, x: Tensor, y: Ten
         counted = x.shape[kind.axis]
     if counted < 2 and kind.statistic == "deviation":
         return False
+    if x.ndim != 4 and kind.statistic == "response":
+        return True  # what such modules do with tokens is not meant
     try:
         found = compute_norm(probe, kind, x, counted, counted)
     except (RuntimeError, IndexError):  # tensors of that width do not fit that axis

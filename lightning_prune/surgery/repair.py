@@ -26,21 +26,32 @@ class Failure:
         reason: What failed, in one line.
         modules: Names of the modules that were running, the outermost first; empty where the cut
             itself failed.
-        ended: How many calls of modules had ended by then.
+        entered: How many calls of modules had begun by then.
+        ended: How many had ended.
     """
 
     reason: str
     modules: tuple[str, ...]
-    ended: int
+    entered: int
+    ended: int = 0
+
+    def is_past(self, other: "Failure") -> bool:
+        """Return whether the forward pass had come further than in another failure."""
+        return (self.entered, self.ended) > (other.entered, other.ended)
 
 
 def run_cut(net: nn.Module, run: Callable[[nn.Module], Any]) -> Failure | None:
     """Run a cut copy; return where it fails, None where it does not."""
     stack: list[str] = []
-    ended = 0
+    entered = ended = 0
 
     def enter(name: str) -> Callable[..., None]:
-        return lambda *_: stack.append(name)
+        def hook(*_: Any) -> None:
+            nonlocal entered
+            stack.append(name)
+            entered += 1
+
+        return hook
 
     def leave(*_: Any) -> None:
         nonlocal ended
@@ -57,7 +68,7 @@ def run_cut(net: nn.Module, run: Callable[[nn.Module], Any]) -> Failure | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a user's code raises
-        return Failure(f"{FAILS}: {shortened(error)}", tuple(stack), ended)
+        return Failure(f"{FAILS}: {shortened(error)}", tuple(stack), entered, ended)
     finally:
         for handle in handles:
             handle.remove()
@@ -93,6 +104,15 @@ def _attributes(module: nn.Module, name: str, sizes: set[int]) -> Iterator[Size]
 def _value(model: nn.Module, size: Size) -> int:
     value = getattr(model.get_submodule(size.layer), size.attribute)
     return int(value if size.place is None else value[size.place])
+
+
+def _states(group: Group, module: str, size: int, inside: bool) -> bool:
+    """Return whether a module, or with ``inside`` one within it, states a size of a group."""
+    return any(
+        number.size == size
+        and (module in number.modules if inside else number.modules[-1:] == (module,))
+        for number in group.numbers
+    )
 
 
 class Repair:
@@ -133,21 +153,40 @@ class Repair:
             suspects = self._suspects(module)
             if not suspects:
                 continue
+            tried: set[frozenset[tuple[str, tuple[Size, ...]]]] = set()
             for change in self._changes(module, suspects):
+                key = frozenset((name, group.sizes) for name, group in change.items())
+                if key in tried:
+                    continue
+                tried.add(key)
                 found = self._attempt(change)
-                if found is None or self._is_past(found, failure):
-                    self.groups = self._spread(module, change)
-                    again = self._attempt(self.groups)
-                    if again is None or self._is_past(again, failure):
-                        return again
-                    self.groups = dict(change)
+                if found is None or found.is_past(failure):
+                    change = self._fewest(change, failure)
+                    wide = self._spread(module, change)
+                    found = self._attempt(wide)
+                    if found is not None and not found.is_past(failure):
+                        wide, found = change, self._attempt(change)
+                    self.groups = wide
                     return found
             return self._drop(failure, suspects)
         return self._drop(failure, list(self.groups))
 
-    @staticmethod
-    def _is_past(later: Failure, earlier: Failure) -> bool:
-        return later.ended > earlier.ended and later.modules != earlier.modules
+    def _fewest(self, change: dict[str, Group], failure: Failure) -> dict[str, Group]:
+        """Leave out the sizes that a change does not need to get past a failure."""
+        new = [
+            (name, size)
+            for name, group in change.items()
+            for size in group.sizes
+            if name not in self.groups or size not in self.groups[name].sizes
+        ]
+        for name, size in new if len(new) > 1 else ():
+            group = change[name]
+            sizes = tuple(own for own in group.sizes if own != size)
+            less = {**change, name: replace(group, sizes=sizes)}
+            found = self._attempt(less)
+            if found is None or found.is_past(failure):
+                change = less
+        return change
 
     def _suspects(self, module: str) -> list[str]:
         """Return the groups that have a number or a tensor in a module."""
@@ -176,30 +215,32 @@ class Repair:
         known = {size for group in held for size in group.sizes}
         found = [s for s in candidates(self._model, held, module) if s not in known]
         found = found[:_MOST_SIZES]
-        tried: set[frozenset[Size]] = set()
-        whole = frozenset(found)
-        order: list[frozenset[Size]] = [whole] if found else []
+        order: list[frozenset[Size]] = [frozenset(found)] if found else []
         for many in range(1, min(_MOST_TOGETHER, len(found)) + 1):
             order += [frozenset(some) for some in combinations(found, many)]
-        for sizes in order:
-            if sizes not in tried:
-                tried.add(sizes)
-                yield self._given(groups, held, sizes)
+        for sizes in dict.fromkeys(order):
+            yield self._given(groups, held, sizes)
+            if len(held) > 1:
+                for one in held:
+                    given = self._given(groups, [one], sizes)
+                    if given[one.name] is not groups[one.name]:
+                        yield given
 
     def _given(
         self, groups: Mapping[str, Group], held: Sequence[Group], sizes: Iterable[Size]
     ) -> dict[str, Group]:
-        """Give each size to the groups of whose channels there are as many."""
+        """Give each size to the groups of whose channels there are as many.
+
+        Groups of which the module itself states the number come before those of modules inside.
+        """
         new = dict(groups)
         for size in sizes:
             value = _value(self._model, size)
-            for group in held:
-                fits = any(
-                    number.size == value and size.layer in number.modules
-                    for number in group.numbers
-                )
-                if fits and size not in new[group.name].sizes:
-                    now = new[group.name]
+            near = [g for g in held if _states(g, size.layer, value, inside=False)]
+            far = [g for g in held if _states(g, size.layer, value, inside=True)]
+            for group in near or far:
+                now = new[group.name]
+                if size not in now.sizes:
                     new[group.name] = replace(now, sizes=(*now.sizes, size))
         return new
 
@@ -222,14 +263,14 @@ class Repair:
         for other, its_kind in self._kinds.items():
             if its_kind is not kind:
                 continue
-            for name, group in list(groups.items()):
-                sizes = [
-                    size
-                    for size in candidates(self._model, [group], other)
-                    if (size.attribute, size.place) in learned and size not in group.sizes
-                ]
-                if sizes:
-                    groups[name] = replace(group, sizes=(*group.sizes, *sizes))
+            for size in candidates(self._model, groups.values(), other):
+                if (size.attribute, size.place) not in learned:
+                    continue
+                value = _value(self._model, size)
+                named = [n for n, g in groups.items() if _states(g, other, value, inside=False)]
+                if len(named) == 1 and size not in groups[named[0]].sizes:
+                    group = groups[named[0]]
+                    groups[named[0]] = replace(group, sizes=(*group.sizes, size))
         return groups
 
     def _couplings(
@@ -262,9 +303,11 @@ class Repair:
                         for n in group.numbers
                     )
                 ]
+                if not same:
+                    continue
                 together = couple(whole, [self.groups[name] for name in same])
                 groups = {
-                    name: together if name == wide else group
+                    name: together if name == wide else _renamed(group, same, wide)
                     for name, group in self.groups.items()
                     if name not in same
                 }
@@ -278,13 +321,13 @@ class Repair:
         for name in order:
             left = {n: g for n, g in self.groups.items() if n != name}
             found = self._attempt(left)
-            if found is None or self._is_past(found, failure):
+            if found is None or found.is_past(failure):
                 self._refuse([name], failure.reason)
                 return found
         for name in order:
             self._refuse([name], failure.reason)
             found = self._attempt(self.groups)
-            if found is None or self._is_past(found, failure):
+            if found is None or found.is_past(failure):
                 return found
         return self._attempt(self.groups)
 
@@ -317,7 +360,7 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
         norms += group.norms
     rank = {"producer": 0, "carrier": 1, "consumer": 2}
     members.sort(key=lambda member: rank[member.role])
-    return replace(
+    joined = replace(
         wide,
         channels=channels,
         members=tuple(members),
@@ -329,4 +372,17 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
             dict.fromkeys((*wide.mixed_by, *(m for group in narrow for m in group.mixed_by)))
         ),
         step=math.lcm(wide.step, *(group.step for group in narrow)),
+        products=tuple(p for group in (wide, *narrow) for p in group.products),
+    )
+    return _renamed(joined, [group.name for group in narrow], wide.name)
+
+
+def _renamed(group: Group, names: Sequence[str], name: str) -> Group:
+    """Name one group in place of others in what a group says of products."""
+    return replace(
+        group,
+        products=tuple(
+            (fraction, tuple(name if own in names else own for own in factors))
+            for fraction, factors in group.products
+        ),
     )

@@ -101,9 +101,14 @@ def _changed(whole: Any, size: Size, fraction: Fraction) -> Any:
         return int(new)
     values = list(whole)
     values[size.place] = int(new)
-    if isinstance(whole, torch.Size):
+    return _like(whole, values)
+
+
+def _like(old: Any, values: list[int]) -> Any:
+    """Return numbers in a container of the kind that held the old ones."""
+    if isinstance(old, torch.Size):
         return torch.Size(values)
-    return values if isinstance(whole, list) else tuple(values)
+    return list(values) if isinstance(old, list) else tuple(values)
 
 
 # --- in the record of an architecture -----------------------------------------------------------
@@ -157,8 +162,6 @@ def load_sizes(layer: nn.Module, sizes: Mapping[str, int | list[int]]) -> None:
     for name, value in sizes.items():
         old = getattr(layer, name)
         dense.setdefault(name, old)
-        plain = isinstance(old, int)
-        kind = torch.Size if isinstance(old, torch.Size) else type(old)
-        setattr(layer, name, value if plain else kind(value))
+        setattr(layer, name, value if isinstance(value, int) else _like(old, value))
     if dense:
         vars(layer)[_DENSE] = dense

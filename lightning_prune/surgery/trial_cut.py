@@ -2,7 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.repair import FAILS, Failure, Repair, run_cut
 from lightning_prune.surgery.scramble import scramble
 from lightning_prune.surgery.trial_example import (
     cast,
@@ -24,7 +27,7 @@ from lightning_prune.surgery.trial_example import (
     varied_tokens,
     without_listeners,
 )
-from lightning_prune.surgery.trial_macs import TrialMacs, plan_of, with_products
+from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
 from lightning_prune.surgery.trial_training import Run, TrialTraining, shortened
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -32,8 +35,8 @@ Notify = Callable[[str], None]
 
 _TOLERANCE = 1e-4
 _ROUNDING = 1e-2  # a layer's output differs by less where rounding is all that differs
+SECONDS = 60.0
 _HALF = {torch.float16, torch.bfloat16}
-_FAILS = "the forward pass of the cut network fails"
 _NAMED = 3  # groups that a warning names
 _FEW = 4  # groups of one kind that are each tried before the rest is judged by them
 
@@ -45,14 +48,17 @@ def try_groups(
     forward: Forward | None = None,
     step: Run | None = None,
     notify: Notify | None = None,
+    seconds: float = SECONDS,
 ) -> tuple[ChannelGroups, dict[str, str]]:
     """Mask and cut groups on a copy; say which can be cut, and why the others cannot.
 
     The copy's weights are scrambled: zero-initialised branches and flat attention hide faults. A
     group is accepted if the cut copy gives in eval mode what the masked one gives (1e-4), also in
     every layer that is left whole, if its forward pass runs in training mode, and if its MACs are
-    those predicted. All groups are cut at once; only where that fails are they taken apart by
-    halves. Model, random states and hooks are left as they were.
+    those predicted. All groups are cut at once. Where a forward pass fails, the numbers that state
+    widths in the module where it does (``num_heads``, a split's sizes) are changed along, if that
+    helps; where outputs differ, groups are taken apart by halves. Model, random states and hooks
+    are left as they were.
 
     Who defines ``on_channels_pruned`` is notified of the cut and adapts what is theirs to it: hooks
     of such a callback are not called in the trial, and of such a model no training is tried.
@@ -65,6 +71,7 @@ def try_groups(
         step: What training does with the model besides (``training_step`` on a batch), called with
             a cut copy in training mode; left out where the copy as it is cannot do it.
         notify: Called with a line on what is tried, where it takes more than one pass.
+        seconds: Processor time after which groups that are not yet tried are refused.
 
     Returns:
         The groups that can be cut (the layers of the others in ``refused``), and the reason of
@@ -86,20 +93,23 @@ def try_groups(
     if not groups:
         return groups, {}
     with untouched(module):
-        trial = _Trial(module, example, groups, forward or call, step, notify)
-        good = trial.sift(trial.families(list(groups)))
-        good = trial.agreeing(good)
+        trial = _Trial(module, example, groups, forward or call, step, notify, seconds)
+        good = trial.passing()
         costs = TrialMacs(
-            trial.dense, groups, trial.plan, trial.example, trial.forward, trial.passed
+            trial.dense, trial.groups, trial.plan, trial.example, trial.forward, trial.passed
         )
-        products, miscounted = costs.match(good)
+        miscounted = costs.miscounted(good)
         trial.refused |= miscounted
         good = [name for name in good if name not in miscounted]
-    accepted = {name: with_products(groups[name], products) for name in groups if name in good}
+    accepted = {name: group for name, group in trial.groups.items() if name in good}
     refused = dict(groups.refused)
+    made = {layer for group in accepted.values() for layer in group.producers}
     for name, reason in trial.refused.items():
-        refused.update(dict.fromkeys(groups[name].producers, reason))
-    return ChannelGroups(accepted, refused, groups.order), trial.refused
+        tried = groups.get(name) or trial.groups.get(name)
+        for layer in tried.producers if tried is not None else ():
+            if layer not in made:
+                refused[layer] = reason
+    return replace(groups, groups=accepted, refused=refused, others={}), trial.refused
 
 
 def what_is_left_out(refused: dict[str, str]) -> str:
@@ -141,14 +151,16 @@ class _Trial:
         forward: Forward,
         step: Run | None,
         notify: Notify | None,
+        seconds: float,
     ) -> None:
         self.groups, self.forward, self.notify = groups, forward, notify
+        self._end = time.process_time() + seconds
         self.refused: dict[str, str] = {}
         self.halved = False
         self.passed: dict[frozenset[str], nn.Module] = {}  # the last cut copy without a fault
         self.example = noise_like(example)
         self.dense = self._scrambled(model)
-        self.plan = self._plan()
+        self.plan = self._plan(groups)
         self.training = (
             None if is_told(model) else TrialTraining(self.dense, self.example, forward, step)
         )
@@ -181,10 +193,55 @@ class _Trial:
             return False
         return all(bool(o.isfinite().all()) for o in outputs if o.is_floating_point())
 
-    def _plan(self) -> PruningPlan:
+    def passing(self) -> list[str]:
+        """Return the names of the groups that can be cut together."""
+        names = list(self.groups)
+        reason = self.fault(names)
+        if reason is None:
+            return names
+        if reason.startswith(FAILS):
+            self._repair(self.groups.groups)
+            again = {
+                other.name: other
+                for name in self.refused
+                for other in self.groups.others.get(name, ())
+            }
+            if again and not self.is_late():
+                refused, self.refused = self.refused, {}
+                self._repair({**self.groups.groups, **again})
+                self.refused = {**refused, **self.refused}
+        good = self.sift(self.families(list(self.groups)))
+        return self.agreeing(good)
+
+    def is_late(self) -> bool:
+        """Return whether the time is over."""
+        return time.process_time() > self._end
+
+    def _repair(self, groups: Mapping[str, Group]) -> None:
+        """Find the numbers that change with groups, and leave out those that cannot be cut."""
+        if self.notify is not None:
+            self.notify(f"trying what else has to change with {len(groups)} groups of channels")
+        repair = Repair(self.dense, groups, self._attempt, self.is_late)
+        repair.run()
+        self.refused |= repair.refused
+        self.groups = replace(self.groups, groups=repair.groups)
+        self.plan = self._plan(self.groups)
+
+    def _attempt(self, groups: Mapping[str, Group]) -> Failure | None:
+        """Cut a copy by some groups, and run it."""
+        net = copy_module(self.dense)
+        try:
+            cut_channels(net, replace(self.groups, groups=dict(groups)), self._plan(groups))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            return Failure(f"{FAILS}: {shortened(error)}", (), -1)
+        return run_cut(net, lambda cut: self.forward(cut, self.example))
+
+    def _plan(self, groups: Mapping[str, Group]) -> PruningPlan:
         """Choose the channels that stay, the same in every trial."""
         keep, channels = {}, {}
-        for number, (name, group) in enumerate(self.groups.items()):
+        for number, (name, group) in enumerate(groups.items()):
             generator = torch.Generator().manual_seed(number)
             order = torch.randperm(group.channels, generator=generator)
             keep[name] = order[: trial_width(group)].sort()[0]
@@ -211,7 +268,7 @@ class _Trial:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
-            return f"{_FAILS}: {shortened(error)}"
+            return f"{FAILS}: {shortened(error)}"
         layer, worst = whole.first_difference(again, _TOLERANCE)
         if layer is None:
             worst = _difference(before, after)
@@ -226,7 +283,7 @@ class _Trial:
         if dtype is None and torch.float32 in kinds and (layer is None or worst < _ROUNDING):
             # Rounding may be all that differs; a network that casts to float itself stays refused.
             found = self.fault(names, torch.float64)
-            if found is None or not found.startswith(_FAILS):
+            if found is None or not found.startswith(FAILS):
                 return found
         where = "in its output" if layer is None else f"first in layer {layer!r}"
         return (
@@ -247,6 +304,10 @@ class _Trial:
     def sift(self, families: list[list[str]]) -> list[str]:
         """Return the names of the groups that can be cut, halving what cannot be cut together."""
         names = [name for family in families for name in family]
+        if self.is_late():
+            late = "the trial took longer than it may: it was not tried"
+            self.refused |= dict.fromkeys(names, late)
+            return []
         reason = self.fault(names) if names else None
         if reason is None:
             return names

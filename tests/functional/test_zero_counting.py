@@ -8,6 +8,7 @@ from lightning_prune.functional.zero_counting import (
     deviation_norm_of_kept,
     group_norm_of_kept,
     layer_norm_of_kept,
+    response_norm_of_kept,
     rms_norm_of_kept,
 )
 
@@ -102,6 +103,16 @@ def test_deviation_norm_is_that_of_the_whole():
     wide = widened(x)
     expected = (wide * torch.rsqrt(wide.var(-1, keepdim=True) + 1e-5))[..., KEPT]
     torch.testing.assert_close(deviation_norm_of_kept(x, 10), expected, rtol=0, atol=1e-10)
+
+
+def test_response_norm_is_that_of_the_whole():
+    x, w, b = values(2, 3, 4, 5), values(5), values(5)
+    wide = widened(x)
+    response = wide.norm(dim=(1, 2), keepdim=True)
+    scale = response / (response.mean(-1, keepdim=True) + 1e-6)
+    expected = (wide + widened(w) * wide * scale + widened(b))[..., KEPT]
+    found = response_norm_of_kept(x, 10, w, b)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("space", [(), (3,), (3, 4)])

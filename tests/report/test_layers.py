@@ -4,8 +4,11 @@ from lightning_prune.graph.group import Member
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.sequential import GroupDecision
+from lightning_prune.report.layer_listing import layer_listing
 from lightning_prune.report.layers import active_channels, layer_rows
 from lightning_prune.surgery.mask import ChannelMask
+from tests.graph.factors import attention, example, factor_groups
+from tests.graph.test_removed_rows import plan_of
 from tests.networks import EXAMPLE, Concat, Residual, make
 
 
@@ -37,3 +40,20 @@ def test_active_channels_are_those_above_the_threshold():
         layer.weight[0, 2] = 1e-5
     member = Member("up", "producer", torch.arange(6), torch.arange(6), (("weight", 1),))
     assert active_channels(layer, member) == 1
+
+
+def test_a_layer_of_two_groups_has_a_row_for_each():
+    net, groups, plan = attention(), factor_groups(), plan_of("qkv", "qkv:2")
+    ChannelMask(net, groups, plan).apply()
+    decisions = [
+        GroupDecision(name, keep, plan.channels[name], None, "ratio", "pruned", "")
+        for name, keep in plan.keep.items()
+    ]
+    rows = layer_rows(decisions, groups, net)
+    found = [
+        (r.name, r.group, r.channels_before, r.channels_after, r.active_channels) for r in rows
+    ]
+    assert found == [("qkv", "qkv", 4, 2, 2), ("qkv", "qkv:2", 6, 4, 4)]
+    lines = layer_listing(net, groups, example()).splitlines()
+    shown = [line.split()[1:3] for line in lines if line.startswith("* ")]
+    assert shown == [["embed", "8"], ["qkv", "4"], ["qkv", "6"], ["project", "8"]]

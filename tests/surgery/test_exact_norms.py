@@ -58,6 +58,20 @@ class Rms(nn.Module):
         return x * (self.offset + self.weight)
 
 
+class Response(nn.Module):
+    """The global response norm of ConvNeXt V2, channels last."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
+        self.eps = 1e-6
+
+    def forward(self, x):
+        response = x.norm(p=2, dim=(1, 2), keepdim=True)
+        scale = response / (response.mean(-1, keepdim=True) + self.eps)
+        return x + self.weight * x * scale + self.bias
+
+
 class Noisy(nn.LayerNorm):
     def forward(self, x):
         return super().forward(x).sigmoid()
@@ -91,6 +105,7 @@ NORMS = {
     "user's, first": (lambda: FirstOrLast(C, first=True), "first", ANY),
     "user's, last": (lambda: FirstOrLast(C, first=False), "last", ANY),
     "user's rms": (lambda: Rms(C), "last", ANY),
+    "response": (lambda: Response(C), "space", ANY),
     "user's rms less 1": (lambda: Rms(C, offset=1.0), "last", ANY),
 }
 each_norm = pytest.mark.parametrize(("make", "layout", "kept"), NORMS.values(), ids=NORMS)
@@ -106,9 +121,11 @@ def scrambled(layer, seed=0):
 
 def inputs(layout, kept, dtype=torch.float64, width=C):
     """An input that is zero in all channels but the kept ones, and its kept part."""
-    shape, dim = {"tokens": ((2, width), 1), "last": ((2, 5, width), -1)}.get(
-        layout, ((2, width, 4, 3), 1)
-    )
+    shape, dim = {
+        "tokens": ((2, width), 1),
+        "last": ((2, 5, width), -1),
+        "space": ((2, 4, 5, width), -1),
+    }.get(layout, ((2, width, 4, 3), 1))
     x = torch.randn(shape, generator=torch.Generator().manual_seed(9)) + 0.6
     narrow = x.to(dtype).index_select(dim, kept)
     return torch.zeros(shape, dtype=dtype).index_copy(dim, kept, narrow), narrow, dim
@@ -358,7 +375,9 @@ class Net(nn.Module):
         x = self.before(x)
         if self.layout == "first":
             return self.after(self.norm(x.movedim(-1, 1)).movedim(1, -1))
-        return self.after(self.norm(x.flatten(0, -2)).view(x.shape))
+        return self.after(
+            self.norm(x) if self.layout == "space" else self.norm(x.flatten(0, -2)).view(x.shape)
+        )
 
 
 def cut_net(make, layout, kept, seed=0, before=C, net=None):
@@ -512,6 +531,15 @@ def test_timms_norms(name):
     kind = getattr(norm, name, None) or getattr(norm_act, name)
     arguments = {"num_groups": 4} if name == "GroupNorm" else {}
     check(kind(C, **arguments), *TIMM[name])
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_timms_response_norm(channels_last):
+    pytest.importorskip("timm")
+    from timm.layers.grn import GlobalResponseNorm
+
+    norm = GlobalResponseNorm(C, channels_last=channels_last)
+    check(norm, "space" if channels_last else "first", ANY)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import parametrizations, weight_norm
 
 from lightning_prune.graph.channel_rows import weight_rows
 from lightning_prune.graph.estimated_time import estimated_time
 from lightning_prune.graph.forward_pass import call
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.importance import group_importance
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.plan import PruningPlan
@@ -102,6 +104,33 @@ def test_the_optimizer_keeps_what_it_knows_of_the_rows_that_stay():
     optimizer.zero_grad()
     net(x).square().mean().backward()
     optimizer.step()
+
+
+@pytest.mark.parametrize("kind", [weight_norm, parametrizations.weight_norm])
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_weights_with_a_length_of_their_own_are_masked_and_cut(kind):
+    torch.manual_seed(0)
+    net = nn.Sequential(kind(nn.Linear(3, 6)), nn.ReLU(), kind(nn.Linear(6, 2))).eval()
+    every, old = torch.arange(6), kind is weight_norm
+    inner, (g, v) = ("", ("weight_g", "weight_v")) if old else (
+        ".parametrizations.weight", ("original0", "original1"),
+    )  # fmt: skip
+    members = (
+        Member(f"0{inner}", "producer", every, every, ((g, 0), (v, 0))),
+        Member("0", "producer", every, every, (("bias", 0),)),
+        Member(f"2{inner}", "consumer", every, every, ((v, 1),)),
+    )
+    groups = ChannelGroups({"0": Group("0", 6, members)}, {}, ("0", "2"))
+    plan = PruningPlan({"0": torch.tensor([1, 4])}, {"0": 6})
+    x = torch.randn(5, 3)
+    macs = MacModel.of(net, groups, x)
+    ChannelMask(net, groups, plan).apply()
+    masked = net(x)
+    assert masked.isfinite().all()
+    cut_channels(net, groups, plan)
+    torch.testing.assert_close(net(x), masked)
+    assert (net[0].out_features, net[2].in_features) == (2, 2)
+    assert macs.remaining({"0": 2}) == count_macs(net, x)
 
 
 # --- MACs ---------------------------------------------------------------------------------------

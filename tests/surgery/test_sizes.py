@@ -2,9 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups, Group, Size
+from lightning_prune.graph.group import ChannelGroups, Group, Member, Size
+from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.sizes import (
     changed_sizes,
     load_sizes,
@@ -90,3 +92,36 @@ def test_a_file_cannot_set_anything_else():
             f"{attribute} is no number of the module that a cut changes"
         )
     assert why_no_size(net, "num_heads", 0) == "num_heads is 0 in the file and 4 when dense"
+
+
+def grouped(transposed=False):
+    """Convolutions of 4 groups: whole groups go, and the number of them."""
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 12, 1), kind(12, 8, 3, groups=4), nn.ReLU(), nn.Conv2d(8, 2, 1)
+    )
+    into, out = torch.arange(12), torch.arange(8)
+    if transposed:  # (in, out / groups): a group is 3 rows
+        rows = Member("1", "consumer", into, into // 3, (("weight", 0),))
+        middle = (rows, Member("1", "producer", out, out // 2, (("bias", 0),)))
+    else:
+        middle = (Member("1", "producer", out, out // 2, (("weight", 0), ("bias", 0))),)
+    first = Member("0", "producer", into, into // 3, (("weight", 0), ("bias", 0)))
+    last = Member("3", "consumer", out, out // 2, (("weight", 1),))
+    group = Group("0", 4, (first, *middle, last), sizes=(Size("1", "groups"),))
+    return net, ChannelGroups({"0": group}, {}, ("0", "1", "3"))
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_whole_groups_of_a_convolution_are_cut(transposed):
+    net, groups = grouped(transposed)
+    plan = PruningPlan({"0": torch.tensor([0, 2, 3])}, {"0": 4})
+    x = torch.randn(1, 3, 6, 6)
+    macs = MacModel.of(net, groups, x)
+    ChannelMask(net, groups, plan).apply()
+    masked = net(x)
+    cut_channels(net, groups, plan)
+    assert (net[1].groups, net[1].in_channels, net[1].out_channels) == (3, 9, 6)
+    torch.testing.assert_close(net(x), masked)
+    assert macs.remaining({"0": 3}) == count_macs(net, x)

@@ -1,8 +1,11 @@
+import pytest
+import torch
 from torch import nn
 
 from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
+from tests.graph.factors import Bare, bare_groups
 from tests.networks import EXAMPLE, Residual, make, random_plan
 
 
@@ -38,3 +41,13 @@ def test_a_width_that_costs_otherwise_is_named():
 def test_the_plan_of_some_groups():
     plan = random_plan(trace_groups(make(Residual), EXAMPLE))
     assert list(plan_of(plan, ["a1.0"]).keep) == ["a1.0"]
+
+
+def test_matrices_that_no_layer_holds_cost_rows_times_columns():
+    torch.manual_seed(0)
+    net, groups = Bare(), bare_groups()
+    tokens = torch.arange(12).view(3, 4) % 9
+    plan = random_plan(groups)
+    products, miscounted = TrialMacs(net, groups, plan, tokens, call).match(list(groups))
+    assert miscounted == {}
+    assert products == pytest.approx({("table",): 1.0, ("up",): 1.0, ("table", "up"): 1.0})

@@ -55,6 +55,12 @@ def _product(
     columns = one.get(places[0]), two.get(places[1])
     contract(op, (first, columns[0], places[0]), (second, columns[1], places[1]))
     rows = one.get(free[0]), two.get(free[1])
+    op.cost(
+        first.numel() * (second.shape[free[1]] if second.dim() > 1 else 1),
+        one.get(0) if first.dim() > 2 else None,
+        columns[0] if columns[0] is not None else columns[1],
+        *rows,
+    )
     if op.is_weight(second):
         _roles(op, second, columns[1], rows[1])
     if op.is_weight(first):
@@ -124,6 +130,7 @@ def linear(op: Operation) -> None:
     columns = axes.pop(last, None)
     own = op.axes(weight)
     contract(op, (source, columns, last), (weight, own.get(1), 1))
+    op.cost(source.numel() * weight.shape[0], own.get(1), own.get(0))
     _roles(op, weight, own.get(1), own.get(0))
     if 0 in own:
         axes[last] = own[0]
@@ -144,6 +151,8 @@ def convolution(op: Operation) -> None:
         if dim > 1 and not op.is_weight(weight):
             op.labels.pin(labels, f"its channels are places of a kernel{op.where()}")
     read = axes.get(1)
+    places = op.out.numel() // op.out.shape[1] if not transposed else source.numel() // source.shape[1]
+    op.cost(places * weight.numel(), own.get(0), own.get(1))
     made: Ids | None
     if groups == 1:
         rows, columns = (own.get(1), own.get(0)) if transposed else (own.get(0), own.get(1))

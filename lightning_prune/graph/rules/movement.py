@@ -105,7 +105,12 @@ def view(op: Operation) -> None:
     """view, squeeze, unsqueeze, flatten: the order of the values stays."""
     source, out = op.args["self"], op.out
     shape = op.shapes.get("self", source.shape)
-    op.give(out, reshape(op, op.axes(source), shape, out.shape), op.is_weight(source))
+    axes = reshape(op, op.axes(source), shape, out.shape)
+    stated = op.args.get("size", op.args.get("shape", ()))
+    for dim, own in axes.items():
+        if dim < len(stated) and stated[dim] != -1:
+            op.number(own)
+    op.give(out, axes, op.is_weight(source))
 
 
 def permute(op: Operation) -> None:
@@ -180,6 +185,9 @@ def expand(op: Operation) -> None:
     source, out = op.args["self"], op.out
     shift = out.dim() - source.dim()
     axes = {dim + shift: own for dim, own in op.axes(source).items()}
+    for dim, own in axes.items():
+        if op.args.get("size", ())[dim : dim + 1] not in ([], [-1]):
+            op.number(own)
     op.give(out, axes, op.is_weight(source))
 
 

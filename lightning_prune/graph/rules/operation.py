@@ -32,6 +32,7 @@ class Operation:
         modules: Names of the modules that are running, the outermost first.
         leaf: Whether the innermost of them has no children.
         find_place: Returns the file and line in a user's code.
+        counted: Whether the innermost is a layer whose MACs are counted as its own.
         shapes: Shapes that arguments had before, of operations that change them in place.
     """
 
@@ -42,6 +43,7 @@ class Operation:
     modules: tuple[str, ...]
     leaf: bool
     find_place: Callable[[], str]
+    counted: bool = False
     shapes: Mapping[str, torch.Size] = field(default_factory=dict)
 
     @property
@@ -81,7 +83,14 @@ class Operation:
 
     def number(self, labels: Ids) -> None:
         """Note that the operation states the size of these positions."""
-        self.labels.numbers.append(Number(labels, self.modules, self.find_place()))
+        key = (self.inside, len(labels), int(labels[0]), self.name)
+        if key not in self.labels.numbers:
+            self.labels.numbers[key] = Number(labels, self.modules, self.find_place())
+
+    def cost(self, macs: int, *axes: Ids | None) -> None:
+        """Note the MACs of an operation that belongs to no layer, and the axes that it runs over."""
+        if not self.counted:
+            self.labels.costs.append((macs, tuple(own for own in axes if own is not None)))
 
     def pin(self, axes: Mapping[int, Ids] | Sequence[Ids], reason: str) -> None:
         """Pin all positions of some axes."""
