@@ -165,7 +165,7 @@ def check_prunable(
 
 
 def _quiet(_: str) -> None:
-    """Say nothing."""
+    """Ignore a note."""
 
 
 def _difference(

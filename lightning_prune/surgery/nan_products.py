@@ -26,7 +26,7 @@ class ContractionFinder(NanMode):
         self.products: list[Product] = []
         self._storages = {
             tensor.untyped_storage().data_ptr(): (name, tensor)
-            for name, tensor in reversed(tensors.items())
+            for name, tensor in reversed(list(tensors.items()))
         }
         for tensor in tensors.values():
             setattr(tensor, _WEIGHT, True)

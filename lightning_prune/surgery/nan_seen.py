@@ -220,7 +220,7 @@ def _stopped(tensor: Tensor, dim: int, batched: bool) -> tuple[Tensor, Tensor | 
 
 
 def _padded(out: Tensor, source: Tensor, amounts: Sequence[int]) -> Tensor:
-    """Let channels that are NaN everywhere be NaN in their padding too."""
+    """Fill the padding of channels that are NaN everywhere with NaN too."""
     whole = source.isnan()
     for number in range(len(amounts) // 2):
         if amounts[2 * number] or amounts[2 * number + 1]:
