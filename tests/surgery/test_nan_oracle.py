@@ -176,3 +176,18 @@ def test_computed_weights_and_recurrence(wrap):
 def test_the_number_of_classes_is_positive():
     with pytest.raises(ValueError, match="classes=0 is not positive"):
         nan_oracle(make(Residual), EXAMPLE, classes=0)
+
+
+def test_lengths_over_all_rows_are_no_way_from_one_to_another():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 6, 3), dim=2)
+            self.b = nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.b(self.a(x).mean(2))
+
+    net, x = Net(), torch.randn(2, 4, 8)
+    found = nan_oracle(net, x, trace_groups(net, x))
+    assert (found.classes, found.places, found.mismatches) == (6, 6, ())
