@@ -1,7 +1,6 @@
 """Carries labels of channels through one forward pass."""
 
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
@@ -28,6 +26,7 @@ from lightning_prune.graph.labels import (
 )
 from lightning_prune.graph.layer_kinds import is_depthwise, is_producer, rule_of
 from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.plain_kernels import plain_kernels
 from lightning_prune.graph.rules import contractions, mixers, movement
 from lightning_prune.graph.rules.operation import Operation
 
@@ -79,15 +78,6 @@ def _tensors(values: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-@contextmanager
-def _unfused_recurrence() -> Iterator[None]:
-    """Run LSTM and GRU as the matrix products that they are."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32 acceleration")
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            yield
-
-
 class LabelTrace:
     """Labels of a model's parameters and buffers, carried through forward passes.
 
@@ -104,20 +94,22 @@ class LabelTrace:
         self._model = model
         self._stack: list[tuple[str, bool, bool]] = []
         self._based: list[Tensor] = []
+        self._touched: set[int] = set()
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Follow everything that the model does in this context."""
+    def running(self, copy: nn.Module | None = None) -> Iterator[None]:
+        """Follow everything that the model does in this context.
+
+        Args:
+            copy: Followed instead of the model, under the names and labels of the model's tensors.
+        """
+        model = self._model if copy is None else copy
         handles = []
         with ExitStack() as stack:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if any(isinstance(m, nn.RNNBase) for m in self._model.modules()):
-                stack.enter_context(_unfused_recurrence())
-            fast = torch.backends.mha.get_fastpath_enabled()
-            torch.backends.mha.set_fastpath_enabled(False)
+            stack.enter_context(plain_kernels(model))
             try:
-                self._label_tensors()
-                for name, module in self._model.named_modules():
+                self._label_tensors(model)
+                for name, module in model.named_modules():
                     leaf = not any(True for _ in module.children())
                     counted = is_producer(module) or is_depthwise(module)
                     handles += [
@@ -131,7 +123,6 @@ class LabelTrace:
                 stack.enter_context(_Mode(self))
                 yield
             finally:
-                torch.backends.mha.set_fastpath_enabled(fast)
                 for handle in handles:
                     handle.remove()
                 for tensor in self._based:
@@ -155,7 +146,12 @@ class LabelTrace:
         for tensor in tensors:
             found = labels_of(tensor)
             for own in found.axes.values() if found is not None else ():
-                self.labels.pin(own, _REACHES_OUTPUT)
+                self.labels.must_stay(own, _REACHES_OUTPUT)
+
+    @property
+    def leaves_tensors(self) -> bool:
+        """Return whether no pass has used some of the model's tensors."""
+        return any(id(tensor) not in self._touched for tensor in self._based)
 
     def _pin(self, read: Iterable[Tensor]) -> None:
         for tensor in read:
@@ -164,11 +160,11 @@ class LabelTrace:
 
     # --- tensors --------------------------------------------------------------------------
 
-    def _label_tensors(self) -> None:
+    def _label_tensors(self, model: nn.Module) -> None:
         """Give every position of parameters and floating buffers a label, shared ones once."""
         known: dict[int, dict[int, Any]] = {}
         again = bool(self.labels.axes)
-        for name, module in self._model.named_modules(remove_duplicate=False):
+        for name, module in model.named_modules(remove_duplicate=False):
             owned = [*module._parameters.items(), *module._buffers.items()]
             for key, tensor in owned:
                 if tensor is None or not tensor.is_floating_point():
@@ -272,7 +268,9 @@ class LabelTrace:
         name, arguments, writes = _signature(func)
         given = [*args, *kwargs.values()]
         self._pin(_tensors(given))
-        labelled = any(labels_of(tensor) is not None for tensor in _tensors(given))
+        known = [id(tensor) for tensor in _tensors(given) if labels_of(tensor) is not None]
+        self._touched.update(known)
+        labelled = bool(known)
         if not labelled:
             out = func(*args, **kwargs)
             if name in _VIEWS:

@@ -108,6 +108,7 @@ class Labels:
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0
+    _settled: Ids | None = None
 
     def fresh(self, size: int) -> Ids:
         """Return labels that no position has yet."""
@@ -144,9 +145,30 @@ class Labels:
 
     def pin(self, labels: Ids, reason: str) -> None:
         """Say that positions must stay, and why."""
+        if self._settled is None:
+            self.must_stay(labels, reason)
+
+    def must_stay(self, labels: Ids, reason: str) -> None:
+        """Pin positions also once everything else is settled: those of outputs."""
         labels = labels[labels >= 0]
         if len(labels):
             self.pins.append((np.unique(labels), reason))
+
+    def settle(self) -> None:
+        """Take what eval mode does for settled; what training does can only add to it.
+
+        From now on joins and lattices are noted, no pins, and roles only of axes without one: a
+        loss may take means over channels, or multiply a weight with itself.
+        """
+        self._settled = np.zeros(self.count, dtype=bool)
+        for own, _ in (*self.made, *self.read):
+            self._settled[own[own >= 0]] = True
+
+    def _is_settled(self, labels: Ids) -> bool:
+        if self._settled is None:
+            return False
+        known = labels[(labels >= 0) & (labels < len(self._settled))]
+        return bool(self._settled[known].any())
 
     def lattice(self, rows: Ids, place: str = "") -> tuple[Ids, ...]:
         """Return labels for the factors of rows (f_1, ..., f_k), the same for the same rows."""
@@ -180,6 +202,8 @@ class Labels:
             times: Channels that each of them makes: the rows of a transposed convolution of
                 several groups are those of every group.
         """
+        if self._is_settled(labels):
+            return
         self._clock += 1
         self.made.append((labels, self._clock))
         self._repeat(labels, times)
@@ -192,6 +216,8 @@ class Labels:
             times: Channels that each of them reads: the columns of a convolution of several groups
                 are those of every group.
         """
+        if self._is_settled(labels):
+            return
         self._clock += 1
         self.read.append((labels, self._clock))
         self._repeat(labels, times)

@@ -44,5 +44,5 @@ def build_groups(
     >>> groups.refused
     {'3': 'its channels reach the output of the model'}
     """
-    traced = trace_groups(model, example_input, forward)
+    traced = trace_groups(model, example_input, forward, step, notify)
     return try_groups(model, example_input, traced, forward, step, notify)[0]
