@@ -23,10 +23,10 @@ def attend_heads(
     scale s is the one that the wide heads had.
 
     Args:
-        query: Q, (N, H, L, D).
-        key: K, (N, H, S, D).
-        value: V, (N, H, S, W).
-        scale: s.
+        query: Q, shaped (N, H, L, D).
+        key: K, shaped (N, H, S, D).
+        value: V, shaped (N, H, S, W).
+        scale: What the products are multiplied by, s.
         mask: M, floating point, broadcast to (N, H, L, S); None: zero.
         is_causal: Position l of the queries sees keys up to l; without weights and mask only.
         dropout: Probability that a weight is zero.

@@ -150,7 +150,7 @@ class Labels:
             self.pins.append((np.unique(labels), reason))
 
     def lattice(self, rows: Ids, place: str = "") -> tuple[Ids, ...]:
-        """Return labels for the factors of rows (f_1, ..., f_k); the same rows have the same ones."""
+        """Return labels for the factors of rows (f_1, ..., f_k), the same for the same rows."""
         key = (rows.tobytes(), str(rows.shape).encode())
         if key not in self._known:
             factors = tuple(self.fresh(size) for size in rows.shape)
@@ -262,7 +262,7 @@ def set_labels(tensor: Tensor, labels: TensorLabels | None) -> None:
 
 
 def pin_readers(tensor: Tensor, labels: Ids, reason: str) -> None:
-    """Say that positions must stay if anything reads a tensor: nothing may ask for it."""
+    """Pin positions as soon as anything reads a tensor: nothing may ask for it."""
     setattr(tensor, _PINS, [*getattr(tensor, _PINS, []), (labels, reason)])
 
 

@@ -12,12 +12,13 @@ from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.head_sizes import head_sizes
 from lightning_prune.graph.label_trace import LabelTrace
-from lightning_prune.graph.layer_kinds import holds_groups, is_producer
+from lightning_prune.graph.layer_kinds import holds_groups, is_producer, width_of
 from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
 from lightning_prune.graph.resolve import resolve
 from lightning_prune.graph.traceable import check_traceable
 
 _NO_INFLUENCE = "the output of the model does not depend on it"
+_ONE_CHANNEL = "it makes one channel, which has to stay"
 _NOT_CALLED = (
     "the forward pass does not call it: another module takes its weight, or only training uses it"
 )
@@ -113,10 +114,16 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
     for name, layer in model.named_modules():
         plain = plain_name(name)
         if is_producer(layer) and plain not in made and plain not in refused:
-            refused[plain] = _NO_INFLUENCE if plain in trace.order else _NOT_CALLED
+            refused[plain] = _why_not(layer, plain in trace.order)
     place = {name: number for number, name in enumerate(order)}
     refused = dict(sorted(refused.items(), key=lambda one: place.get(one[0], 1 << 30)))
     return ChannelGroups(groups, refused, order, others=others)
+
+
+def _why_not(layer: nn.Module, called: bool) -> str:
+    if not called:
+        return _NOT_CALLED
+    return _ONE_CHANNEL if width_of(layer) == 1 else _NO_INFLUENCE
 
 
 def _ordered(names: Mapping[str, None], model: nn.Module) -> list[str]:

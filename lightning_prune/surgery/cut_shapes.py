@@ -129,7 +129,7 @@ def why_no_attention(name: str, shapes: Mapping[str, Shape], heads: int) -> str 
     elif -1 in rows:
         return None
     bias = own.get("in_proj_bias", (sum(rows),))[0]
-    vectors = [own.get(f"bias_{part}", (1, 1, size))[2] for part, size in zip("kv", rows[1:], strict=True)]
+    vectors = [own.get(f"bias_{part}", (1, 1, rows[n]))[2] for n, part in ((1, "k"), (2, "v"))]
     if rows[0] != rows[1] or rows[2] != output[1] or bias != sum(rows) or vectors != rows[1:]:
         return f"the tensors of {name or 'the attention'} do not fit one another in the file"
     if min(rows) < heads or any(size % heads for size in rows):

@@ -226,10 +226,11 @@ def _fits_torch(layer: nn.MultiheadAttention) -> bool:
 
 # --- classes and inputs -----------------------------------------------------------------------
 
-_classes: dict[type[nn.Module], type[nn.Module]] = {nn.MultiheadAttention: PrunedMultiheadAttention}
+_Kind = type[nn.MultiheadAttention]
+_classes: dict[_Kind, _Kind] = {nn.MultiheadAttention: PrunedMultiheadAttention}
 
 
-def _pruned(own: type[nn.Module]) -> type[nn.Module]:
+def _pruned(own: _Kind) -> _Kind:
     """Return the class of a layer that was cut; of subclasses one that inherits from both."""
     if own not in _classes:
         named = {n: getattr(own, n) for n in ("__module__", "__qualname__", "__doc__")}
@@ -237,7 +238,7 @@ def _pruned(own: type[nn.Module]) -> type[nn.Module]:
     return _classes[own]
 
 
-def _empty(own: type[nn.Module]) -> nn.Module:
+def _empty(own: _Kind) -> nn.Module:
     """Return an object that pickle and copy fill; its class is made, and cannot be looked up."""
     kind = _pruned(own)
     layer: nn.Module = kind.__new__(kind)

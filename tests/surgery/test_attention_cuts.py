@@ -7,8 +7,10 @@ import torch
 import torchvision
 from torch import nn
 
+from lightning_prune.graph.group import Size
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.pruned_attention import PrunedMultiheadAttention
@@ -187,3 +189,14 @@ def test_vision_transformer():
     layer = net.encoder.layers[1].self_attention
     assert (layer.num_heads, layer.embed_dim) == (6, 384)
     assert type(layer) is nn.MultiheadAttention
+
+
+@pytest.mark.parametrize("make", [Encoder, Whole, lambda: Cross(12, 8, True, batch_first=True)])
+def test_trials_accept_heads_and_widths(make):
+    net = make()
+    groups = build_groups(net, X)
+    layers = [n for n, m in net.named_modules() if isinstance(m, nn.MultiheadAttention)]
+    for name in layers:
+        assert groups[name].channels == HEADS
+        assert Size(name, "num_heads") in groups[name].sizes
+    assert list(groups.refused) == ["head"]

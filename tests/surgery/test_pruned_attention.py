@@ -424,6 +424,21 @@ def test_altered_files_are_refused():
         track_architecture(Classifier()).load_state_dict(net.state_dict())
 
 
+def test_files_without_a_record_have_all_heads():
+    """Rows do not say whether heads are gone or narrower; columns say all."""
+    net, fresh = scrambled(Classifier()).double(), scrambled(Classifier(), 1).double()
+    half(net.attend, CUTS["heads"])
+    with pytest.raises(ValueError, match=r"attend.in_proj_weight is \(18, 12\) in the file and"):
+        load_pruned_state_dict(fresh, net.state_dict())
+    layer = scrambled(nn.MultiheadAttention(E, HEADS), 2).double()
+    narrow = nn.Sequential(cut(layer, CUTS["inputs and outputs"]))
+    dense = nn.Sequential(scrambled(nn.MultiheadAttention(E, HEADS), 3).double())
+    load_pruned_state_dict(dense, narrow.state_dict())
+    assert isinstance(dense[0], PrunedMultiheadAttention)
+    values = [torch.randn(4, 2, 6, dtype=torch.float64)] * 3
+    assert dense[0](*values)[0].equal(narrow[0](*values)[0])
+
+
 def test_a_failed_load_leaves_the_class():
     net, fresh = track_architecture(Classifier()), Classifier()
     half(net.attend, CUTS["heads"])

@@ -260,7 +260,8 @@ RULES: dict[str, Any] = {
     ),
     **dict.fromkeys(
         (
-            "sum", "nansum", "mean", "var", "std", "var_mean", "std_mean", "amax", "amin", "aminmax",
+            "sum", "nansum", "mean", "var", "std", "var_mean", "std_mean", "amax", "amin",
+            "aminmax",
             "max", "min", "argmax", "argmin", "prod", "any", "all", "norm", "linalg_vector_norm",
             "logsumexp", "_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax",
             "cumsum", "cumprod", "cummax", "cummin", "sort", "argsort", "topk", "median", "mode",

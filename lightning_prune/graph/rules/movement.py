@@ -38,8 +38,9 @@ def reshape(op: Operation, axes: Axes, old: Sequence[int], new: Sequence[int]) -
                 j += 1
         if any(dim in axes for dim in first):
             given = [(old[dim], axes.get(dim)) for dim in first]
-            found.update(zip(second, _regrouped(op, given, [new[d] for d in second]), strict=True))
-    return {dim: own for dim, own in found.items() if own is not None}
+            labels = _regrouped(op, given, [new[dim] for dim in second])
+            found |= {d: own for d, own in zip(second, labels, strict=True) if own is not None}
+    return found
 
 
 def _regrouped(
