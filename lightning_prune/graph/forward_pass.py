@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.weight_norm import WeightNorm
 
 
 def call(model: nn.Module, example_input: Any) -> Any:
@@ -33,11 +34,18 @@ def _eager() -> Iterator[None]:
         yield
 
 
+def _computed(module: nn.Module) -> set[str]:
+    """Return the names of the weights that a hook computes again before each pass."""
+    hooks = module._forward_pre_hooks.values()
+    return {hook.name for hook in hooks if isinstance(hook, WeightNorm)}
+
+
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
 
-    Plain tensors too, such as the weights that the older ``weight_norm`` computes in each pass.
+    Plain tensors too; the weights that the older ``weight_norm`` computes in each pass come back
+    without their graph, with which no module could be copied.
 
     What ``torch.compile`` compiled runs eagerly meanwhile: compiled code does not call hooks.
     """
@@ -45,7 +53,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     plain = [
-        (module, name, value)
+        (module, name, value.detach() if name in _computed(module) else value)
         for module in model.modules()
         for name, value in vars(module).items()
         if isinstance(value, torch.Tensor)

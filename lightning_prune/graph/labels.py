@@ -109,6 +109,7 @@ class Labels:
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0
     _settled: Ids | None = None
+    _classes: tuple[tuple[int, int], Ids, int] | None = None
 
     def fresh(self, size: int) -> Ids:
         """Return labels that no position has yet."""
@@ -231,16 +232,31 @@ class Labels:
 
         Classes are numbered in the order of their smallest labels.
         """
-        pairs = [*self._pairs, *further]
+        classes, count = self._joined()
+        pairs = list(further)
         if not pairs:
-            return np.arange(self.count, dtype=np.int64)
-        first = np.concatenate([pair[0].ravel() for pair in pairs])
-        second = np.concatenate([pair[1].ravel() for pair in pairs])
-        return connected(self.count, first, second)
+            return classes
+        first = classes[np.concatenate([pair[0].ravel() for pair in pairs])]
+        second = classes[np.concatenate([pair[1].ravel() for pair in pairs])]
+        return connected(count, first, second)[classes]
+
+    def _joined(self) -> tuple[Ids, int]:
+        """Return the class of every label and their number; computed once for all joins so far."""
+        state = self.count, len(self._pairs)
+        if self._classes is None or self._classes[0] != state:
+            classes = np.arange(self.count, dtype=np.int64)
+            if self._pairs:
+                first = np.concatenate([pair[0].ravel() for pair in self._pairs])
+                second = np.concatenate([pair[1].ravel() for pair in self._pairs])
+                classes = connected(self.count, first, second)
+            self._classes = state, classes, int(classes.max(initial=-1)) + 1
+        return self._classes[1], self._classes[2]
 
 
 def connected(count: int, first: Ids, second: Ids) -> Ids:
     """Return the connected component of each of ``count`` nodes, given edges between them.
+
+    Components are numbered in the order of their smallest nodes.
 
     >>> connected(4, np.array([0, 1]), np.array([3, 2])).tolist()
     [0, 1, 1, 0]
@@ -248,8 +264,10 @@ def connected(count: int, first: Ids, second: Ids) -> Ids:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    edges = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
-    found = connected_components(edges, directed=False)[1].astype(np.int64)
+    edges = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
+    found: Ids = connected_components(edges, directed=False)[1].astype(np.int64)
+    if (np.diff(np.maximum.accumulate(found), prepend=-1) <= 1).all():
+        return found  # numbered so already: nodes are visited in order
     _, place, inverse = np.unique(found, return_index=True, return_inverse=True)
     rank = np.empty(len(place), dtype=np.int64)
     rank[np.argsort(place)] = np.arange(len(place))

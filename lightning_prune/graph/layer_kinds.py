@@ -122,6 +122,20 @@ def sync_sizes(layer: nn.Module) -> None:
         layer.num_channels = weight.shape[0]
     elif isinstance(layer, nn.LayerNorm) and weight is not None:
         layer.normalized_shape = tuple(weight.shape)
+    elif isinstance(layer, nn.RNNBase):
+        _sync_recurrent(layer, "_l0")
+    elif isinstance(layer, nn.RNNCellBase):
+        _sync_recurrent(layer, "")
+
+
+def _sync_recurrent(layer: nn.RNNBase | nn.RNNCellBase, suffix: str) -> None:
+    """Set the sizes of a recurrent layer; all its layers and directions have the same ones."""
+    inputs, states = (getattr(layer, f"weight_{part}{suffix}") for part in ("ih", "hh"))
+    layer.input_size = inputs.shape[1]
+    layer.hidden_size = states.shape[1]
+    projection = getattr(layer, f"weight_hr{suffix}", None)
+    if projection is not None:
+        layer.proj_size, layer.hidden_size = projection.shape
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_prune.graph.group import Group, Member, Number, Size, Statistics
 from lightning_prune.graph.labels import NONE, Axis, Ids, Labels
+from lightning_prune.graph.labels import Number as StatedNumber
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
 from lightning_prune.graph.layer_kinds import Role
 from lightning_prune.graph.names import layer_of
@@ -162,8 +163,8 @@ class _Table:
         found = _Found()
         taken: dict[str, int] = defaultdict(int)
         signatures = sorted(self._signatures(elements), key=lambda one: one.time)
+        freed: list[tuple[_Signature, list[int]]] = []
         for one in signatures:
-            part = int(parts[one.label])
             free = [n for n in one.elements if n not in elements.pins]
             makers = self._makers(one.axes)
             reasons = [elements.pins[n] for n in one.elements if n in elements.pins]
@@ -172,13 +173,17 @@ class _Table:
                 free = []
             if len(free) < 2:
                 reason = reasons[0] if reasons else _ONE
-                found.refused[part].update(dict.fromkeys(makers, reason))
+                found.refused[int(parts[one.label])].update(dict.fromkeys(makers, reason))
                 continue
+            freed.append((one, free))
+        members = _Places(self.labels, elements, [free for _, free in freed])
+        for number, (one, free) in enumerate(freed):
             root = layer_of(self.axes[one.root].owner)
             taken[root] += 1
             name = root if taken[root] == 1 else f"{root}:{taken[root]}"
             self._names[name] = one.time
-            found.groups[part].append(self._group(name, one, free, elements))
+            group = self._group(name, one, len(free), members, number)
+            found.groups[int(parts[one.label])].append(group)
         return found
 
     def _makers(self, axes: Sequence[int]) -> list[str]:
@@ -225,45 +230,56 @@ class _Table:
     # --- members --------------------------------------------------------------------------
 
     def _group(
-        self, name: str, one: "_Signature", free: Sequence[int], elements: Elements
+        self, name: str, one: "_Signature", channels: int, places: "_Places", number: int
     ) -> Group:
-        rank = np.full(int(elements.of.max(initial=0)) + 1, NONE, dtype=np.int64)
-        rank[np.asarray(free)] = np.arange(len(free))
-        kept = rank[np.asarray(one.elements)] >= 0
-        table = one.labels[kept]
-        members: dict[tuple[str, bytes, bytes], list[tuple[int, Tensor, Tensor]]] = defaultdict(
-            list
-        )
-        for axis in one.axes:
-            columns = np.flatnonzero(self.axis[table[0]] == axis)
-            positions = self.position[table[:, columns]]
-            channel = np.broadcast_to(np.arange(len(table))[:, None], positions.shape)
-            order = np.argsort(positions.ravel(), kind="stable")
-            index = torch.from_numpy(positions.ravel()[order])
-            which = torch.from_numpy(np.ascontiguousarray(channel).ravel()[order])
+        table = one.labels[places.owner[one.labels[:, 0]] == number]
+        members: dict[tuple[str, bytes, bytes], list[tuple[int, Ids, Ids]]] = defaultdict(list)
+        for axis, index, which in self._positions(table):
             role = "consumer" if axis in self.read and axis not in self.made else ""
-            key = (self.axes[axis].owner + role, index.numpy().tobytes(), which.numpy().tobytes())
+            key = (self.axes[axis].owner + role, index.tobytes(), which.tobytes())
             members[key].append((axis, index, which))
         made = [self._member(parts) for parts in members.values()]
         bundle = min(
-            len(parts[0][1]) * self._times.get(parts[0][0], 1) // len(free)
+            len(parts[0][1]) * self._times.get(parts[0][0], 1) // channels
             for parts, member in zip(members.values(), made, strict=True)
             if member.role != "carrier"
         )
-        made = self._with_sources(made, bundle, rank[elements.of], len(free))
-        place = self._order
-        made.sort(key=lambda m: (_RANK[m.role], place.get(m.layer, 1 << 30)))
+        made = self._with_sources(made, bundle, places, number, channels)
+        order = self._order
+        made.sort(key=lambda m: (_RANK[m.role], order.get(m.layer, 1 << 30)))
         found = Group(
             name,
-            len(free),
+            channels,
             tuple(made),
             bundle=bundle,
-            norms=self._norms(elements, rank),
-            numbers=self._numbers(elements, rank),
-            sizes=self._sizes(elements, rank),
+            norms=self._norms(places, number),
+            numbers=self._numbers(places, number),
+            sizes=self._sizes(places, number),
         )
-        self._labels[id(found)] = np.flatnonzero(rank[elements.of] >= 0)
+        self._labels[id(found)] = places.labels[number]
         return found
+
+    def _positions(self, table: Ids) -> Iterator[tuple[int, Ids, Ids]]:
+        """Yield each axis of a table (channels, positions of each) with its positions in order.
+
+        Together with the channel of each position. Columns are in the order of their axes.
+        """
+        axes = self.axis[table[0]]
+        starts = np.flatnonzero(np.diff(axes, prepend=-1))
+        widths = np.diff(starts, append=len(axes))
+        positions = np.ascontiguousarray(self.position[table].T)
+        single = starts[widths == 1]
+        orders = np.argsort(positions[single], axis=1, kind="stable")
+        sorted_ = np.take_along_axis(positions[single], orders, 1)
+        row = 0
+        for start, width in zip(starts.tolist(), widths.tolist(), strict=True):
+            if width == 1:
+                yield int(axes[start]), sorted_[row], orders[row]
+                row += 1
+            else:
+                flat = positions[start : start + width].ravel()
+                order = np.argsort(flat, kind="stable")
+                yield int(axes[start]), flat[order], order % len(table)
 
     def with_products(self, groups: Sequence[Group]) -> tuple[Group, ...]:
         """Return groups with what of the MACs that belong to no layer goes with their widths.
@@ -297,14 +313,14 @@ class _Table:
             replace(group, products=tuple(parts[number])) for number, group in enumerate(groups)
         )
 
-    def _member(self, parts: Sequence[tuple[int, Tensor, Tensor]]) -> Member:
+    def _member(self, parts: Sequence[tuple[int, Ids, Ids]]) -> Member:
         axes = [axis for axis, _, _ in parts]
         role: Role = "carrier"
         if any(axis in self.made for axis in axes):
             role = "producer"
         elif any(axis in self.read for axis in axes):
             role = "consumer"
-        _, index, channel = parts[0]
+        index, channel = (torch.from_numpy(values.copy()) for values in parts[0][1:])
         dims = tuple((self.axes[axis].tensor, self.axes[axis].dim) for axis in axes)
         owner = self.axes[axes[0]].owner
         shows = None
@@ -320,7 +336,12 @@ class _Table:
         return any((size, aliases.get(first, first)) in shown for size, first in whole)
 
     def _with_sources(
-        self, members: Sequence[Member], bundle: int, channel: Ids, channels: int
+        self,
+        members: Sequence[Member],
+        bundle: int,
+        places: "_Places",
+        number: int,
+        channels: int,
     ) -> list[Member]:
         """Add where activations are read, if no layer that makes the channels shows them.
 
@@ -331,7 +352,8 @@ class _Table:
         Args:
             members: The members of a group.
             bundle: Positions that a consumer sees of each channel.
-            channel: The channel of every label, -1 of those of other groups.
+            places: Which labels belong to which group.
+            number: The group's.
             channels: Number of channels.
         """
         makers = [m for m in members if m.role == "producer"]
@@ -340,7 +362,7 @@ class _Table:
         giving: dict[str, Ids] = {}
         for layer, axes in self.labels.outputs.items():
             for dim, own in axes:
-                found = np.where(own >= 0, channel[own], NONE)
+                found = places.channel(own, number)
                 counts = np.bincount(found[found >= 0], minlength=channels)
                 if dim == 1 and len(counts) == channels and (counts == bundle).all():
                     giving[layer] = found
@@ -361,33 +383,62 @@ class _Table:
                 hidden[at] = replace(hidden[at], shows=True)
         return hidden
 
-    def _norms(self, elements: Elements, rank: Ids) -> tuple[Statistics, ...]:
+    def _norms(self, places: "_Places", number: int) -> tuple[Statistics, ...]:
         found: dict[tuple[str, int], Statistics] = {}
-        for own, layer in self.labels.statistics:
-            channel = np.where(own >= 0, rank[elements.of[own]], NONE)
+        for own, layer in places.statistics[number]:
+            channel = places.channel(own, number)
             index = np.flatnonzero(channel >= 0)
-            if len(index):
-                found[layer, len(own)] = Statistics(
-                    layer, len(own), torch.from_numpy(index), torch.from_numpy(channel[index])
-                )
+            found[layer, len(own)] = Statistics(
+                layer, len(own), torch.from_numpy(index), torch.from_numpy(channel[index])
+            )
         return tuple(found.values())
 
-    def _sizes(self, elements: Elements, rank: Ids) -> tuple[Size, ...]:
+    def _sizes(self, places: "_Places", number: int) -> tuple[Size, ...]:
         return tuple(
             dict.fromkeys(
                 Size(layer, attribute)
                 for own, layer, attribute in self.labels.sizes
-                if rank[elements.of[own[own >= 0][0]]] >= 0
+                if places.owner[own[own >= 0][0]] == number
             )
         )
 
-    def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
-        found: dict[Number, None] = {}
-        for number in self.labels.numbers.values():
-            own = number.labels[number.labels >= 0]
-            if len(own) and rank[elements.of[own[0]]] >= 0:
-                found[Number(len(number.labels), number.modules, number.place)] = None
-        return tuple(found)
+    def _numbers(self, places: "_Places", number: int) -> tuple[Number, ...]:
+        stated = places.numbers[number]
+        return tuple(dict.fromkeys(Number(len(n.labels), n.modules, n.place) for n in stated))
+
+
+class _Places:
+    """Which labels belong to which group, and what was learned of each group's labels.
+
+    Attributes:
+        owner: Number of the group of every label, -1 of those of none.
+        labels: The labels of each group.
+        statistics: What of ``Labels.statistics`` a group has a part in.
+        numbers: What of ``Labels.numbers`` states its size.
+    """
+
+    def __init__(self, labels: Labels, elements: Elements, groups: Sequence[Sequence[int]]) -> None:
+        count = int(elements.of.max(initial=0)) + 1
+        owner, rank = (np.full(count, NONE, dtype=np.int64) for _ in range(2))
+        for number, free in enumerate(groups):
+            owner[free], rank[free] = number, np.arange(len(free))
+        self.owner, self._rank = owner[elements.of], rank[elements.of]
+        order = np.argsort(self.owner, kind="stable")
+        ends = np.searchsorted(self.owner[order], np.arange(len(groups) + 1))
+        self.labels = [order[ends[n] : ends[n + 1]] for n in range(len(groups))]
+        self.statistics: dict[int, list[tuple[Ids, str]]] = defaultdict(list)
+        for own, layer in labels.statistics:
+            for number in np.unique(self.owner[own[own >= 0]]).tolist():
+                self.statistics[number].append((own, layer))
+        self.numbers: dict[int, list[StatedNumber]] = defaultdict(list)
+        for stated in labels.numbers.values():
+            known = stated.labels[stated.labels >= 0]
+            if len(known):
+                self.numbers[int(self.owner[known[0]])].append(stated)
+
+    def channel(self, own: Ids, number: int) -> Ids:
+        """Return the channel of some labels in a group, -1 of those of other groups."""
+        return np.where((own >= 0) & (self.owner[own] == number), self._rank[own], NONE)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lightning_prune.surgery.recorded_counts import (
     read_counts,
     recorded_count,
 )
+from lightning_prune.surgery.sizes import changed_sizes, is_sizes_entry, load_sizes, why_no_size
 
 RECORD = "pruned_model_use_lightning_prune_load_pruned"
 """Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut.
@@ -35,6 +36,8 @@ _ORIGIN = "_lightning_prune_origin"
 _COUNTS = ("groups", "num_groups", "num_heads")
 _ATTRIBUTES = (*_COUNTS, "eps")
 _COUNTING = (nn.GroupNorm, nn.MultiheadAttention)  # also those with layers inside
+_SIZES = "sizes"
+"""Key of a module in the record: its other numbers that cuts have changed, by attribute."""
 _LARGEST_RECORD = 1 << 24
 _LARGEST_EPS = 1e6
 
@@ -56,7 +59,9 @@ def _attributes(module: nn.Module) -> dict[str, dict[str, Any]]:
             if isinstance(getattr(layer, key, None), int | float)
         }
         is_leaf = isinstance(layer, _COUNTING) or not any(True for _ in layer.children())
-        own = (own if is_leaf else {}) | recorded_count(layer)
+        own = own if is_leaf else {}
+        sizes = {key: value for key, value in changed_sizes(layer).items() if key not in own}
+        own |= recorded_count(layer) | ({_SIZES: sizes} if sizes else {})
         if own:
             found[plain_name(name)] = own
     return found
@@ -158,6 +163,8 @@ def _is_count(value: Any, least: int) -> bool:
 
 def _check_attributes(name: str, own: dict[str, Any]) -> None:
     for key, value in own.items():
+        if key == _SIZES and is_sizes_entry(value):
+            continue
         if key not in (*_ATTRIBUTES, *COUNT_KEYS):
             raise ValueError(
                 f"{printable(name)}.{printable(key)} is no attribute that a cut changes"
@@ -223,12 +230,18 @@ def _follow_record(
         # Not among the errors of the strict load: those would be a line for every tensor.
         raise ValueError(f"{problem}: no cut makes that, so the file was altered")
     for name, layer in layers.items():
-        for key, value in attributes.get(name, {}).items():
-            # Before the resize: a depthwise layer's width follows from its groups.
-            if key not in COUNT_KEYS and getattr(layer, key) != value:
+        # Before the resize: a depthwise layer's width follows from its groups.
+        load_sizes(layer, attributes.get(name, {}).get(_SIZES, {}))
+        for key, value in _numbers(attributes.get(name, {})).items():
+            if getattr(layer, key) != value:
                 setattr(layer, key, value)
     resize_to(module, wanted)
     follow_counts(layers, counts, attributes)
+
+
+def _numbers(own: Mapping[str, Any]) -> dict[str, int | float]:
+    """Return the entries of a module that are attributes of it."""
+    return {key: value for key, value in own.items() if key not in (_SIZES, *COUNT_KEYS)}
 
 
 def _wider(shapes: Mapping[str, list[int]], tensors: Mapping[str, Tensor]) -> str | None:
@@ -250,8 +263,13 @@ def _foreign(
 ) -> str | None:
     """Return which recorded attribute no cut sets; None if each could be set by one."""
     for name, own in attributes.items():
-        numbers = {k: v for k, v in own.items() if k not in COUNT_KEYS}
-        for key, value in numbers.items() if name in layers else ():
+        if name not in layers:
+            continue
+        for key, value in own.get(_SIZES, {}).items():
+            problem = why_no_size(layers[name], key, value)
+            if problem is not None:
+                return f"{name}.{problem}"
+        for key, value in _numbers(own).items():
             old = getattr(layers[name], key, name)  # eps may be None before a compensation
             if old is not None and not isinstance(old, int | float):
                 return f"{name}.{key} is set in the file and is no number in the module"

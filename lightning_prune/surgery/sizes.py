@@ -13,6 +13,15 @@ from lightning_prune.plan import PruningPlan
 
 _DENSE = "_lightning_prune_dense_sizes"
 """Attribute of a module: what its sizes were before any cut, by attribute."""
+_OF_TORCH = {
+    "in_channels", "out_channels", "groups", "in_features", "out_features", "in1_features",
+    "in2_features", "num_features", "num_channels", "num_groups", "num_parameters",
+    "normalized_shape", "embedding_dim", "embed_dim", "kdim", "vdim", "num_heads", "head_dim",
+    "input_size", "hidden_size", "proj_size", "unflattened_size",
+}  # fmt: skip
+"""Numbers of torch's own layers that follow a width; strides, kernels and dims do not."""
+_MOST_ENTRIES = 64
+_LARGEST = 2**63
 
 
 class NewSize(NamedTuple):
@@ -125,6 +134,24 @@ def changed_sizes(layer: nn.Module) -> dict[str, int | list[int]]:
     }
 
 
+def is_sizes_entry(sizes: Any) -> bool:
+    """Return whether a file may hold this as the sizes of a module: whole numbers by attribute.
+
+    >>> is_sizes_entry({"num_heads": 2, "split": [4, 4]}), is_sizes_entry({"_forward": 1})
+    (True, False)
+    """
+    if not isinstance(sizes, dict):
+        return False
+    for attribute, value in sizes.items():
+        values = value if isinstance(value, list) else [value]
+        whole = all(
+            isinstance(n, int) and not isinstance(n, bool) and 0 <= n < _LARGEST for n in values
+        )
+        if not whole or not 1 <= len(values) <= _MOST_ENTRIES or attribute.startswith("_"):
+            return False
+    return bool(sizes)
+
+
 def why_no_size(layer: nn.Module, attribute: str, value: Any) -> str | None:
     """Return why no cut gives an attribute of a module this value; None where one can.
 
@@ -137,12 +164,13 @@ def why_no_size(layer: nn.Module, attribute: str, value: Any) -> str | None:
     >>> why_no_size(conv, "groups", 2), why_no_size(conv, "groups", 8)
     (None, 'groups is 8 in the file and 4 when dense')
     """
-    dense = vars(layer).get(_DENSE, {}).get(attribute, getattr(layer, attribute, None))
+    dense = vars(layer).get(_DENSE, {}).get(attribute, vars(layer).get(attribute))
+    known = not type(layer).__module__.startswith("torch.nn.") or attribute in _OF_TORCH
     old = list(dense) if isinstance(dense, tuple | list) else [dense]
     new = list(value) if isinstance(value, tuple | list) else [value]
     same = isinstance(dense, tuple | list) == isinstance(value, tuple | list)
     numbers = all(isinstance(n, int) and not isinstance(n, bool) for n in (*old, *new))
-    if attribute.startswith("_") or not same or not numbers or len(old) != len(new):
+    if attribute.startswith("_") or not (known and same and numbers and len(old) == len(new)):
         return f"{attribute} is no number of the module that a cut changes"
     if any(not 1 <= n <= most for n, most in zip(new, old, strict=True)):
         return f"{attribute} is {value} in the file and {dense} when dense"
