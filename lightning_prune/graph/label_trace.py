@@ -40,7 +40,7 @@ class _Mode(TorchDispatchMode):
     """Runs every operation, then says what it did to labels."""
 
     def __init__(self, trace: "LabelTrace") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._trace = trace
 
     def __torch_dispatch__(
@@ -149,6 +149,15 @@ class LabelTrace:
             found = labels_of(tensor)
             for own in found.axes.values() if found is not None else ():
                 self.labels.must_stay(own, _REACHES_OUTPUT)
+
+    def used(self) -> frozenset[str]:
+        """Return the names of the modules of whose tensors the passes have used some."""
+        return frozenset(
+            plain_name(name)
+            for name, module in self._model.named_modules()
+            for tensor in (*module._parameters.values(), *module._buffers.values())
+            if id(tensor) in self._touched
+        )
 
     @property
     def leaves_tensors(self) -> bool:

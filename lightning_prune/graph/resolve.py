@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_prune.graph.group import Group, Member, Number, Size, Statistics
-from lightning_prune.graph.labels import NONE, Axis, Ids, Labels
-from lightning_prune.graph.labels import Number as StatedNumber
+from lightning_prune.graph.label_axes import LabelAxes, Signature
+from lightning_prune.graph.label_places import Places
+from lightning_prune.graph.labels import NONE, Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
 from lightning_prune.graph.layer_kinds import Role
 from lightning_prune.graph.names import layer_of
@@ -95,59 +96,14 @@ def _same(first: Sequence[Group], second: Sequence[Group]) -> bool:
     return [(g.name, g.channels) for g in first] == [(g.name, g.channels) for g in second]
 
 
-class _Table:
-    """Which axes every label lies on, in arrays over all labels."""
+class _Table(LabelAxes):
+    """Makes groups out of elements."""
 
     def __init__(self, labels: Labels, order: Sequence[str]) -> None:
-        self.labels, self.axes = labels, labels.axes
+        super().__init__(labels)
         self._order = {name: number for number, name in enumerate(order)}
-        self.axis = np.full(labels.count, NONE, dtype=np.int64)
-        self.position = np.zeros(labels.count, dtype=np.int64)
-        for number, axis in enumerate(labels.axes):
-            where = slice(axis.first, axis.first + axis.size)
-            self.axis[where] = number
-            self.position[where] = np.arange(axis.size)
-        self.made = self._marks(labels.made)
-        self.read = self._marks(labels.read)
-        self._times = {
-            axis: times
-            for own, times in labels.repeated
-            for axis in np.unique(self.axis[own[own >= 0]]).tolist()
-        }
         self._names: dict[str, int] = {}
         self._labels: dict[int, Ids] = {}
-
-    def _marks(self, events: Sequence[tuple[Ids, int]]) -> Mapping[int, int]:
-        """Return axis -> when it was first marked."""
-        found: dict[int, int] = {}
-        for own, time in events:
-            for number in np.unique(self.axis[self._based(own[own >= 0])]).tolist():
-                if number >= 0:
-                    found[number] = min(time, found.get(number, time))
-        for alias, first in self.labels.aliases.items():  # what is done with one is with both
-            if (number := int(self.axis[first])) in found:
-                found[int(self.axis[alias])] = found[number]
-        return found
-
-    def _based(self, own: Ids) -> Ids:
-        """Return labels of positions of tensors: for a part of equal parts, those of all parts."""
-        if not len(own) or (self.axis[own] >= 0).any():
-            return own
-        for lattice in reversed(self.labels.lattices):
-            rows = lattice.rows.ravel()
-            if self._is_axis(rows) and any(np.isin(one, own).any() for one in lattice.factors):
-                own = np.union1d(own, rows)
-        return own
-
-    def _is_axis(self, rows: Ids) -> bool:
-        """Return whether rows are all positions of an axis, each once."""
-        number = self.axis[rows[0]]
-        return bool(
-            number >= 0
-            and len(rows) == self.axes[number].size
-            and (self.axis[rows] == number).all()
-            and (np.diff(self.position[rows]) == 1).all()
-        )
 
     def first_made(self, groups: Sequence[Group]) -> list[str]:
         """Return the names of groups in the order in which their channels are first made."""
@@ -162,8 +118,8 @@ class _Table:
         """Return the groups of elements that touch the same axes."""
         found = _Found()
         taken: dict[str, int] = defaultdict(int)
-        signatures = sorted(self._signatures(elements), key=lambda one: one.time)
-        freed: list[tuple[_Signature, list[int]]] = []
+        signatures = sorted(self.signatures(elements), key=lambda one: one.time)
+        freed: list[tuple[Signature, list[int]]] = []
         for one in signatures:
             free = [n for n in one.elements if n not in elements.pins]
             makers = self._makers(one.axes)
@@ -176,7 +132,7 @@ class _Table:
                 found.refused[int(parts[one.label])].update(dict.fromkeys(makers, reason))
                 continue
             freed.append((one, free))
-        members = _Places(self.labels, elements, [free for _, free in freed])
+        members = Places(self.labels, elements, [free for _, free in freed])
         for number, (one, free) in enumerate(freed):
             root = layer_of(self.axes[one.root].owner)
             taken[root] += 1
@@ -190,47 +146,10 @@ class _Table:
         owners = (layer_of(self.axes[axis].owner) for axis in axes if axis in self.made)
         return list(dict.fromkeys(owners))
 
-    def _signatures(self, elements: Elements) -> Iterator["_Signature"]:
-        """Collect elements that touch the same axes, each as often."""
-        based = np.flatnonzero(self.axis >= 0)
-        element, axis = elements.of[based], self.axis[based]
-        is_made = np.isin(self.axis, np.fromiter(self.made, dtype=np.int64, count=len(self.made)))
-        wanted = np.zeros(int(elements.of.max(initial=0)) + 1, dtype=bool)
-        wanted[elements.of[is_made & (self.axis >= 0)]] = True
-        kept = wanted[element]
-        based, element, axis = based[kept], element[kept], axis[kept]
-        order = np.lexsort((axis, element))
-        based, element, axis = based[order], element[order], axis[order]
-        starts = np.flatnonzero(np.diff(element, prepend=-1))
-        ends = np.append(starts[1:], len(element))
-        by_key: dict[bytes, list[int]] = defaultdict(list)
-        spans: dict[int, tuple[int, int]] = {}
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            by_key[axis[start:end].tobytes()].append(start)
-            spans[start] = (start, end)
-        for firsts in by_key.values():
-            start, end = spans[firsts[0]]
-            axes = list(dict.fromkeys(axis[start:end].tolist()))
-            makers = [a for a in axes if a in self.made]
-            root = min(makers, key=lambda a: self.made[a])
-            width = end - start
-            table = based[np.asarray(firsts)[:, None] + np.arange(width)]
-            column = int(np.flatnonzero(self.axis[table[0]] == root)[0])
-            ranks = np.argsort(self.position[table[:, column]], kind="stable")
-            table = table[ranks]
-            yield _Signature(
-                axes,
-                root,
-                self.made[root],
-                elements.of[table[:, 0]].tolist(),
-                table,
-                int(table[0, 0]),
-            )
-
     # --- members --------------------------------------------------------------------------
 
     def _group(
-        self, name: str, one: "_Signature", channels: int, places: "_Places", number: int
+        self, name: str, one: Signature, channels: int, places: Places, number: int
     ) -> Group:
         table = one.labels[places.owner[one.labels[:, 0]] == number]
         members: dict[tuple[str, bytes, bytes], list[tuple[int, Ids, Ids]]] = defaultdict(list)
@@ -240,7 +159,7 @@ class _Table:
             members[key].append((axis, index, which))
         made = [self._member(parts) for parts in members.values()]
         bundle = min(
-            len(parts[0][1]) * self._times.get(parts[0][0], 1) // channels
+            len(parts[0][1]) * self.times.get(parts[0][0], 1) // channels
             for parts, member in zip(members.values(), made, strict=True)
             if member.role != "carrier"
         )
@@ -339,7 +258,7 @@ class _Table:
         self,
         members: Sequence[Member],
         bundle: int,
-        places: "_Places",
+        places: Places,
         number: int,
         channels: int,
     ) -> list[Member]:
@@ -383,7 +302,7 @@ class _Table:
                 hidden[at] = replace(hidden[at], shows=True)
         return hidden
 
-    def _norms(self, places: "_Places", number: int) -> tuple[Statistics, ...]:
+    def _norms(self, places: Places, number: int) -> tuple[Statistics, ...]:
         found: dict[tuple[str, int], Statistics] = {}
         for own, layer in places.statistics[number]:
             channel = places.channel(own, number)
@@ -393,7 +312,7 @@ class _Table:
             )
         return tuple(found.values())
 
-    def _sizes(self, places: "_Places", number: int) -> tuple[Size, ...]:
+    def _sizes(self, places: Places, number: int) -> tuple[Size, ...]:
         return tuple(
             dict.fromkeys(
                 Size(layer, attribute)
@@ -402,64 +321,9 @@ class _Table:
             )
         )
 
-    def _numbers(self, places: "_Places", number: int) -> tuple[Number, ...]:
+    def _numbers(self, places: Places, number: int) -> tuple[Number, ...]:
         stated = places.numbers[number]
         return tuple(dict.fromkeys(Number(len(n.labels), n.modules, n.place) for n in stated))
-
-
-class _Places:
-    """Which labels belong to which group, and what was learned of each group's labels.
-
-    Attributes:
-        owner: Number of the group of every label, -1 of those of none.
-        labels: The labels of each group.
-        statistics: What of ``Labels.statistics`` a group has a part in.
-        numbers: What of ``Labels.numbers`` states its size.
-    """
-
-    def __init__(self, labels: Labels, elements: Elements, groups: Sequence[Sequence[int]]) -> None:
-        count = int(elements.of.max(initial=0)) + 1
-        owner, rank = (np.full(count, NONE, dtype=np.int64) for _ in range(2))
-        for number, free in enumerate(groups):
-            owner[free], rank[free] = number, np.arange(len(free))
-        self.owner, self._rank = owner[elements.of], rank[elements.of]
-        order = np.argsort(self.owner, kind="stable")
-        ends = np.searchsorted(self.owner[order], np.arange(len(groups) + 1))
-        self.labels = [order[ends[n] : ends[n + 1]] for n in range(len(groups))]
-        self.statistics: dict[int, list[tuple[Ids, str]]] = defaultdict(list)
-        for own, layer in labels.statistics:
-            for number in np.unique(self.owner[own[own >= 0]]).tolist():
-                self.statistics[number].append((own, layer))
-        self.numbers: dict[int, list[StatedNumber]] = defaultdict(list)
-        for stated in labels.numbers.values():
-            known = stated.labels[stated.labels >= 0]
-            if len(known):
-                self.numbers[int(self.owner[known[0]])].append(stated)
-
-    def channel(self, own: Ids, number: int) -> Ids:
-        """Return the channel of some labels in a group, -1 of those of other groups."""
-        return np.where((own >= 0) & (self.owner[own] == number), self._rank[own], NONE)
-
-
-@dataclass(frozen=True)
-class _Signature:
-    """Elements that touch the same axes.
-
-    Attributes:
-        axes: Numbers of the axes.
-        root: The axis of the layer that makes the channels first.
-        time: When it did.
-        elements: Numbers of the elements, in the order of the root's positions.
-        labels: (elements, positions of each) labels.
-        label: One of the labels.
-    """
-
-    axes: Sequence[int]
-    root: int
-    time: int
-    elements: Sequence[int]
-    labels: Ids
-    label: int
 
 
 def _innermost(layer: str, holder: str, giving: Mapping[str, Ids]) -> str | None:
@@ -476,9 +340,3 @@ def _same_places(member: Member, other: Member) -> bool:
         and torch.equal(member.index, other.index)
         and torch.equal(member.channel, other.channel)
     )
-
-
-def axis_name(axis: Axis) -> str:
-    """Return the name of a tensor with its axis, for messages."""
-    owner = f"{axis.owner}." if axis.owner else ""
-    return f"{owner}{axis.tensor}[{axis.dim}]"

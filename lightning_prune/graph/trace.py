@@ -72,7 +72,7 @@ def trace_groups(
     with untouched(model), torch.no_grad():
         model.eval()
         _follow(trace, model, example_input, run)
-        in_eval = frozenset(trace.order)
+        in_eval = trace.used()
         if trace.leaves_tensors:
             _follow_training(trace, model, example_input, run, step, notify)
     return _without_training_only(_groups(trace, model), in_eval)

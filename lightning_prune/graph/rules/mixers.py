@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from lightning_prune.graph.labels import Ids, pin_readers
-from lightning_prune.graph.rules.movement import split
+from lightning_prune.graph.rules.reshaping import split
 from lightning_prune.graph.rules.operation import Operation, axis_of
 
 # Sums and lengths of channels that are zero are what they are without them; a trial tells whether
@@ -58,9 +58,9 @@ def batch_norm(op: Operation) -> None:
         for dim, own in axes.items():
             if dim != 1:
                 op.labels.pin(own, f"statistics run over its channels{op.where()}")
-    own = _vectors(op, source, 1)
-    if own is not None:
-        axes[1] = own
+    scaled = _vectors(op, source, 1)
+    if scaled is not None:
+        axes[1] = scaled
     out = op.out[0] if isinstance(op.out, list | tuple) else op.out
     op.give(out, axes, op.is_weight(source))
 

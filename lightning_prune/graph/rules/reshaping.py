@@ -103,13 +103,12 @@ def merged(op: Operation, parts: Sequence[tuple[int, Ids | None]]) -> Ids:
     else:
         for own in labelled:
             op.number(own)
-        core = op.labels.product(labelled, op.find_place()) if _whole(labelled) else None
-        if core is not None:
-            op.number(core.reshape(-1))
-        if core is None:
+        if not _whole(labelled):
             for own in labelled:
                 op.labels.pin(own, f"axes of which only a part has channels are joined{op.where()}")
             return np.full(math.prod(sizes), NONE, dtype=np.int64)
+        core = op.labels.product(labelled, op.find_place())
+        op.number(core.reshape(-1))
     shape = [1 if own is None else size for size, own in parts]
     return np.broadcast_to(core.reshape(shape), sizes).reshape(-1)
 
