@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
@@ -22,12 +21,11 @@ from lightning_prune.surgery.cut_run import FAILS, Failure, run_cut
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.repair import Repair
-from lightning_prune.surgery.scramble import scramble
+from lightning_prune.surgery.silent_sizes import with_silent_sizes
+from lightning_prune.surgery.trial_copies import countable, scrambled_copy, without_values
 from lightning_prune.surgery.trial_example import (
     cast,
     is_told,
-    varied_tokens,
-    without_listeners,
 )
 from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
 from lightning_prune.surgery.trial_training import Run, TrialTraining, shortened
@@ -38,6 +36,7 @@ Notify = Callable[[str], None]
 _TOLERANCE = 1e-4
 _ROUNDING = 1e-2  # a layer's output differs by less where rounding is all that differs
 SECONDS = 60.0
+DIFFERS = "the cut network gives something else than the masked one"
 _HALF = {torch.float16, torch.bfloat16}
 _NAMED = 3  # groups that a warning names
 _FEW = 4  # groups of one kind that are each tried before the rest is judged by them
@@ -161,40 +160,11 @@ class _Trial:
         self.refused: dict[str, str] = {}
         self.halved = False
         self.passed: dict[frozenset[str], nn.Module] = {}  # the last cut copy without a fault
-        self.example = noise_like(example)
-        self.dense = self._scrambled(model)
+        self.dense, self.example = scrambled_copy(model, noise_like(example), forward)
         self.plan = self._plan(groups)
         self.training = (
             None if is_told(model) else TrialTraining(self.dense, self.example, forward, step)
         )
-
-    def _scrambled(self, model: nn.Module) -> nn.Module:
-        """Return a copy with other weights of which the network still makes numbers.
-
-        In float32 where the model is in half precision, whose rounding would hide faults.
-        """
-        half = any(p.dtype in _HALF for p in model.parameters())
-        for single in (True, False) if half else (False,):
-            for gentle in (False, True):
-                dense, example = without_listeners(copy_module(model)).eval(), self.example
-                if single:
-                    dense, example = dense.float(), cast(example, torch.float32)
-                scramble(dense, gentle=gentle)
-                varied = varied_tokens(example, dense)
-                for given in (example,) if varied is None else (varied, example):
-                    if self._is_finite(dense, given):
-                        self.example = given
-                        return dense
-        return without_listeners(copy_module(model)).eval()
-
-    def _is_finite(self, net: nn.Module, example: Any) -> bool:
-        try:
-            outputs = eval_outputs(net, example, forward=self.forward)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # values, or a precision, that a user's code does not take
-            return False
-        return all(bool(o.isfinite().all()) for o in outputs if o.is_floating_point())
 
     def passing(self) -> list[str]:
         """Return the names of the groups that can be cut together."""
@@ -214,7 +184,23 @@ class _Trial:
                 self._repair({**self.groups.groups, **again})
                 self.refused = {**refused, **self.refused}
         good = self.sift(self.families(list(self.groups)))
-        return self.agreeing(good)
+        return self.agreeing([*good, *self._mended()])
+
+    def _mended(self) -> list[str]:
+        """Return the groups that can be cut once numbers that give no error change along."""
+        wrong = [n for n, why in self.refused.items() if n in self.groups and DIFFERS in why]
+
+        def is_right(groups: Mapping[str, Group], name: str) -> bool:
+            before, self.groups = self.groups, replace(self.groups, groups=dict(groups))
+            right = not self.is_late() and self.fault([name]) is None
+            self.groups = before
+            return right
+
+        found = with_silent_sizes(self.dense, self.groups, wrong, is_right)
+        self.groups = replace(self.groups, groups={**self.groups.groups, **found})
+        for name in found:
+            del self.refused[name]
+        return list(found)
 
     def is_late(self) -> bool:
         """Return whether the time is over."""
@@ -224,7 +210,7 @@ class _Trial:
         """Find the numbers that change with groups, and leave out those that cannot be cut."""
         if self.notify is not None:
             self.notify(f"trying what else has to change with {len(groups)} groups of channels")
-        self._shapes = self._without_values()
+        self._shapes = without_values(self.dense, self.example, self.forward)
         repair = Repair(self.dense, groups, self._attempt, self.is_late)
         repair.run()
         self.refused |= repair.refused
@@ -236,7 +222,7 @@ class _Trial:
         if self._shapes is None:
             return self._run(self.dense, self.example, groups)
         net, example = self._shapes
-        return self._run(net, example, {n: _countable(g, net) for n, g in groups.items()})
+        return self._run(net, example, {n: countable(g, net) for n, g in groups.items()})
 
     def _run(self, dense: nn.Module, example: Any, groups: Mapping[str, Group]) -> Failure | None:
         net = copy_module(dense)
@@ -247,17 +233,6 @@ class _Trial:
         except Exception as error:
             return Failure(f"{FAILS}: {shortened(error)}", (), -1)
         return run_cut(net, lambda cut: self.forward(cut, example))
-
-    def _without_values(self) -> tuple[nn.Module, Any] | None:
-        """Return a copy that computes shapes only, and its input; None where it cannot."""
-        try:
-            net = copy_module(self.dense).to("meta")
-            example = tree_map(lambda v: v.to("meta") if isinstance(v, Tensor) else v, self.example)
-        except torch.OutOfMemoryError:
-            raise
-        except Exception:  # whatever a user's `to` raises
-            return None
-        return None if run_cut(net, lambda one: self.forward(one, example)) else (net, example)
 
     def _plan(self, groups: Mapping[str, Group]) -> PruningPlan:
         """Choose the channels that stay, the same in every trial."""
@@ -308,7 +283,7 @@ class _Trial:
                 return found
         where = "in its output" if layer is None else f"first in layer {layer!r}"
         return (
-            f"the cut network gives something else than the masked one, {where} (by {worst:.2g} of "
+            f"{DIFFERS}, {where} (by {worst:.2g} of "
             "the largest value): some operation mixes or reorders its channels"
         )
 
@@ -370,16 +345,6 @@ class _Trial:
             culprit = names.pop(bad - 1)
             self.refused[culprit] = f"together with other groups, {reason}"
         return names
-
-
-def _countable(group: Group, model: nn.Module) -> Group:
-    """Leave out norms whose kind is found by running them: that takes values."""
-    known = tuple(
-        norm
-        for norm in group.norms
-        if type(model.get_submodule(norm.layer)).__module__.startswith("torch.nn")
-    )
-    return group if len(known) == len(group.norms) else replace(group, norms=known)
 
 
 def _difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> float:

@@ -99,14 +99,14 @@ TOKENS = torch.randn(2, 7, 16, generator=torch.Generator().manual_seed(0))
 FAULTS = [
     ("softmax", lambda: Between(lambda x: x.softmax(1)), IMAGE, {"a"}, {"b"}),
     ("mean", lambda: Between(lambda x: x - x.mean(1, keepdim=True)), IMAGE, {"a"}, {"b"}),
-    ("flip", lambda: Between(lambda x: x.flip(1)), IMAGE, {"a"}, {"b"}),
+    ("flip", lambda: Between(lambda x: x.flip(1)), IMAGE, set(), {"a", "b"}),
     ("group norm", lambda: Between(lambda x: F.group_norm(x, 4)), IMAGE, {"a"}, {"b"}),
-    ("repeat", lambda: Between(lambda x: x.repeat(1, 2, 1, 1), 32), IMAGE, {"a"}, {"b"}),
+    ("repeat", lambda: Between(lambda x: x.repeat(1, 2, 1, 1), 32), IMAGE, set(), {"a", "b"}),
     ("written size", WrittenSize, IMAGE, {"b"}, {"a"}),
-    ("detached", Detached, IMAGE, {"b"}, {"a"}),
-    ("auxiliary head", AuxiliaryHead, IMAGE, {"a"}, {"b.0"}),
-    ("heads by number", lambda: Attention(False), TOKENS, {"q", "k", "v"}, {"up"}),
-    ("heads by size", lambda: Attention(True), TOKENS, {"q", "k", "v"}, {"up"}),
+    ("detached", Detached, IMAGE, set(), {"a", "b"}),
+    ("auxiliary head", AuxiliaryHead, IMAGE, set(), {"a", "b.0"}),
+    ("heads by number", lambda: Attention(False), TOKENS, set(), {"q", "k", "v", "up"}),
+    ("heads by size", lambda: Attention(True), TOKENS, set(), {"q", "k", "v", "up"}),
     ("threshold", ByName, IMAGE, {"a"}, {"b"}),
 ]
 """(name, network, example, layers that must be refused, layers that must be prunable)"""

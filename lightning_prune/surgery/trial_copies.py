@@ -1,0 +1,77 @@
+"""Copies of a model that a trial cuts: with scrambled weights, and with shapes alone."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from lightning_prune.graph.group import Group
+from lightning_prune.surgery.compare import eval_outputs
+from lightning_prune.surgery.copy_module import copy_module
+from lightning_prune.surgery.cut_run import run_cut
+from lightning_prune.surgery.scramble import scramble
+from lightning_prune.surgery.trial_example import cast, varied_tokens, without_listeners
+
+_HALF = {torch.float16, torch.bfloat16}
+Forward = Callable[[nn.Module, Any], Any]
+
+
+def scrambled_copy(model: nn.Module, example: Any, forward: Forward) -> tuple[nn.Module, Any]:
+    """Return a copy with other weights of which the network still makes numbers, and its input.
+
+    In float32 where the model is in half precision, whose rounding would hide faults.
+
+    Args:
+        model: The live model.
+        example: Its input.
+        forward: How to call the model with it.
+    """
+    half = any(p.dtype in _HALF for p in model.parameters())
+    for single in (True, False) if half else (False,):
+        for gentle in (False, True):
+            dense, own = without_listeners(copy_module(model)).eval(), example
+            if single:
+                dense, own = dense.float(), cast(own, torch.float32)
+            scramble(dense, gentle=gentle)
+            varied = varied_tokens(own, dense)
+            for given in (own,) if varied is None else (varied, own):
+                if _is_finite(dense, given, forward):
+                    return dense, given
+    return without_listeners(copy_module(model)).eval(), example
+
+
+def _is_finite(net: nn.Module, example: Any, forward: Forward) -> bool:
+    try:
+        outputs = eval_outputs(net, example, forward=forward)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # values, or a precision, that a user's code does not take
+        return False
+    return all(bool(o.isfinite().all()) for o in outputs if o.is_floating_point())
+
+
+def without_values(
+    model: nn.Module, example: Any, forward: Forward
+) -> tuple[nn.Module, Any] | None:
+    """Return a copy that computes shapes only, and its input; None where the model cannot."""
+    try:
+        net = copy_module(model).to("meta")
+        given = tree_map(lambda v: v.to("meta") if isinstance(v, Tensor) else v, example)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception:  # whatever a user's `to` raises
+        return None
+    return None if run_cut(net, lambda one: forward(one, given)) else (net, given)
+
+
+def countable(group: Group, model: nn.Module) -> Group:
+    """Leave out norms whose kind is found by running them: that takes values."""
+    known = tuple(
+        norm
+        for norm in group.norms
+        if type(model.get_submodule(norm.layer)).__module__.startswith("torch.nn")
+    )
+    return group if len(known) == len(group.norms) else replace(group, norms=known)
