@@ -120,11 +120,17 @@ class _Table(LabelAxes):
         taken: dict[str, int] = defaultdict(int)
         signatures = sorted(self.signatures(elements), key=lambda one: one.time)
         freed: list[tuple[Signature, list[int]]] = []
+        multiplied = {
+            int(number)
+            for own in self.labels.products
+            for number in elements.of[np.unique(own[own >= 0])]
+        }
         for one in signatures:
             free = [n for n in one.elements if n not in elements.pins]
             makers = self._makers(one.axes)
             reasons = [elements.pins[n] for n in one.elements if n in elements.pins]
-            if not any(axis in self.read for axis in one.axes) and not reasons:
+            read = any(axis in self.read for axis in one.axes)
+            if not read and multiplied.isdisjoint(one.elements) and not reasons:
                 reasons = [_NOTHING_READS]
                 free = []
             if len(free) < 2:

@@ -264,7 +264,9 @@ class Repair:
             left = {n: g for n, g in self.groups.items() if n != name}
             found = self._attempt(left)
             if found is None or found.is_past(failure):
-                self._refuse([name], failure.reason)
+                alone = self._attempt({name: self.groups[name]})
+                others = "together with other groups, " if alone is None else ""
+                self._refuse([name], others + failure.reason)
                 return found
         for name in order:
             self._refuse([name], failure.reason)

@@ -57,6 +57,8 @@ def _product(
     columns = one.get(places[0]), two.get(places[1])
     contract(op, (first, columns[0], places[0]), (second, columns[1], places[1]))
     rows = one.get(free[0]), two.get(free[1])
+    if not op.is_weight(first) and not op.is_weight(second):
+        op.labels.products += [own for own in columns if own is not None]
     op.cost(
         first.numel() * (second.shape[free[1]] if second.dim() > 1 else 1),
         one.get(0) if first.dim() > 2 else None,
