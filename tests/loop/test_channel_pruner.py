@@ -40,13 +40,16 @@ def test_a_record_that_the_model_contradicts_is_an_error(tmp_path):
         pruning.prune(net, 0)
 
 
-class Softened(nn.Module):
+class Written(nn.Module):
+    """Its forward pass states the width of its first layer."""
+
     def __init__(self):
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3), nn.Conv2d(16, 4, 1)
 
     def forward(self, x):
-        return self.c(self.b(self.a(x).softmax(1)).relu())
+        y = self.a(x)
+        return self.c(self.b(y.view(len(x), 16, *y.shape[2:])).relu())
 
 
 @pytest.mark.parametrize(
@@ -61,10 +64,12 @@ class Softened(nn.Module):
     ids=["method", "module", "closure", "function of the model", "none"],
 )
 def test_what_cannot_be_cut_is_said_at_the_start_and_the_rest_is_pruned(tmp_path, forward):
-    net = Softened()
+    net = Written()
     weight = net.a.weight
     folder = folder_of(tmp_path, mac_target=0.8, prune_channels_at_init=True)
-    with pytest.warns(UserWarning, match=r"1 group of .* a: the cut network"):
+    with pytest.warns(
+        UserWarning, match=r"1 group of .* a: the forward pass of the cut"
+    ):
         pruning = Pruning(net, folder, forward(net))
     assert net.a.weight is weight
     assert list(pruning.channel_pruner.groups) == ["b"]
@@ -73,10 +78,10 @@ def test_what_cannot_be_cut_is_said_at_the_start_and_the_rest_is_pruned(tmp_path
 
 
 def test_a_layer_that_cannot_be_cut_is_no_choice(tmp_path):
-    net = Softened()
+    net = Written()
     with (
         pytest.warns(UserWarning, match="keeps its width"),
-        pytest.raises(ValueError, match="'a' cannot be pruned: the cut network gives something"),
+        pytest.raises(ValueError, match="'a' cannot be pruned: the forward pass of the cut"),
     ):
         Pruning(net, folder_of(tmp_path, layers=["a"]), net.forward)
     assert torch.isfinite(net.a.weight).all()

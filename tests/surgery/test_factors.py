@@ -1,6 +1,7 @@
 """Groups that are factors of the same rows, and channels in bare parameters, from mask to cut."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.importance import group_importance
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Evidence, check_observable
 from lightning_prune.policies.criteria.fisher import Fisher
@@ -22,7 +24,7 @@ from lightning_prune.surgery.channel_weights import ChannelWeights
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.optimizer import assert_bound, rebind_optimizer
-from lightning_prune.surgery.trial_macs import TrialMacs, with_products
+from lightning_prune.surgery.trial_macs import TrialMacs
 from tests.graph.factors import (
     HEADS,
     OUTPUTS,
@@ -136,23 +138,30 @@ def test_weights_with_a_length_of_their_own_are_masked_and_cut(kind):
 # --- MACs ---------------------------------------------------------------------------------------
 
 
-def measured():
-    """The groups with what a trial found of the products, and what it found."""
-    net, groups = attention(), factor_groups()
-    products, miscounted = TrialMacs(net, groups, plan_of(*WIDE), example(), call).match([*WIDE])
-    assert miscounted == {}
-    known = {name: with_products(group, products) for name, group in groups.groups.items()}
-    return ChannelGroups(known, {}, groups.order), products
+def with_products():
+    """The groups by hand, with the factors of both products."""
+    groups = factor_groups()
+    heads = replace(groups["qkv"], products=((1.0, ("qkv", "qkv:2")),))
+    return replace(groups, groups={**groups.groups, "qkv": heads})
 
 
-def test_a_trial_finds_that_products_have_both_factors():
-    assert measured()[1] == pytest.approx(
-        {("qkv",): 1.0, ("qkv:2",): 1.0, ("qkv", "qkv:2"): 1.0}, abs=1e-12
-    )
+def test_macs_of_factors_come_out_as_predicted():
+    net, groups = attention(), with_products()
+    assert TrialMacs(net, groups, plan_of(*WIDE), example(), call).miscounted([*WIDE]) == {}
+    without = TrialMacs(net, factor_groups(), plan_of(*WIDE), example(), call)
+    assert without.miscounted([*WIDE]).keys() == {"qkv", "qkv:2"}
+
+
+def test_the_trace_finds_what_products_are_made_of():
+    groups = trace_groups(attention(), example())
+    assert {name: group.products for name, group in groups.items()} == {
+        "embed": (),
+        "qkv": ((1.0, ("qkv",)),),
+    }
 
 
 def test_macs_are_those_of_the_cut_network():
-    groups, _ = measured()
+    groups = with_products()
     macs = MacModel.of(attention(), groups, example())
     names = ("qkv:2", "embed", "qkv")
     several = macs.costs_of(names)

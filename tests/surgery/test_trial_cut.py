@@ -18,7 +18,7 @@ from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.scramble import scramble
 from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 from tests.networks import EXAMPLE, NETWORKS, Residual, make, random_plan
-from tests.surgery.faulty import FAULTS, IMAGE, Attention, Between
+from tests.surgery.faulty import FAULTS, IMAGE, Between
 
 
 @pytest.fixture
