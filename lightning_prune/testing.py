@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lightning_prune.functional.widths.width import clip_width
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.build_groups import build_groups
@@ -48,6 +48,7 @@ def check_prunable(
     ratio: float = 0.5,
     seed: int = 0,
     tolerance: float = 1e-5,
+    norms: Norms = "exact",
 ) -> Prunability:
     """Mask and cut a copy of a model at random, and check that both give the same output.
 
@@ -58,9 +59,10 @@ def check_prunable(
         ratio: Fraction of every group's channels that is removed, in (0, 1).
         seed: Seed of the choice and of the noise.
         tolerance: Largest difference allowed, as a fraction of the largest output.
+        norms: As in ``build_groups``; plain norms make a difference, and what is checked is the rest.
 
     Raises:
-        ValueError: the ratio is out of range, or the model cannot be traced.
+        ValueError: the ratio or ``norms`` is out of range, or the model cannot be traced.
         AssertionError: masked and cut model differ, or the MACs are not those predicted.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
@@ -73,7 +75,7 @@ def check_prunable(
     generator = torch.Generator().manual_seed(seed)
     net = copy_module(model)
     example = noise_like(example_input, seed)
-    groups = build_groups(net, example)
+    groups = build_groups(net, example, norms=norms)
     keep, channels = {}, {}
     for name, group in groups.items():
         order = torch.randperm(group.channels, generator=generator)

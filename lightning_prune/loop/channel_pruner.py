@@ -93,7 +93,7 @@ class ChannelPruner:
         front.check_batches("recalibrate_images", args.recalibrate_images)
         criterion, example = criterion_of(args), front.example()
         front.check_needs(criterion)
-        traced = trace_groups(model, example, front.call)
+        traced = trace_groups(model, example, front.call).with_norms(args.norms)
         self.groups, refused = try_groups(model, example, traced, front.call)
         if refused:
             warnings.warn(what_is_left_out(refused), stacklevel=5)

@@ -261,7 +261,9 @@ def trilinear(op: Operation) -> None:
     summed, rank = op.args["sumdim"], operands[0][0].dim() + len(op.args["expand1"])
     axes: Axes = {}
     for dim in range(rank):
-        sides = [(t, op.axes(t).get(at.index(dim)), at.index(dim)) for t, at in operands if dim in at]
+        sides = [
+            (t, op.axes(t).get(at.index(dim)), at.index(dim)) for t, at in operands if dim in at
+        ]
         for one, two in pairwise(sides):
             if dim in summed:
                 contract(op, one, two)
@@ -279,6 +281,7 @@ def trilinear(op: Operation) -> None:
 RULES: dict[str, Any] = {
     **dict.fromkeys(("mm", "addmm", "mv", "addmv", "dot", "vdot"), matrix_product),
     **dict.fromkeys(("bmm", "baddbmm"), batch_product),
-    "linear": linear, "_trilinear": trilinear,
+    "linear": linear,
+    "_trilinear": trilinear,
     **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), convolution),
 }
