@@ -30,7 +30,7 @@ from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import Matching
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, why_hidden
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
@@ -189,7 +189,11 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         self, front: TrainerFrontEnd, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
     ) -> Masking[SequentialPolicy]:
         limits = self.keep_range, self.round_to, self.fast_widths
-        selection = SequentialSelection(groups, names, self.clusterer, self.criterion, *limits)
+        reasons = {name: why_hidden(front.model, groups[name]) for name in names}
+        hidden = {name: why for name, why in reasons.items() if why is not None}
+        selection = SequentialSelection(
+            groups, names, self.clusterer, self.criterion, *limits, hidden
+        )
         selection.check(front.model, macs, self.mac_target)
         nothing = selection.why_nothing()
         if nothing is not None:
