@@ -163,11 +163,12 @@ def test_maps_are_asked_of_layers_that_make_some(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:no collection_dataloader")
-@pytest.mark.filterwarnings("ignore:classes with fewer than 10 matched objects")
 @pytest.mark.filterwarnings("ignore:.* groups separate the classes no better than labels")
 def test_what_no_layer_shows_is_left_whole_with_the_reason_in_the_report(tmp_path):
     stages = [
-        plain(SequentialActivationMasker, clusterer=ChannelClusterer(embedding="pca")),
+        plain(
+            SequentialActivationMasker, matching="all", clusterer=ChannelClusterer(embedding="pca")
+        ),
         PhysicalPruner(recalibrate_images=0),
         report := PruningReport(str(tmp_path), latency_rounds=0),
     ]
