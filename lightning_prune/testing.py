@@ -1,5 +1,6 @@
 """The oracle that users can ask of their own model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import nn
 from lightning_prune.functional.widths.width import clip_width
 from lightning_prune.graph.group import ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel, count_macs
+from lightning_prune.graph.prunable_table import LayerRow, layer_rows, prunable_table
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.compare import noise_like
@@ -16,7 +18,11 @@ from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.masked_outputs import CutDifference, MaskedOutputs
+from lightning_prune.surgery.nan_oracle import NanMismatch, NanReport, nan_oracle
+from lightning_prune.surgery.scrambled_copy import scrambled_copy
 from lightning_prune.surgery.trial_example import cast
+
+__all__ = ["NanMismatch", "NanReport", "Prunability", "check_prunable", "nan_oracle"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,10 @@ class Prunability:
         macs_after: MACs of the cut model, as predicted and as counted: they are equal.
         mixed_by: Norms that compute other statistics from fewer channels, and so make a difference
             that no surgery avoids; what is checked against the tolerance is the rest.
+        layers: A row for each layer that makes channels: pruned, or refused and why.
+        nan: What the NaN oracle saw; None where it was not asked.
+
+    ``str`` gives a table of all layers.
     """
 
     groups: int
@@ -40,6 +50,23 @@ class Prunability:
     macs_before: int
     macs_after: int
     mixed_by: tuple[str, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+    nan: NanReport | None = None
+
+    def __str__(self) -> str:
+        lines = [
+            prunable_table(self.layers, self.macs_before, self.macs_after),
+            f"{self.groups} groups; masked and cut model differ by {self.difference:.1e} of the "
+            "largest output.",
+        ]
+        if self.mixed_by:
+            lines.append(f"Norms over fewer channels make a difference: {', '.join(self.mixed_by)}")
+        if self.nan is not None:
+            lines.append(
+                f"NaN in {self.nan.classes} channels reached the {self.nan.places} places that "
+                "their groups claim, and no others."
+            )
+        return "\n".join(lines)
 
 
 def check_prunable(
@@ -48,9 +75,15 @@ def check_prunable(
     ratio: float = 0.5,
     seed: int = 0,
     tolerance: float = 1e-5,
+    scrambled: bool = True,
+    nan_classes: int = 0,
+    notify: Callable[[str], None] | None = None,
     norms: Norms = "exact",
 ) -> Prunability:
     """Mask and cut a copy of a model at random, and check that both give the same output.
+
+    The result prints as a table: each layer pruned, or refused and why, and the MACs before and
+    after.
 
     Args:
         model: Any network; it is left as it was.
@@ -59,23 +92,38 @@ def check_prunable(
         ratio: Fraction of every group's channels that is removed, in (0, 1).
         seed: Seed of the choice and of the noise.
         tolerance: Largest difference allowed, as a fraction of the largest output.
-        norms: As in ``build_groups``; plain norms make a difference, and what is checked is the rest.
+        scrambled: Give the copy other weights: fresh ones hide faults, such as branches that start
+            at zero. False: the model's own.
+        nan_classes: How many random channels are followed with NaN too (``nan_oracle``).
+        notify: Called with a line on what is done next; ``print`` for example.
+        norms: As in ``build_groups``; plain norms make a difference, and what is checked is the
+            rest.
 
     Raises:
         ValueError: the ratio or ``norms`` is out of range, or the model cannot be traced.
-        AssertionError: masked and cut model differ, or the MACs are not those predicted.
+        AssertionError: masked and cut model differ, the MACs are not those predicted, or NaN
+            reaches other places than claimed.
 
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1))
     >>> found = check_prunable(net, torch.zeros(1, 3, 8, 8))
     >>> found.groups, found.macs_before, found.macs_after
     (1, 8928, 4464)
+    >>> print(found)
+    layer  of MACs  group  channels  status
+    0        87.1%  0        8 -> 4  pruned
+    2        12.9%                -  refused: its channels reach the output of the model
+    <BLANKLINE>
+    8928 MACs before, 4464 after: 50.0% are left.
+    1 groups; masked and cut model differ by 0.0e+00 of the largest output.
     """
     if not 0 < ratio < 1:
         raise ValueError(f"ratio={ratio} is outside (0, 1): pass the fraction to remove")
+    say = notify or _quiet
     generator = torch.Generator().manual_seed(seed)
     net = copy_module(model)
     example = noise_like(example_input, seed)
-    groups = build_groups(net, example, norms=norms)
+    say("finding the groups of channels")
+    groups = build_groups(net, example, notify=notify, norms=norms)
     keep, channels = {}, {}
     for name, group in groups.items():
         order = torch.randperm(group.channels, generator=generator)
@@ -85,6 +133,13 @@ def check_prunable(
         channels[name] = group.channels
     plan = PruningPlan(keep, channels)
     macs = MacModel.of(net, groups, example)
+    nan = None
+    if nan_classes:
+        say(f"following {nan_classes} channels with NaN")
+        nan = nan_oracle(net, example, groups, nan_classes, seed)
+    if scrambled:
+        net = scrambled_copy(net, example) or net
+    say(f"masking and cutting {ratio:.0%} of the channels of {len(groups)} groups")
     double = copy_module(net).double()
     found = _difference(net, example, groups, plan)
     if not found.surgery <= tolerance:
@@ -98,9 +153,22 @@ def check_prunable(
     counted, predicted = count_macs(net, example), macs.remaining(plan.widths())
     if counted != predicted:
         raise AssertionError(f"the cut model has {counted} MACs, predicted were {predicted}")
+    if nan is not None and nan.mismatches:
+        raise AssertionError(f"a channel is in other places than claimed: {nan.mismatches[0]}")
     return Prunability(
-        len(groups), dict(groups.refused), found.whole, macs.total, counted, found.mixed_by
+        len(groups),
+        dict(groups.refused),
+        found.whole,
+        macs.total,
+        counted,
+        found.mixed_by,
+        layer_rows(groups, macs, plan.widths()),
+        nan,
     )
+
+
+def _quiet(_: str) -> None:
+    """Ignore a note."""
 
 
 def _difference(

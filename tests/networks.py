@@ -95,6 +95,47 @@ NETWORKS: tuple[type[nn.Module], ...] = (Chain, Residual, Concat, Depthwise)
 EXAMPLE = torch.zeros(1, 3, 8, 8)
 
 
+class AttentionBlock(nn.Module):
+    """Pre-norm attention with a fused qkv that states its heads, and an MLP."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = heads, width // heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(self.norm1(x)).view(batch, tokens, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v)
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.mlp(self.norm2(x)))
+
+
+class VisionTransformer(nn.Module):
+    """Patches of 2 x 2 of pictures of 8 x 8, class token, learned positions, blocks, head."""
+
+    def __init__(
+        self, classes: int, width: int = 32, heads: int = 4, hidden: int = 48, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 2, stride=2)
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1, 17, width))
+        self.blocks = nn.Sequential(
+            *(AttentionBlock(width, heads, hidden, dropout) for _ in range(2))
+        )
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.positions
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
 def make(network: type[nn.Module], seed: int = 0) -> nn.Module:
     """Build a network with seeded weights."""
     torch.manual_seed(seed)

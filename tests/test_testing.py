@@ -46,7 +46,7 @@ def test_tuples_dicts_and_integers_are_inputs():
 
     index = torch.tensor([[1, 6, 2]])
     for example in ((index, torch.ones(1)), {"scale": torch.ones(1), "index": index}):
-        assert check_prunable(Embedded(), example).groups == 1
+        assert check_prunable(Embedded(), example).groups == 2  # the table's columns, and first
 
 
 @pytest.mark.parametrize("wrong", [0.25, float("nan"), float("inf")])
@@ -85,3 +85,55 @@ def test_another_seed_is_another_choice():
     finally:
         testing.cut_channels = original
     assert kept[0] == kept[1] != kept[2]
+
+
+def test_the_table_says_of_each_layer_what_becomes_of_it():
+    notes = []
+    found = check_prunable(make(Residual), EXAMPLE, notify=notes.append, nan_classes=6)
+    assert [(row.layer, row.group, row.channels, row.kept) for row in found.layers] == [
+        ("stem.0", "stem.0", 8, 4),
+        ("a1.0", "a1.0", 6, 3),
+        ("a2.0", "stem.0", 8, 4),
+        ("project.0", "project.0", 12, 6),
+        ("b1.0", "b1.0", 10, 5),
+        ("b2.0", "project.0", 12, 6),
+        ("head", "", 0, 0),
+    ]
+    assert sum(row.macs_fraction for row in found.layers) == pytest.approx(1)
+    assert found.nan is not None
+    assert found.nan.classes == 6
+    text = str(found)
+    assert "refused: its channels reach the output of the model" in text
+    assert f"{found.macs_before} MACs before, {found.macs_after} after" in text
+    assert "NaN in 6 channels reached" in text
+    assert notes == [
+        "finding the groups of channels",
+        "following 6 channels with NaN",
+        "masking and cutting 50% of the channels of 4 groups",
+    ]
+
+
+def test_branches_that_start_at_zero_hide_no_fault(monkeypatch):
+    """The weights that are tried are others: a wrong cut behind a zero would show."""
+    net = make(Residual)
+    nn.init.zeros_(net.a2[1].weight)
+    nn.init.zeros_(net.a2[1].bias)
+    seen = []
+    original = testing.cut_channels
+
+    def spy(model, groups, plan):
+        seen.append(bool(model.a2[1].weight.any()))
+        return original(model, groups, plan)
+
+    monkeypatch.setattr(testing, "cut_channels", spy)
+    check_prunable(net, EXAMPLE)
+    check_prunable(net, EXAMPLE, scrambled=False)
+    assert seen == [True, False]
+
+
+def test_a_channel_in_other_places_than_claimed_is_an_error(monkeypatch):
+    wrong = testing.NanMismatch("stem.0", 2, "head.weight", (1,), (2,))
+    report = testing.NanReport(1, 0, 0, (wrong,), {})
+    monkeypatch.setattr(testing, "nan_oracle", lambda *_: report)
+    with pytest.raises(AssertionError, match=r"head.weight: claimed \[1\], observed \[2\]"):
+        check_prunable(make(Residual), EXAMPLE, nan_classes=1)

@@ -30,6 +30,7 @@ from lightning_prune.policies.layers.layer_rule import select_groups
 from lightning_prune.report.layer_listing import layer_listing
 from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.surgery.build_groups import build_groups
+from lightning_prune.testing import check_prunable
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -46,12 +47,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         groups = build_groups(model, example)
         names = select_groups(layers, model, groups)
         print(layer_listing(model, groups, example, names))
+        if args.check or (args.module_class is not None and args.checkpoint is None):
+            print(f"\n{check_prunable(model, example, args.ratio, notify=_note)}")
     except HydraException as error:
         print(composition_message(error, args.overrides), file=sys.stderr)
         sys.exit(2)
-    except (ConfigError, DataError, FileNotFoundError, ValueError) as error:
+    except (AssertionError, ConfigError, DataError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def _note(text: str) -> None:
+    """Show progress where somebody looks, and keep it out of what is piped."""
+    if sys.stderr.isatty():
+        print(f"{text} ...", file=sys.stderr)
 
 
 def _model(args: argparse.Namespace) -> tuple[nn.Module, Any]:

@@ -35,4 +35,12 @@ def layers_parser() -> argparse.ArgumentParser:
         "--layers", nargs="+", metavar="PATTERN",
         help="names or patterns, to see which groups they select; default: those of the recipe",
     )  # fmt: skip
+    add(
+        "--check", action="store_true",
+        help="also mask and cut a copy, and print what becomes of each layer; always with --class",
+    )  # fmt: skip
+    add(
+        "--ratio", type=float, default=0.5,
+        help="with --check: fraction of every group's channels that is removed; default: 0.5",
+    )  # fmt: skip
     return parser

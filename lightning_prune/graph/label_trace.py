@@ -1,34 +1,32 @@
 """Carries labels of channels through one forward pass."""
 
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_prune.functional.named_tensors import named_tensors, unknown_types
 from lightning_prune.graph.labels import (
-    NONE,
     Ids,
     Labels,
     TensorLabels,
     is_uniform,
     labels_of,
+    pins_of_readers,
     set_labels,
 )
 from lightning_prune.graph.layer_kinds import is_depthwise, is_producer, rule_of
 from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.plain_kernels import plain_kernels
 from lightning_prune.graph.rules import contractions, mixers, movement
 from lightning_prune.graph.rules.operation import Operation
+from lightning_prune.graph.user_code import place_in_code
+from lightning_prune.graph.written_views import VIEWS, remember_base, write_back
 
 _RULES: dict[str, Callable[[Operation], None]] = {
     **movement.RULES,
@@ -36,19 +34,13 @@ _RULES: dict[str, Callable[[Operation], None]] = {
     **mixers.RULES,
 }
 _REACHES_OUTPUT = "its channels reach the output of the model"
-# Views whose writes are followed back to what they are views of.
-_VIEWS = {"slice", "select", "view", "_unsafe_view", "permute", "transpose", "t", "unsqueeze",
-          "squeeze", "expand", "alias", "detach", "unbind", "split", "split_with_sizes",
-          "as_strided"}  # fmt: skip
-_BASE = "_channel_labels_base"
-_TORCH, _GRAPH = str(Path(torch.__file__).parent), str(Path(__file__).parent)
 
 
 class _Mode(TorchDispatchMode):
     """Runs every operation, then says what it did to labels."""
 
     def __init__(self, trace: "LabelTrace") -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._trace = trace
 
     def __torch_dispatch__(
@@ -70,21 +62,22 @@ def _signature(func: Any) -> tuple[str, tuple[tuple[str, Any, bool], ...], bool]
     return schema.name.split("::")[-1], arguments, any(a.is_write for a in schema.arguments)
 
 
+def _bound(
+    arguments: tuple[tuple[str, Any, bool], ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of an operation by name, those not given as well."""
+    bound = {key: default for key, default, _ in arguments}
+    bound.update(zip((key for key, _, _ in arguments), args, strict=False))
+    bound.update(kwargs)
+    return bound
+
+
 def _tensors(values: Any) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             yield value
         elif isinstance(value, list | tuple):
             yield from _tensors(value)
-
-
-@contextmanager
-def _unfused_recurrence() -> Iterator[None]:
-    """Run LSTM and GRU as the matrix products that they are."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32 acceleration")
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            yield
 
 
 class LabelTrace:
@@ -103,20 +96,22 @@ class LabelTrace:
         self._model = model
         self._stack: list[tuple[str, bool, bool]] = []
         self._based: list[Tensor] = []
+        self._touched: set[int] = set()
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Follow everything that the model does in this context."""
+    def running(self, copy: nn.Module | None = None) -> Iterator[None]:
+        """Follow everything that the model does in this context.
+
+        Args:
+            copy: Followed instead of the model, under the names and labels of the model's tensors.
+        """
+        model = self._model if copy is None else copy
         handles = []
         with ExitStack() as stack:
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-            if any(isinstance(m, nn.RNNBase) for m in self._model.modules()):
-                stack.enter_context(_unfused_recurrence())
-            fast = torch.backends.mha.get_fastpath_enabled()
-            torch.backends.mha.set_fastpath_enabled(False)
+            stack.enter_context(plain_kernels(model))
             try:
-                self._label_tensors()
-                for name, module in self._model.named_modules():
+                self._label_tensors(model)
+                for name, module in model.named_modules():
                     leaf = not any(True for _ in module.children())
                     counted = is_producer(module) or is_depthwise(module)
                     handles += [
@@ -130,7 +125,6 @@ class LabelTrace:
                 stack.enter_context(_Mode(self))
                 yield
             finally:
-                torch.backends.mha.set_fastpath_enabled(fast)
                 for handle in handles:
                     handle.remove()
                 for tensor in self._based:
@@ -150,18 +144,38 @@ class LabelTrace:
                 f"no tensor is found in its output, of type {kinds}: let forward return tensors, "
                 "lists, dicts, dataclasses or named tuples of them"
             )
+        self._pin(tensors)
         for tensor in tensors:
             found = labels_of(tensor)
             for own in found.axes.values() if found is not None else ():
-                self.labels.pin(own, _REACHES_OUTPUT)
+                self.labels.must_stay(own, _REACHES_OUTPUT)
+
+    def used(self) -> frozenset[str]:
+        """Return the names of the modules of whose tensors the passes have used some."""
+        return frozenset(
+            plain_name(name)
+            for name, module in self._model.named_modules()
+            for tensor in (*module._parameters.values(), *module._buffers.values())
+            if id(tensor) in self._touched
+        )
+
+    @property
+    def leaves_tensors(self) -> bool:
+        """Return whether no pass has used some of the model's tensors."""
+        return any(id(tensor) not in self._touched for tensor in self._based)
+
+    def _pin(self, read: Iterable[Tensor]) -> None:
+        for tensor in read:
+            for own, reason in pins_of_readers(tensor):
+                self.labels.pin(own, reason)
 
     # --- tensors --------------------------------------------------------------------------
 
-    def _label_tensors(self) -> None:
+    def _label_tensors(self, model: nn.Module) -> None:
         """Give every position of parameters and floating buffers a label, shared ones once."""
         known: dict[int, dict[int, Any]] = {}
         again = bool(self.labels.axes)
-        for name, module in self._model.named_modules(remove_duplicate=False):
+        for name, module in model.named_modules(remove_duplicate=False):
             owned = [*module._parameters.items(), *module._buffers.items()]
             for key, tensor in owned:
                 if tensor is None or not (tensor.is_floating_point() or tensor.is_complex()):
@@ -264,11 +278,14 @@ class LabelTrace:
         """Run an operation and carry the labels of what goes in to what comes out."""
         name, arguments, writes = _signature(func)
         given = [*args, *kwargs.values()]
-        labelled = any(labels_of(tensor) is not None for tensor in _tensors(given))
+        self._pin(_tensors(given))
+        known = [id(tensor) for tensor in _tensors(given) if labels_of(tensor) is not None]
+        self._touched.update(known)
+        labelled = bool(known)
         if not labelled:
             out = func(*args, **kwargs)
-            if name in _VIEWS:
-                self._remember_base(func, name, arguments, args, kwargs, out)
+            if name in VIEWS:
+                remember_base(name, _bound(arguments, args, kwargs), out)
             return out
         shapes = {}
         if writes and name in ("squeeze_", "unsqueeze_"):
@@ -278,9 +295,7 @@ class LabelTrace:
         if writes and before is None and args and isinstance(args[0], Tensor):
             uniform = [dim for dim in range(args[0].dim()) if is_uniform(args[0], dim)]
         out = func(*args, **kwargs)
-        bound = {key: default for key, default, _ in arguments}
-        bound.update(zip((key for key, _, _ in arguments), args, strict=False))
-        bound.update(kwargs)
+        bound = _bound(arguments, args, kwargs)
         op = Operation(
             self.labels,
             func,
@@ -288,78 +303,17 @@ class LabelTrace:
             out,
             self.modules,
             bool(self._stack) and self._stack[-1][1],
-            _place,
+            place_in_code,
             bool(self._stack) and self._stack[-1][2],
             shapes,
             uniform,
         )
         _rule(name, func, op)(op)
-        if name in _VIEWS:
-            self._remember_base(func, name, arguments, args, kwargs, out)
+        if name in VIEWS:
+            remember_base(name, bound, out)
         if writes and isinstance(out, Tensor):
-            self._write_back(op, out, before)
+            write_back(op, out, before)
         return out
-
-    def _remember_base(
-        self, func: Any, name: str, arguments: Any, args: Any, kwargs: Any, out: Any
-    ) -> None:
-        bound = {key: default for key, default, _ in arguments}
-        bound.update(zip((key for key, _, _ in arguments), args, strict=False))
-        bound.update(kwargs)
-        for part in _tensors(out if isinstance(out, list | tuple) else [out]):
-            setattr(part, _BASE, (name, bound))
-
-    def _write_back(self, op: Operation, view: Tensor, before: TensorLabels | None) -> None:
-        """Give what a written tensor is a view of the labels that it has now."""
-        base = getattr(view, _BASE, None)
-        now = labels_of(view)
-        if base is None or now is None or (before is not None and before.axes == now.axes):
-            return
-        name, bound = base
-        source = bound["self"]
-        axes = dict(found.axes) if (found := labels_of(source)) is not None else {}
-        mapping = _mapping(name, bound, source, view)
-        for dim, own in now.axes.items():
-            place = mapping.get(dim)
-            if place is None:
-                self.labels.pin(own, f"its channels are written into a part{op.where()}")
-            elif len(own) == source.shape[place]:
-                if place in axes:
-                    self.labels.join(axes[place], own)
-                else:
-                    axes[place] = own
-            else:
-                where = slice(bound["start"], bound["end"], bound["step"])
-                whole = axes.get(place, np.full(source.shape[place], NONE, dtype=np.int64)).copy()
-                whole[where] = own
-                axes[place] = whole
-        earlier = labels_of(source)
-        set_labels(source, TensorLabels(axes))
-        self._write_back(op, source, earlier)
-
-
-def _mapping(name: str, bound: Mapping[str, Any], source: Tensor, view: Tensor) -> dict[int, int]:
-    """Return the axis of a tensor for each axis of a view of it, as far as one stands for one."""
-    dims = list(range(source.dim()))
-    if name in ("slice", "alias", "detach"):
-        return {dim: dim for dim in dims}
-    if name == "select":
-        taken = bound["dim"] % source.dim()
-        return dict(enumerate(dim for dim in dims if dim != taken))
-    if name == "permute":
-        return {n: dim % source.dim() for n, dim in enumerate(bound["dims"])}
-    if name == "t":
-        return dict(enumerate(dims[::-1]))
-    if name == "transpose":
-        first, second = bound["dim0"] % source.dim(), bound["dim1"] % source.dim()
-        dims[first], dims[second] = dims[second], dims[first]
-        return dict(enumerate(dims))
-    if name in ("view", "_unsafe_view", "unsqueeze", "squeeze"):
-        old = [dim for dim in dims if source.shape[dim] != 1]
-        new = [dim for dim in range(view.dim()) if view.shape[dim] != 1]
-        if [source.shape[dim] for dim in old] == [view.shape[dim] for dim in new]:
-            return dict(zip(new, old, strict=True))
-    return {}
 
 
 def _rule(name: str, func: Any, op: Operation) -> Callable[[Operation], None]:
@@ -373,20 +327,3 @@ def _rule(name: str, func: Any, op: Operation) -> Callable[[Operation], None]:
     if mixers.is_pointwise(func):
         return mixers.pointwise
     return mixers.unknown
-
-
-def _place() -> str:
-    """Return the file and line in a user's code that runs now; empty where only PyTorch's runs."""
-    frame: FrameType | None = sys._getframe(1)
-    inside = True  # the frames of the rules themselves come first
-    while frame is not None:
-        file = frame.f_code.co_filename
-        own = file.startswith(_GRAPH)
-        if own and not inside:
-            return ""
-        if not own:
-            inside = False
-            if not file.startswith((_TORCH, "<")):
-                return f"{Path(file).name}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""

@@ -11,6 +11,7 @@ Ids = NDArray[np.int64]
 """Labels of the positions of one axis; -1 where a position has none."""
 NONE = -1
 _ATTRIBUTE = "_channel_labels"
+_PINS = "_channel_label_pins"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class Labels:
     _pairs: list[tuple[Ids, Ids]] = field(default_factory=list)
     _known: dict[tuple[bytes, ...], int] = field(default_factory=dict)
     _clock: int = 0
+    _settled: Ids | None = None
+    _classes: tuple[tuple[int, int], Ids, int] | None = None
 
     def fresh(self, size: int) -> Ids:
         """Return labels that no position has yet."""
@@ -143,12 +146,33 @@ class Labels:
 
     def pin(self, labels: Ids, reason: str) -> None:
         """Say that positions must stay, and why."""
+        if self._settled is None:
+            self.must_stay(labels, reason)
+
+    def must_stay(self, labels: Ids, reason: str) -> None:
+        """Pin positions also once everything else is settled: those of outputs."""
         labels = labels[labels >= 0]
         if len(labels):
             self.pins.append((np.unique(labels), reason))
 
+    def settle(self) -> None:
+        """Take what eval mode does for settled; what training does can only add to it.
+
+        From now on joins and lattices are noted, no pins, and roles only of axes without one: a
+        loss may take means over channels, or multiply a weight with itself.
+        """
+        self._settled = np.zeros(self.count, dtype=bool)
+        for own, _ in (*self.made, *self.read):
+            self._settled[own[own >= 0]] = True
+
+    def _is_settled(self, labels: Ids) -> bool:
+        if self._settled is None:
+            return False
+        known = labels[(labels >= 0) & (labels < len(self._settled))]
+        return bool(self._settled[known].any())
+
     def lattice(self, rows: Ids, place: str = "") -> tuple[Ids, ...]:
-        """Return labels for the factors of rows (f_1, ..., f_k); the same rows have the same ones."""
+        """Return labels for the factors of rows (f_1, ..., f_k), the same for the same rows."""
         key = (rows.tobytes(), str(rows.shape).encode())
         if key not in self._known:
             factors = tuple(self.fresh(size) for size in rows.shape)
@@ -179,6 +203,8 @@ class Labels:
             times: Channels that each of them makes: the rows of a transposed convolution of
                 several groups are those of every group.
         """
+        if self._is_settled(labels):
+            return
         self._clock += 1
         self.made.append((labels, self._clock))
         self._repeat(labels, times)
@@ -191,6 +217,8 @@ class Labels:
             times: Channels that each of them reads: the columns of a convolution of several groups
                 are those of every group.
         """
+        if self._is_settled(labels):
+            return
         self._clock += 1
         self.read.append((labels, self._clock))
         self._repeat(labels, times)
@@ -204,16 +232,31 @@ class Labels:
 
         Classes are numbered in the order of their smallest labels.
         """
-        pairs = [*self._pairs, *further]
+        classes, count = self._joined()
+        pairs = list(further)
         if not pairs:
-            return np.arange(self.count, dtype=np.int64)
-        first = np.concatenate([pair[0].ravel() for pair in pairs])
-        second = np.concatenate([pair[1].ravel() for pair in pairs])
-        return connected(self.count, first, second)
+            return classes
+        first = classes[np.concatenate([pair[0].ravel() for pair in pairs])]
+        second = classes[np.concatenate([pair[1].ravel() for pair in pairs])]
+        return connected(count, first, second)[classes]
+
+    def _joined(self) -> tuple[Ids, int]:
+        """Return the class of every label and their number; computed once for all joins so far."""
+        state = self.count, len(self._pairs)
+        if self._classes is None or self._classes[0] != state:
+            classes = np.arange(self.count, dtype=np.int64)
+            if self._pairs:
+                first = np.concatenate([pair[0].ravel() for pair in self._pairs])
+                second = np.concatenate([pair[1].ravel() for pair in self._pairs])
+                classes = connected(self.count, first, second)
+            self._classes = state, classes, int(classes.max(initial=-1)) + 1
+        return self._classes[1], self._classes[2]
 
 
 def connected(count: int, first: Ids, second: Ids) -> Ids:
     """Return the connected component of each of ``count`` nodes, given edges between them.
+
+    Components are numbered in the order of their smallest nodes.
 
     >>> connected(4, np.array([0, 1]), np.array([3, 2])).tolist()
     [0, 1, 1, 0]
@@ -221,8 +264,10 @@ def connected(count: int, first: Ids, second: Ids) -> Ids:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    edges = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
-    found = connected_components(edges, directed=False)[1].astype(np.int64)
+    edges = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
+    found: Ids = connected_components(edges, directed=False)[1].astype(np.int64)
+    if (np.diff(np.maximum.accumulate(found), prepend=-1) <= 1).all():
+        return found  # numbered so already: nodes are visited in order
     _, place, inverse = np.unique(found, return_index=True, return_inverse=True)
     rank = np.empty(len(place), dtype=np.int64)
     rank[np.argsort(place)] = np.arange(len(place))
@@ -240,6 +285,17 @@ def set_labels(tensor: Tensor, labels: TensorLabels | None) -> None:
         setattr(tensor, _ATTRIBUTE, labels)
     elif hasattr(tensor, _ATTRIBUTE):
         delattr(tensor, _ATTRIBUTE)
+
+
+def pin_readers(tensor: Tensor, labels: Ids, reason: str) -> None:
+    """Pin positions as soon as anything reads a tensor: nothing may ask for it."""
+    setattr(tensor, _PINS, [*getattr(tensor, _PINS, []), (labels, reason)])
+
+
+def pins_of_readers(tensor: Tensor) -> list[tuple[Ids, str]]:
+    """Return what must stay because a tensor is read, and why."""
+    found: list[tuple[Ids, str]] = getattr(tensor, _PINS, [])
+    return found
 
 
 def is_uniform(tensor: Tensor, dim: int) -> bool:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from lightning_prune.graph.group import Group, Member, Number, Size, Statistics
-from lightning_prune.graph.labels import NONE, Axis, Ids, Labels
+from lightning_prune.graph.label_axes import LabelAxes, Signature
+from lightning_prune.graph.label_places import Places
+from lightning_prune.graph.labels import NONE, Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
 from lightning_prune.graph.layer_kinds import Role
 from lightning_prune.graph.names import layer_of
@@ -94,39 +96,14 @@ def _same(first: Sequence[Group], second: Sequence[Group]) -> bool:
     return [(g.name, g.channels) for g in first] == [(g.name, g.channels) for g in second]
 
 
-class _Table:
-    """Which axes every label lies on, in arrays over all labels."""
+class _Table(LabelAxes):
+    """Makes groups out of elements."""
 
     def __init__(self, labels: Labels, order: Sequence[str]) -> None:
-        self.labels, self.axes = labels, labels.axes
+        super().__init__(labels)
         self._order = {name: number for number, name in enumerate(order)}
-        self.axis = np.full(labels.count, NONE, dtype=np.int64)
-        self.position = np.zeros(labels.count, dtype=np.int64)
-        for number, axis in enumerate(labels.axes):
-            where = slice(axis.first, axis.first + axis.size)
-            self.axis[where] = number
-            self.position[where] = np.arange(axis.size)
-        self.made = self._marks(labels.made)
-        self.read = self._marks(labels.read)
-        self._times = {
-            axis: times
-            for own, times in labels.repeated
-            for axis in np.unique(self.axis[own[own >= 0]]).tolist()
-        }
         self._names: dict[str, int] = {}
         self._labels: dict[int, Ids] = {}
-
-    def _marks(self, events: Sequence[tuple[Ids, int]]) -> Mapping[int, int]:
-        """Return axis -> when it was first marked."""
-        found: dict[int, int] = {}
-        for own, time in events:
-            for number in np.unique(self.axis[own[own >= 0]]).tolist():
-                if number >= 0:
-                    found[number] = min(time, found.get(number, time))
-        for alias, first in self.labels.aliases.items():  # what is done with one is with both
-            if (number := int(self.axis[first])) in found:
-                found[int(self.axis[alias])] = found[number]
-        return found
 
     def first_made(self, groups: Sequence[Group]) -> list[str]:
         """Return the names of groups in the order in which their channels are first made."""
@@ -141,9 +118,9 @@ class _Table:
         """Return the groups of elements that touch the same axes."""
         found = _Found()
         taken: dict[str, int] = defaultdict(int)
-        signatures = sorted(self._signatures(elements), key=lambda one: one.time)
+        signatures = sorted(self.signatures(elements), key=lambda one: one.time)
+        freed: list[tuple[Signature, list[int]]] = []
         for one in signatures:
-            part = int(parts[one.label])
             free = [n for n in one.elements if n not in elements.pins]
             makers = self._makers(one.axes)
             reasons = [elements.pins[n] for n in one.elements if n in elements.pins]
@@ -152,98 +129,76 @@ class _Table:
                 free = []
             if len(free) < 2:
                 reason = reasons[0] if reasons else _ONE
-                found.refused[part].update(dict.fromkeys(makers, reason))
+                found.refused[int(parts[one.label])].update(dict.fromkeys(makers, reason))
                 continue
+            freed.append((one, free))
+        members = Places(self.labels, elements, [free for _, free in freed])
+        for number, (one, free) in enumerate(freed):
             root = layer_of(self.axes[one.root].owner)
             taken[root] += 1
             name = root if taken[root] == 1 else f"{root}:{taken[root]}"
             self._names[name] = one.time
-            found.groups[part].append(self._group(name, one, free, elements))
+            group = self._group(name, one, len(free), members, number)
+            found.groups[int(parts[one.label])].append(group)
         return found
 
     def _makers(self, axes: Sequence[int]) -> list[str]:
         owners = (layer_of(self.axes[axis].owner) for axis in axes if axis in self.made)
         return list(dict.fromkeys(owners))
 
-    def _signatures(self, elements: Elements) -> Iterator["_Signature"]:
-        """Collect elements that touch the same axes, each as often."""
-        based = np.flatnonzero(self.axis >= 0)
-        element, axis = elements.of[based], self.axis[based]
-        is_made = np.isin(self.axis, np.fromiter(self.made, dtype=np.int64, count=len(self.made)))
-        wanted = np.zeros(int(elements.of.max(initial=0)) + 1, dtype=bool)
-        wanted[elements.of[is_made & (self.axis >= 0)]] = True
-        kept = wanted[element]
-        based, element, axis = based[kept], element[kept], axis[kept]
-        order = np.lexsort((axis, element))
-        based, element, axis = based[order], element[order], axis[order]
-        starts = np.flatnonzero(np.diff(element, prepend=-1))
-        ends = np.append(starts[1:], len(element))
-        by_key: dict[bytes, list[int]] = defaultdict(list)
-        spans: dict[int, tuple[int, int]] = {}
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            by_key[axis[start:end].tobytes()].append(start)
-            spans[start] = (start, end)
-        for firsts in by_key.values():
-            start, end = spans[firsts[0]]
-            axes = list(dict.fromkeys(axis[start:end].tolist()))
-            makers = [a for a in axes if a in self.made]
-            root = min(makers, key=lambda a: self.made[a])
-            width = end - start
-            table = based[np.asarray(firsts)[:, None] + np.arange(width)]
-            column = int(np.flatnonzero(self.axis[table[0]] == root)[0])
-            ranks = np.argsort(self.position[table[:, column]], kind="stable")
-            table = table[ranks]
-            yield _Signature(
-                axes,
-                root,
-                self.made[root],
-                elements.of[table[:, 0]].tolist(),
-                table,
-                int(table[0, 0]),
-            )
-
     # --- members --------------------------------------------------------------------------
 
     def _group(
-        self, name: str, one: "_Signature", free: Sequence[int], elements: Elements
+        self, name: str, one: Signature, channels: int, places: Places, number: int
     ) -> Group:
-        rank = np.full(int(elements.of.max(initial=0)) + 1, NONE, dtype=np.int64)
-        rank[np.asarray(free)] = np.arange(len(free))
-        kept = rank[np.asarray(one.elements)] >= 0
-        table = one.labels[kept]
-        members: dict[tuple[str, bytes, bytes], list[tuple[int, Tensor, Tensor]]] = defaultdict(
-            list
-        )
-        for axis in one.axes:
-            columns = np.flatnonzero(self.axis[table[0]] == axis)
-            positions = self.position[table[:, columns]]
-            channel = np.broadcast_to(np.arange(len(table))[:, None], positions.shape)
-            order = np.argsort(positions.ravel(), kind="stable")
-            index = torch.from_numpy(positions.ravel()[order])
-            which = torch.from_numpy(np.ascontiguousarray(channel).ravel()[order])
+        table = one.labels[places.owner[one.labels[:, 0]] == number]
+        members: dict[tuple[str, bytes, bytes], list[tuple[int, Ids, Ids]]] = defaultdict(list)
+        for axis, index, which in self._positions(table):
             role = "consumer" if axis in self.read and axis not in self.made else ""
-            key = (self.axes[axis].owner + role, index.numpy().tobytes(), which.numpy().tobytes())
+            key = (self.axes[axis].owner + role, index.tobytes(), which.tobytes())
             members[key].append((axis, index, which))
         made = [self._member(parts) for parts in members.values()]
         bundle = min(
-            len(parts[0][1]) * self._times.get(parts[0][0], 1) // len(free)
+            len(parts[0][1]) * self.times.get(parts[0][0], 1) // channels
             for parts, member in zip(members.values(), made, strict=True)
             if member.role != "carrier"
         )
-        made = self._with_sources(made, bundle, rank[elements.of], len(free))
-        place = self._order
-        made.sort(key=lambda m: (_RANK[m.role], place.get(m.layer, 1 << 30)))
+        made = self._with_sources(made, bundle, places, number, channels)
+        order = self._order
+        made.sort(key=lambda m: (_RANK[m.role], order.get(m.layer, 1 << 30)))
         found = Group(
             name,
-            len(free),
+            channels,
             tuple(made),
             bundle=bundle,
-            norms=self._norms(elements, rank),
-            numbers=self._numbers(elements, rank),
-            sizes=self._sizes(elements, rank),
+            norms=self._norms(places, number),
+            numbers=self._numbers(places, number),
+            sizes=self._sizes(places, number),
         )
-        self._labels[id(found)] = np.flatnonzero(rank[elements.of] >= 0)
+        self._labels[id(found)] = places.labels[number]
         return found
+
+    def _positions(self, table: Ids) -> Iterator[tuple[int, Ids, Ids]]:
+        """Yield each axis of a table (channels, positions of each) with its positions in order.
+
+        Together with the channel of each position. Columns are in the order of their axes.
+        """
+        axes = self.axis[table[0]]
+        starts = np.flatnonzero(np.diff(axes, prepend=-1))
+        widths = np.diff(starts, append=len(axes))
+        positions = np.ascontiguousarray(self.position[table].T)
+        single = starts[widths == 1]
+        orders = np.argsort(positions[single], axis=1, kind="stable")
+        sorted_ = np.take_along_axis(positions[single], orders, 1)
+        row = 0
+        for start, width in zip(starts.tolist(), widths.tolist(), strict=True):
+            if width == 1:
+                yield int(axes[start]), sorted_[row], orders[row]
+                row += 1
+            else:
+                flat = positions[start : start + width].ravel()
+                order = np.argsort(flat, kind="stable")
+                yield int(axes[start]), flat[order], order % len(table)
 
     def with_products(self, groups: Sequence[Group]) -> tuple[Group, ...]:
         """Return groups with what of the MACs that belong to no layer goes with their widths.
@@ -277,14 +232,14 @@ class _Table:
             replace(group, products=tuple(parts[number])) for number, group in enumerate(groups)
         )
 
-    def _member(self, parts: Sequence[tuple[int, Tensor, Tensor]]) -> Member:
+    def _member(self, parts: Sequence[tuple[int, Ids, Ids]]) -> Member:
         axes = [axis for axis, _, _ in parts]
         role: Role = "carrier"
         if any(axis in self.made for axis in axes):
             role = "producer"
         elif any(axis in self.read for axis in axes):
             role = "consumer"
-        _, index, channel = parts[0]
+        index, channel = (torch.from_numpy(values.copy()) for values in parts[0][1:])
         dims = tuple((self.axes[axis].tensor, self.axes[axis].dim) for axis in axes)
         owner = self.axes[axes[0]].owner
         shows = None
@@ -300,7 +255,12 @@ class _Table:
         return any((size, aliases.get(first, first)) in shown for size, first in whole)
 
     def _with_sources(
-        self, members: Sequence[Member], bundle: int, channel: Ids, channels: int
+        self,
+        members: Sequence[Member],
+        bundle: int,
+        places: Places,
+        number: int,
+        channels: int,
     ) -> list[Member]:
         """Add where activations are read, if no layer that makes the channels shows them.
 
@@ -311,7 +271,8 @@ class _Table:
         Args:
             members: The members of a group.
             bundle: Positions that a consumer sees of each channel.
-            channel: The channel of every label, -1 of those of other groups.
+            places: Which labels belong to which group.
+            number: The group's.
             channels: Number of channels.
         """
         makers = [m for m in members if m.role == "producer"]
@@ -320,7 +281,7 @@ class _Table:
         giving: dict[str, Ids] = {}
         for layer, axes in self.labels.outputs.items():
             for dim, own in axes:
-                found = np.where(own >= 0, channel[own], NONE)
+                found = places.channel(own, number)
                 counts = np.bincount(found[found >= 0], minlength=channels)
                 if dim == 1 and len(counts) == channels and (counts == bundle).all():
                     giving[layer] = found
@@ -341,54 +302,28 @@ class _Table:
                 hidden[at] = replace(hidden[at], shows=True)
         return hidden
 
-    def _norms(self, elements: Elements, rank: Ids) -> tuple[Statistics, ...]:
+    def _norms(self, places: Places, number: int) -> tuple[Statistics, ...]:
         found: dict[tuple[str, int], Statistics] = {}
-        for own, layer in self.labels.statistics:
-            channel = np.where(own >= 0, rank[elements.of[own]], NONE)
+        for own, layer in places.statistics[number]:
+            channel = places.channel(own, number)
             index = np.flatnonzero(channel >= 0)
-            if len(index):
-                found[layer, len(own)] = Statistics(
-                    layer, len(own), torch.from_numpy(index), torch.from_numpy(channel[index])
-                )
+            found[layer, len(own)] = Statistics(
+                layer, len(own), torch.from_numpy(index), torch.from_numpy(channel[index])
+            )
         return tuple(found.values())
 
-    def _sizes(self, elements: Elements, rank: Ids) -> tuple[Size, ...]:
+    def _sizes(self, places: Places, number: int) -> tuple[Size, ...]:
         return tuple(
             dict.fromkeys(
                 Size(layer, attribute)
                 for own, layer, attribute in self.labels.sizes
-                if rank[elements.of[own[own >= 0][0]]] >= 0
+                if places.owner[own[own >= 0][0]] == number
             )
         )
 
-    def _numbers(self, elements: Elements, rank: Ids) -> tuple[Number, ...]:
-        found: dict[Number, None] = {}
-        for number in self.labels.numbers.values():
-            own = number.labels[number.labels >= 0]
-            if len(own) and rank[elements.of[own[0]]] >= 0:
-                found[Number(len(number.labels), number.modules, number.place)] = None
-        return tuple(found)
-
-
-@dataclass(frozen=True)
-class _Signature:
-    """Elements that touch the same axes.
-
-    Attributes:
-        axes: Numbers of the axes.
-        root: The axis of the layer that makes the channels first.
-        time: When it did.
-        elements: Numbers of the elements, in the order of the root's positions.
-        labels: (elements, positions of each) labels.
-        label: One of the labels.
-    """
-
-    axes: Sequence[int]
-    root: int
-    time: int
-    elements: Sequence[int]
-    labels: Ids
-    label: int
+    def _numbers(self, places: Places, number: int) -> tuple[Number, ...]:
+        stated = places.numbers[number]
+        return tuple(dict.fromkeys(Number(len(n.labels), n.modules, n.place) for n in stated))
 
 
 def _innermost(layer: str, holder: str, giving: Mapping[str, Ids]) -> str | None:
@@ -405,9 +340,3 @@ def _same_places(member: Member, other: Member) -> bool:
         and torch.equal(member.index, other.index)
         and torch.equal(member.channel, other.channel)
     )
-
-
-def axis_name(axis: Axis) -> str:
-    """Return the name of a tensor with its axis, for messages."""
-    owner = f"{axis.owner}." if axis.owner else ""
-    return f"{owner}{axis.tensor}[{axis.dim}]"

@@ -1,5 +1,6 @@
 """Finds channel groups by carrying labels through one forward pass."""
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,15 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from lightning_prune.functional.named_tensors import named_tensors
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.head_sizes import head_sizes
 from lightning_prune.graph.label_trace import LabelTrace
-from lightning_prune.graph.layer_kinds import holds_groups, is_producer
+from lightning_prune.graph.layer_kinds import holds_groups, is_producer, width_of
 from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
 from lightning_prune.graph.resolve import resolve
 from lightning_prune.graph.traceable import check_traceable
 
 _NO_INFLUENCE = "the output of the model does not depend on it"
+_ONE_CHANNEL = "it makes one channel, which has to stay"
+_ONLY_TRAINING = "only training uses it: it keeps its width, and goes before deployment"
 _NOT_CALLED = (
     "the forward pass does not call it: another module takes its weight, or only training uses it"
 )
@@ -26,6 +31,8 @@ def trace_groups(
     model: nn.Module,
     example_input: Any,
     forward: Callable[[nn.Module, Any], Any] | None = None,
+    step: Callable[[nn.Module], Any] | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> ChannelGroups:
     """Find the channel groups of a network by tracing one forward pass; none is tried.
 
@@ -34,6 +41,10 @@ def trace_groups(
     joined. Classes of joined labels are channels, and channels that touch the same axes are a
     group.
 
+    Where the pass leaves parameters or buffers unused, a copy is traced in training mode too, and
+    in one ``step``: the columns of auxiliary heads join the channels that they read. Groups that
+    only training makes are refused.
+
     ``surgery.build_groups`` tries them too, on a copy. The model is left as it was: mode,
     gradients, requires_grad, statistics and random state.
 
@@ -41,6 +52,8 @@ def trace_groups(
         model: Any network; frozen layers included.
         example_input: A tensor, or a tuple or dict of arguments.
         forward: How to call the model, ``forward(model, example_input)``; None for the plain call.
+        step: What training does with the model besides, called with a copy in training mode.
+        notify: Called with a line where a pass in training mode fails and is left out.
 
     Raises:
         ValueError: the network cannot be traced, or nothing in it can be pruned.
@@ -59,7 +72,10 @@ def trace_groups(
     with untouched(model), torch.no_grad():
         model.eval()
         _follow(trace, model, example_input, run)
-    return _groups(trace, model)
+        in_eval = trace.used()
+        if trace.leaves_tensors:
+            _follow_training(trace, model, example_input, run, step, notify)
+    return _without_training_only(_groups(trace, model), in_eval)
 
 
 def _follow(
@@ -79,6 +95,71 @@ def _follow(
             f"{given} ({type(error).__name__}: {error}): pass one that it takes (a tensor, or a "
             "tuple or dict of its arguments; a LightningModule's example_input_array)"
         ) from error
+
+
+def _follow_training(
+    trace: LabelTrace,
+    model: nn.Module,
+    example: Any,
+    run: Callable[[nn.Module, Any], Any],
+    step: Callable[[nn.Module], Any] | None,
+    notify: Callable[[str], None] | None,
+) -> None:
+    """Trace what training does on copies, as far as they can do it."""
+    labels = trace.labels
+    labels.settle()
+    statistics = list(labels.statistics)
+    varied = _varied(example)
+    twice = tree_map(lambda v: torch.cat([v, v]) if isinstance(v, Tensor) and v.ndim else v, varied)
+    ways: dict[str, list[Callable[[nn.Module], Any]]] = {
+        "the forward pass in training mode": [
+            lambda net: run(net, varied),
+            lambda net: run(net, twice),  # batch norms of maps of one pixel want two samples
+        ]
+    }
+    if step is not None:
+        ways["a training step"] = [step]
+    for what, tried in ways.items():
+        errors = []
+        for way in tried:
+            error = _training_error(trace, model, way)
+            if error is None:
+                break
+            errors.append(error)
+        if len(errors) == len(tried) and notify is not None:
+            notify(f"{what} is left out of the trace, as it fails: {errors[0]}")
+    labels.statistics[:] = statistics
+
+
+def _training_error(
+    trace: LabelTrace, model: nn.Module, way: Callable[[nn.Module], Any]
+) -> str | None:
+    """Trace a run of a copy in training mode; return what it raises, None where it ends well."""
+    try:
+        net = copy.deepcopy(model).train()
+        for module in net.modules():
+            if isinstance(module, nn.SyncBatchNorm):
+                module.eval()  # it would wait for other processes
+        with trace.running(net):
+            output = way(net)
+            if named_tensors(output):
+                trace.output(output)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a user's code raises
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _without_training_only(found: ChannelGroups, in_eval: frozenset[str]) -> ChannelGroups:
+    """Refuse groups that nothing makes in eval mode: no activations, no MACs to save."""
+    groups, refused = {}, dict(found.refused)
+    for name, group in found.groups.items():
+        if in_eval.isdisjoint(group.producers) and "" not in group.producers:
+            refused.update(dict.fromkeys(group.producers, _ONLY_TRAINING))
+        else:
+            groups[name] = group
+    return replace(found, groups=groups, refused=refused)
 
 
 def _varied(example: Any) -> Any:
@@ -103,7 +184,7 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
 
     def known(group: Group) -> Group:
         sizes = (size for size in group.sizes if holds_groups(modules[size.layer]))
-        return replace(group, sizes=tuple(sizes))
+        return replace(group, sizes=(*sizes, *head_sizes(modules, group)))
 
     groups = {group.name: known(group) for group in found.groups}
     others = {name: tuple(map(known, group)) for name, group in found.others.items()}
@@ -112,10 +193,16 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
     for name, layer in model.named_modules():
         plain = plain_name(name)
         if is_producer(layer) and plain not in made and plain not in refused:
-            refused[plain] = _NO_INFLUENCE if plain in trace.order else _NOT_CALLED
+            refused[plain] = _why_not(layer, plain in trace.order)
     place = {name: number for number, name in enumerate(order)}
     refused = dict(sorted(refused.items(), key=lambda one: place.get(one[0], 1 << 30)))
     return ChannelGroups(groups, refused, order, others=others)
+
+
+def _why_not(layer: nn.Module, called: bool) -> str:
+    if not called:
+        return _NOT_CALLED
+    return _ONE_CHANNEL if width_of(layer) == 1 else _NO_INFLUENCE
 
 
 def _ordered(names: Mapping[str, None], model: nn.Module) -> list[str]:

@@ -13,6 +13,7 @@ from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.functional.selection.moments import ClassMoments, class_moments, merge_moments
 from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.observe.background import add_background
+from lightning_prune.observe.object_sample import ObjectSample
 from lightning_prune.observe.reader import LayerReader
 
 Matching = Literal["detected", "all"]
@@ -25,7 +26,8 @@ class ObjectActivations:
     """Class-wise statistics of layer outputs at the objects of a data set.
 
     Only count, mean, variance and mean absolute value per class are kept, so that memory is
-    O(C K) whatever the number of images. The statistics are complete when ``watch`` has ended.
+    O(C K) whatever the number of images; with ``shuffles`` also a sample of at most 32 MB. The
+    statistics are complete when ``watch`` has ended.
 
     Attributes:
         layers: Names of the observed layers.
@@ -35,7 +37,7 @@ class ObjectActivations:
         matched: Number of them that the model got right.
         shuffles: How many times the labels are dealt out at random too, for comparison.
         seed: Seed of that.
-        shuffled: Statistics under each of these random labellings, as many objects a class.
+        sample: The objects that these random labels are dealt out to; None without any.
     """
 
     layers: tuple[str, ...]
@@ -45,7 +47,7 @@ class ObjectActivations:
     matched: int = 0
     shuffles: int = 0
     seed: int = 0
-    shuffled: list[ClassMoments] = field(default_factory=list, repr=False)
+    sample: ObjectSample | None = field(default=None, repr=False)
     _pending: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
     _reader: LayerReader = field(init=False, repr=False)
     _generator: torch.Generator = field(init=False, repr=False)
@@ -56,19 +58,37 @@ class ObjectActivations:
 
     def of(self, layer: str) -> ClassMoments | None:
         """Return the statistics of one layer, or None where no object was seen."""
-        return None if self.moments is None else self._part(self.moments, layer)
-
-    def shuffled_of(self, layer: str) -> list[ClassMoments]:
-        """Return the statistics of one layer under each random labelling."""
-        return [self._part(moments, layer) for moments in self.shuffled]
-
-    def _part(self, whole: ClassMoments, layer: str) -> ClassMoments:
-        place = self.layers.index(layer)
-        start = sum(self.widths[:place])
-        rows = slice(start, start + self.widths[place])
+        if self.moments is None:
+            return None
+        rows, whole = self._rows(layer), self.moments
         return ClassMoments(
             whole.count, whole.mean[rows], whole.variance[rows], whole.mean_abs[rows]
         )
+
+    def sampled_of(self, layer: str) -> ClassMoments:
+        """Return the statistics of one layer over the sample, under the real labels.
+
+        Raises:
+            ValueError: no object was seen.
+        """
+        whole = self.of(layer)
+        if whole is None:
+            raise ValueError(f"no object was seen at layer {layer!r}: there is nothing to sample")
+        if self.sample is None or self.sample.is_all:
+            return whole
+        return self.sample.moments(self._rows(layer), whole.num_classes)
+
+    def shuffled_of(self, layer: str) -> list[ClassMoments]:
+        """Return the statistics of one layer over the sample, under each random labelling."""
+        if self.sample is None or self.moments is None:
+            return []
+        rows, classes = self._rows(layer), self.moments.num_classes
+        return self.sample.shuffled(rows, classes, self.shuffles, self.seed)
+
+    def _rows(self, layer: str) -> slice:
+        place = self.layers.index(layer)
+        start = sum(self.widths[:place])
+        return slice(start, start + self.widths[place])
 
     @contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
@@ -120,11 +140,9 @@ class ObjectActivations:
         classes = int(label.max()) + 1
         part = class_moments(values, label, classes)
         self.moments = part if self.moments is None else merge_moments(self.moments, part)
-        dealt = []
-        for _ in range(self.shuffles):
-            order = torch.randperm(len(label), generator=self._generator)
-            dealt.append(class_moments(values, label[order.to(label.device)], classes))
-        self.shuffled = _merged(self.shuffled, dealt)
+        if self.shuffles:
+            new = ObjectSample.of(values, label, self._generator)
+            self.sample = _merged(self.sample, new)
 
 
 def collect_activations(
@@ -206,24 +224,23 @@ def merge_activations(parts: Sequence[ObjectActivations]) -> ObjectActivations:
     """
     if not parts or any(part.layers != parts[0].layers for part in parts):
         raise ValueError("pass at least one part, all of the same layers")
-    merged = ObjectActivations(parts[0].layers)
+    merged = ObjectActivations(parts[0].layers, shuffles=parts[0].shuffles, seed=parts[0].seed)
     for part in parts:
         merged.objects += part.objects
         merged.matched += part.matched
         if part.moments is None:
             continue
         merged.widths = part.widths
-        merged.shuffled = _merged(merged.shuffled, part.shuffled)
+        if part.sample is not None:
+            merged.sample = _merged(merged.sample, part.sample)
         merged.moments = (
             part.moments if merged.moments is None else merge_moments(merged.moments, part.moments)
         )
     return merged
 
 
-def _merged(known: list[ClassMoments], new: list[ClassMoments]) -> list[ClassMoments]:
-    if not known:
-        return new
-    return [merge_moments(a, b) for a, b in zip(known, new, strict=True)]
+def _merged(known: ObjectSample | None, new: ObjectSample) -> ObjectSample:
+    return new if known is None else ObjectSample.merged([known, new])
 
 
 def warn_of_rare_classes(found: ObjectActivations) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from lightning_prune.files.file_error import printable
 from lightning_prune.graph.layer_kinds import sync_sizes
 from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
-from lightning_prune.surgery.cut_shapes import why_no_chain, why_no_cut
+from lightning_prune.surgery.adapted_layers import adapt_layers
+from lightning_prune.surgery.cut_shapes import why_no_attention, why_no_chain, why_no_cut
 from lightning_prune.surgery.exact_norms import sync_norm_sizes
 from lightning_prune.surgery.incoming_values import check_values
 from lightning_prune.surgery.json_tensor import from_json_tensor, to_json_tensor
@@ -34,6 +35,7 @@ EARLIER_RECORD = "architecture_record"
 _ORIGIN = "_lightning_prune_origin"
 _COUNTS = ("groups", "num_groups", "num_heads")
 _ATTRIBUTES = (*_COUNTS, "eps")
+_COUNTING = (nn.GroupNorm, nn.MultiheadAttention)  # also those with layers inside
 _SIZES = "sizes"
 """Key of a module in the record: its other numbers that cuts have changed, by attribute."""
 _LARGEST_RECORD = 1 << 24
@@ -56,7 +58,7 @@ def _attributes(module: nn.Module) -> dict[str, dict[str, Any]]:
             for key in _ATTRIBUTES
             if isinstance(getattr(layer, key, None), int | float)
         }
-        is_leaf = isinstance(layer, nn.GroupNorm) or not any(True for _ in layer.children())
+        is_leaf = isinstance(layer, _COUNTING) or not any(True for _ in layer.children())
         own = own if is_leaf else {}
         sizes = {key: value for key, value in changed_sizes(layer).items() if key not in own}
         own |= recorded_count(layer) | ({_SIZES: sizes} if sizes else {})
@@ -304,6 +306,12 @@ def _impossible(
         if problem is not None:
             return problem
     shapes_by_name = {name: list(value.shape) for name, value in tensors.items()}
+    for name, layer in layers.items():
+        if isinstance(layer, nn.MultiheadAttention):
+            heads = attributes.get(name, {}).get("num_heads", layer.num_heads)
+            problem = why_no_attention(name, shapes_by_name, heads)
+            if problem is not None:
+                return problem
     chains = (
         why_no_chain(layer, name, shapes_by_name, {k: g for k, g in groups.items() if g})
         for name, layer in layers.items()
@@ -344,4 +352,5 @@ def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     for holder in touched:
         sync_sizes(layers[holder])
         sync_norm_sizes(layers[holder])
+    adapt_layers(module, [layers[holder] for holder in touched])
     return changed

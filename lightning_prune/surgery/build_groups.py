@@ -48,5 +48,5 @@ def build_groups(
     >>> groups.refused
     {'3': 'its channels reach the output of the model'}
     """
-    traced = trace_groups(model, example_input, forward).with_norms(norms)
+    traced = trace_groups(model, example_input, forward, step, notify).with_norms(norms)
     return try_groups(model, example_input, traced, forward, step, notify)[0]

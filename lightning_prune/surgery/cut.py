@@ -12,6 +12,7 @@ from lightning_prune.graph.layer_kinds import sync_sizes
 from lightning_prune.graph.names import layer_of, modules_by_name
 from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.adapted_layers import adapt_layers
 from lightning_prune.surgery.exact_norms import count_cut_as_zeros
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
 from lightning_prune.surgery.norm_kind import norm_kind
@@ -120,6 +121,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     modules = modules_by_name(model)
     for layer in touched:
         sync_sizes(modules[layer])
+    adapt_layers(model, [modules[layer] for layer in touched])
     _adapt_norms(model, groups, plan)
     _tell_submodules(model, replaced)
     return PrunedChannels(plan, groups, replaced)

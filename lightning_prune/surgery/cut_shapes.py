@@ -103,6 +103,43 @@ def _odd_one(name: str, vectors: Mapping[str, Shape], rows: int, weight: Shape) 
     return None
 
 
+def why_no_attention(name: str, shapes: Mapping[str, Shape], heads: int) -> str | None:
+    """Return why no cut of an ``nn.MultiheadAttention`` has these tensors; None where one can.
+
+    Queries and keys of a head have one width, values may have another.
+
+    Args:
+        name: The layer's name.
+        shapes: Full name of a tensor -> its shape in the file.
+        heads: How many heads the file gives it.
+
+    >>> shapes = {"a.in_proj_weight": (20, 16), "a.out_proj.weight": (16, 8)}
+    >>> why_no_attention("a", shapes, 2), why_no_attention("a", shapes, 4)
+    (None, 'a has rows for queries, keys and values of 6, 6 and 8, which is not 4 heads of each')
+    """
+    prefix = f"{name}." if name else ""
+    own = {k.removeprefix(prefix): s for k, s in shapes.items() if k.startswith(prefix)}
+    output, packed = own.get("out_proj.weight"), own.get("in_proj_weight")
+    if output is None:
+        return None
+    rows = [own.get(f"{part}_proj_weight", (-1,))[0] for part in "qkv"]
+    if packed is not None:
+        half = (packed[0] - output[1]) / 2
+        rows = [int(half) if half.is_integer() else -1] * 2 + [output[1]]
+    elif -1 in rows:
+        return None
+    bias = own.get("in_proj_bias", (sum(rows),))[0]
+    vectors = [own.get(f"bias_{part}", (1, 1, rows[n]))[2] for n, part in ((1, "k"), (2, "v"))]
+    if rows[0] != rows[1] or rows[2] != output[1] or bias != sum(rows) or vectors != rows[1:]:
+        return f"the tensors of {name or 'the attention'} do not fit one another in the file"
+    if min(rows) < heads or any(size % heads for size in rows):
+        return (
+            f"{name} has rows for queries, keys and values of {rows[0]}, {rows[1]} and {rows[2]}, "
+            f"which is not {heads} heads of each"
+        )
+    return None
+
+
 def why_no_chain(
     module: nn.Module, name: str, shapes: Mapping[str, Shape], groups: Mapping[str, Any]
 ) -> str | None:

@@ -158,6 +158,9 @@ def _check_tensor(name: str, own: torch.Size, value: Tensor) -> None:
 def _check_layer(name: str, layer: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
     """Check that a layer of these tensors can exist, and that a cut can have made it."""
     kind = type(layer).__name__
+    if isinstance(layer, nn.MultiheadAttention):
+        _check_attention(name, layer, shapes)
+        return
     if not isinstance(layer, _LAYERS):
         if type(layer).__module__.startswith("torch."):
             raise ValueError(
@@ -190,6 +193,20 @@ def _check_layer(name: str, layer: nn.Module, shapes: Mapping[str, torch.Size]) 
             raise ValueError(
                 f"{name}.{tensor} is {tuple(shape)} beside a weight of {tuple(weight)}: the file "
                 "lacks one of them or was put together from several"
+            )
+
+
+def _check_attention(
+    name: str, layer: nn.MultiheadAttention, shapes: Mapping[str, torch.Size]
+) -> None:
+    """Check that attention has the rows that it has in the model; its inputs may be narrower."""
+    for tensor, own in layer.named_parameters(recurse=False):
+        rows = -1 if tensor.startswith("bias_") else 0
+        if shapes[tensor][rows] != own.shape[rows]:
+            raise ValueError(
+                f"{name}.{tensor} is {tuple(shapes[tensor])} in the file and {tuple(own.shape)} in "
+                "the model: only an architecture record can say whether heads are gone or are "
+                "narrower (save from a module on which track_architecture was called)"
             )
 
 

@@ -1,78 +1,18 @@
 """Numbers in modules that have to change with a cut, found by trying."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
-import torch
 from torch import nn
 
 from lightning_prune.graph.group import Group, Size
 from lightning_prune.graph.names import plain_name
-from lightning_prune.surgery.trial_training import shortened
+from lightning_prune.surgery.coupling import couple, renamed
+from lightning_prune.surgery.cut_run import Failure
 
 _MOST_SIZES = 8
 _MOST_TOGETHER = 3
-FAILS = "the forward pass of the cut network fails"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Where a forward pass of a cut copy has failed.
-
-    Attributes:
-        reason: What failed, in one line.
-        modules: Names of the modules that were running, the outermost first; empty where the cut
-            itself failed.
-        entered: How many calls of modules had begun by then.
-        ended: How many had ended.
-    """
-
-    reason: str
-    modules: tuple[str, ...]
-    entered: int
-    ended: int = 0
-
-    def is_past(self, other: "Failure") -> bool:
-        """Return whether the forward pass had come further than in another failure."""
-        return (self.entered, self.ended) > (other.entered, other.ended)
-
-
-def run_cut(net: nn.Module, run: Callable[[nn.Module], Any]) -> Failure | None:
-    """Run a cut copy; return where it fails, None where it does not."""
-    stack: list[str] = []
-    entered = ended = 0
-
-    def enter(name: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            nonlocal entered
-            stack.append(name)
-            entered += 1
-
-        return hook
-
-    def leave(*_: Any) -> None:
-        nonlocal ended
-        stack.pop()
-        ended += 1
-
-    handles = []
-    for name, module in net.named_modules():
-        handles.append(module.register_forward_pre_hook(enter(plain_name(name)), prepend=True))
-        handles.append(module.register_forward_hook(leave))
-    try:
-        with torch.no_grad():
-            run(net)
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:  # whatever a user's code raises
-        return Failure(f"{FAILS}: {shortened(error)}", tuple(stack), entered, ended)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return None
 
 
 def candidates(model: nn.Module, groups: Iterable[Group], module: str) -> list[Size]:
@@ -309,7 +249,7 @@ class Repair:
                     continue
                 together = couple(whole, [self.groups[name] for name in same])
                 groups = {
-                    name: together if name == wide else _renamed(group, same, wide)
+                    name: together if name == wide else renamed(group, same, wide)
                     for name, group in self.groups.items()
                     if name not in same
                 }
@@ -337,54 +277,3 @@ class Repair:
         for name in names:
             del self.groups[name]
             self.refused[name] = reason
-
-
-def couple(wide: Group, narrow: Sequence[Group]) -> Group:
-    """Join groups of which one has a multiple of the others' channels into one.
-
-    For code that takes the width of a residual stream for the number of heads times their width:
-    channel i of the result is channel i of each narrow group, and the i-th block of channels of
-    the wide one.
-
-    >>> rows = torch.arange(4)
-    >>> stream = Group("stem", 4, (Member("stem", "producer", rows, rows, (("weight", 0),)),))
-    >>> heads = Group("qkv", 2, (Member("qkv", "producer", rows, rows // 2, (("weight", 0),)),))
-    >>> both = couple(stream, [heads])
-    >>> both.channels, [member.channel.tolist() for member in both.members]
-    (2, [[0, 0, 1, 1], [0, 0, 1, 1]])
-    """
-    channels = narrow[0].channels
-    block = wide.channels // channels
-    members = [replace(m, channel=m.channel // block) for m in wide.members]
-    norms = [replace(n, channel=n.channel // block) for n in wide.norms]
-    for group in narrow:
-        members += group.members
-        norms += group.norms
-    rank = {"producer": 0, "carrier": 1, "consumer": 2}
-    members.sort(key=lambda member: rank[member.role])
-    joined = replace(
-        wide,
-        channels=channels,
-        members=tuple(members),
-        bundle=wide.bundle * block,
-        numbers=(*wide.numbers, *(n for group in narrow for n in group.numbers)),
-        sizes=tuple(dict.fromkeys((*wide.sizes, *(s for group in narrow for s in group.sizes)))),
-        norms=tuple(norms),
-        mixed_by=tuple(
-            dict.fromkeys((*wide.mixed_by, *(m for group in narrow for m in group.mixed_by)))
-        ),
-        step=math.lcm(wide.step, *(group.step for group in narrow)),
-        products=tuple(p for group in (wide, *narrow) for p in group.products),
-    )
-    return _renamed(joined, [group.name for group in narrow], wide.name)
-
-
-def _renamed(group: Group, names: Sequence[str], name: str) -> Group:
-    """Name one group in place of others in what a group says of products."""
-    return replace(
-        group,
-        products=tuple(
-            (fraction, tuple(name if own in names else own for own in factors))
-            for fraction, factors in group.products
-        ),
-    )

@@ -18,9 +18,10 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.cut_run import FAILS, Failure, run_cut
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
-from lightning_prune.surgery.repair import FAILS, Failure, Repair, run_cut
+from lightning_prune.surgery.repair import Repair
 from lightning_prune.surgery.scramble import scramble
 from lightning_prune.surgery.trial_example import (
     cast,
@@ -251,9 +252,7 @@ class _Trial:
         """Return a copy that computes shapes only, and its input; None where it cannot."""
         try:
             net = copy_module(self.dense).to("meta")
-            example = tree_map(
-                lambda v: v.to("meta") if isinstance(v, Tensor) else v, self.example
-            )
+            example = tree_map(lambda v: v.to("meta") if isinstance(v, Tensor) else v, self.example)
         except torch.OutOfMemoryError:
             raise
         except Exception:  # whatever a user's `to` raises

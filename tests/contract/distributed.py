@@ -1,8 +1,8 @@
-"""Runs on two processes: ``python -m tests.contract.distributed FOLDER RECIPE STRATEGY``.
+"""Runs on two processes: ``python -m tests.contract.distributed FOLDER RECIPE STRATEGY MODULE``.
 
 One launch makes three kinds of runs, each in a folder of its own:
 
-- ``whole``: the classifier of the registry, uninterrupted, with checkpoints in the middle of some
+- ``whole``: the module of the registry, uninterrupted, with checkpoints in the middle of some
   epochs and at the end of each;
 - ``from_{batches}``: the same, resumed after so many batches (``ddp`` only);
 - ``plain``: a model whose arithmetic does not depend on how a batch is split, in float64.
@@ -32,7 +32,8 @@ from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.surgery.architecture import track_architecture
 from tests.callbacks.classifiers import CLASSES
-from tests.contract.registry import Classifier, stages, trainer
+from tests.contract.registry import MODULES, Classifier, stages, trainer
+from tests.networks import VisionTransformer
 
 RANKS = 2
 # Batches behind which a run is resumed. 4: the end of epoch 0, where the first mask is due. 11:
@@ -83,10 +84,23 @@ class PlainClassifier(Classifier):
         pl.LightningModule.__init__(self)
         self.save_hyperparameters({"workers": 0})
         torch.manual_seed(0)
-        self.net = PlainNet(norms)
+        self.net = self.plain_network(norms)
         self.accuracy = MulticlassAccuracy(CLASSES)
         self.example_input_array = torch.zeros(1, 1, 8, 8)
         track_architecture(self)
+
+    def plain_network(self, norms: bool) -> nn.Module:
+        return PlainNet(norms)
+
+
+class PlainTransformer(PlainClassifier):
+    """The same with attention; it has no norms over samples."""
+
+    def plain_network(self, norms: bool) -> nn.Module:
+        return VisionTransformer(CLASSES)
+
+
+PLAIN_MODULES = {"classifier": PlainClassifier, "transformer": PlainTransformer}
 
 
 class Record(Callback):
@@ -160,13 +174,18 @@ def _all_bound(trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
 
 
 def fit(
-    folder: Path, recipe: str, ckpt: Path | None = None, plain: bool = False, **options: Any
+    folder: Path,
+    recipe: str,
+    module: str,
+    ckpt: Path | None = None,
+    plain: bool = False,
+    **options: Any,
 ) -> pl.LightningModule:
     """Train with a recipe, and return the module as the calling process is left with it."""
     folder.mkdir(exist_ok=True)
     pl.seed_everything(0, verbose=False)
     overrides = PLAIN.get(recipe, ()) if plain else ()
-    pruning = list(stages(recipe, "classifier", folder, overrides).values())
+    pruning = list(stages(recipe, module, folder, overrides).values())
     every: dict[str, Any] = {"save_top_k": -1, "auto_insert_metric_name": False}
     files = [
         ModelCheckpoint(folder / "steps", "{step}", every_n_train_steps=11, **every),
@@ -176,12 +195,12 @@ def fit(
     record = Record(folder, pruning, 100 if ckpt is None else 200)
     callbacks = [*pruning, ExponentialMovingAverage(0.9, 5.0), record, *([] if plain else files)]
     options |= {"precision": "64-true"} if plain else {}
-    model = PlainClassifier(recipe in PLAIN) if plain else Classifier()
+    model = PLAIN_MODULES[module](recipe in PLAIN) if plain else MODULES[module].make(0)
     trainer(folder, callbacks, **options).fit(model, ckpt_path=ckpt, weights_only=True)
     return model
 
 
-def main(folder: Path, recipe: str, strategy: str) -> None:
+def main(folder: Path, recipe: str, strategy: str, module: str) -> None:
     warnings.simplefilter("error")
     for text in (
         ".*LeafSpec.*deprecated",
@@ -196,15 +215,16 @@ def main(folder: Path, recipe: str, strategy: str) -> None:
         warnings.filterwarnings("ignore", message=text)
     torch.set_num_threads(1)
     options: dict[str, Any] = {"devices": RANKS, "strategy": strategy}
-    whole = fit(folder / "whole", recipe, **options)
+    whole = fit(folder / "whole", recipe, module, **options)
     if strategy == "ddp_spawn":
         torch.save(whole.state_dict(), folder / "whole" / "after.pt")
         os.environ.pop("MASTER_PORT")  # Lightning keeps it: another run asks for a free one
     else:
         for batches, file in RESUMED.items():
-            fit(folder / f"from_{batches}", recipe, folder / "whole" / file, **options)
-    fit(folder / "plain", recipe, plain=True, **options)
+            ckpt = folder / "whole" / file
+            fit(folder / f"from_{batches}", recipe, module, ckpt, **options)
+    fit(folder / "plain", recipe, module, plain=True, **options)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])
+    main(Path(sys.argv[1]), *sys.argv[2:])

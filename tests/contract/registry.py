@@ -27,6 +27,7 @@ from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.surgery.architecture import track_architecture
 from tests.callbacks.classifiers import CLASSES, conv_bn, patterns
+from tests.networks import VisionTransformer
 
 # --- modules ------------------------------------------------------------------------------------
 
@@ -71,10 +72,13 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         torch.manual_seed(0)
-        self.net = Net()
+        self.net = self.network()
         self.accuracy = MulticlassAccuracy(CLASSES)
         self.example_input_array = torch.zeros(1, 1, 8, 8)
         track_architecture(self)
+
+    def network(self) -> nn.Module:
+        return Net()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -132,6 +136,13 @@ class Classifier(pl.LightningModule):
         return torch.utils.data.DataLoader(patterns(32, 3), batch_size=32)
 
 
+class Transformer(Classifier):
+    """The same with attention: heads, MLP and residual widths are groups."""
+
+    def network(self) -> nn.Module:
+        return VisionTransformer(CLASSES, dropout=0.1)
+
+
 @dataclass(frozen=True)
 class Module:
     """A LightningModule of the contract.
@@ -143,6 +154,7 @@ class Module:
         metric: what validation logs, larger is better.
         overrides: what makes any recipe small on it.
         slow: whether a run takes more than a few seconds.
+        without: recipes that it has no layers for.
     """
 
     make: Callable[[int], pl.LightningModule]
@@ -151,6 +163,7 @@ class Module:
     metric: str
     overrides: tuple[str, ...] = ()
     slow: bool = False
+    without: tuple[str, ...] = ()
 
 
 def digits(workers: int) -> DigitsDetectionDataModule:
@@ -183,6 +196,9 @@ def neural(workers: int) -> NeuralResponseModule:
 _NEURAL_LAYERS = "network.convnet.blocks.1.*,network.modulator.gru.*"
 MODULES = {
     "classifier": Module(Classifier, None, 4, "val/score", ("monitor=val/score",)),
+    "transformer": Module(
+        Transformer, None, 4, "val/score", ("monitor=val/score",), without=("bn_scale",)
+    ),
     "detection": Module(
         detector,
         digits,

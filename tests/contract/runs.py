@@ -41,6 +41,7 @@ def pairs() -> list[Any]:
         )
         for module, kind in MODULES.items()
         for name, recipe in RECIPES.items()
+        if name not in kind.without
     ]
 
 

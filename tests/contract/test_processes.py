@@ -15,8 +15,8 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.surgery.architecture import RECORD
-from tests.contract.distributed import RANKS, RESUMED, fit
-from tests.contract.registry import EPOCHS, RECIPES, Classifier, stages
+from tests.contract.distributed import PLAIN_MODULES, RANKS, RESUMED, fit
+from tests.contract.registry import EPOCHS, MODULES, RECIPES, Classifier, stages
 from tests.contract.runs import QUIET, differences
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -30,13 +30,16 @@ def launches(*strategies: str) -> Any:
         pytest.param(
             strategy,
             recipe,
+            module,
             marks=[] if (strategy, recipe) == DEFAULT else pytest.mark.slow,
-            id=f"{recipe}-{strategy}",
+            id=f"{recipe}-{module}-{strategy}",
         )
         for strategy in strategies
+        for module in PLAIN_MODULES
         for recipe in RECIPES
+        if recipe not in MODULES[module].without
     ]
-    return pytest.mark.parametrize(("strategy", "recipe"), pairs, indirect=True)
+    return pytest.mark.parametrize(("strategy", "recipe", "module"), pairs, indirect=True)
 
 
 each_launch = launches("ddp", "ddp_spawn")
@@ -50,7 +53,12 @@ class Launch:
     """What two processes left behind."""
 
     recipe: str
+    module: str
     folder: Path
+
+    @property
+    def kind(self) -> type[Classifier]:
+        return MODULES[self.module].make
 
     def ranks(self, run: str) -> list[dict[str, Any]]:
         files = [self.folder / run / f"rank{rank}.pt" for rank in range(RANKS)]
@@ -68,9 +76,15 @@ def recipe(request):
 
 
 @pytest.fixture(scope="module")
-def launch(strategy, recipe, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(f"{recipe}-{strategy}")
-    command = [sys.executable, "-m", "tests.contract.distributed", str(folder), recipe, strategy]
+def module(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def launch(strategy, recipe, module, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(f"{recipe}-{module}-{strategy}")
+    words = [str(folder), recipe, strategy, module]
+    command = [sys.executable, "-m", "tests.contract.distributed", *words]
     # Lightning's own launcher starts the other processes, at a free port.
     others = ("PL_", "LOCAL_", "NODE_", "MASTER_", "WORLD_")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(others)}
@@ -83,14 +97,14 @@ def launch(strategy, recipe, tmp_path_factory):
         timeout=580,
     )
     assert done.returncode == 0, done.stderr[-6000:]
-    return Launch(recipe, folder)
+    return Launch(recipe, module, folder)
 
 
 @pytest.fixture(scope="module")
 def alone(launch, tmp_path_factory):
     """One process, with batches as large as those of both ranks together."""
     folder = tmp_path_factory.mktemp("alone")
-    fit(folder / "plain", launch.recipe, plain=True)
+    fit(folder / "plain", launch.recipe, launch.module, plain=True)
     return torch.load(folder / "plain" / "rank0.pt", weights_only=True)
 
 
@@ -210,7 +224,7 @@ def test_files_of_rank_0_load_alone(launch):
     end = rank["epochs"][EPOCHS - 1]
     assert (RECORD in last["state_dict"]) == cuts
     # The file holds the average as the model, and the model beside it.
-    loaded = Classifier.load_from_checkpoint(folder / "epochs" / f"{EPOCHS - 1}.ckpt")
+    loaded = launch.kind.load_from_checkpoint(folder / "epochs" / f"{EPOCHS - 1}.ckpt")
     assert not differences(dict(loaded.named_parameters()), end["average"])
     for name, value in end["parameters"].items():
         assert torch.equal(last["current_model_state"][name], value)
@@ -221,9 +235,9 @@ def test_files_of_rank_0_load_alone(launch):
     if cuts:
         after = {row["group"]: row["channels_after"] for row in report["layers"]}
         assert after == {name: len(keep) for name, keep in rank["cut"]["keep"].items()}
-        best = Classifier.load_from_checkpoint(folder / "checkpoints" / "best_pruned.ckpt")
+        best = launch.kind.load_from_checkpoint(folder / "checkpoints" / "best_pruned.ckpt")
         assert [p.shape for p in best.parameters()] == [p.shape for p in loaded.parameters()]
-        dense = Classifier()
+        dense = launch.kind()
         assert [p.shape for p in dense.parameters()] != [p.shape for p in loaded.parameters()]
         weights = torch.load(folder / "checkpoints" / "dense.ckpt", weights_only=True)
         assert not dense.load_state_dict(weights["state_dict"]).missing_keys
@@ -236,9 +250,9 @@ def test_the_module_of_the_calling_process_is_cut(launch):
     after = torch.load(launch.folder / "whole" / "after.pt", weights_only=True)
     end = launch.ranks("whole")[0]["epochs"][EPOCHS - 1]["average"]
     assert not differences({name: after[name] for name in end}, end)
-    model = Classifier()
+    model = launch.kind()
     assert not model.load_state_dict(after).missing_keys
-    dense = sum(p.numel() for p in Classifier().parameters())
+    dense = sum(p.numel() for p in launch.kind().parameters())
     assert (sum(p.numel() for p in model.parameters()) < dense) == RECIPES[launch.recipe].cuts
 
 

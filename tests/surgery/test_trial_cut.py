@@ -194,8 +194,10 @@ def test_products_of_activations_are_predicted():
 
     net = NonLocal()
     groups = build_groups(net, IMAGE)
-    assert groups["t"].producers == ("t", "p", "g")
-    assert {name: group.products for name, group in groups.items()} == {"i": 0.0, "t": 1.0}
+    assert groups["t"].producers == ("t", "p")
+    assert groups["g"].producers == ("g",)
+    parts = {"i": (), "t": ((0.5, ("t",)),), "g": ((0.5, ("g",)),)}
+    assert {name: group.products for name, group in groups.items()} == parts
     macs = MacModel.of(net, groups, IMAGE)
     plan = random_plan(groups, 3)
     cut_channels(net, groups, plan)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from lightning_prune.graph.labels import Ids
-from lightning_prune.graph.rules.movement import split
+from lightning_prune.graph.labels import Ids, pin_readers
+from lightning_prune.graph.rules.reshaping import split
 from lightning_prune.graph.rules.operation import Operation, axis_of
 
 # Sums and lengths of channels that are zero are what they are without them; a trial tells whether
@@ -58,9 +58,9 @@ def batch_norm(op: Operation) -> None:
         for dim, own in axes.items():
             if dim != 1:
                 op.labels.pin(own, f"statistics run over its channels{op.where()}")
-    own = _vectors(op, source, 1)
-    if own is not None:
-        axes[1] = own
+    scaled = _vectors(op, source, 1)
+    if scaled is not None:
+        axes[1] = scaled
     out = op.out[0] if isinstance(op.out, list | tuple) else op.out
     op.give(out, axes, op.is_weight(source))
 
@@ -117,6 +117,9 @@ def reduction(op: Operation) -> None:
             continue
         if op.name in _STATISTICS and op.leaf:
             op.labels.statistics.append((own, op.inside))
+        elif op.name == "mean":
+            # Of the weights of attention, which few ask for.
+            pin_readers(outs[0], own, f"mean runs over its channels{op.where()}")
         else:
             op.labels.pin(own, f"{op.name} runs over its channels{op.where()}")
     for out in outs:
@@ -257,7 +260,8 @@ RULES: dict[str, Any] = {
     ),
     **dict.fromkeys(
         (
-            "sum", "nansum", "mean", "var", "std", "var_mean", "std_mean", "amax", "amin", "aminmax",
+            "sum", "nansum", "mean", "var", "std", "var_mean", "std_mean", "amax", "amin",
+            "aminmax",
             "max", "min", "argmax", "argmin", "prod", "any", "all", "norm", "linalg_vector_norm",
             "logsumexp", "_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax",
             "cumsum", "cumprod", "cummax", "cummin", "sort", "argsort", "topk", "median", "mode",

@@ -90,7 +90,7 @@ class Operation:
             self.labels.numbers[key] = Number(labels, self.modules, self.find_place())
 
     def cost(self, macs: int, *axes: Ids | None) -> None:
-        """Note the MACs of an operation that belongs to no layer, and the axes that it runs over."""
+        """Note the MACs of an operation that belongs to no layer, and its axes."""
         if not self.counted:
             self.labels.costs.append((macs, tuple(own for own in axes if own is not None)))
 

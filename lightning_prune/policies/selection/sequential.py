@@ -227,22 +227,21 @@ class SequentialSelection:
             )
         decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
         if clustering is not None and "clusters" in self.criterion.needs:
-            decision = self._beside_chance(decision, group, clustering, seen)
+            decision = self._beside_chance(decision, group, seen)
         return decision, clustering
 
     def _beside_chance(
-        self,
-        decision: GroupDecision,
-        group: Group,
-        clustering: ChannelClustering,
-        seen: ObjectActivations,
+        self, decision: GroupDecision, group: Group, seen: ObjectActivations
     ) -> GroupDecision:
-        parts = {member.layer: seen.shuffled_of(member.layer) for member in group.sources}
+        sampled, parts = {}, {}
+        for member in group.sources:
+            sampled[member.layer] = seen.sampled_of(member.layer)
+            parts[member.layer] = seen.shuffled_of(member.layer)
         shuffled = [
             group_separability(group, dict(zip(parts, moments, strict=True)))
             for moments in zip(*parts.values(), strict=True)
         ]
-        chance = against_chance(clustering.matrix, shuffled)
+        chance = against_chance(group_separability(group, sampled), shuffled)
         if chance is None:
             return decision
         return dataclasses.replace(
