@@ -126,6 +126,21 @@ class Recurrent(nn.Module):
         return self.head(self.join(self.rnn(x)[0]).relu())
 
 
+class Encoder(nn.Module):
+    """A layer of torch's own transformer over patches."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, width, 8, 8)
+        self.position = nn.Parameter(torch.randn(1, 16, width))
+        self.layer = nn.TransformerEncoderLayer(width, 4, 48, 0.0, batch_first=True)
+        self.head = nn.Linear(width, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.layer(x).mean(1))
+
+
 def lstm():
     return Recurrent(nn.LSTM, 2, num_layers=2)
 
@@ -150,6 +165,7 @@ NETWORKS = {
     "regnet": (regnet, IMAGE),
     "swin": (swin, IMAGE),
     "vit": (Vit, IMAGE),
+    "encoder": (Encoder, IMAGE),
     "gpt": (Gpt, TOKENS),
     "c2f": (c2f, IMAGE),
     "lstm": (lstm, IMAGE),

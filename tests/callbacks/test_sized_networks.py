@@ -16,7 +16,7 @@ from lightning_prune.callbacks.sequential_activation_masker import SequentialAct
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.surgery.build_groups import build_groups
 from tests.plain_stages import plain
-from tests.sized_networks import IMAGE, Recurrent, Vit, regnet, swin
+from tests.sized_networks import IMAGE, Encoder, Recurrent, Vit, regnet, swin
 
 
 class Functional(nn.Module):
@@ -42,7 +42,14 @@ class Sequence(nn.Module):
         return self.head(self.body(x).mean(1))
 
 
-KINDS = {"vit": Vit, "swin": swin, "regnet": regnet, "lstm": Sequence, "functional": Functional}
+KINDS = {
+    "vit": Vit,
+    "encoder": Encoder,
+    "swin": swin,
+    "regnet": regnet,
+    "lstm": Sequence,
+    "functional": Functional,
+}
 
 
 class Lit(pl.LightningModule):
@@ -86,7 +93,7 @@ def channel(folder, **options):
 
 
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-@pytest.mark.parametrize("kind", ["vit", "swin", "regnet", "lstm"])
+@pytest.mark.parametrize("kind", ["vit", "encoder", "swin", "regnet", "lstm"])
 def test_a_run_is_cut_and_resumes_before_and_after_the_cut_to_the_same_weights(kind, tmp_path):
     stages = channel(tmp_path / "whole")
     whole, trainer = fit(kind, tmp_path / "whole", stages)
@@ -163,6 +170,7 @@ def test_maps_are_asked_of_layers_that_make_some(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:no collection_dataloader")
+@pytest.mark.filterwarnings("ignore:classes with fewer than 10 matched objects")
 @pytest.mark.filterwarnings("ignore:.* groups separate the classes no better than labels")
 def test_what_no_layer_shows_is_left_whole_with_the_reason_in_the_report(tmp_path):
     stages = [
