@@ -6,7 +6,9 @@ from typing import Any
 from torch import nn
 
 from lightning_prune.files.file_error import printable
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.names import plain_name
+from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.recorded_counts import COUNT_KEYS, is_count_entry, recorded_count
 from lightning_prune.surgery.sizes import changed_sizes, is_sizes_entry, load_sizes, why_no_size
 
@@ -38,6 +40,25 @@ def attributes_of(module: nn.Module) -> dict[str, dict[str, Any]]:
         if own:
             found[plain_name(name)] = own
     return found
+
+
+def is_shown_by_shapes(groups: ChannelGroups, plan: PruningPlan) -> bool:
+    """Return whether the tensors' shapes show all that a cut changes; else a file needs a record.
+
+    Args:
+        groups: The channel groups of a model.
+        plan: What stays of them.
+
+    >>> from torch import tensor
+    >>> from lightning_prune.graph.group import Group, Size
+    >>> heads = Group("qkv", 4, (), sizes=(Size("attention", "num_heads"),))
+    >>> plan = PruningPlan({"qkv": tensor([0, 3])}, {"qkv": 4})
+    >>> is_shown_by_shapes(ChannelGroups({"qkv": heads}), plan)
+    False
+    """
+    cut = [groups[name] for name in plan.keep if len(plan.removed(name))]
+    counts = groups.norms == "exact" and any(group.norms for group in cut)
+    return not counts and not any(group.sizes for group in cut)
 
 
 def is_count(value: Any, least: int) -> bool:

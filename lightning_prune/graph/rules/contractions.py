@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from lightning_prune.graph.labels import Ids, is_uniform
-from lightning_prune.graph.rules.reshaping import split
 from lightning_prune.graph.rules.operation import Axes, Operation
+from lightning_prune.graph.rules.reshaping import split
 
 _INPUT = "it reads values that no layer makes, such as the input of the model"
 

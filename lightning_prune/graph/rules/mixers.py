@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from lightning_prune.graph.labels import Ids, pin_readers
-from lightning_prune.graph.rules.reshaping import split
 from lightning_prune.graph.rules.operation import Operation, axis_of
+from lightning_prune.graph.rules.reshaping import split
 
 # Sums and lengths of channels that are zero are what they are without them; a trial tells whether
 # they are zero at that place.
