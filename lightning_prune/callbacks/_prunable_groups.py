@@ -8,9 +8,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
+from lightning_prune.callbacks.protocol import NormingMasker
 from lightning_prune.callbacks.trainer.precision import forward_context
 from lightning_prune.callbacks.trainer.trial_step import training_step_of
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Norms
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 
@@ -41,14 +42,15 @@ def prunable_groups(
         example: Its input.
 
     Raises:
-        ValueError: the forward pass fails, or cannot be traced.
+        ValueError: the forward pass fails, or cannot be traced; or stages differ in ``norms``.
 
     Warns:
         UserWarning: groups that were traced cannot be cut; how many, and why.
     """
     shapes = tuple((name, tuple(p.shape)) for name, p in pl_module.named_parameters())
     known = _tried.get(pl_module)
-    if known is not None and known.shapes != shapes:
+    norms = _norms(trainer)
+    if known is not None and (known.shapes, known.groups.norms) != (shapes, norms):
         known = None
     has_data = trainer.train_dataloader is not None
     if known is not None and (known.with_step or not has_data):
@@ -56,6 +58,7 @@ def prunable_groups(
     step = training_step_of(trainer, pl_module) if has_data else None
     if known is None or step is not None:
         traced = trace_groups(pl_module, example) if known is None else known.groups
+        traced = traced.with_norms(norms)
         with forward_context(trainer):
             groups, refused = try_groups(
                 pl_module, example, traced, step=step, notify=rank_zero_info
@@ -66,3 +69,13 @@ def prunable_groups(
         groups = known.groups
     _tried[pl_module] = _Tried(shapes, groups, has_data)
     return groups
+
+
+def _norms(trainer: pl.Trainer) -> Norms:
+    """Return what norms over cut channels do, by the maskers of a run."""
+    maskers = [c for c in trainer.callbacks if isinstance(c, NormingMasker)]  # type: ignore[attr-defined]
+    wanted = {masker.norms for masker in maskers}
+    if len(wanted) > 1:
+        names = " and ".join(f"norms={m.norms!r} of {type(m).__name__}" for m in maskers)
+        raise ValueError(f"{names} cannot both be: all are cut at once, so give them the same")
+    return wanted.pop() if wanted else "exact"

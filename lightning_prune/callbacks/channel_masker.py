@@ -21,7 +21,7 @@ from lightning_prune.engine.phase import Phase
 from lightning_prune.engine.ratio_policy import RatioPolicy, ratio_decisions
 from lightning_prune.engine.steps import RatioSteps
 from lightning_prune.functional.ratio import RatioSchedule
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
@@ -72,6 +72,9 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             loss (``Taylor``, ``Fisher``) or activations (``APoZ``, ``HRank``, ``Separability``).
         dense_checkpoint: Where the dense model is saved before the first mask, its weights as they
             are validated (averaged, if they are); None: nowhere.
+        norms: ``exact``: layer, group and RMS norms count channels that are cut as zeros, so that
+            the cut changes no output; ``plain``: they take statistics of the channels left, and
+            the log says by how much outputs differ.
 
     Raises:
         ValueError: an argument is out of range; before training: an unknown layer, an unreachable
@@ -99,6 +102,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         compensate_images: TrainingImages = 64,
         gradient_images: Count = 256,
         dense_checkpoint: str | None = None,
+        norms: Norms = "exact",
     ) -> None:
         self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[1]))
         if compensate_images and not recalibrate_images:
@@ -113,6 +117,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             Images(gradient_images, compensate_images, recalibrate_images),
             Observation(gradient_images),
             dense_checkpoint,
+            norms,
         )
         self.schedule: RatioSchedule = RatioSchedule(
             start_epoch, end_epoch, epoch_rate, pruning_ratio

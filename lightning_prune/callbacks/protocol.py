@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import lightning.pytorch as pl
 
 from lightning_prune.functional.selection.clustering import ChannelClustering
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Norms
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.surgery.cut import PrunedChannels
@@ -42,6 +42,15 @@ class GroupedMasker(Masker, Protocol):
     @property
     def groups(self) -> ChannelGroups | None:
         """Return the groups of the model as wide as it is; None: not known yet."""
+
+
+@runtime_checkable
+class NormingMasker(Masker, Protocol):
+    """Say what norms over cut channels do: all stages of a run try the same groups."""
+
+    @property
+    def norms(self) -> Norms:
+        """Return "exact" (they count cut channels as zeros) or "plain"."""
 
 
 @runtime_checkable

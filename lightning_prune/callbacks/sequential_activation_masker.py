@@ -27,10 +27,10 @@ from lightning_prune.engine.masking import Images, Masking
 from lightning_prune.engine.sequential_policy import SequentialPolicy
 from lightning_prune.engine.steps import GroupSteps
 from lightning_prune.functional.selection.clustering import ChannelClustering
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import Matching
-from lightning_prune.policies.criteria.criterion import Criterion
+from lightning_prune.policies.criteria.criterion import Criterion, why_hidden
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
@@ -76,6 +76,9 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         dense_checkpoint: Where the dense model is saved before the first mask, its weights as they
             are validated (averaged, if they are); None: nowhere.
         seed: Seed of the background cells.
+        norms: ``exact``: layer, group and RMS norms count channels that are cut as zeros, so that
+            the cut changes no output; ``plain``: they take statistics of the channels left, and
+            the log says by how much outputs differ.
 
     Raises:
         ValueError: an argument is out of range; before training: an unknown layer, an unreachable
@@ -105,6 +108,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         dry_run: bool = False,
         dense_checkpoint: str | None = None,
         seed: int = 0,
+        norms: Norms = "exact",
     ) -> None:
         super().__init__(
             mac_target,
@@ -113,6 +117,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
             Images(images, 0, recalibrate_images, recalibrate_images),
             Observation(images, matching, background, seed),
             dense_checkpoint,
+            norms,
         )
         self.schedule: StepSchedule = StepSchedule(
             start_epoch, layers_per_step, epochs_per_step, hold_epochs
@@ -184,7 +189,11 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         self, front: TrainerFrontEnd, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
     ) -> Masking[SequentialPolicy]:
         limits = self.keep_range, self.round_to, self.fast_widths
-        selection = SequentialSelection(groups, names, self.clusterer, self.criterion, *limits)
+        reasons = {name: why_hidden(front.model, groups[name]) for name in names}
+        hidden = {name: why for name, why in reasons.items() if why is not None}
+        selection = SequentialSelection(
+            groups, names, self.clusterer, self.criterion, *limits, hidden
+        )
         selection.check(front.model, macs, self.mac_target)
         nothing = selection.why_nothing()
         if nothing is not None:

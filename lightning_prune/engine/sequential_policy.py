@@ -57,11 +57,15 @@ class SequentialPolicy:
         found = []
         if self.mac_target is not None and state.widths is None:
             plan = partial(self.plan_widths, self.mac_target)
-            found.append(Choice(self.selection.names, CLUSTERS, plan))
+            found.append(Choice(self.selection.observed, CLUSTERS, plan))
         needs = CLUSTERS | self.criterion.needs
         beside_chance = "clusters" in self.criterion.needs
         for name in action.groups:
-            found.append(Choice((name,), needs, partial(self._decide, name), beside_chance))
+            decide = partial(self._decide, name)
+            if name in self.selection.hidden:
+                found.append(Choice((), frozenset(), decide))
+            else:
+                found.append(Choice((name,), needs, decide, beside_chance))
         return found
 
     def plan_widths(self, target: float, state: MaskState, collected: Collected) -> Changes:

@@ -1,6 +1,7 @@
 """Zeroes rows and columns of a tensor again and again, at the speed of reading it."""
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -72,9 +73,9 @@ def _masked_fill(values: Tensor, removed: Mapping[int, Tensor]) -> Callable[[], 
         mask = torch.zeros(values.shape[dim], dtype=torch.bool, device=values.device)
         mask[index.to(values.device)] = True
         masks.append(mask.view(*(-1 if d == dim else 1 for d in range(values.ndim))))
-    both = masks[0] if len(masks) == 1 else masks[0] | masks[1]
+    region = reduce(torch.logical_or, masks)
 
     def fill() -> None:
-        values.masked_fill_(both, 0)
+        values.masked_fill_(region, 0)
 
     return fill

@@ -121,11 +121,12 @@ class RowColumnSums:
                     part = part.view([-1 if d == dim else 1 for d in range(weight.ndim)])
                     factor = part if factor is None else factor + part
             if grad is not None and factor is not None:
-                value = weight.sign() if sign else weight
+                value = weight.sgn() if sign else weight
                 grad.detach().addcmul_(value.to(grad.dtype), factor.to(grad.dtype))
 
 
 def _norms(weight: Tensor, dim: int, kind: torch.dtype) -> Tensor:
+    weight = weight.abs() if weight.is_complex() else weight
     if weight.ndim == 1:
         return weight.to(kind)
     others = [d for d in range(weight.ndim) if d != dim]

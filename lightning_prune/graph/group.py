@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -161,6 +161,13 @@ class Group:
         return rounded
 
 
+def _mixed(group: Group, norms: Norms) -> Group:
+    """Name the norms over a group's channels that its cut changes."""
+    names = tuple(dict.fromkeys(norm.layer for norm in group.norms))
+    rest = tuple(name for name in group.mixed_by if name not in names)
+    return replace(group, mixed_by=rest + names if norms == "plain" else rest)
+
+
 def _makers(group: Group) -> set[str]:
     """Return the layers whose rows are the channels, also those that compute their weight."""
     return {name for holder in group.producers for name in (holder, layer_of(holder))}
@@ -194,6 +201,34 @@ class ChannelGroups(Mapping[str, Group]):
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    def with_norms(self, norms: Norms) -> "ChannelGroups":
+        """Return the same groups with norms over their channels that are exact or plain.
+
+        With plain ones the cut model differs from the masked one: ``mixed_by`` names those norms.
+
+        Args:
+            norms: "exact" or "plain".
+
+        Raises:
+            ValueError: it is neither.
+
+        >>> from torch import arange
+        >>> mean = Statistics("norm", 4, arange(4), arange(4))
+        >>> groups = ChannelGroups({"conv": Group("conv", 4, (), norms=(mean,))})
+        >>> groups["conv"].mixed_by, groups.with_norms("plain")["conv"].mixed_by
+        ((), ('norm',))
+        """
+        if norms not in get_args(Norms):
+            raise ValueError(
+                f"norms={norms!r}: pass 'exact' (norms count cut channels as zeros) or 'plain' "
+                "(they take statistics of those left)"
+            )
+        if norms == self.norms:
+            return self
+        groups = {name: _mixed(group, norms) for name, group in self.groups.items()}
+        others = {n: tuple(_mixed(g, norms) for g in some) for n, some in self.others.items()}
+        return replace(self, groups=groups, norms=norms, others=others)
 
     def group_of(self, layer: str) -> Group:
         """Return the group whose channels a layer makes, the first where it makes several.

@@ -178,7 +178,7 @@ class LabelTrace:
         for name, module in model.named_modules(remove_duplicate=False):
             owned = [*module._parameters.items(), *module._buffers.items()]
             for key, tensor in owned:
-                if tensor is None or not tensor.is_floating_point():
+                if tensor is None or not (tensor.is_floating_point() or tensor.is_complex()):
                     continue
                 if id(tensor) in known:
                     if not again:

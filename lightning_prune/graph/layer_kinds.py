@@ -122,6 +122,8 @@ def sync_sizes(layer: nn.Module) -> None:
         layer.num_channels = weight.shape[0]
     elif isinstance(layer, nn.LayerNorm) and weight is not None:
         layer.normalized_shape = tuple(weight.shape)
+    elif isinstance(layer, nn.Bilinear) and weight is not None:
+        layer.out_features, layer.in1_features, layer.in2_features = weight.shape
     elif isinstance(layer, nn.RNNBase):
         _sync_recurrent(layer, "_l0")
     elif isinstance(layer, nn.RNNCellBase):

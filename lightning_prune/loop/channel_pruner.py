@@ -27,8 +27,10 @@ from lightning_prune.policies.layers.layer_rule import select_groups
 from lightning_prune.policies.penalties.channel_regularization import ChannelRegularization
 from lightning_prune.policies.selection.ranking import Ranking
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
+from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.surgery.optimizer import assert_bound, rebind_optimizer
+from lightning_prune.surgery.recorded_attributes import is_shown_by_shapes
 from lightning_prune.surgery.stale_parameters import StaleParameters
 from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 
@@ -93,7 +95,7 @@ class ChannelPruner:
         front.check_batches("recalibrate_images", args.recalibrate_images)
         criterion, example = criterion_of(args), front.example()
         front.check_needs(criterion)
-        traced = trace_groups(model, example, front.call)
+        traced = trace_groups(model, example, front.call).with_norms(args.norms)
         self.groups, refused = try_groups(model, example, traced, front.call)
         if refused:
             warnings.warn(what_is_left_out(refused), stacklevel=5)
@@ -234,6 +236,8 @@ class ChannelPruner:
         if not self.plan:
             warnings.warn("the schedule is over and no channel is masked: not cut", stacklevel=4)
         run.live.apply()
+        if not is_shown_by_shapes(self.groups, self.plan):
+            track_architecture(front.model)
         pruned = verified_cut(
             front.model, self.groups, self.plan, front.example(), forward=front.call
         )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from lightning_prune.annotations import Above, AtLeast, Between, Such, one_of
 from lightning_prune.arguments import MacTarget
 from lightning_prune.functional.ratio import RatioSchedule
+from lightning_prune.graph.group import Norms
 from lightning_prune.loop.pruning_methods import PRUNING_METHODS
 from lightning_prune.policies.selection.fast_widths import FastWidths
 
@@ -77,6 +78,8 @@ class ChannelSparsityArgs:
             each step; 0: never.
         gradient_images: Training images whose loss is differentiated, or whose activations are
             averaged, for the methods that need it.
+        norms: "exact": layer, group and RMS norms count channels that are cut as zeros, so that the
+            cut changes no output; "plain": they take statistics of the channels left.
     """
 
     is_prune: bool
@@ -110,6 +113,7 @@ class ChannelSparsityArgs:
     compensate_images: Annotated[int, AtLeast(0)] = 0
     recalibrate_images: Annotated[int, AtLeast(0)] = 0
     gradient_images: Annotated[int, AtLeast(1)] = 64
+    norms: Norms = "exact"
 
     def __post_init__(self) -> None:
         if self.global_prune_rate is None and self.mac_target is None:

@@ -15,14 +15,14 @@ from lightning_prune.surgery.cut_shapes import why_no_attention, why_no_chain, w
 from lightning_prune.surgery.exact_norms import sync_norm_sizes
 from lightning_prune.surgery.incoming_values import check_values
 from lightning_prune.surgery.json_tensor import from_json_tensor, to_json_tensor
-from lightning_prune.surgery.recorded_counts import (
-    COUNT_KEYS,
-    follow_counts,
-    is_count_entry,
-    read_counts,
-    recorded_count,
+from lightning_prune.surgery.recorded_attributes import (
+    attributes_of,
+    check_attributes,
+    is_count,
+    set_attributes,
+    why_foreign,
 )
-from lightning_prune.surgery.sizes import changed_sizes, is_sizes_entry, load_sizes, why_no_size
+from lightning_prune.surgery.recorded_counts import follow_counts, read_counts
 
 RECORD = "pruned_model_use_lightning_prune_load_pruned"
 """Key of the record in a state dict: uint8, UTF-8 JSON; written only where something was cut.
@@ -33,13 +33,7 @@ the key is what to do.
 EARLIER_RECORD = "architecture_record"
 
 _ORIGIN = "_lightning_prune_origin"
-_COUNTS = ("groups", "num_groups", "num_heads")
-_ATTRIBUTES = (*_COUNTS, "eps")
-_COUNTING = (nn.GroupNorm, nn.MultiheadAttention)  # also those with layers inside
-_SIZES = "sizes"
-"""Key of a module in the record: its other numbers that cuts have changed, by attribute."""
 _LARGEST_RECORD = 1 << 24
-_LARGEST_EPS = 1e6
 
 
 def _shapes(module: nn.Module) -> dict[str, list[int]]:
@@ -48,23 +42,6 @@ def _shapes(module: nn.Module) -> dict[str, list[int]]:
         *module.named_buffers(remove_duplicate=False),
     ]
     return {plain_name(name): list(value.shape) for name, value in tensors}
-
-
-def _attributes(module: nn.Module) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for name, layer in module.named_modules():
-        own = {
-            key: getattr(layer, key)
-            for key in _ATTRIBUTES
-            if isinstance(getattr(layer, key, None), int | float)
-        }
-        is_leaf = isinstance(layer, _COUNTING) or not any(True for _ in layer.children())
-        own = own if is_leaf else {}
-        sizes = {key: value for key, value in changed_sizes(layer).items() if key not in own}
-        own |= recorded_count(layer) | ({_SIZES: sizes} if sizes else {})
-        if own:
-            found[plain_name(name)] = own
-    return found
 
 
 def track_architecture(module: nn.Module) -> nn.Module:
@@ -84,7 +61,7 @@ def track_architecture(module: nn.Module) -> nn.Module:
     """
     if hasattr(module, _ORIGIN):
         return module
-    origin = {"shapes": _shapes(module), "attributes": _attributes(module)}
+    origin = {"shapes": _shapes(module), "attributes": attributes_of(module)}
     object.__setattr__(module, _ORIGIN, origin)
     module.register_state_dict_post_hook(_write_record)
     module.register_load_state_dict_pre_hook(_follow_record)
@@ -103,7 +80,7 @@ def is_cut(module: nn.Module) -> bool:
 
 def _changes(module: nn.Module) -> dict[str, Any]:
     origin = getattr(module, _ORIGIN)
-    shapes, attributes = _shapes(module), _attributes(module)
+    shapes, attributes = _shapes(module), attributes_of(module)
     dense = origin["shapes"]
     return {
         "dense": {k: dense[k] for k, shape in shapes.items() if k in dense and shape != dense[k]},
@@ -145,34 +122,16 @@ def read_record(state_dict: Mapping[str, Any], prefix: str = "") -> dict[str, An
             raise ValueError(f"version {version}: this lightning_prune reads version 1")
         for name, shape in record["dense"].items():
             sizes = shape if isinstance(shape, list) and len(shape) <= 64 else [None]
-            if not all(_is_count(size, 0) and int(size or 0) < 2**63 for size in sizes):
+            if not all(is_count(size, 0) and int(size or 0) < 2**63 for size in sizes):
                 raise ValueError(f"{printable(name)} has the shape {printable(str(shape))}")
         for name, own in record["attributes"].items():
-            _check_attributes(name, own)
+            check_attributes(name, own)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{prefix + RECORD} in the state dict is unreadable "
             f"({printable(str(error), 200)}): the file was altered"
         ) from error
     return dict(record)
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _check_attributes(name: str, own: dict[str, Any]) -> None:
-    for key, value in own.items():
-        if key == _SIZES and is_sizes_entry(value):
-            continue
-        if key not in (*_ATTRIBUTES, *COUNT_KEYS):
-            raise ValueError(
-                f"{printable(name)}.{printable(key)} is no attribute that a cut changes"
-            )
-        real = isinstance(value, int | float) and not isinstance(value, bool)
-        fits = _is_count(value, 1) if key in _COUNTS else real and 0 <= value <= _LARGEST_EPS
-        if not (is_count_entry(key, value) if key in COUNT_KEYS else fits):
-            raise ValueError(f"{printable(name)}.{key} is {printable(str(value))}")
 
 
 def _follow_record(
@@ -217,7 +176,9 @@ def _follow_record(
     check_values(module, incoming, prefix)
     recorded = {} if record is None else record["attributes"]
     layers = {plain_name(name): layer for name, layer in module.named_modules()}
-    problem = _wider(origin["shapes"], wanted) or _foreign(origin["attributes"], layers, recorded)
+    problem = _wider(origin["shapes"], wanted) or why_foreign(
+        origin["attributes"], layers, recorded
+    )
     attributes = {**origin["attributes"], **recorded}
     shapes = {name: list(value.shape) for name, value in wanted.items()}
     if problem is None:
@@ -231,17 +192,9 @@ def _follow_record(
         raise ValueError(f"{problem}: no cut makes that, so the file was altered")
     for name, layer in layers.items():
         # Before the resize: a depthwise layer's width follows from its groups.
-        load_sizes(layer, attributes.get(name, {}).get(_SIZES, {}))
-        for key, value in _numbers(attributes.get(name, {})).items():
-            if getattr(layer, key) != value:
-                setattr(layer, key, value)
+        set_attributes(layer, attributes.get(name, {}))
     resize_to(module, wanted)
     follow_counts(layers, counts, attributes)
-
-
-def _numbers(own: Mapping[str, Any]) -> dict[str, int | float]:
-    """Return the entries of a module that are attributes of it."""
-    return {key: value for key, value in own.items() if key not in (_SIZES, *COUNT_KEYS)}
 
 
 def _wider(shapes: Mapping[str, list[int]], tensors: Mapping[str, Tensor]) -> str | None:
@@ -253,29 +206,6 @@ def _wider(shapes: Mapping[str, list[int]], tensors: Mapping[str, Tensor]) -> st
         )
         if not fits:
             return f"{name} is {tuple(new)} in the file and {tuple(dense)} when dense"
-    return None
-
-
-def _foreign(
-    dense: Mapping[str, Mapping[str, Any]],
-    layers: Mapping[str, nn.Module],
-    attributes: Mapping[str, Mapping[str, Any]],
-) -> str | None:
-    """Return which recorded attribute no cut sets; None if each could be set by one."""
-    for name, own in attributes.items():
-        if name not in layers:
-            continue
-        for key, value in own.get(_SIZES, {}).items():
-            problem = why_no_size(layers[name], key, value)
-            if problem is not None:
-                return f"{name}.{problem}"
-        for key, value in _numbers(own).items():
-            old = getattr(layers[name], key, name)  # eps may be None before a compensation
-            if old is not None and not isinstance(old, int | float):
-                return f"{name}.{key} is set in the file and is no number in the module"
-            if key in _COUNTS and value > dense.get(name, {}).get(key, 0):
-                most = dense.get(name, {}).get(key, "nothing")
-                return f"{name}.{key} is {value} in the file and {most} when dense"
     return None
 
 

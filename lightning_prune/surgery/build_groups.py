@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.group import ChannelGroups, Norms
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.trial_cut import try_groups
 
@@ -16,6 +16,7 @@ def build_groups(
     forward: Callable[[nn.Module, Any], Any] | None = None,
     step: Callable[[nn.Module], Any] | None = None,
     notify: Callable[[str], None] | None = None,
+    norms: Norms = "exact",
 ) -> ChannelGroups:
     """Find the channel groups of a network: traced, then masked and cut on a copy.
 
@@ -29,9 +30,12 @@ def build_groups(
         forward: How to call the model, ``forward(model, example_input)``; None for the plain call.
         step: What training does with the model besides, on a copy; see ``try_groups``.
         notify: Called with a line on what is tried, where that takes long.
+        norms: "exact": layer, group and RMS norms count channels that are cut as the zeros that
+            they were, so that the cut model gives what the masked one gave; "plain": they take
+            statistics of the channels that are left, which changes the outputs.
 
     Raises:
-        ValueError: the network cannot be traced.
+        ValueError: the network cannot be traced, or ``norms`` is neither.
 
     Source: G. Fang, X. Ma, M. Song, M. B. Mi, X. Wang, 2023, DepGraph: Towards Any Structural
     Pruning, CVPR, arXiv 2301.12900 (through torch-pruning's dependency graph).
@@ -44,5 +48,5 @@ def build_groups(
     >>> groups.refused
     {'3': 'its channels reach the output of the model'}
     """
-    traced = trace_groups(model, example_input, forward, step, notify)
+    traced = trace_groups(model, example_input, forward, step, notify).with_norms(norms)
     return try_groups(model, example_input, traced, forward, step, notify)[0]

@@ -106,6 +106,8 @@ def largest_difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> flo
     for a, b in zip(before, after, strict=True):
         if a.shape != b.shape:
             return float("inf")
+        if a.is_complex() and b.is_complex():
+            a, b = torch.view_as_real(a.resolve_conj()), torch.view_as_real(b.resolve_conj())
         if a.numel() and a.is_floating_point():
             a, b = a.double(), b.double()
             scale = float(torch.where(a.isfinite(), a, 0).abs().max()) or 1.0

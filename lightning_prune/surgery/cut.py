@@ -15,6 +15,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.adapted_layers import adapt_layers
 from lightning_prune.surgery.exact_norms import count_cut_as_zeros
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
+from lightning_prune.surgery.norm_kind import norm_kind
 from lightning_prune.surgery.sizes import set_sizes, sizes_after
 
 
@@ -150,10 +151,13 @@ def _adapt_norms(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     for (layer, size), index in removed.items():
         kept = kept_positions(size, torch.cat(index))
         if len(kept) < size and not count_cut_as_zeros(modules[layer], size, kept, groups.norms):
-            raise ValueError(
-                f"{layer} ({type(modules[layer]).__name__}) takes statistics over channels that "
-                "are cut, and is no norm of a known kind"
-            )
+            kind = f"{layer} ({type(modules[layer]).__name__}) takes statistics over channels that"
+            if groups.norms == "plain" and norm_kind(modules[layer], size, len(kept)) is not None:
+                raise ValueError(
+                    f"{kind} are cut in groups, which keep different widths: a plain norm has none "
+                    "(norms='exact' can)"
+                )
+            raise ValueError(f"{kind} are cut, and is no norm of a known kind")
 
 
 def _holders(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str]]]:

@@ -178,7 +178,7 @@ def why_no_size(layer: nn.Module, attribute: str, value: Any) -> str | None:
 
 
 def load_sizes(layer: nn.Module, sizes: Mapping[str, int | list[int]]) -> None:
-    """Give a module the sizes of a file, and all that cuts had changed otherwise its dense ones.
+    """Set the sizes of a module to those of a file, all others that cuts had changed to dense ones.
 
     Args:
         layer: The module.

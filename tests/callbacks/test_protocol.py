@@ -146,11 +146,12 @@ def test_the_learning_rate_restarts_at_its_first_mask(tmp_path):
 
 
 SHIPPED = [
-    (masker(), {"Masker", "GroupedMasker", "DecidingMasker", "ClusteringMasker",
+    (masker(), {"Masker", "GroupedMasker", "NormingMasker", "DecidingMasker", "ClusteringMasker",
                 "RoundingMasker", "DenseCheckpointWriter", "MaskHolder", "CutWitness",
                 "PlannedStage"}),
-    (ChannelMasker(), {"Masker", "GroupedMasker", "DecidingMasker", "RoundingMasker",
-                       "DenseCheckpointWriter", "MaskHolder", "CutWitness", "PlannedStage"}),
+    (ChannelMasker(), {"Masker", "GroupedMasker", "NormingMasker", "DecidingMasker",
+                       "RoundingMasker", "DenseCheckpointWriter", "MaskHolder", "CutWitness",
+                       "PlannedStage"}),
     (SliceMasker(), {"SliceHolder", "MaskHolder", "CutWitness", "PlannedStage"}),
     (ChannelRegularizer(), {"PlannedStage"}),
     (SliceRegularizer(), {"PlannedStage"}),

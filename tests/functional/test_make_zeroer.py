@@ -60,3 +60,13 @@ def test_everything_that_is_not_zero_goes():
     parameter = torch.nn.Parameter(torch.ones(2, 2))
     make_zeroer(parameter, {0: torch.tensor([1])})()
     assert parameter.tolist() == [[1.0, 1.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.complex128])
+def test_three_dimensions_at_once(dtype):
+    values = torch.randn(4, 3, 5, dtype=dtype)
+    removed = {0: torch.tensor([1]), 1: torch.tensor([0]), 2: torch.tensor([2, 4])}
+    expected = filled(values, removed)
+    make_zeroer(values, removed)()
+    assert torch.equal(values, expected)
+    assert int((values != 0).sum()) == 3 * 2 * 3

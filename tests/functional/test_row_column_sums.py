@@ -133,3 +133,15 @@ def test_nothing_to_do() -> None:
 def test_wrong_dimensions(dims: list[tuple[int, ...]]) -> None:
     with pytest.raises(ValueError, match=r"pass \(0,\), \(1,\) or \(0, 1\) for each tensor"):
         RowColumnSums([torch.ones(2, 2, 2)], dims)
+
+
+def test_complex_weights_count_by_their_magnitude() -> None:
+    weight = torch.tensor([[3 + 4j, 0], [0, 1j]])
+    sums = RowColumnSums([weight], [(0, 1)])
+    assert sums.squares().tolist() == [25.0, 1.0, 25.0, 1.0]
+    grad = torch.zeros_like(weight)
+    sums.add_to([grad], torch.tensor([1.0, 0.0, 0.0, 1.0]))
+    assert grad.tolist() == [[3 + 4j, 0], [0, 1j]]
+    grad.zero_()
+    sums.add_to([grad], torch.tensor([5.0, 0.0, 0.0, 1.0]), sign=True)
+    torch.testing.assert_close(grad, torch.tensor([[3 + 4j, 0], [0, 1j]]))

@@ -1,5 +1,6 @@
 """Operations that sum over channels: convolutions and matrix products."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -252,9 +253,37 @@ def _fixed(columns: Ids | None, size: int) -> Ids:
     return np.full(size, -1, dtype=np.int64) if columns is None else columns
 
 
+def trilinear(op: Operation) -> None:
+    """Three operands broadcast to one shape and multiplied, summed over some of its axes."""
+    operands: list[tuple[Tensor, list[int]]] = []
+    for number in (1, 2, 3):
+        tensor, new = op.args[f"i{number}"], op.args[f"expand{number}"]
+        whole = range(tensor.dim() + len(new))
+        operands.append((tensor, [dim for dim in whole if dim not in new]))
+    summed, rank = op.args["sumdim"], operands[0][0].dim() + len(op.args["expand1"])
+    axes: Axes = {}
+    for dim in range(rank):
+        sides = [
+            (t, op.axes(t).get(at.index(dim)), at.index(dim)) for t, at in operands if dim in at
+        ]
+        for one, two in pairwise(sides):
+            if dim in summed:
+                contract(op, one, two)
+            elif one[1] is not None and two[1] is not None:
+                op.labels.join(one[1], two[1], f"a part of fixed size is combined{op.where()}")
+        own = next((labels for _, labels, _ in sides if labels is not None), None)
+        for tensor, labels, _ in sides:
+            if labels is not None and op.is_weight(tensor):
+                _roles(op, tensor, *((labels, None) if dim in summed else (None, labels)))
+        if own is not None and dim not in summed:
+            axes[dim - sum(other < dim for other in summed)] = own
+    op.give(op.out, axes, op.is_weight(*(tensor for tensor, _ in operands)))
+
+
 RULES: dict[str, Any] = {
     **dict.fromkeys(("mm", "addmm", "mv", "addmv", "dot", "vdot"), matrix_product),
     **dict.fromkeys(("bmm", "baddbmm"), batch_product),
     "linear": linear,
+    "_trilinear": trilinear,
     **dict.fromkeys(("convolution", "_convolution", "convolution_overrideable"), convolution),
 }

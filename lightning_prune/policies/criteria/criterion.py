@@ -171,17 +171,24 @@ def check_observable(model: nn.Module, group: Group) -> None:
         ValueError: none shows them (the channels of parameters that no convolution, linear layer
             or embedding holds).
     """
+    hidden = why_hidden(model, group)
+    if hidden is not None:
+        raise ValueError(
+            f"the activations of group {group.name!r} cannot be read: {hidden}; leave the group "
+            "out, or choose by weights, with a criterion such as GroupNorm"
+        )
+
+
+def why_hidden(model: nn.Module, group: Group) -> str | None:
+    """Return why no layer's output shows the channels of a group, or None where one does."""
     modules = modules_by_name(model)
     hidden = [m.layer for m in group.sources if not _shows_channels(modules[m.layer], m)]
     if group.sources and not hidden:
-        return
-    where = f"layer {hidden[0]!r}" if hidden else "no layer"
-    kind = f", a {type(modules[hidden[0]]).__name__}," if hidden else ""
-    raise ValueError(
-        f"the activations of group {group.name!r} cannot be read: {where}{kind} gives its channels "
-        f"as output{' in a known place' if hidden else ''}; leave the group out, or choose by "
-        "weights, with a criterion such as GroupNorm"
-    )
+        return None
+    if not hidden:
+        return "no layer gives its channels as output"
+    kind = type(modules[hidden[0]]).__name__
+    return f"layer {hidden[0]!r}, a {kind}, does not give its channels in a known place"
 
 
 def _shows_channels(layer: nn.Module, member: Member) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -75,6 +75,7 @@ class SequentialSelection:
         keep_range: Bounds of each width as fractions of the group's channels; None: the knee.
         round_to: Widths are multiples of it.
         fast_widths: How planned widths move to such as run fast; None: they stay.
+        hidden: Groups of which no layer shows the channels -> why; they are left as they are.
     """
 
     groups: ChannelGroups
@@ -84,6 +85,12 @@ class SequentialSelection:
     keep_range: tuple[float, float] | None
     round_to: int
     fast_widths: FastWidths | None = None
+    hidden: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Return the groups whose activations are read."""
+        return tuple(name for name in self.names if name not in self.hidden)
 
     def check(self, model: nn.Module, macs: MacModel, mac_target: float | None) -> None:
         """Check before training what can be known before training.
@@ -92,7 +99,8 @@ class SequentialSelection:
             ValueError: the criterion cannot judge a group, the backend of the clusterer is not
                 installed, or the MAC target is out of reach.
         """
-        for name in self.names:
+        # Where nothing can be read, that is an error; else it is a reason in the report.
+        for name in self.observed or self.names:
             check_observable(model, self.groups[name])
             self.criterion.check(model, self.groups[name])
         self.clusterer.check()
@@ -117,6 +125,8 @@ class SequentialSelection:
 
     def why_left(self, group: Group) -> str | None:
         """Return why a group is left alone, or None."""
+        if group.name in self.hidden:
+            return f"its activations cannot be read: {self.hidden[group.name]}"
         if not is_selectable(group.channels):
             return f"{group.channels} channels are too few to choose among"
         if self.keep_range is not None and self._narrowest(group) == group.channels:
@@ -124,7 +134,7 @@ class SequentialSelection:
         return None
 
     def _narrowest(self, group: Group) -> int:
-        if not is_selectable(group.channels):
+        if not is_selectable(group.channels) or group.name in self.hidden:
             return group.channels
         multiple = group.round_to(self.round_to)
         return clip_width(1, group.channels, self.keep_range, multiple).width
