@@ -54,7 +54,7 @@ class Number:
     """A number in a forward pass that states how many channels there are.
 
     Attributes:
-        size: The number, as far as the sizes of tensors tell.
+        size: The number, as far as the sizes of tensors show.
         modules: Names of the modules that were running, the outermost first.
         place: File and line in a user's code, or "".
     """

@@ -172,7 +172,7 @@ class LabelTrace:
     # --- tensors --------------------------------------------------------------------------
 
     def _label_tensors(self, model: nn.Module) -> None:
-        """Give every position of parameters and floating buffers a label, shared ones once."""
+        """Label every position of parameters and floating buffers, shared ones once."""
         known: dict[int, dict[int, Any]] = {}
         again = bool(self.labels.axes)
         for name, module in model.named_modules(remove_duplicate=False):

@@ -1,4 +1,4 @@
-"""Labels of channels: which positions of which tensors must have the same fate."""
+"""Labels of channels: which positions of which tensors can only go together."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +40,7 @@ class Lattice:
     Attributes:
         rows: (f_1, ..., f_k) labels of the rows.
         factors: Labels of each factor's positions.
-        place: Where the reshape stands in a user's code, for reasons.
+        place: File and line of the reshape in a user's code, for reasons.
         taken: Factors of which single positions are read: they cannot be cut.
     """
 
@@ -81,7 +81,7 @@ class Number:
 class Labels:
     """The labels of one traced pass (or several), and everything that was learned of them.
 
-    A label is an int64. ``join`` says that pairs of them must have the same fate, ``pin`` that some
+    A label is an int64. ``join`` says that pairs of them can only go together, ``pin`` that some
     must stay, ``lattice`` that rows are a product of factors. Nothing is decided here.
 
     >>> labels = Labels()
@@ -130,7 +130,7 @@ class Labels:
         self.join(labels, own)
 
     def join(self, first: Ids, second: Ids, reason: str = "a constant of fixed size") -> None:
-        """Say that positions of equal number have the same fate.
+        """Note that positions of equal number can only go together.
 
         Where only one of the two has a label, that one is pinned.
         """
@@ -145,7 +145,7 @@ class Labels:
         self.pin(alone, reason)
 
     def pin(self, labels: Ids, reason: str) -> None:
-        """Say that positions must stay, and why."""
+        """Note that positions must stay, and why."""
         if self._settled is None:
             self.must_stay(labels, reason)
 
@@ -156,7 +156,7 @@ class Labels:
             self.pins.append((np.unique(labels), reason))
 
     def settle(self) -> None:
-        """Take what eval mode does for settled; what training does can only add to it.
+        """Settle what eval mode does; what training does can only add to it.
 
         From now on joins and lattices are noted, no pins, and roles only of axes without one: a
         loss may take means over channels, or multiply a weight with itself.
@@ -196,7 +196,7 @@ class Labels:
         self._known[tuple(factor.tobytes() for factor in lattice.factors)] = number
 
     def mark_made(self, labels: Ids, times: int = 1) -> None:
-        """Say that a layer makes these positions out of others: rows of a weight.
+        """Note that a layer makes these positions out of others: rows of a weight.
 
         Args:
             labels: The positions.
@@ -210,7 +210,7 @@ class Labels:
         self._repeat(labels, times)
 
     def mark_read(self, labels: Ids, times: int = 1) -> None:
-        """Say that a layer sums over these positions: columns of a weight.
+        """Note that a layer sums over these positions: columns of a weight.
 
         Args:
             labels: The positions.
@@ -280,7 +280,7 @@ def labels_of(tensor: Tensor) -> TensorLabels | None:
 
 
 def set_labels(tensor: Tensor, labels: TensorLabels | None) -> None:
-    """Give a traced tensor its labels; they live as long as it does."""
+    """Attach labels to a traced tensor; they live as long as it does."""
     if labels is not None:
         setattr(tensor, _ATTRIBUTE, labels)
     elif hasattr(tensor, _ATTRIBUTE):

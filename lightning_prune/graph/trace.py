@@ -37,7 +37,7 @@ def trace_groups(
     """Find the channel groups of a network by tracing one forward pass; none is tried.
 
     Every position of every axis of every parameter and buffer has a label, which a pass in eval
-    mode carries along; where two labelled positions must have the same fate their labels are
+    mode carries along; where two labelled positions can only go together their labels are
     joined. Classes of joined labels are channels, and channels that touch the same axes are a
     group.
 

@@ -30,7 +30,7 @@ def remember_base(name: str, bound: Mapping[str, Any], out: Any) -> None:
 
 
 def write_back(op: Operation, view: Tensor, before: TensorLabels | None) -> None:
-    """Give what a written tensor is a view of the labels that it has now.
+    """Label what a written tensor is a view of as the tensor now is.
 
     Args:
         op: The operation that wrote.

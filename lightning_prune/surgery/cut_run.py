@@ -7,7 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.names import plain_name
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.copy_module import copy_module
+from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.trial_training import shortened
 
 FAILS = "the forward pass of the cut network fails"
@@ -68,3 +72,17 @@ def run_cut(net: nn.Module, run: Callable[[nn.Module], Any]) -> Failure | None:
         for handle in handles:
             handle.remove()
     return None
+
+
+def cut_and_run(
+    dense: nn.Module, groups: ChannelGroups, plan: PruningPlan, run: Callable[[nn.Module], Any]
+) -> Failure | None:
+    """Cut a copy and run it; return where that fails, None where it does not."""
+    net = copy_module(dense)
+    try:
+        cut_channels(net, groups, plan)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # numbers that would not stay whole, norms of no known kind
+        return Failure(f"{FAILS}: {shortened(error)}", (), -1)
+    return run_cut(net, run)

@@ -170,7 +170,7 @@ class Repair:
     def _given(
         self, groups: Mapping[str, Group], held: Sequence[Group], sizes: Iterable[Size]
     ) -> dict[str, Group]:
-        """Give each size to the groups of whose channels there are as many.
+        """Assign each size to the groups of whose channels there are as many.
 
         Groups of which the module itself states the number come before those of modules inside.
         """
@@ -232,7 +232,7 @@ class Repair:
                 count = self.groups[narrow].channels
                 if whole.channels % count or whole.channels == count:
                     continue
-                readers = {m.layer for m in whole.members}
+                taking = {m.layer for m in whole.members}
                 same = [
                     name
                     for name, group in self.groups.items()
@@ -241,7 +241,7 @@ class Repair:
                     and any(
                         n.modules
                         and self._kinds.get(n.modules[-1]) is kind
-                        and any(layer.startswith(f"{n.modules[-1]}.") for layer in readers)
+                        and any(layer.startswith(f"{n.modules[-1]}.") for layer in taking)
                         for n in group.numbers
                     )
                 ]

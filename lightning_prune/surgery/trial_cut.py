@@ -17,7 +17,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
-from lightning_prune.surgery.cut_run import FAILS, Failure, run_cut
+from lightning_prune.surgery.cut_run import FAILS, Failure, cut_and_run
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.repair import Repair
@@ -218,21 +218,13 @@ class _Trial:
         self.plan = self._plan(self.groups)
 
     def _attempt(self, groups: Mapping[str, Group]) -> Failure | None:
-        """Cut a copy by some groups, and run it."""
-        if self._shapes is None:
-            return self._run(self.dense, self.example, groups)
-        net, example = self._shapes
-        return self._run(net, example, {n: countable(g, net) for n, g in groups.items()})
-
-    def _run(self, dense: nn.Module, example: Any, groups: Mapping[str, Group]) -> Failure | None:
-        net = copy_module(dense)
-        try:
-            cut_channels(net, replace(self.groups, groups=dict(groups)), self._plan(groups))
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:
-            return Failure(f"{FAILS}: {shortened(error)}", (), -1)
-        return run_cut(net, lambda cut: self.forward(cut, example))
+        """Cut a copy by some groups, and run it; where the model can, without values."""
+        net, example = self.dense, self.example
+        if self._shapes is not None:
+            net, example = self._shapes
+            groups = {name: countable(group, net) for name, group in groups.items()}
+        known = replace(self.groups, groups=dict(groups))
+        return cut_and_run(net, known, self._plan(groups), lambda cut: self.forward(cut, example))
 
     def _plan(self, groups: Mapping[str, Group]) -> PruningPlan:
         """Choose the channels that stay, the same in every trial."""

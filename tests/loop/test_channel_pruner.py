@@ -67,9 +67,7 @@ def test_what_cannot_be_cut_is_said_at_the_start_and_the_rest_is_pruned(tmp_path
     net = Written()
     weight = net.a.weight
     folder = folder_of(tmp_path, mac_target=0.8, prune_channels_at_init=True)
-    with pytest.warns(
-        UserWarning, match=r"1 group of .* a: the forward pass of the cut"
-    ):
+    with pytest.warns(UserWarning, match=r"1 group of .* a: the forward pass of the cut"):
         pruning = Pruning(net, folder, forward(net))
     assert net.a.weight is weight
     assert list(pruning.channel_pruner.groups) == ["b"]

@@ -11,7 +11,7 @@ from lightning_prune.graph.labels import Ids, pin_readers
 from lightning_prune.graph.rules.operation import Operation, axis_of
 from lightning_prune.graph.rules.reshaping import split
 
-# Sums and lengths of channels that are zero are what they are without them; a trial tells whether
+# Sums and lengths of channels that are zero are what they are without them; a trial shows whether
 # they are zero at that place.
 _ZEROS_ADD_NOTHING = {"sum", "nansum", "linalg_vector_norm", "norm", "count_nonzero", "any"}
 _STATISTICS = {"mean", "var", "std", "var_mean", "std_mean"}
@@ -27,7 +27,7 @@ def pointwise(op: Operation) -> None:
 
 
 def copy_(op: Operation) -> None:
-    """The source takes the place of what was there."""
+    """Put the source in the place of what was there."""
     target, source = op.args["self"], op.args["src"]
     axes = op.align([t for t in (target, source) if op.axes(t)], target.shape)
     op.give(op.out, axes, op.is_weight(source))
@@ -189,7 +189,7 @@ def index_put(op: Operation) -> None:
 
 
 def unknown(op: Operation) -> None:
-    """An operation without a rule: what it touches stays."""
+    """Pin what an operation without a rule touches."""
     for tensor in tree_leaves(dict(op.args)):
         if isinstance(tensor, Tensor):
             op.pin(op.axes(tensor), f"what {op.name} does with channels is not known{op.where()}")

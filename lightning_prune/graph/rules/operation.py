@@ -77,7 +77,7 @@ class Operation:
         )
 
     def give(self, tensor: Any, axes: Mapping[int, Ids], weight: bool = False) -> None:
-        """Give a result its labels."""
+        """Attach labels to a result."""
         if not isinstance(tensor, Tensor):
             return
         kept = {dim: own for dim, own in axes.items() if (own >= 0).any()}

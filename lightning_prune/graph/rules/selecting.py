@@ -9,7 +9,7 @@ from lightning_prune.graph.rules.reshaping import split
 
 
 def slice_(op: Operation) -> None:
-    """A slice of one axis."""
+    """Cut a slice of one axis."""
     source = op.args["self"]
     dim, axes = axis_of(op.args["dim"], source), op.axes(source)
     if dim in axes and op.out.shape[dim] != source.shape[dim]:
@@ -30,7 +30,7 @@ def select(op: Operation) -> None:
 
 
 def split_(op: Operation) -> None:
-    """Chunk and split: the i-th of all equal parts have the same fate."""
+    """Split an axis into parts: the i-th of all equal parts can only go together."""
     source = op.args["self"]
     dim, axes = axis_of(op.args["dim"], source), op.axes(source)
     weight = op.is_weight(source)
