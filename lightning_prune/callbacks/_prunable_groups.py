@@ -57,9 +57,13 @@ def prunable_groups(
         return known.groups
     step = training_step_of(trainer, pl_module) if has_data else None
     if known is None or step is not None:
-        traced = trace_groups(pl_module, example) if known is None else known.groups
-        traced = traced.with_norms(norms)
         with forward_context(trainer):
+            traced = (
+                known.groups
+                if known is not None
+                else trace_groups(pl_module, example, step=step, notify=rank_zero_info)
+            )
+            traced = traced.with_norms(norms)
             groups, refused = try_groups(
                 pl_module, example, traced, step=step, notify=rank_zero_info
             )
