@@ -215,7 +215,7 @@ def summary(runs: Sequence[Row]) -> Row:
 
 
 HEAD = (
-    "| network | groups | dense | masked | cut | differ | trained on | MACs | eager | ONNX Runtime |"
+    "| network | groups | dense | masked | cut | differ | recovered | MACs | eager | ONNX Runtime |"
     "\n|---|---|---|---|---|---|---|---|---|---|"
 )
 

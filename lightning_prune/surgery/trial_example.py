@@ -87,9 +87,9 @@ def varied_tokens(example: Any, net: nn.Module) -> Any | None:
 def smaller(example: Any) -> Any | None:
     """Return an example with smaller pictures, for trials that cost less; None: they are small.
 
-    Sides are divided by one number, so that the longest has at least 128 pixels and all are multiples of 32:
-    what most networks that take pictures of any size ask for. Whether the network takes them has
-    to be tried.
+    Sides are divided by one number, so that the longest has at least 128 pixels and all stay
+    multiples of 32: what most networks that take pictures of any size ask for. Whether the network
+    takes them has to be tried.
 
     Args:
         example: A tensor, or a tuple or dict of arguments; floating-point tensors (B, C, H, W) are
