@@ -98,6 +98,7 @@ EXAMPLES = {
         "test_images": 4,
     },
     "prune_classifier": {"dense_epochs": 2, "recovery_epochs": 3},
+    "prune_transformer": {"dense_epochs": 4, "recovery_epochs": 4},
     "prune_by_norm": {"dense_epochs": 2, "recovery_epochs": 4},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
     "periodic_reset": {"epochs": 5, "lr": 0.1},

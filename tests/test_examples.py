@@ -58,6 +58,18 @@ def test_the_classifier(tmp_path, monkeypatch):
     assert accuracy > 0.8
 
 
+def test_the_transformer(tmp_path, monkeypatch):
+    accuracy = run("prune_transformer", tmp_path, monkeypatch)
+    report = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
+    assert report["pruned"]["macs"] <= 0.5 * report["dense"]["macs"]
+    pruned = {row["group"] for row in report["layers"] if row["status"] == "pruned"}
+    assert "patches" in pruned  # the residual stream
+    assert any(group.endswith("qkv") for group in pruned)  # heads
+    assert any(group.endswith("mlp.0") for group in pruned)
+    assert accuracy == report["pruned"]["metrics"]["val/accuracy"]
+    assert accuracy > 0.8
+
+
 def test_a_network_of_ones_own_by_norm(tmp_path, monkeypatch):
     accuracy = run("prune_by_norm", tmp_path, monkeypatch)
     report = json.loads((tmp_path / "out" / "pruning_report.json").read_text())

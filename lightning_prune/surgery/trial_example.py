@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+_PICTURE = 4  # axes of a batch of pictures
+_SMALLEST, _STEP = 128, 32
+
 
 def in_training(net: nn.Module) -> nn.Module:
     """Set training mode; norms that would wait for other processes stay in eval mode."""
@@ -79,3 +82,38 @@ def varied_tokens(example: Any, net: nn.Module) -> Any | None:
         return torch.randint(min(tables), value.shape, generator=generator).to(value)
 
     return tree_map(vary, example)
+
+
+def smaller(example: Any) -> Any | None:
+    """Return an example with smaller pictures, for trials that cost less; None: they are small.
+
+    Sides are divided by one number, so that the longest has at least 128 pixels and all stay
+    multiples of 32: what most networks that take pictures of any size ask for. Whether the network
+    takes them has to be tried.
+
+    Args:
+        example: A tensor, or a tuple or dict of arguments; floating-point tensors (B, C, H, W) are
+            pictures, and other tensors stay as they are.
+
+    >>> smaller(torch.zeros(1, 3, 640, 480)).shape, smaller(torch.zeros(1, 3, 224, 224))
+    (torch.Size([1, 3, 128, 96]), None)
+    """
+    pictures = [leaf for leaf in tree_leaves(example) if _is_picture(leaf)]
+    sides = {side for picture in pictures for side in picture.shape[2:]}
+    if not sides:
+        return None
+    most = max(sides) // _SMALLEST
+    by = next((n for n in range(most, 1, -1) if all(s % (_STEP * n) == 0 for s in sides)), 1)
+    if by == 1:
+        return None
+
+    def shrink(value: Any) -> Any:
+        if not _is_picture(value):
+            return value
+        return value[..., : value.shape[2] // by, : value.shape[3] // by].contiguous()
+
+    return tree_map(shrink, example)
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.ndim == _PICTURE and value.is_floating_point()

@@ -125,6 +125,7 @@ class Record(Callback):
         self.content["cut"] = {
             "epoch": trainer.current_epoch,
             "keep": dict(pruned.plan.keep),
+            "channels": dict(pruned.plan.channels),
             "parameters": _copies(pl_module.named_parameters()),
             "norms": _copies(pl_module.named_buffers()),
         }

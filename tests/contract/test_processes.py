@@ -233,8 +233,15 @@ def test_files_of_rank_0_load_alone(launch):
     report = json.loads((folder / "pruning_report.json").read_text())
     assert bool(report["slices"]) == ("slice" in launch.recipe)
     if cuts:
+        # A head is several rows of a layer.
+        before = rank["cut"]["channels"]
+        rows = {
+            row["group"]: row["channels_before"] // before[row["group"]] for row in report["layers"]
+        }
+        assert all(count == 1 or name.endswith("qkv") for name, count in rows.items())
         after = {row["group"]: row["channels_after"] for row in report["layers"]}
-        assert after == {name: len(keep) for name, keep in rank["cut"]["keep"].items()}
+        kept = rank["cut"]["keep"]
+        assert after == {name: len(keep) * rows[name] for name, keep in kept.items()}
         best = launch.kind.load_from_checkpoint(folder / "checkpoints" / "best_pruned.ckpt")
         assert [p.shape for p in best.parameters()] == [p.shape for p in loaded.parameters()]
         dense = launch.kind()

@@ -299,3 +299,33 @@ def test_what_is_left_out_is_said_with_a_count():
     assert "layer2: why" in text
     assert "and 2 more" in text
     assert "layer3" not in text
+
+
+class Sized(nn.Module):
+    """Convolutions that note the sides of what they get."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least, self.sides = least, set()
+        self.a, self.b = nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x):
+        assert x.shape[-1] >= self.least
+        self.sides.add(x.shape[-1])
+        return self.b(self.a(x))
+
+
+@pytest.mark.parametrize(("least", "side"), [(1, 128), (200, 512)])
+def test_large_pictures_are_tried_in_small_where_the_network_takes_them(least, side, monkeypatch):
+    net, example = Sized(least), torch.zeros(1, 1, 512, 512)
+    traced = trace_groups(net, example)
+    seen = []
+    original = trial_cut.eval_outputs
+    monkeypatch.setattr(
+        trial_cut,
+        "eval_outputs",
+        lambda n, x, *a, **k: (seen.append(x.shape[-1]), original(n, x, *a, **k))[1],
+    )
+    accepted, refused = try_groups(net, example, traced)
+    assert (list(accepted), refused) == (["a"], {})
+    assert seen[-1] == side
