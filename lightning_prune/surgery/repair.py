@@ -13,6 +13,8 @@ from lightning_prune.surgery.cut_run import Failure
 
 _MOST_SIZES = 8
 _MOST_TOGETHER = 3
+_MOST_TRIED = 40  # changes in one module
+_HOPELESS = 3  # modules of a kind in which nothing has helped
 
 
 def candidates(model: nn.Module, groups: Iterable[Group], module: str) -> list[Size]:
@@ -74,7 +76,7 @@ class Repair:
     ) -> None:
         self.groups = dict(groups)
         self.refused: dict[str, str] = {}
-        self.coupled: dict[str, tuple[str, ...]] = {}
+        self._futile: dict[type[nn.Module], int] = {}
         self._model, self._attempt, self._is_late = model, attempt, is_late
         self._kinds = {plain_name(n): type(m) for n, m in model.named_modules()}
 
@@ -89,16 +91,12 @@ class Repair:
 
     def _solve(self, failure: Failure) -> Failure | None:
         """Get past a failure; return the next one, None where there is none."""
+        nearest: list[str] = []
         for module in reversed(failure.modules):
-            suspects = self._suspects(module)
-            if not suspects:
-                continue
-            tried: set[frozenset[tuple[str, tuple[Size, ...]]]] = set()
-            for change in self._changes(module, suspects):
-                key = frozenset((name, group.sizes) for name, group in change.items())
-                if key in tried:
-                    continue
-                tried.add(key)
+            # Where a part is split off is often outside of the layer that cannot take it.
+            suspects = self._stating(module) if nearest else self._suspects(module)
+            nearest = nearest or suspects
+            for change in self._new_changes(module, suspects) if suspects else ():
                 found = self._attempt(change)
                 if found is None or found.is_past(failure):
                     change = self._fewest(change, failure)
@@ -108,8 +106,24 @@ class Repair:
                         wide, found = change, self._attempt(change)
                     self.groups = wide
                     return found
-            return self._drop(failure, suspects)
-        return self._drop(failure, list(self.groups))
+        return self._drop(failure, nearest or list(self.groups))
+
+    def _new_changes(self, module: str, suspects: Sequence[str]) -> Iterator[dict[str, Group]]:
+        """Yield what may help in a module, as long as nothing else did in one of its kind."""
+        kind = self._kinds[module]
+        if self._futile.get(kind, 0) == _HOPELESS:
+            return
+        tried: set[frozenset[tuple[str, tuple[Size, ...]]]] = set()
+        for change in self._changes(module, suspects):
+            key = frozenset((name, group.sizes) for name, group in change.items())
+            if key in tried:
+                continue
+            if len(tried) == _MOST_TRIED or self._is_late():
+                break
+            tried.add(key)
+            yield change
+        if tried:
+            self._futile[kind] = self._futile.get(kind, 0) + 1
 
     def _fewest(self, change: dict[str, Group], failure: Failure) -> dict[str, Group]:
         """Leave out the sizes that a change does not need to get past a failure."""
@@ -128,13 +142,22 @@ class Repair:
                 change = less
         return change
 
-    def _suspects(self, module: str) -> list[str]:
-        """Return the groups that have a number or a tensor in a module."""
-        inside = f"{module}." if module else ""
+    def _stating(self, module: str) -> list[str]:
+        """Return the groups of which a module itself states a number."""
         return [
             name
             for name, group in self.groups.items()
-            if any(number.modules and number.modules[-1] == module for number in group.numbers)
+            if any(number.modules[-1:] == (module,) for number in group.numbers)
+        ]
+
+    def _suspects(self, module: str) -> list[str]:
+        """Return the groups that have a number or a tensor in a module."""
+        inside = f"{module}." if module else ""
+        stating = set(self._stating(module))
+        return [
+            name
+            for name, group in self.groups.items()
+            if name in stating
             or any(
                 m.layer == module or (inside and m.layer.startswith(inside)) for m in group.members
             )

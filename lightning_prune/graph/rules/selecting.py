@@ -44,6 +44,7 @@ def split_(op: Operation) -> None:
         parts, places = op.labels.lattice(whole.reshape(len(sizes), sizes[0]), op.find_place())
         op.labels.pin(parts, f"its parts are read one by one{op.where()}")
         op.number(places)
+        op.number(whole)
         for part in op.out:
             op.give(part, {**axes, dim: places}, weight)
         return
