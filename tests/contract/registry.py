@@ -197,7 +197,13 @@ _NEURAL_LAYERS = "network.convnet.blocks.1.*,network.modulator.gru.*"
 MODULES = {
     "classifier": Module(Classifier, None, 4, "val/score", ("monitor=val/score",)),
     "transformer": Module(
-        Transformer, None, 4, "val/score", ("monitor=val/score",), without=("bn_scale",)
+        Transformer,
+        None,
+        4,
+        "val/score",
+        ("monitor=val/score",),
+        without=("bn_scale",),
+        slow=True,
     ),
     "detection": Module(
         detector,
@@ -268,6 +274,7 @@ _RESETS = (
 _SLICED = "[network.convnet.blocks.*.main.conv.pointwise,network.modulator.gru.*]"
 _SLICE_LAYERS = {
     "classifier": ("pruning.masker.layers=null",),
+    "transformer": ("pruning.masker.layers=null",),
     "neural": (f"pruning.masker.layers={_SLICED}",),
 }
 RECIPES = {
@@ -297,6 +304,7 @@ RECIPES = {
         stage="slice_masker",
         by_module={
             "classifier": ("pruning.slice_masker.layers=null",),
+            "transformer": ("pruning.slice_masker.layers=null",),
             "detection": _HALF,
             "neural": (
                 *_BY_RATIO["neural"],
