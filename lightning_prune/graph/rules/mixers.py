@@ -188,6 +188,22 @@ def index_put(op: Operation) -> None:
             op.pin(op.axes(tensor), f"its channels are written one by one{op.where()}")
 
 
+def scatter(op: Operation) -> None:
+    """Write values at places along one axis; every position of the others by itself."""
+    target, dim = op.args["self"], axis_of(op.args["dim"], op.args["self"])
+    parts = [t for t in (target, op.args["index"], op.args.get("src")) if isinstance(t, Tensor)]
+    found: dict[int, Ids] = {}
+    for part in parts:
+        for place, own in op.axes(part).items():
+            if place == dim or part.shape[place] != target.shape[place]:
+                op.labels.pin(own, f"its channels are written one by one{op.where()}")
+            elif place in found:
+                op.labels.join(found[place], own)
+            else:
+                found[place] = own
+    op.give(op.out, found)
+
+
 def unknown(op: Operation) -> None:
     """Pin what an operation without a rule touches."""
     for tensor in tree_leaves(dict(op.args)):
@@ -271,7 +287,7 @@ RULES: dict[str, Any] = {
         reduction,
     ),
     **{name: _on_places(trailing) for trailing, names in _PLACES.items() for name in names},
-    "roi_align": regions, "roi_pool": regions, "ps_roi_align": unknown,
+    "scatter": scatter, "roi_align": regions, "roi_pool": regions, "ps_roi_align": unknown,
     **dict.fromkeys(
         (
             "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like",
@@ -284,7 +300,7 @@ RULES: dict[str, Any] = {
         nothing,
     ),
     **dict.fromkeys(
-        ("index_put", "index_put_", "_index_put_impl_", "scatter", "scatter_", "scatter_add",
+        ("index_put", "index_put_", "_index_put_impl_", "scatter_add",
          "scatter_add_", "index_add", "index_add_", "masked_scatter", "put_", "index_copy_"),
         index_put,
     ),
