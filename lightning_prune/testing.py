@@ -138,7 +138,7 @@ def check_prunable(
         say(f"following {nan_classes} channels with NaN")
         nan = nan_oracle(net, example, groups, nan_classes, seed)
     if scrambled:
-        net = scrambled_copy(net, example) or net
+        net, _ = scrambled_copy(net, [example]) or (net, example)
     say(f"masking and cutting {ratio:.0%} of the channels of {len(groups)} groups")
     double = copy_module(net).double()
     found = _difference(net, example, groups, plan)

@@ -65,3 +65,12 @@ def _parts(value: Any) -> list[tuple[str | int, Any]] | None:
         return None
     leaves = tree_leaves(value)
     return None if len(leaves) == 1 and leaves[0] is value else list(enumerate(leaves))
+
+
+def tensors_in(values: Any) -> Iterator[Tensor]:
+    """Yield the tensors among the arguments of an operation, those in lists and tuples too."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors_in(value)

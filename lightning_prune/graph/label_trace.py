@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_prune.functional.named_tensors import named_tensors, unknown_types
+from lightning_prune.functional.named_tensors import named_tensors, tensors_in, unknown_types
 from lightning_prune.graph.labels import (
     Ids,
     Labels,
@@ -70,14 +70,6 @@ def _bound(
     bound.update(zip((key for key, _, _ in arguments), args, strict=False))
     bound.update(kwargs)
     return bound
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
 
 
 class LabelTrace:
@@ -278,8 +270,8 @@ class LabelTrace:
         """Run an operation and carry the labels of what goes in to what comes out."""
         name, arguments, writes = _signature(func)
         given = [*args, *kwargs.values()]
-        self._pin(_tensors(given))
-        known = [id(tensor) for tensor in _tensors(given) if labels_of(tensor) is not None]
+        self._pin(tensors_in(given))
+        known = [id(tensor) for tensor in tensors_in(given) if labels_of(tensor) is not None]
         self._touched.update(known)
         labelled = bool(known)
         if not labelled:

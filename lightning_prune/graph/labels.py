@@ -41,7 +41,6 @@ class Lattice:
         rows: (f_1, ..., f_k) labels of the rows.
         factors: Labels of each factor's positions.
         place: File and line of the reshape in a user's code, for reasons.
-        taken: Factors of which single positions are read: they cannot be cut.
     """
 
     rows: Ids

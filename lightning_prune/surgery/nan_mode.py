@@ -83,12 +83,3 @@ def operands(name: str, args: list[Any]) -> list[Tensor]:
 def is_product(name: str) -> bool:
     """Return whether an operation sums over pairs of products."""
     return name in PRODUCTS or name == "convolution"
-
-
-def tensors_in(values: Any) -> Iterator[Tensor]:
-    """Yield the tensors among arguments, also in lists."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from tensors_in(value)

@@ -15,7 +15,6 @@ from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.nan_seen import OtherPathError, Seen
 from lightning_prune.surgery.nan_spread import NanSpread
 from lightning_prune.surgery.scrambled_copy import scrambled_copy
-from lightning_prune.surgery.trial_example import cast
 
 Forward = Callable[[nn.Module, Any], Any]
 _MATRIX = 2
@@ -141,10 +140,9 @@ def _choice(groups: Mapping[str, Group], classes: int, seed: int) -> list[tuple[
 def _finite_copy(model: nn.Module, example: Any, run: Forward) -> tuple[nn.Module, Any]:
     """Return a scrambled copy and its input, in float64 if it takes that."""
     for dtype in (torch.float64, torch.float32):
-        given = cast(noise_like(example), dtype)
-        net = scrambled_copy(model, given, dtype, run)
-        if net is not None:
-            return net, given
+        found = scrambled_copy(model, [noise_like(example)], dtype, run)
+        if found is not None:
+            return found
     raise ValueError(
         f"no pass of {type(model).__name__} gives finite values: check the model on this input"
     )

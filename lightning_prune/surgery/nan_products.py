@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_prune.functional.named_tensors import tensors_in
 from lightning_prune.surgery.nan_mode import (
     NanMode,
     Product,
     Source,
     is_product,
     operands,
-    tensors_in,
 )
 
 _WEIGHT = "_computed_from_weights"

@@ -22,7 +22,7 @@ from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.repair import Repair
 from lightning_prune.surgery.silent_sizes import with_silent_sizes
-from lightning_prune.surgery.trial_copies import countable, scrambled_copy, without_values
+from lightning_prune.surgery.trial_copies import countable, trial_copy, without_values
 from lightning_prune.surgery.trial_example import (
     cast,
     is_told,
@@ -160,7 +160,7 @@ class _Trial:
         self.refused: dict[str, str] = {}
         self.halved = False
         self.passed: dict[frozenset[str], nn.Module] = {}  # the last cut copy without a fault
-        self.dense, self.example = scrambled_copy(model, noise_like(example), forward)
+        self.dense, self.example = trial_copy(model, noise_like(example), forward)
         self.plan = self._plan(groups)
         self.training = (
             None if is_told(model) else TrialTraining(self.dense, self.example, forward, step)
@@ -182,7 +182,8 @@ class _Trial:
             if again and not self.is_late():
                 refused, self.refused = self.refused, {}
                 self._repair({**self.groups.groups, **again})
-                self.refused = {**refused, **self.refused}
+                both = {**refused, **self.refused}
+                self.refused = {n: why for n, why in both.items() if n not in self.groups}
         good = self.sift(self.families(list(self.groups)))
         return self.agreeing([*good, *self._mended()])
 

@@ -43,7 +43,7 @@ def _tensor_of(own: Ids, sides: tuple[tuple[Tensor, Ids | None, int], ...]) -> T
     return next(tensor for tensor, labels, _ in sides if labels is own)
 
 
-def _roles(op: Operation, weight: Tensor, columns: Ids | None, rows: Ids | None) -> None:
+def _roles(op: Operation, columns: Ids | None, rows: Ids | None) -> None:
     if columns is not None:
         op.labels.mark_read(columns)
     if rows is not None:
@@ -70,9 +70,9 @@ def _product(
     if op.is_weight(first, second) and (inside or 1 in (first.dim(), second.dim())):
         return rows  # a part of a weight, or a number for its norm: who applies it makes and reads
     if op.is_weight(second):
-        _roles(op, second, columns[1], rows[1])
+        _roles(op, columns[1], rows[1])
     if op.is_weight(first):
-        _roles(op, first, columns[0], rows[0])
+        _roles(op, columns[0], rows[0])
     return rows
 
 
@@ -141,7 +141,7 @@ def linear(op: Operation) -> None:
     own = op.axes(weight)
     contract(op, (source, columns, last), (weight, own.get(1), 1))
     op.cost(source.numel() * weight.shape[0], own.get(1), own.get(0))
-    _roles(op, weight, own.get(1), own.get(0))
+    _roles(op, own.get(1), own.get(0))
     if 0 in own:
         axes[last] = own[0]
     op.give(op.out, axes)
@@ -169,7 +169,7 @@ def convolution(op: Operation) -> None:
     if groups == 1:
         rows, columns = (own.get(1), own.get(0)) if transposed else (own.get(0), own.get(1))
         contract(op, (source, read, 1), (weight, columns, int(not transposed)))
-        _roles(op, weight, columns, rows)
+        _roles(op, columns, rows)
         made = rows
     elif transposed:
         made = _grouped_transposed(op, source, weight, read, own, groups)
@@ -274,7 +274,7 @@ def trilinear(op: Operation) -> None:
         own = next((labels for _, labels, _ in sides if labels is not None), None)
         for tensor, labels, _ in sides:
             if labels is not None and op.is_weight(tensor):
-                _roles(op, tensor, *((labels, None) if dim in summed else (None, labels)))
+                _roles(op, *((labels, None) if dim in summed else (None, labels)))
         if own is not None and dim not in summed:
             axes[dim - sum(other < dim for other in summed)] = own
     op.give(op.out, axes, op.is_weight(*(tensor for tensor, _ in operands)))

@@ -1,20 +1,26 @@
 """Operations that turn channels into pixels, and pixels into channels."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from lightning_prune.graph.rules.operation import Operation, axis_of
+from lightning_prune.graph.rules.operation import Axes, Operation, axis_of
 from lightning_prune.graph.rules.reshaping import merged, split
+
+
+def _stay_in_picture(op: Operation, axes: Axes, places: Sequence[int]) -> None:
+    """Pin what lies along the axes of the picture, and follow it no longer."""
+    for place in places:
+        if place in axes:
+            op.labels.pin(axes.pop(place), f"it lies along the picture{op.where()}")
 
 
 def pixel_shuffle(op: Operation) -> None:
     """(B, C r r, H, W) to (B, C, H r, W r): the r r places of a channel go together."""
     source, factor = op.args["self"], op.args["upscale_factor"]
     axes, dim = op.axes(source), source.dim() - 3
-    for place in (dim + 1, dim + 2):
-        if place in axes:
-            op.labels.pin(axes.pop(place), f"it lies along the picture{op.where()}")
+    _stay_in_picture(op, axes, (dim + 1, dim + 2))
     if dim in axes:
         found = split(op, axes[dim], [len(axes[dim]) // factor**2, factor**2])
         if found[1] is not None:
@@ -30,9 +36,7 @@ def pixel_unshuffle(op: Operation) -> None:
     """(B, C, H r, W r) to (B, C r r, H, W)."""
     source, factor = op.args["self"], op.args["downscale_factor"]
     axes, dim = op.axes(source), source.dim() - 3
-    for place in (dim + 1, dim + 2):
-        if place in axes:
-            op.labels.pin(axes.pop(place), f"it lies along the picture{op.where()}")
+    _stay_in_picture(op, axes, (dim + 1, dim + 2))
     if dim in axes:
         axes[dim] = np.repeat(axes[dim], factor**2)
     op.give(op.out, axes, op.is_weight(source))
@@ -43,12 +47,9 @@ def channel_shuffle(op: Operation) -> None:
     source, groups = op.args["self"], op.args["groups"]
     axes = op.axes(source)
     if 1 in axes:
-        size = len(axes[1])
-        axes[1] = axes[1].reshape(groups, size // groups).T.reshape(-1)
-        op.number(axes[1])
-        factors = split(op, axes[1], [size // groups, groups])
-        found = merged(op, [(size // groups, factors[0]), (groups, factors[1])])
-        axes[1] = found
+        places = len(axes[1]) // groups
+        outer, inner = split(op, axes[1], [groups, places])
+        axes[1] = merged(op, [(places, inner), (groups, outer)])
     op.give(op.out, axes, op.is_weight(source))
 
 
@@ -60,9 +61,7 @@ def im2col(op: Operation) -> None:
     left = {at: own for at, own in axes.items() if at < dim}
     if dim in axes:
         left[dim] = np.repeat(axes[dim], places)
-    for at in (dim + 1, dim + 2):
-        if at in axes:
-            op.labels.pin(axes[at], f"it lies along the picture{op.where()}")
+    _stay_in_picture(op, axes, (dim + 1, dim + 2))
     op.give(op.out, left, op.is_weight(source))
 
 
@@ -78,8 +77,7 @@ def col2im(op: Operation) -> None:
             op.labels.pin(found[1], f"its places become pixels{op.where()}")
         if found[0] is not None:
             left[dim] = found[0]
-    if dim + 1 in axes:
-        op.labels.pin(axes[dim + 1], f"it lies along the picture{op.where()}")
+    _stay_in_picture(op, axes, (dim + 1,))
     op.give(op.out, left, op.is_weight(source))
 
 
