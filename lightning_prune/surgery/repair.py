@@ -214,14 +214,7 @@ class Repair:
         learned = {
             (size.attribute, size.place)
             for name, group in change.items()
-            if name in self.groups
             for size in set(group.sizes) - set(self.groups[name].sizes)
-        }
-        learned |= {
-            (size.attribute, size.place)
-            for name, group in change.items()
-            if name not in self.groups
-            for size in group.sizes
         }
         kind = self._kinds[module]
         for other, its_kind in self._kinds.items():
