@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_prune.functional.named_tensors import named_tensors, tensors_in, unknown_types
+from lightning_prune.graph.drawn_values import mark_drawn
 from lightning_prune.graph.labels import (
     Ids,
     Labels,
@@ -26,7 +27,8 @@ from lightning_prune.graph.plain_kernels import plain_kernels
 from lightning_prune.graph.rules import contractions, mixers, movement
 from lightning_prune.graph.rules.operation import Operation
 from lightning_prune.graph.user_code import place_in_code
-from lightning_prune.graph.written_views import VIEWS, remember_base, write_back
+from lightning_prune.graph.view_bases import VIEWS, remember_base
+from lightning_prune.graph.written_views import write_back
 
 _RULES: dict[str, Callable[[Operation], None]] = {
     **movement.RULES,
@@ -278,6 +280,8 @@ class LabelTrace:
             out = func(*args, **kwargs)
             if name in VIEWS:
                 remember_base(name, _bound(arguments, args, kwargs), out)
+            read = [*args, *(value for key, value in kwargs.items() if key != "out")]
+            mark_drawn(name, read, out)
             return out
         shapes = {}
         if writes and name in ("squeeze_", "unsqueeze_"):
@@ -303,6 +307,7 @@ class LabelTrace:
         _rule(name, func, op)(op)
         if name in VIEWS:
             remember_base(name, bound, out)
+        mark_drawn(name, (), out)
         if writes and isinstance(out, Tensor):
             write_back(op, out, before)
         return out

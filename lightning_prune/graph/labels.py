@@ -171,11 +171,16 @@ class Labels:
         return bool(self._settled[known].any())
 
     def lattice(self, rows: Ids, place: str = "") -> tuple[Ids, ...]:
-        """Return labels for the factors of rows (f_1, ..., f_k), the same for the same rows."""
+        """Return labels for the factors of rows (f_1, ..., f_k), the same for the same rows.
+
+        Rows of which only a part has labels must stay.
+        """
         key = (rows.tobytes(), str(rows.shape).encode())
         if key not in self._known:
             factors = tuple(self.fresh(size) for size in rows.shape)
             self._remember(Lattice(rows, factors, place))
+            if (rows < 0).any():
+                self.pin(rows, "only a part of what is reshaped has channels")
         return self.lattices[self._known[key]].factors
 
     def product(self, factors: Sequence[Ids], place: str = "") -> Ids:

@@ -68,8 +68,6 @@ def tie(labels: Labels, classes: Ids, pins: Pins, prefer: Factor) -> Elements:
         factor = np.broadcast_to(lattice.factors[free_one][:, None], moved.shape)
         whole = moved >= 0
         ties.append((moved[whole], factor[whole]))
-        if not whole.all():
-            against.append((moved[whole], "only a part of what is reshaped has channels"))
     elements = labels.classes(ties)
     found: Pins = {}
     _, places = np.unique(classes, return_index=True)

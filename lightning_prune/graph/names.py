@@ -1,5 +1,7 @@
 """Layer and tensor names that survive ``torch.compile``."""
 
+from collections import defaultdict
+
 from torch import nn
 
 
@@ -26,3 +28,13 @@ def plain_name(name: str) -> str:
 def modules_by_name(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules of a model by their plain names."""
     return {plain_name(name): module for name, module in model.named_modules()}
+
+
+def holders(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str]]]:
+    """Return who holds each tensor of a model, by the tensor's ``id``: layer, module, name."""
+    found: dict[int, list[tuple[str, nn.Module, str]]] = defaultdict(list)
+    for layer, module in modules_by_name(model).items():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None:
+                found[id(tensor)].append((layer, module, name))
+    return found

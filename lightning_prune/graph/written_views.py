@@ -8,25 +8,7 @@ from torch import Tensor
 
 from lightning_prune.graph.labels import NONE, TensorLabels, labels_of, set_labels
 from lightning_prune.graph.rules.operation import Operation
-
-# Views whose writes are followed back to what they are views of.
-VIEWS = {"slice", "select", "view", "_unsafe_view", "permute", "transpose", "t", "unsqueeze",
-          "squeeze", "expand", "alias", "detach", "unbind", "split", "split_with_sizes",
-          "as_strided"}  # fmt: skip
-_BASE = "_channel_labels_base"
-
-
-def remember_base(name: str, bound: Mapping[str, Any], out: Any) -> None:
-    """Note what a result is a view of.
-
-    Args:
-        name: The operation.
-        bound: Its arguments by name.
-        out: Its result, or several.
-    """
-    for part in out if isinstance(out, list | tuple) else [out]:
-        if isinstance(part, Tensor):
-            setattr(part, _BASE, (name, bound))
+from lightning_prune.graph.view_bases import view_of
 
 
 def write_back(op: Operation, view: Tensor, before: TensorLabels | None) -> None:
@@ -37,7 +19,7 @@ def write_back(op: Operation, view: Tensor, before: TensorLabels | None) -> None
         view: What it wrote into.
         before: The labels that this had.
     """
-    base = getattr(view, _BASE, None)
+    base = view_of(view)
     now = labels_of(view)
     if base is None or now is None or (before is not None and before.axes == now.axes):
         return

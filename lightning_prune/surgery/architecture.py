@@ -1,7 +1,7 @@
 """State dicts that describe their own architecture, and modules that follow them on load."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from lightning_prune.files.file_error import printable
 from lightning_prune.graph.layer_kinds import sync_sizes
-from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
+from lightning_prune.graph.names import holders, layer_of, modules_by_name, plain_name
+from lightning_prune.graph.removed_rows import tensor_name
 from lightning_prune.surgery.adapted_layers import adapt_layers
 from lightning_prune.surgery.cut_shapes import why_no_attention, why_no_chain, why_no_cut
 from lightning_prune.surgery.exact_norms import sync_norm_sizes
@@ -254,7 +255,8 @@ def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     """Resize parameters and buffers to the shapes of other tensors of the same names.
 
     Values are left undefined where a shape changes: a strict load fills them. Device, dtype and
-    ``requires_grad`` stay; the layers' size attributes follow.
+    ``requires_grad`` stay, tensors that layers share stay shared; the layers' size attributes
+    follow.
 
     Args:
         module: The module to resize.
@@ -262,25 +264,44 @@ def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
 
     Returns:
         The names that changed shape.
+
+    Raises:
+        ValueError: a tensor that layers share has several shapes. Nothing is changed then.
     """
     changed: list[str] = []
     touched: dict[str, None] = {}
     layers = modules_by_name(module)
-    for holder, layer in layers.items():
-        prefix = f"{holder}." if holder else ""
-        own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
-        for name, value in own:
-            wanted = tensors.get(prefix + name)
-            if wanted is None or wanted.shape == value.shape or wanted.ndim != value.ndim:
-                continue
-            fresh: Tensor = torch.empty(wanted.shape, dtype=value.dtype, device=value.device)
-            if isinstance(value, nn.Parameter):
-                fresh = nn.Parameter(fresh, requires_grad=value.requires_grad)
-            setattr(layer, name, fresh)
-            changed.append(prefix + name)
+    held = holders(module)
+    wanted = {tensor: _one_shape(module, places, tensors) for tensor, places in held.items()}
+    for tensor, places in held.items():
+        shape, (_, first, name) = wanted[tensor], places[0]
+        value: Tensor = getattr(first, name)
+        if shape is None or shape == value.shape or len(shape) != value.ndim:
+            continue
+        fresh: Tensor = torch.empty(shape, dtype=value.dtype, device=value.device)
+        if isinstance(value, nn.Parameter):
+            fresh = nn.Parameter(fresh, requires_grad=value.requires_grad)
+        for holder, layer, own in places:
+            setattr(layer, own, fresh)
+            changed.append(tensor_name(holder, own))
             touched[holder] = touched[layer_of(holder)] = None
     for holder in touched:
         sync_sizes(layers[holder])
         sync_norm_sizes(layers[holder])
     adapt_layers(module, [layers[holder] for holder in touched])
     return changed
+
+
+def _one_shape(
+    module: nn.Module,
+    places: Sequence[tuple[str, nn.Module, str]],
+    tensors: Mapping[str, Tensor],
+) -> torch.Size | None:
+    names = [tensor_name(holder, own) for holder, _, own in places]
+    shapes = dict.fromkeys(tensors[name].shape for name in names if name in tensors)
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{' and '.join(names)} are one parameter of {type(module).__name__} and have the "
+            f"shapes {' and '.join(str(tuple(shape)) for shape in shapes)} in the file"
+        )
+    return next(iter(shapes), None)

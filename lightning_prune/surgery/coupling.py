@@ -14,6 +14,8 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
     channel i of the result is channel i of each narrow group, and the i-th block of channels of
     the wide one.
 
+    >>> import torch
+    >>> from lightning_prune.graph.group import Member
     >>> rows = torch.arange(4)
     >>> stream = Group("stem", 4, (Member("stem", "producer", rows, rows, (("weight", 0),)),))
     >>> heads = Group("qkv", 2, (Member("qkv", "producer", rows, rows // 2, (("weight", 0),)),))

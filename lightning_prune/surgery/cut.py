@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layer_kinds import sync_sizes
-from lightning_prune.graph.names import layer_of, modules_by_name
+from lightning_prune.graph.names import holders, layer_of, modules_by_name
 from lightning_prune.graph.removed_rows import kept_positions, tensor_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.adapted_layers import adapt_layers
@@ -100,7 +100,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
         if len(part.index):
             by_tensor[id(part.values)].append(part)
     sizes = sizes_after(model, groups, plan)  # before anything is changed: it may be refused
-    shared = _holders(model)
+    shared = holders(model)
     replaced: dict[str, Replacement] = {}
     touched: dict[str, None] = {}
     for tensor, parts in by_tensor.items():
@@ -158,16 +158,6 @@ def _adapt_norms(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
                     "(norms='exact' can)"
                 )
             raise ValueError(f"{kind} are cut, and is no norm of a known kind")
-
-
-def _holders(model: nn.Module) -> dict[int, list[tuple[str, nn.Module, str]]]:
-    """Return who holds each tensor of a model, by the tensor's ``id``: layer, module, name."""
-    found: dict[int, list[tuple[str, nn.Module, str]]] = defaultdict(list)
-    for layer, module in modules_by_name(model).items():
-        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            if tensor is not None:
-                found[id(tensor)].append((layer, module, name))
-    return found
 
 
 def _tell_submodules(model: nn.Module, replaced: Mapping[str, Replacement]) -> None:

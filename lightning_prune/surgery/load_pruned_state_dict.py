@@ -1,6 +1,5 @@
 """Loads the weights of a pruned model into the dense module they came from."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -128,18 +127,7 @@ def _follow_shapes(model: nn.Module, state: Mapping[str, Any]) -> None:
                 _check_tensor(prefix + tensor, own[tensor], value)
             shapes = {tensor: wanted[tensor].shape for tensor in wanted}
             _check_layer(prefix.rstrip(".") or type(layer).__name__, layer, own | shapes)
-    ties = _ties(model)
-    for names in ties:
-        shapes_of_tie = {incoming[name].shape for name in names if name in incoming}
-        if len(shapes_of_tie) > 1:
-            raise ValueError(
-                f"{' and '.join(names)} are one parameter of {type(model).__name__} and have the "
-                f"shapes {' and '.join(str(tuple(s)) for s in shapes_of_tie)} in the file"
-            )
     resize_to(model, incoming)
-    for first, *others in ties:
-        for other in others:
-            _assign(model, other, _get(model, first))
 
 
 def _check_tensor(name: str, own: torch.Size, value: Tensor) -> None:
@@ -224,30 +212,6 @@ def _check_groups(name: str, layer: _ConvNd, weight: torch.Size) -> None:
         "can say how many groups are left (save from a module on which track_architecture was "
         "called)"
     )
-
-
-def _ties(model: nn.Module) -> list[list[str]]:
-    """Return the names of each parameter that different layers share."""
-    names: dict[int, list[str]] = defaultdict(list)
-    for prefix, layer in model.named_modules():
-        for name, parameter in layer.named_parameters(recurse=False):
-            names[id(parameter)].append(plain_name(f"{prefix}.{name}" if prefix else name))
-    return [tied for tied in names.values() if len(tied) > 1]
-
-
-def _home(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    owner, _, own = name.rpartition(".")
-    return {plain_name(n): module for n, module in model.named_modules()}[owner], own
-
-
-def _get(model: nn.Module, name: str) -> nn.Parameter:
-    owner, own = _home(model, name)
-    return owner.get_parameter(own)
-
-
-def _assign(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
-    owner, own = _home(model, name)
-    setattr(owner, own, parameter)
 
 
 @contextmanager

@@ -139,16 +139,11 @@ WAYS: dict[str, tuple[Callable[[], pl.LightningModule], Callable[[], dict[str, A
 }  # fmt: skip
 
 
-# Tied layers cannot be pruned: what is left reaches no low target.
-EASY = {"tied parameters": ["pruning.masker.mac_target=0.9"]}
-
-
 def train(
     recipe: str, way: str, folder: Path, ckpt: Path | None = None
 ) -> tuple[pl.Trainer, dict[str, Any]]:
     make, options = WAYS[way]
-    easy = EASY.get(way, []) if RECIPES[recipe].cuts else []
-    build = stages(recipe, "classifier", folder, easy)
+    build = stages(recipe, "classifier", folder)
     files = ModelCheckpoint(
         folder / "epoch", "{epoch}", save_top_k=-1, save_on_train_epoch_end=True,
         auto_insert_metric_name=False,

@@ -128,3 +128,51 @@ def test_auxiliary_heads_of_torchvision(make, size, inputs):
     assert inputs in readers
     halved(net, groups)
     net.train()(torch.randn(2, 3, size, size))
+
+
+class Noisy(Deep):
+    """Deep supervision behind noise: what is drawn at random has the size of the channels."""
+
+    def __init__(self, drop):
+        super().__init__()
+        self.drop = drop
+
+    def forward(self, x):
+        features = self.drop(self.norm(self.a(x)).relu())
+        out = self.head(self.b(features).mean((2, 3)))
+        if not self.training:
+            return out
+        return out, self.aux_head(self.aux(features).mean((2, 3)))
+
+
+class Drawn(nn.Module):
+    def forward(self, x):
+        if not self.training:
+            return x
+        scale = 2 * (torch.randn(x.shape[1], 1, 1) > 0)
+        return x * scale + 0.1 * torch.randn_like(x) + torch.empty_like(x).uniform_() / 9
+
+
+@pytest.mark.parametrize(
+    "drop", [nn.Dropout(), nn.Dropout2d(), nn.FeatureAlphaDropout(), Drawn()]
+)
+def test_readers_behind_random_numbers_are_found(drop):
+    groups = build_groups(Noisy(drop), torch.zeros(2, 3, 8, 8))
+    assert groups["a"].layers("consumer") == ("b", "aux")
+    net = halved(Noisy(drop), groups)
+    out, aux = net.train()(torch.randn(2, 3, 8, 8))
+    assert out.shape == aux.shape == (2, 4)
+
+
+def test_random_numbers_written_over_are_none():
+    class Written(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            scale = torch.rand(4)
+            scale.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
+            return self.b(self.a(x) * scale[:, None, None])
+
+    assert "no layer" in trace_groups(Written(), torch.zeros(1, 3, 4, 4)).refused["a"]

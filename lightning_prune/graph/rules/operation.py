@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_prune.graph.drawn_values import is_drawn
 from lightning_prune.graph.labels import (
     Ids,
     Labels,
@@ -132,6 +133,8 @@ class Operation:
         return found
 
     def _is_uniform(self, tensor: Tensor, dim: int) -> bool:
+        if is_drawn(tensor):
+            return True
         if self.uniform is not None and tensor is self.args.get("self"):
             return dim in self.uniform
         return is_uniform(tensor, dim)
