@@ -153,9 +153,7 @@ class Drawn(nn.Module):
         return x * scale + 0.1 * torch.randn_like(x) + torch.empty_like(x).uniform_() / 9
 
 
-@pytest.mark.parametrize(
-    "drop", [nn.Dropout(), nn.Dropout2d(), nn.FeatureAlphaDropout(), Drawn()]
-)
+@pytest.mark.parametrize("drop", [nn.Dropout(), nn.Dropout2d(), nn.FeatureAlphaDropout(), Drawn()])
 def test_readers_behind_random_numbers_are_found(drop):
     groups = build_groups(Noisy(drop), torch.zeros(2, 3, 8, 8))
     assert groups["a"].layers("consumer") == ("b", "aux")
