@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lightning_prune.functional.widths.width import clip_width
-from lightning_prune.graph.group import ChannelGroups, Norms
+from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel, count_macs
 from lightning_prune.graph.prunable_table import LayerRow, layer_rows, prunable_table
 from lightning_prune.plan import PruningPlan
@@ -79,6 +79,7 @@ def check_prunable(
     nan_classes: int = 0,
     notify: Callable[[str], None] | None = None,
     norms: Norms = "exact",
+    attention: Attention = "heads",
 ) -> Prunability:
     """Mask and cut a copy of a model at random, and check that both give the same output.
 
@@ -98,9 +99,11 @@ def check_prunable(
         notify: Called with a line on what is done next; ``print`` for example.
         norms: As in ``build_groups``; plain norms make a difference, and what is checked is the
             rest.
+        attention: As in ``build_groups``.
 
     Raises:
-        ValueError: the ratio or ``norms`` is out of range, or the model cannot be traced.
+        ValueError: the ratio, ``norms`` or ``attention`` is out of range, or the model cannot be
+            traced.
         AssertionError: masked and cut model differ, the MACs are not those predicted, or NaN
             reaches other places than claimed.
 
@@ -123,7 +126,7 @@ def check_prunable(
     net = copy_module(model)
     example = noise_like(example_input, seed)
     say("finding the groups of channels")
-    groups = build_groups(net, example, notify=notify, norms=norms)
+    groups = build_groups(net, example, notify=notify, norms=norms, attention=attention)
     keep, channels = {}, {}
     for name, group in groups.items():
         order = torch.randperm(group.channels, generator=generator)

@@ -8,10 +8,10 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
-from lightning_prune.callbacks.protocol import NormingMasker
+from lightning_prune.callbacks.protocol import AttentionMasker, NormingMasker
 from lightning_prune.callbacks.trainer.precision import forward_context
 from lightning_prune.callbacks.trainer.trial_step import training_step_of
-from lightning_prune.graph.group import ChannelGroups, Norms
+from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 
@@ -42,15 +42,18 @@ def prunable_groups(
         example: Its input.
 
     Raises:
-        ValueError: the forward pass fails, or cannot be traced; or stages differ in ``norms``.
+        ValueError: the forward pass fails, or cannot be traced; or stages differ in ``norms`` or
+            ``attention``.
 
     Warns:
         UserWarning: groups that were traced cannot be cut; how many, and why.
     """
     shapes = tuple((name, tuple(p.shape)) for name, p in pl_module.named_parameters())
     known = _tried.get(pl_module)
-    norms = _norms(trainer)
-    if known is not None and (known.shapes, known.groups.norms) != (shapes, norms):
+    norms: Norms = _agreed(trainer, NormingMasker, "norms") or "exact"
+    attention: Attention = _agreed(trainer, AttentionMasker, "attention") or "heads"
+    wanted = (shapes, norms, attention)
+    if known is not None and (known.shapes, known.groups.norms, known.groups.attention) != wanted:
         known = None
     has_data = trainer.train_dataloader is not None
     if known is not None and (known.with_step or not has_data):
@@ -61,7 +64,9 @@ def prunable_groups(
             traced = (
                 known.groups
                 if known is not None
-                else trace_groups(pl_module, example, step=step, notify=rank_zero_info)
+                else trace_groups(
+                    pl_module, example, step=step, notify=rank_zero_info, attention=attention
+                )
             )
             traced = traced.with_norms(norms)
             groups, refused = try_groups(
@@ -75,11 +80,13 @@ def prunable_groups(
     return groups
 
 
-def _norms(trainer: pl.Trainer) -> Norms:
-    """Return what norms over cut channels do, by the maskers of a run."""
-    maskers = [c for c in trainer.callbacks if isinstance(c, NormingMasker)]  # type: ignore[attr-defined]
-    wanted = {masker.norms for masker in maskers}
+def _agreed(trainer: pl.Trainer, protocol: type, name: str) -> Any:
+    """Return what the maskers of a run that have an attribute all want; None where none has it."""
+    maskers = [c for c in trainer.callbacks if isinstance(c, protocol)]  # type: ignore[attr-defined]
+    wanted = {getattr(masker, name) for masker in maskers}
     if len(wanted) > 1:
-        names = " and ".join(f"norms={m.norms!r} of {type(m).__name__}" for m in maskers)
-        raise ValueError(f"{names} cannot both be: all are cut at once, so give them the same")
-    return wanted.pop() if wanted else "exact"
+        said = (f"{name}={getattr(m, name)!r} of {type(m).__name__}" for m in maskers)
+        raise ValueError(
+            f"{' and '.join(said)} cannot both be: all are cut at once, so give them the same"
+        )
+    return wanted.pop() if wanted else None

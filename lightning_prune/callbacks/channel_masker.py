@@ -21,7 +21,7 @@ from lightning_prune.engine.phase import Phase
 from lightning_prune.engine.ratio_policy import RatioPolicy, ratio_decisions
 from lightning_prune.engine.steps import RatioSteps
 from lightning_prune.functional.ratio import RatioSchedule
-from lightning_prune.graph.group import ChannelGroups, Norms
+from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
@@ -75,6 +75,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         norms: ``exact``: layer, group and RMS norms count channels that are cut as zeros, so that
             the cut changes no output; ``plain``: they take statistics of the channels left, and
             the log says by how much outputs differ.
+        attention: What of attention goes: whole ``heads``, the same channels of the ``width`` of
+            every head, or ``both``.
 
     Raises:
         ValueError: an argument is out of range; before training: an unknown layer, an unreachable
@@ -103,6 +105,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         gradient_images: Count = 256,
         dense_checkpoint: str | None = None,
         norms: Norms = "exact",
+        attention: Attention = "heads",
     ) -> None:
         self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[1]))
         if compensate_images and not recalibrate_images:
@@ -118,6 +121,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             Observation(gradient_images),
             dense_checkpoint,
             norms,
+            attention,
         )
         self.schedule: RatioSchedule = RatioSchedule(
             start_epoch, end_epoch, epoch_rate, pruning_ratio

@@ -21,7 +21,7 @@ from lightning_prune.engine.mask_state import MaskState
 from lightning_prune.engine.masking import Images, Masking, PolicyT
 from lightning_prune.engine.phase import Phase
 from lightning_prune.functional.ratio import RatioSchedule
-from lightning_prune.graph.group import ChannelGroups, Norms
+from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion
@@ -43,6 +43,7 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         observation: How objects are observed.
         dense_checkpoint: Where the dense model is saved before the first mask; None: nowhere.
         norms: "exact": norms over cut channels count them as zeros; "plain": they do not.
+        attention: Whether heads of attention, their width or both are groups.
 
     Raises:
         ValueError: an argument is out of range.
@@ -59,6 +60,7 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         observation: Observation,
         dense_checkpoint: str | None,
         norms: Norms,
+        attention: Attention,
     ) -> None:
         super().__init__()
         self.mac_target = mac_target
@@ -66,6 +68,7 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         self.criterion = criterion
         self.dense_checkpoint = dense_checkpoint
         self.norms: Norms = norms
+        self.attention: Attention = attention
         self._images = images
         self._observation = observation
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import lightning.pytorch as pl
 
 from lightning_prune.functional.selection.clustering import ChannelClustering
-from lightning_prune.graph.group import ChannelGroups, Norms
+from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.surgery.cut import PrunedChannels
@@ -51,6 +51,15 @@ class NormingMasker(Masker, Protocol):
     @property
     def norms(self) -> Norms:
         """Return "exact" (they count cut channels as zeros) or "plain"."""
+
+
+@runtime_checkable
+class AttentionMasker(Masker, Protocol):
+    """Say what of attention goes: all stages of a run try the same groups."""
+
+    @property
+    def attention(self) -> Attention:
+        """Return "heads" (whole ones), "width" (channels of each head) or "both"."""
 
 
 @runtime_checkable

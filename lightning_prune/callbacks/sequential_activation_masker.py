@@ -27,7 +27,7 @@ from lightning_prune.engine.masking import Images, Masking
 from lightning_prune.engine.sequential_policy import SequentialPolicy
 from lightning_prune.engine.steps import GroupSteps
 from lightning_prune.functional.selection.clustering import ChannelClustering
-from lightning_prune.graph.group import ChannelGroups, Norms
+from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import Matching
 from lightning_prune.policies.criteria.criterion import Criterion, why_hidden
@@ -79,6 +79,8 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         norms: ``exact``: layer, group and RMS norms count channels that are cut as zeros, so that
             the cut changes no output; ``plain``: they take statistics of the channels left, and
             the log says by how much outputs differ.
+        attention: What of attention goes: whole ``heads``, the same channels of the ``width`` of
+            every head, or ``both``.
 
     Raises:
         ValueError: an argument is out of range; before training: an unknown layer, an unreachable
@@ -109,6 +111,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         dense_checkpoint: str | None = None,
         seed: int = 0,
         norms: Norms = "exact",
+        attention: Attention = "heads",
     ) -> None:
         super().__init__(
             mac_target,
@@ -118,6 +121,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
             Observation(images, matching, background, seed),
             dense_checkpoint,
             norms,
+            attention,
         )
         self.schedule: StepSchedule = StepSchedule(
             start_epoch, layers_per_step, epochs_per_step, hold_epochs

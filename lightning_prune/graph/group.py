@@ -15,6 +15,8 @@ from lightning_prune.graph.names import layer_of
 Norms = Literal["exact", "plain"]
 """Whether norms count cut channels as zeros (masked = cut), or take statistics of those left."""
 
+Attention = Literal["heads", "width", "both"]
+"""What of attention goes: whole heads, the same part of the width of every head, or both."""
 
 Products = tuple[tuple[float, tuple[str, ...]], ...]
 
@@ -82,6 +84,24 @@ class Statistics:
 
 
 @dataclass(frozen=True)
+class Scaled:
+    r"""Rows that are multiplied by :math:`\sqrt{w / C}` where w of a group's C channels stay.
+
+    Those of queries whose scores are divided by the root of the width that a head has: cut by
+    themselves they would be divided by less.
+
+    Attributes:
+        layer: Name of the layer.
+        dims: Its tensors, each with the dimension that ``index`` counts.
+        index: (n,) int64, the rows.
+    """
+
+    layer: str
+    dims: tuple[tuple[str, int], ...]
+    index: Tensor
+
+
+@dataclass(frozen=True)
 class Size:
     """A number in a module that is proportional to the width of a group.
 
@@ -118,6 +138,7 @@ class Group:
         numbers: Sizes of the channels that the forward pass states as numbers.
         sizes: Numbers in modules that are proportional to the width.
         norms: Norms that take statistics over the channels.
+        scaled: Rows of queries whose scores are divided by the root of the width.
     """
 
     name: str
@@ -130,6 +151,7 @@ class Group:
     numbers: tuple[Number, ...] = ()
     sizes: tuple[Size, ...] = ()
     norms: tuple[Statistics, ...] = ()
+    scaled: tuple[Scaled, ...] = ()
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """Return the names of the layers with this role, in the order of the forward pass."""
@@ -185,6 +207,7 @@ class ChannelGroups(Mapping[str, Group]):
             were, so that the cut model gives what the masked one gave; "plain": they take
             statistics of the channels that are left.
         others: Name of a group -> groups of the same layers by another factor of their rows.
+        attention: Whether groups of attention are heads, their width, or both.
     """
 
     groups: dict[str, Group]
@@ -192,6 +215,7 @@ class ChannelGroups(Mapping[str, Group]):
     order: tuple[str, ...] = ()
     norms: Norms = "exact"
     others: Mapping[str, tuple[Group, ...]] = field(default_factory=dict)
+    attention: Attention = "heads"
 
     def __getitem__(self, name: str) -> Group:
         return self.groups[name]

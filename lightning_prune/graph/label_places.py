@@ -17,7 +17,8 @@ class Places:
         owner: Number of the group of every label, -1 of those of none.
         labels: The labels of each group.
         statistics: What of ``Labels.statistics`` a group has a part in.
-        numbers: What of ``Labels.numbers`` states its size.
+        numbers: What of ``Labels.numbers`` states its size; not the number of positions that all
+            belong to one channel (the width of a head).
     """
 
     def __init__(self, labels: Labels, elements: Elements, groups: Sequence[Sequence[int]]) -> None:
@@ -37,7 +38,10 @@ class Places:
         for stated in labels.numbers.values():
             known = stated.labels[stated.labels >= 0]
             if len(known):
-                self.numbers[int(self.owner[known[0]])].append(stated)
+                number = int(self.owner[known[0]])
+                channels = np.unique(self.channel(known, number))
+                if len(channels[channels >= 0]) > 1 or len(known) == 1:
+                    self.numbers[number].append(stated)
 
     def channel(self, own: Ids, number: int) -> Ids:
         """Return the channel of some labels in a group, -1 of those of other groups."""

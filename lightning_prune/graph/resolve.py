@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_prune.graph.group import Group, Member, Number, Size, Statistics
+from lightning_prune.graph.group import Attention, Group, Member, Number, Size, Statistics
+from lightning_prune.graph.group_products import with_products
 from lightning_prune.graph.label_axes import LabelAxes, Signature
 from lightning_prune.graph.label_places import Places
-from lightning_prune.graph.labels import NONE, Ids, Labels
+from lightning_prune.graph.labels import Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
 from lightning_prune.graph.layer_kinds import Role
 from lightning_prune.graph.names import layer_of
@@ -45,17 +46,18 @@ class _Found:
     refused: dict[int, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
 
 
-def resolve(labels: Labels, order: Sequence[str]) -> Resolved:
+def resolve(labels: Labels, order: Sequence[str], attention: Attention = "heads") -> Resolved:
     """Return the groups of channels that the labels of a traced pass demand.
 
     Where rows are a product of factors (heads and the width of each, groups of a convolution and
     the places in each) a cut must leave a rectangle, so that one factor is cut and rows are tied
-    along the others. Whole heads in attention; else the outer factor where it has enough positions,
-    or the inner one.
+    along the others; in attention several may be. Elsewhere it is the outer factor where it has
+    enough positions, or the inner one.
 
     Args:
         labels: What the trace has learned.
         order: Names of the layers in the order of the forward pass.
+        attention: Whether heads, their width or both are groups of attention.
     """
     classes = labels.classes()
     pins = pins_of(labels, classes)
@@ -63,37 +65,42 @@ def resolve(labels: Labels, order: Sequence[str]) -> Resolved:
     table = _Table(labels, order)
     outer = table.groups(tie(labels, classes, pins, "outer"), parts)
     inner = table.groups(tie(labels, classes, pins, "inner"), parts) if labels.lattices else outer
-    attention = {int(parts[own[0]]) for own in labels.products if len(own)}
+    of_attention = {int(parts[own[0]]) for own in labels.products if len(own)}
     groups: list[Group] = []
     others: dict[str, tuple[Group, ...]] = {}
     refused: dict[str, str] = {}
     for part in sorted({*outer.groups, *inner.groups, *outer.refused, *inner.refused}):
         first, second = outer, inner
-        if not _prefers_outer(outer.groups[part], inner.groups[part], part in attention):
+        wanted = attention if part in of_attention else None
+        if not _prefers_outer(outer.groups[part], inner.groups[part], wanted):
             first, second = inner, outer
         groups += first.groups[part]
         refused |= {**second.refused[part], **first.refused[part]}
-        if second.groups[part] and not _same(first.groups[part], second.groups[part]):
+        further = [
+            group for group in second.groups[part] if table.is_new(group, first.groups[part])
+        ]
+        if wanted == "both":
+            groups += further
+        elif further:
             for group in first.groups[part]:
                 others[group.name] = tuple(second.groups[part])
+    groups = table.with_own_names(groups)
     made = {layer for group in groups for layer in group.producers}
     left = {name: why for name, why in refused.items() if name not in made}
     place = {name: n for n, name in enumerate(table.first_made(groups))}
     groups.sort(key=lambda group: place[group.name])
-    return Resolved(table.with_products(groups), others, left)
+    return Resolved(with_products(groups, table.labels_of(groups), labels), others, left)
 
 
-def _prefers_outer(outer: Sequence[Group], inner: Sequence[Group], attention: bool) -> bool:
+def _prefers_outer(
+    outer: Sequence[Group], inner: Sequence[Group], attention: Attention | None
+) -> bool:
     if not outer or not inner:
         return bool(outer) or not inner
-    if attention:
-        return True
+    if attention is not None:
+        return attention != "width"
     few = min(group.channels for group in outer)
     return few >= min(_FEWEST, min(group.channels for group in inner))
-
-
-def _same(first: Sequence[Group], second: Sequence[Group]) -> bool:
-    return [(g.name, g.channels) for g in first] == [(g.name, g.channels) for g in second]
 
 
 class _Table(LabelAxes):
@@ -111,6 +118,33 @@ class _Table(LabelAxes):
             (group.name for group in groups),
             key=lambda name: (self._names[name], name),
         )
+
+    def labels_of(self, groups: Sequence[Group]) -> list[Ids]:
+        """Return the labels of each group's channels."""
+        return [self._labels[id(group)] for group in groups]
+
+    def is_new(self, group: Group, known: Sequence[Group]) -> bool:
+        """Return whether no known group has the same labels and as many channels."""
+        own = self._labels[id(group)]
+        return not any(
+            group.channels == one.channels and np.array_equal(own, its)
+            for one, its in zip(known, self.labels_of(known), strict=True)
+        )
+
+    def with_own_names(self, groups: Sequence[Group]) -> list[Group]:
+        """Number groups that have a name in common: heads come before their width."""
+        found: dict[str, Group] = {}
+        for group in groups:
+            name, number = group.name, 1
+            while name in found:
+                number += 1
+                name = f"{group.root}:{number}"
+            found[name] = group
+            if name != group.name:
+                found[name] = replace(group, name=name)
+                self._labels[id(found[name])] = self._labels[id(group)]
+                self._names[name] = self._names[group.name]
+        return list(found.values())
 
     # --- elements -------------------------------------------------------------------------
 
@@ -205,38 +239,6 @@ class _Table(LabelAxes):
                 flat = positions[start : start + width].ravel()
                 order = np.argsort(flat, kind="stable")
                 yield int(axes[start]), flat[order], order % len(table)
-
-    def with_products(self, groups: Sequence[Group]) -> tuple[Group, ...]:
-        """Return groups with what of the MACs that belong to no layer goes with their widths.
-
-        The MACs of an operation are a product over its axes, and on each the fractions of what was
-        concatenated add up.
-        """
-        owner = np.full(self.labels.count, NONE, dtype=np.int64)
-        for number, group in enumerate(groups):
-            owner[self._labels[id(group)]] = number
-        total = sum(macs for macs, _ in self.labels.costs)
-        found: dict[tuple[int, ...], float] = defaultdict(float)
-        for macs, axes in self.labels.costs:
-            terms: dict[tuple[int, ...], float] = {(): macs / total}
-            for axis in axes:
-                numbers, counts = np.unique(
-                    np.where(axis >= 0, owner[axis], NONE), return_counts=True
-                )
-                terms = {
-                    (*own, *([int(number)] if number >= 0 else [])): part * count / len(axis)
-                    for own, part in terms.items()
-                    for number, count in zip(numbers, counts, strict=True)
-                }
-            for own, part in terms.items():
-                if own:
-                    found[tuple(sorted(own))] += part
-        parts: dict[int, list[tuple[float, tuple[str, ...]]]] = defaultdict(list)
-        for own, part in found.items():
-            parts[own[0]].append((part, tuple(groups[number].name for number in own)))
-        return tuple(
-            replace(group, products=tuple(parts[number])) for number, group in enumerate(groups)
-        )
 
     def _member(self, parts: Sequence[tuple[int, Ids, Ids]]) -> Member:
         axes = [axis for axis, _, _ in parts]

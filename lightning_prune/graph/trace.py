@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 from lightning_prune.functional.named_tensors import named_tensors
 from lightning_prune.graph.forward_pass import call, untouched
-from lightning_prune.graph.group import ChannelGroups, Group
+from lightning_prune.graph.group import Attention, ChannelGroups, Group
 from lightning_prune.graph.head_sizes import head_sizes
 from lightning_prune.graph.label_trace import LabelTrace
 from lightning_prune.graph.layer_kinds import holds_groups, is_producer, width_of
@@ -33,6 +33,7 @@ def trace_groups(
     forward: Callable[[nn.Module, Any], Any] | None = None,
     step: Callable[[nn.Module], Any] | None = None,
     notify: Callable[[str], None] | None = None,
+    attention: Attention = "heads",
 ) -> ChannelGroups:
     """Find the channel groups of a network by tracing one forward pass; none is tried.
 
@@ -54,9 +55,12 @@ def trace_groups(
         forward: How to call the model, ``forward(model, example_input)``; None for the plain call.
         step: What training does with the model besides, called with a copy in training mode.
         notify: Called with a line where a pass in training mode fails and is left out.
+        attention: "heads": whole heads are a group; "width": the same channels of every head are;
+            "both": heads, and the width of those that stay.
 
     Raises:
-        ValueError: the network cannot be traced, or nothing in it can be pruned.
+        ValueError: the network cannot be traced, nothing in it can be pruned, or ``attention`` is
+            none of these.
 
     >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1))
@@ -66,6 +70,11 @@ def trace_groups(
     >>> groups.refused
     {'3': 'its channels reach the output of the model'}
     """
+    if attention not in get_args(Attention):
+        raise ValueError(
+            f"attention={attention!r}: pass 'heads' (whole heads go), 'width' (channels of every "
+            "head) or 'both'"
+        )
     run = forward or call
     check_traceable(model)
     trace = LabelTrace(model)
@@ -75,7 +84,7 @@ def trace_groups(
         in_eval = trace.used()
         if trace.leaves_tensors:
             _follow_training(trace, model, example_input, run, step, notify)
-    return _without_training_only(_groups(trace, model), in_eval)
+    return _without_training_only(_groups(trace, model, attention), in_eval)
 
 
 def _follow(
@@ -177,9 +186,9 @@ def _varied(example: Any) -> Any:
     return tree_map(vary, example)
 
 
-def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
+def _groups(trace: LabelTrace, model: nn.Module, attention: Attention) -> ChannelGroups:
     order = tuple(_ordered(trace.order, model))
-    found = resolve(trace.labels, order)
+    found = resolve(trace.labels, order, attention)
     modules = modules_by_name(model)
 
     def known(group: Group) -> Group:
@@ -196,7 +205,7 @@ def _groups(trace: LabelTrace, model: nn.Module) -> ChannelGroups:
             refused[plain] = _why_not(layer, plain in trace.order)
     place = {name: number for number, name in enumerate(order)}
     refused = dict(sorted(refused.items(), key=lambda one: place.get(one[0], 1 << 30)))
-    return ChannelGroups(groups, refused, order, others=others)
+    return ChannelGroups(groups, refused, order, others=others, attention=attention)
 
 
 def _why_not(layer: nn.Module, called: bool) -> str:

@@ -95,7 +95,8 @@ class ChannelPruner:
         front.check_batches("recalibrate_images", args.recalibrate_images)
         criterion, example = criterion_of(args), front.example()
         front.check_needs(criterion)
-        traced = trace_groups(model, example, front.call).with_norms(args.norms)
+        traced = trace_groups(model, example, front.call, attention=args.attention)
+        traced = traced.with_norms(args.norms)
         self.groups, refused = try_groups(model, example, traced, front.call)
         if refused:
             warnings.warn(what_is_left_out(refused), stacklevel=5)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from lightning_prune.annotations import Above, AtLeast, Between, Such, one_of
 from lightning_prune.arguments import MacTarget
 from lightning_prune.functional.ratio import RatioSchedule
-from lightning_prune.graph.group import Norms
+from lightning_prune.graph.group import Attention, Norms
 from lightning_prune.loop.pruning_methods import PRUNING_METHODS
 from lightning_prune.policies.selection.fast_widths import FastWidths
 
@@ -80,6 +80,8 @@ class ChannelSparsityArgs:
             averaged, for the methods that need it.
         norms: "exact": layer, group and RMS norms count channels that are cut as zeros, so that the
             cut changes no output; "plain": they take statistics of the channels left.
+        attention: What of attention goes: whole "heads", the same channels of the "width" of every
+            head, or "both".
     """
 
     is_prune: bool
@@ -114,6 +116,7 @@ class ChannelSparsityArgs:
     recalibrate_images: Annotated[int, AtLeast(0)] = 0
     gradient_images: Annotated[int, AtLeast(1)] = 64
     norms: Norms = "exact"
+    attention: Attention = "heads"
 
     def __post_init__(self) -> None:
         if self.global_prune_rate is None and self.mac_target is None:

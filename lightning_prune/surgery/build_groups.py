@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_prune.graph.group import ChannelGroups, Norms
+from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.trial_cut import try_groups
 
@@ -17,6 +17,7 @@ def build_groups(
     step: Callable[[nn.Module], Any] | None = None,
     notify: Callable[[str], None] | None = None,
     norms: Norms = "exact",
+    attention: Attention = "heads",
 ) -> ChannelGroups:
     """Find the channel groups of a network: traced, then masked and cut on a copy.
 
@@ -33,9 +34,12 @@ def build_groups(
         norms: "exact": layer, group and RMS norms count channels that are cut as the zeros that
             they were, so that the cut model gives what the masked one gave; "plain": they take
             statistics of the channels that are left, which changes the outputs.
+        attention: "heads": whole heads are a group; "width": the same channels of every head are;
+            "both": heads, and the width of those that stay. Where scores are divided by the root
+            of the width that is left, queries are scaled so that they stay what they were.
 
     Raises:
-        ValueError: the network cannot be traced, or ``norms`` is neither.
+        ValueError: the network cannot be traced, or ``norms`` or ``attention`` is none of these.
 
     Source: G. Fang, X. Ma, M. Song, M. B. Mi, X. Wang, 2023, DepGraph: Towards Any Structural
     Pruning, CVPR, arXiv 2301.12900 (through torch-pruning's dependency graph).
@@ -48,5 +52,6 @@ def build_groups(
     >>> groups.refused
     {'3': 'its channels reach the output of the model'}
     """
-    traced = trace_groups(model, example_input, forward, step, notify).with_norms(norms)
+    traced = trace_groups(model, example_input, forward, step, notify, attention)
+    traced = traced.with_norms(norms)
     return try_groups(model, example_input, traced, forward, step, notify)[0]

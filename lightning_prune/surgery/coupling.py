@@ -45,6 +45,7 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
         ),
         step=math.lcm(wide.step, *(group.step for group in narrow)),
         products=tuple(p for group in (wide, *narrow) for p in group.products),
+        scaled=tuple(rows for group in (wide, *narrow) for rows in group.scaled),
     )
     return renamed(joined, [group.name for group in narrow], wide.name)
 

@@ -1,5 +1,6 @@
 """Cuts planned channels out of a live model."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
     parameters, by their names in it.
 
     Args:
-        model: The live model; masked or not, kept values are untouched.
+        model: The live model; masked or not, kept values are untouched, but for rows of queries
+            (``Group.scaled``).
         groups: Its channel groups; they describe the model no longer after the cut.
         plan: Which channels stay.
 
@@ -100,6 +102,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
         if len(part.index):
             by_tensor[id(part.values)].append(part)
     sizes = sizes_after(model, groups, plan)  # before anything is changed: it may be refused
+    factors = _factors(model, groups, plan)
     shared = holders(model)
     replaced: dict[str, Replacement] = {}
     touched: dict[str, None] = {}
@@ -109,6 +112,10 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
         narrow = values
         for dim, index in kept.items():
             narrow = narrow.index_select(dim, index.to(values.device))
+        for dim, factor in factors.get(tensor, ()):
+            shape = [-1 if d == dim else 1 for d in range(values.ndim)]
+            own = factor[kept[dim]] if dim in kept else factor
+            narrow = narrow * own.to(narrow).view(shape)
         if isinstance(values, nn.Parameter):
             new = nn.Parameter(narrow, requires_grad=values.requires_grad)
             replacement = Replacement(values, new, kept)
@@ -134,6 +141,22 @@ def _kept(parts: Sequence[ChannelSlice]) -> dict[int, Tensor]:
         removed[part.dim].append(part.index)
     shape = parts[0].values.shape
     return {dim: kept_positions(shape[dim], torch.cat(index)) for dim, index in removed.items()}
+
+
+def _factors(
+    model: nn.Module, groups: ChannelGroups, plan: PruningPlan
+) -> dict[int, list[tuple[int, Tensor]]]:
+    """Return what rows are multiplied by, by the ``id`` of their tensor: dimension, factors."""
+    found: dict[int, list[tuple[int, Tensor]]] = defaultdict(list)
+    modules = modules_by_name(model)
+    for name, keep in plan.keep.items():
+        for rows in groups[name].scaled:
+            for tensor, dim in rows.dims:
+                values = getattr(modules[rows.layer], tensor)
+                factor = torch.ones(values.shape[dim], dtype=torch.float64)
+                factor[rows.index] = math.sqrt(len(keep) / groups[name].channels)
+                found[id(values)].append((dim, factor))
+    return found
 
 
 def _adapt_norms(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> None:

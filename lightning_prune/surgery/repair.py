@@ -57,6 +57,15 @@ def _states(group: Group, module: str, size: int, inside: bool) -> bool:
     )
 
 
+def _are_apart(groups: Sequence[Group]) -> bool:
+    """Return whether no two groups make channels on the same axes: they are no factors."""
+    axes = [
+        {(m.layer, *dims) for m in group.members if m.role == "producer" for dims in m.dims}
+        for group in groups
+    ]
+    return sum(map(len, axes)) == len(set().union(*axes))
+
+
 class Repair:
     """Finds, for groups whose cut makes a forward pass fail, what else has to change with them.
 
@@ -167,6 +176,8 @@ class Repair:
 
     def _changes(self, module: str, suspects: Sequence[str]) -> Iterator[dict[str, Group]]:
         """Yield groups with further sizes, then with groups coupled, to be tried."""
+        for coupled, names in self._equal_widths(module, suspects):
+            yield from self._with_sizes(module, names, coupled)
         yield from self._with_sizes(module, suspects, self.groups)
         for coupled, names in self._couplings(module, suspects):
             yield coupled
@@ -193,16 +204,18 @@ class Repair:
     def _given(
         self, groups: Mapping[str, Group], held: Sequence[Group], sizes: Iterable[Size]
     ) -> dict[str, Group]:
-        """Assign each size to the groups of whose channels there are as many.
+        """Assign each size to the groups of whose positions there are as many.
 
-        Groups of which the module itself states the number come before those of modules inside.
+        Groups of which the module itself states the number come before those of modules inside, and
+        of those the ones that have as many channels.
         """
         new = dict(groups)
         for size in sizes:
             value = _value(self._model, size)
             near = [g for g in held if _states(g, size.layer, value, inside=False)]
             far = [g for g in held if _states(g, size.layer, value, inside=True)]
-            for group in near or far:
+            near = near or far
+            for group in [g for g in near if g.channels == value] or near:
                 now = new[group.name]
                 if size not in now.sizes:
                     new[group.name] = replace(now, sizes=(*now.sizes, size))
@@ -229,6 +242,30 @@ class Repair:
                     group = groups[named[0]]
                     groups[named[0]] = replace(group, sizes=(*group.sizes, size))
         return groups
+
+    def _equal_widths(
+        self, module: str, suspects: Sequence[str]
+    ) -> Iterator[tuple[dict[str, Group], list[str]]]:
+        """Yield groups side by side, whose widths one number states, joined into one."""
+        held = [self.groups[name] for name in suspects]
+        for value in dict.fromkeys(
+            _value(self._model, s) for s in candidates(self._model, held, module)
+        ):
+            same = [
+                group
+                for group in held
+                if group.channels == value and _states(group, module, value, inside=False)
+            ]
+            if len(same) > 1 and _are_apart(same):
+                first, *others = same
+                names = [group.name for group in others]
+                joined = couple(first, others)
+                groups = {
+                    name: joined if name == first.name else renamed(group, names, first.name)
+                    for name, group in self.groups.items()
+                    if name not in names
+                }
+                yield groups, [name for name in suspects if name not in names]
 
     def _couplings(
         self, module: str, suspects: Sequence[str]
@@ -261,7 +298,7 @@ class Repair:
                         for n in group.numbers
                     )
                 ]
-                if not same:
+                if not same or not _are_apart([whole, *(self.groups[name] for name in same)]):
                     continue
                 together = couple(whole, [self.groups[name] for name in same])
                 groups = {

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from lightning_prune.surgery.cut_run import FAILS, Failure, cut_and_run
 from lightning_prune.surgery.layer_samples import LayerSamples
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.repair import Repair
+from lightning_prune.surgery.scaled_queries import with_scaled_queries
 from lightning_prune.surgery.silent_sizes import with_silent_sizes
 from lightning_prune.surgery.trial_copies import countable, trial_copy, without_values
 from lightning_prune.surgery.trial_example import (
@@ -188,8 +190,7 @@ class _Trial:
         return self.agreeing([*good, *self._mended()])
 
     def _mended(self) -> list[str]:
-        """Return the groups that can be cut once numbers that give no error change along."""
-        wrong = [n for n, why in self.refused.items() if n in self.groups and DIFFERS in why]
+        """Return the groups that can be cut once what gives no error changes along."""
 
         def is_right(groups: Mapping[str, Group], name: str) -> bool:
             before, self.groups = self.groups, replace(self.groups, groups=dict(groups))
@@ -197,11 +198,15 @@ class _Trial:
             self.groups = before
             return right
 
-        found = with_silent_sizes(self.dense, self.groups, wrong, is_right)
-        self.groups = replace(self.groups, groups={**self.groups.groups, **found})
-        for name in found:
-            del self.refused[name]
-        return list(found)
+        mended: list[str] = []
+        for mend in (with_scaled_queries, partial(with_silent_sizes, self.dense)):
+            wrong = [n for n, why in self.refused.items() if n in self.groups and DIFFERS in why]
+            found = mend(self.groups, wrong, is_right)
+            self.groups = replace(self.groups, groups={**self.groups.groups, **found})
+            for name in found:
+                del self.refused[name]
+            mended += found
+        return mended
 
     def is_late(self) -> bool:
         """Return whether the time is over."""
