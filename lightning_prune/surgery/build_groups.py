@@ -18,6 +18,7 @@ def build_groups(
     notify: Callable[[str], None] | None = None,
     norms: Norms = "exact",
     attention: Attention = "heads",
+    attributes: bool = True,
 ) -> ChannelGroups:
     """Find the channel groups of a network: traced, then masked and cut on a copy.
 
@@ -37,6 +38,8 @@ def build_groups(
         attention: "heads": whole heads are a group; "width": the same channels of every head are;
             "both": heads, and the width of those that stay. Where scores are divided by the root
             of the width that is left, queries are scaled so that they stay what they were.
+        attributes: Let a cut change numbers that modules hold (``num_heads``, the sizes of a
+            split); False: channels that need it are refused.
 
     Raises:
         ValueError: the network cannot be traced, or ``norms`` or ``attention`` is none of these.
@@ -54,4 +57,4 @@ def build_groups(
     """
     traced = trace_groups(model, example_input, forward, step, notify, attention)
     traced = traced.with_norms(norms)
-    return try_groups(model, example_input, traced, forward, step, notify)[0]
+    return try_groups(model, example_input, traced, forward, step, notify, attributes=attributes)[0]

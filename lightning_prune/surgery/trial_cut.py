@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.isomorphic import isomorphic_sets
-from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
@@ -29,7 +28,8 @@ from lightning_prune.surgery.trial_example import (
     cast,
     is_told,
 )
-from lightning_prune.surgery.trial_macs import TrialMacs, plan_of
+from lightning_prune.surgery.trial_macs import TrialMacs
+from lightning_prune.surgery.trial_plan import plan_of, trial_plan
 from lightning_prune.surgery.trial_training import Run, TrialTraining, shortened
 
 Forward = Callable[[nn.Module, Any], Any]
@@ -52,6 +52,7 @@ def try_groups(
     step: Run | None = None,
     notify: Notify | None = None,
     seconds: float = SECONDS,
+    attributes: bool = True,
 ) -> tuple[ChannelGroups, dict[str, str]]:
     """Mask and cut groups on a copy; say which can be cut, and why the others cannot.
 
@@ -75,6 +76,8 @@ def try_groups(
             a cut copy in training mode; left out where the copy as it is cannot do it.
         notify: Called with a line on what is tried, where it takes more than one pass.
         seconds: Processor time after which groups that are not yet tried are refused.
+        attributes: Change numbers that modules hold (``num_heads``) along; False: groups that need
+            it are refused.
 
     Returns:
         The groups that can be cut (the layers of the others in ``refused``), and the reason of
@@ -96,7 +99,7 @@ def try_groups(
     if not groups:
         return groups, {}
     with untouched(module):
-        trial = _Trial(module, example, groups, forward or call, step, notify, seconds)
+        trial = _Trial(module, example, groups, forward or call, step, notify, seconds, attributes)
         good = trial.passing()
         costs = TrialMacs(
             trial.dense, trial.groups, trial.plan, trial.example, trial.forward, trial.passed
@@ -128,21 +131,6 @@ def what_is_left_out(refused: dict[str, str]) -> str:
     return f"{one if len(refused) == 1 else many}, because a trial cut failed: {some}{more}"
 
 
-def trial_width(group: Group) -> int:
-    """Return a width that hides nothing: near 60 %, and no divisor in common with the whole.
-
-    Half of the channels would pass where a view divides them by a number of heads.
-
-    >>> trial_width(Group("conv", 64, ())), trial_width(Group("norm", 64, (), step=8))
-    (37, 24)
-    """
-    steps = group.channels // group.step
-    wish = max(1, int(steps * 0.6))
-    while wish > 1 and (math.gcd(wish, steps) > 1 or (wish > 2 and wish % 2 == 0)):
-        wish -= 1
-    return wish * group.step
-
-
 class _Trial:
     """A scrambled copy of a model, cut again and again in other places."""
 
@@ -155,15 +143,17 @@ class _Trial:
         step: Run | None,
         notify: Notify | None,
         seconds: float,
+        attributes: bool,
     ) -> None:
         self.groups, self.forward, self.notify = groups, forward, notify
+        self.attributes = attributes
         self._end = time.process_time() + seconds
         self._shapes: tuple[nn.Module, Any] | None = None
         self.refused: dict[str, str] = {}
         self.halved = False
         self.passed: dict[frozenset[str], nn.Module] = {}  # the last cut copy without a fault
         self.dense, self.example = trial_copy(model, noise_like(example), forward)
-        self.plan = self._plan(groups)
+        self.plan = trial_plan(groups)
         self.training = (
             None if is_told(model) else TrialTraining(self.dense, self.example, forward, step)
         )
@@ -174,7 +164,7 @@ class _Trial:
         reason = self.fault(names)
         if reason is None:
             return names
-        if reason.startswith(FAILS):
+        if reason.startswith(FAILS) and self.attributes:
             self._repair(self.groups.groups)
             again = {
                 other.name: other
@@ -199,7 +189,10 @@ class _Trial:
             return right
 
         mended: list[str] = []
-        for mend in (with_scaled_queries, partial(with_silent_sizes, self.dense)):
+        mends = [with_scaled_queries]
+        if self.attributes:
+            mends.append(partial(with_silent_sizes, self.dense))
+        for mend in mends:
             wrong = [n for n, why in self.refused.items() if n in self.groups and DIFFERS in why]
             found = mend(self.groups, wrong, is_right)
             self.groups = replace(self.groups, groups={**self.groups.groups, **found})
@@ -221,7 +214,7 @@ class _Trial:
         repair.run()
         self.refused |= repair.refused
         self.groups = replace(self.groups, groups=repair.groups)
-        self.plan = self._plan(self.groups)
+        self.plan = trial_plan(self.groups)
 
     def _attempt(self, groups: Mapping[str, Group]) -> Failure | None:
         """Cut a copy by some groups, and run it; where the model can, without values."""
@@ -230,17 +223,7 @@ class _Trial:
             net, example = self._shapes
             groups = {name: countable(group, net) for name, group in groups.items()}
         known = replace(self.groups, groups=dict(groups))
-        return cut_and_run(net, known, self._plan(groups), lambda cut: self.forward(cut, example))
-
-    def _plan(self, groups: Mapping[str, Group]) -> PruningPlan:
-        """Choose the channels that stay, the same in every trial."""
-        keep, channels = {}, {}
-        for number, (name, group) in enumerate(groups.items()):
-            generator = torch.Generator().manual_seed(number)
-            order = torch.randperm(group.channels, generator=generator)
-            keep[name] = order[: trial_width(group)].sort()[0]
-            channels[name] = group.channels
-        return PruningPlan(keep, channels)
+        return cut_and_run(net, known, trial_plan(groups), lambda cut: self.forward(cut, example))
 
     # --- one trial ------------------------------------------------------------------------
 

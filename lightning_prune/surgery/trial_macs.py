@@ -11,12 +11,7 @@ from lightning_prune.graph.macs import MacModel, layer_macs, measure_layers
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
-
-
-def plan_of(plan: PruningPlan, names: Sequence[str]) -> PruningPlan:
-    """Return what a plan says of some groups."""
-    keep = {name: plan.keep[name] for name in names}
-    return PruningPlan(keep, {name: plan.channels[name] for name in names})
+from lightning_prune.surgery.trial_plan import plan_of
 
 
 @dataclass(frozen=True)

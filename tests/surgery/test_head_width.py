@@ -207,3 +207,9 @@ def test_layers_of_both_factors_are_selected_together():
     groups = trace_groups(net_of(Fused), EXAMPLE, attention="both")
     assert groups.select(["layers.0.qkv"]) == ("layers.0.qkv", "layers.0.qkv:2")
     assert groups.select(["layers.0.qkv:2"]) == ("layers.0.qkv:2",)
+
+
+def test_numbers_in_modules_are_left_alone_on_demand():
+    groups = build_groups(net_of(Fused), EXAMPLE, attributes=False)
+    assert list(groups) == ["embed"]
+    assert "forward pass of the cut network fails" in groups.refused["layers.0.qkv"]
