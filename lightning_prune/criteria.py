@@ -12,11 +12,13 @@ from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
 from lightning_prune.policies.criteria.separability import Separability
+from lightning_prune.policies.criteria.snp import SNP
 from lightning_prune.policies.criteria.taylor import Taylor
 
 __all__ = [
     "FPGM",
     "LAMP",
+    "SNP",
     "APoZ",
     "BNScale",
     "Criterion",

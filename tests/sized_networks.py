@@ -31,12 +31,13 @@ class Attention(nn.Module):
         super().__init__()
         self.num_heads, self.head_dim, self.attn_dim = heads, width // heads, width
         self.qkv, self.project = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.scale: float | None = 0.35
 
     def forward(self, x: Tensor) -> Tensor:
         b, n, _ = x.shape
         qkv = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
         q, k, v = qkv.unbind(0)
-        out = F.scaled_dot_product_attention(q, k, v, scale=0.35)
+        out = F.scaled_dot_product_attention(q, k, v, scale=self.scale)
         return self.project(out.transpose(1, 2).reshape(b, n, self.attn_dim))
 
 

@@ -69,7 +69,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             by least squares, to predict those from the channels that stay; 0: never. It needs
             ``recalibrate_images``; averaged copies start again at each step.
         gradient_images: Training images from which criteria get what they need: gradients of the
-            loss (``Taylor``, ``Fisher``) or activations (``APoZ``, ``HRank``, ``Separability``).
+            loss (``Taylor``, ``Fisher``) or activations (``APoZ``, ``HRank``, ``SNP``,
+            ``Separability``).
         dense_checkpoint: Where the dense model is saved before the first mask, its weights as they
             are validated (averaged, if they are); None: nowhere.
         norms: ``exact``: layer, group and RMS norms count channels that are cut as zeros, so that

@@ -102,6 +102,25 @@ class Scaled:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """Rows of queries and keys whose products are scores of attention, in pairs.
+
+    Attributes:
+        queries: Name of the layer that makes the queries.
+        query: (n,) int64, its rows.
+        keys: Name of the layer that makes the keys.
+        key: (n,) int64, its row that each of the queries' is multiplied with.
+        channel: (n,) int64, the group's channel of each pair.
+    """
+
+    queries: str
+    query: Tensor
+    keys: str
+    key: Tensor
+    channel: Tensor
+
+
+@dataclass(frozen=True)
 class Size:
     """A number in a module that is proportional to the width of a group.
 
@@ -139,6 +158,7 @@ class Group:
         sizes: Numbers in modules that are proportional to the width.
         norms: Norms that take statistics over the channels.
         scaled: Rows of queries whose scores are divided by the root of the width.
+        scores: Rows whose products, summed over the channels, are scores of attention.
     """
 
     name: str
@@ -152,6 +172,7 @@ class Group:
     sizes: tuple[Size, ...] = ()
     norms: tuple[Statistics, ...] = ()
     scaled: tuple[Scaled, ...] = ()
+    scores: tuple[Scores, ...] = ()
 
     def layers(self, role: Role) -> tuple[str, ...]:
         """Return the names of the layers with this role, in the order of the forward pass."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from lightning_prune.graph.group import Number
 from lightning_prune.graph.labels import NONE, Ids, Labels
 from lightning_prune.graph.labels import Number as StatedNumber
 from lightning_prune.graph.lattices import Elements
@@ -42,6 +43,11 @@ class Places:
                 channels = np.unique(self.channel(known, number))
                 if len(channels[channels >= 0]) > 1 or len(known) == 1:
                     self.numbers[number].append(stated)
+
+    def stated(self, number: int) -> tuple[Number, ...]:
+        """Return the numbers that state the size of a group, each once."""
+        stated = self.numbers[number]
+        return tuple(dict.fromkeys(Number(len(n.labels), n.modules, n.place) for n in stated))
 
     def channel(self, own: Ids, number: int) -> Ids:
         """Return the channel of some labels in a group, -1 of those of other groups."""

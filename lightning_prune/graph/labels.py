@@ -1,7 +1,8 @@
 """Labels of channels: which positions of which tensors can only go together."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +56,13 @@ class TensorLabels:
     Attributes:
         axes: Axis -> labels, as many as the axis has positions; axes without labels are absent.
         weight: Whether the tensor was computed from parameters and constants alone.
+        part: Labels of single positions that were taken of axes that are gone: the queries among
+            (queries, keys, values).
     """
 
     axes: Mapping[int, Ids]
     weight: bool = False
+    part: Collection[int] = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,18 @@ class Number:
     labels: Ids
     modules: tuple[str, ...]
     place: str
+
+
+class Product(NamedTuple):
+    """Two sides of a sum over products of activations: queries and keys.
+
+    Attributes:
+        first: Labels of the axis that is summed over, and what was taken of other axes.
+        second: The same of the other side.
+    """
+
+    first: tuple[Ids, frozenset[int]]
+    second: tuple[Ids, frozenset[int]]
 
 
 @dataclass
@@ -100,6 +116,7 @@ class Labels:
     statistics: list[tuple[Ids, str]] = field(default_factory=list)
     outputs: dict[str, list[tuple[int, Ids]]] = field(default_factory=dict)
     products: list[Ids] = field(default_factory=list)
+    scores: list[Product] = field(default_factory=list)
     repeated: list[tuple[Ids, int]] = field(default_factory=list)
     aliases: dict[int, int] = field(default_factory=dict)
     sizes: list[tuple[Ids, str, str]] = field(default_factory=list)

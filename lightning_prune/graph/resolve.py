@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_prune.graph.group import Attention, Group, Member, Number, Size, Statistics
+from lightning_prune.graph.group import Attention, Group, Member, Size, Statistics
 from lightning_prune.graph.group_products import with_products
 from lightning_prune.graph.label_axes import LabelAxes, Signature
 from lightning_prune.graph.label_places import Places
@@ -16,6 +16,7 @@ from lightning_prune.graph.labels import Ids, Labels
 from lightning_prune.graph.lattices import Elements, components, pins_of, tie
 from lightning_prune.graph.layer_kinds import Role
 from lightning_prune.graph.names import layer_of
+from lightning_prune.graph.score_rows import scores_of
 
 _RANK = {"producer": 0, "carrier": 1, "consumer": 2}
 _FEWEST = 4  # outer factors (heads, groups) that are worth cutting where places can go instead
@@ -212,7 +213,8 @@ class _Table(LabelAxes):
             tuple(made),
             bundle=bundle,
             norms=self._norms(places, number),
-            numbers=self._numbers(places, number),
+            numbers=places.stated(number),
+            scores=scores_of(self, places, number),
             sizes=self._sizes(places, number),
         )
         self._labels[id(found)] = places.labels[number]
@@ -328,10 +330,6 @@ class _Table(LabelAxes):
                 if places.owner[own[own >= 0][0]] == number
             )
         )
-
-    def _numbers(self, places: Places, number: int) -> tuple[Number, ...]:
-        stated = places.numbers[number]
-        return tuple(dict.fromkeys(Number(len(n.labels), n.modules, n.place) for n in stated))
 
 
 def _innermost(layer: str, holder: str, giving: Mapping[str, Ids]) -> str | None:

@@ -66,6 +66,11 @@ class LayerRow:
     separability_at_random: float | None = None
     noise: bool = False
 
+    @property
+    def label(self) -> str:
+        """Return what tables call it: the layer, or ``layer:2`` where that is its group."""
+        return self.group if self.group.startswith(f"{self.name}:") else self.name
+
 
 @dataclass
 class CutFacts:

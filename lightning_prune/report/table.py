@@ -26,7 +26,7 @@ def layer_table(rows: Sequence[LayerRow]) -> Table:
     table.add_column("status")
     for row in rows:
         table.add_row(
-            row.name,
+            row.label,
             str(row.channels_before),
             str(row.channels_after),
             f"{row.pruning_ratio:.0%}",
@@ -42,7 +42,7 @@ def reasons(rows: Sequence[LayerRow]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for row in rows:
         if row.reason:
-            found.setdefault(f"{row.status} ({row.reason})", []).append(row.name)
+            found.setdefault(f"{row.status} ({row.reason})", []).append(row.label)
     return found
 
 

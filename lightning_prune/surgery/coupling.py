@@ -46,6 +46,10 @@ def couple(wide: Group, narrow: Sequence[Group]) -> Group:
         step=math.lcm(wide.step, *(group.step for group in narrow)),
         products=tuple(p for group in (wide, *narrow) for p in group.products),
         scaled=tuple(rows for group in (wide, *narrow) for rows in group.scaled),
+        scores=(
+            *(replace(pairs, channel=pairs.channel // block) for pairs in wide.scores),
+            *(pairs for group in narrow for pairs in group.scores),
+        ),
     )
     return renamed(joined, [group.name for group in narrow], wide.name)
 

@@ -42,7 +42,17 @@ class Sequence(nn.Module):
         return self.head(self.body(x).mean(1))
 
 
+class Scaled(Vit):
+    """Its scores are divided by the root of the width that heads have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for block in self.blocks:
+            block.attention.scale = None
+
+
 KINDS = {
+    "scaled": Scaled,
     "vit": Vit,
     "encoder": Encoder,
     "swin": swin,
@@ -147,7 +157,7 @@ def test_every_ranking_meets_the_target(ranking, round_to, tmp_path):
 @pytest.mark.parametrize(
     "criterion",
     [criteria.Fisher, criteria.Taylor, criteria.APoZ, criteria.FPGM, criteria.LAMP,
-     criteria.Magnitude, criteria.RandomChoice],
+     criteria.Magnitude, criteria.RandomChoice, criteria.SNP],
 )  # fmt: skip
 def test_every_criterion_judges_heads(criterion, tmp_path):
     masker = plain(
@@ -199,12 +209,51 @@ def test_plain_norms_change_the_output_and_the_run_says_so(tmp_path):
         assert (cut.output_difference < 1e-4) == (norms == "exact")
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+def test_heads_and_their_width_are_cut_in_a_run_that_resumes(tmp_path):
+    def stages(folder):
+        masker = plain(
+            ChannelMasker, start_epoch=1, end_epoch=2, mac_target=0.4, attention="both", round_to=1,
+            fast_widths=None,
+            criterion=criteria.SNP(), gradient_images=16,
+        )  # fmt: skip
+        return [masker, PhysicalPruner(recalibrate_images=0), PruningReport(str(folder))]
+
+    folder = tmp_path / "whole"
+    whole, _ = fit("scaled", folder, built := stages(folder))
+    for block in whole.net.blocks:
+        own = block.attention
+        assert own.num_heads < 4 or own.head_dim < 8
+        assert own.qkv.out_features == 3 * own.num_heads * own.head_dim
+    assert min(block.attention.head_dim for block in whole.net.blocks) < 8
+    names = [row.label for row in built[-1].content.layers]
+    assert "net.blocks.0.attention.qkv" in names
+    assert "net.blocks.0.attention.qkv:2" in names
+    more, _ = fit("scaled", tmp_path / "more", stages(tmp_path / "more"), 5)
+    for epoch in (0, 1, 3):  # dense, masked, cut
+        file = folder / "all" / f"epoch={epoch}.ckpt"
+        other = tmp_path / str(epoch)
+        again, _ = fit("scaled", other, stages(other), 5, ckpt_path=file)
+        found, expected = again.state_dict(), more.state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+
+
 def test_stages_of_different_norms_are_one_clear_error(tmp_path):
     maskers = [
         plain(ChannelMasker, end_epoch=1, norms="plain", layers=["net.patch"]),
         plain(SequentialActivationMasker, layers=["net.blocks.0.mlp.0"]),
     ]
     with pytest.raises(ValueError, match="norms='plain' of ChannelMasker and norms='exact' of Se"):
+        fit("vit", tmp_path, maskers, 2)
+
+
+def test_stages_of_different_attention_are_one_clear_error(tmp_path):
+    maskers = [
+        plain(ChannelMasker, end_epoch=1, attention="width", layers=["net.patch"]),
+        plain(SequentialActivationMasker, layers=["net.blocks.0.mlp.0"]),
+    ]
+    with pytest.raises(ValueError, match="attention='width' of ChannelMasker and attention='head"):
         fit("vit", tmp_path, maskers, 2)
 
 

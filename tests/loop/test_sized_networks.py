@@ -27,6 +27,21 @@ def test_heads_are_cut_and_norms_are_what_the_file_says(norms, tmp_path):
     assert torch.equal(fresh.eval()(x), model.eval()(x))
 
 
+def test_the_width_of_heads_is_cut_where_the_file_says_so(tmp_path):
+    torch.manual_seed(0)
+    keys = {"attention": "width", "hold_epochs": 0, "global_pruning": False}
+    model = Vit(1)
+    model.blocks[0].attention.scale = None
+    pruner = Pruning(model, write(tmp_path, AT_ONCE | keys), model.forward)
+    pruner.prune(model, 0)
+    own = model.blocks[0].attention
+    assert (own.num_heads, own.head_dim, own.qkv.out_features) == (4, 4, 3 * 4 * 4)
+    x, fresh = torch.randn(2, 3, 32, 32), Vit(1)
+    fresh.blocks[0].attention.scale = None
+    load_pruned_state_dict(fresh, model.state_dict())
+    assert torch.equal(fresh.eval()(x), model.eval()(x))
+
+
 def test_an_unknown_kind_of_norms_is_one_clear_error(tmp_path):
     model = Vit(1)
     with pytest.raises(ValueError, match=r"norms='sharp': pass 'exact' or 'plain'"):

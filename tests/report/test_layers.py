@@ -54,6 +54,7 @@ def test_a_layer_of_two_groups_has_a_row_for_each():
         (r.name, r.group, r.channels_before, r.channels_after, r.active_channels) for r in rows
     ]
     assert found == [("qkv", "qkv", 4, 2, 2), ("qkv", "qkv:2", 6, 4, 4)]
+    assert [row.label for row in rows] == ["qkv", "qkv:2"]
     lines = layer_listing(net, groups, example()).splitlines()
     shown = [line.split()[1:3] for line in lines if line.startswith("* ")]
     assert shown == [["embed", "8"], ["qkv", "4"], ["qkv", "6"], ["project", "8"]]

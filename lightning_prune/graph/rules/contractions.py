@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lightning_prune.graph.labels import Ids, is_uniform
+from lightning_prune.graph.labels import Ids, Product, is_uniform
 from lightning_prune.graph.rules.operation import Axes, Operation
 from lightning_prune.graph.rules.reshaping import split
 
@@ -60,6 +60,9 @@ def _product(
     rows = one.get(free[0]), two.get(free[1])
     if not op.is_weight(first) and not op.is_weight(second):
         op.labels.products += [own for own in columns if own is not None]
+        if columns[0] is not None and columns[1] is not None:
+            sides = (columns[0], op.part(first)), (columns[1], op.part(second))
+            op.labels.scores.append(Product(*sides))
     op.cost(
         first.numel() * (second.shape[free[1]] if second.dim() > 1 else 1),
         one.get(0) if first.dim() > 2 else None,

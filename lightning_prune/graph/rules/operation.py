@@ -77,12 +77,32 @@ class Operation:
             (known := labels_of(t)) is not None and known.weight for t in given
         )
 
-    def give(self, tensor: Any, axes: Mapping[int, Ids], weight: bool = False) -> None:
-        """Attach labels to a result."""
+    def part(self, *tensors: Any) -> frozenset[int]:
+        """Return what was taken of axes that tensors no longer have."""
+        known = (labels_of(t) for t in tensors if isinstance(t, Tensor))
+        return frozenset().union(*(found.part for found in known if found is not None))
+
+    def give(
+        self,
+        tensor: Any,
+        axes: Mapping[int, Ids],
+        weight: bool = False,
+        part: Collection[int] | None = None,
+    ) -> None:
+        """Attach labels to a result.
+
+        Args:
+            tensor: The result.
+            axes: Its labels.
+            weight: Whether it comes from parameters alone.
+            part: What was taken of axes that it does not have; None: what was of the arguments'.
+        """
         if not isinstance(tensor, Tensor):
             return
         kept = {dim: own for dim, own in axes.items() if (own >= 0).any()}
-        set_labels(tensor, TensorLabels(kept, weight) if kept else None)
+        if part is None:
+            part = self.part(*self.args.values())
+        set_labels(tensor, TensorLabels(kept, weight, part) if kept else None)
 
     def number(self, labels: Ids) -> None:
         """Note that the operation states the size of these positions."""

@@ -22,11 +22,16 @@ def select(op: Operation) -> None:
     """One position of an axis, or each of them (unbind)."""
     source = op.args["self"]
     dim, axes = axis_of(op.args["dim"], source), op.axes(source)
-    if dim in axes:
-        op.labels.pin(axes.pop(dim), f"its places are read one by one{op.where()}")
+    taken = axes.pop(dim, None)
+    if taken is not None:
+        op.labels.pin(taken, f"its places are read one by one{op.where()}")
     left = {place - (place > dim): own for place, own in axes.items()}
-    for out in op.out if isinstance(op.out, list | tuple) else [op.out]:
-        op.give(out, left, op.is_weight(source))
+    several = isinstance(op.out, list | tuple)
+    for number, out in enumerate(op.out if several else [op.out]):
+        part = op.part(source)
+        if taken is not None:
+            part |= {int(taken[number if several else op.args["index"]])}
+        op.give(out, left, op.is_weight(source), part)
 
 
 def split_(op: Operation) -> None:
@@ -45,8 +50,8 @@ def split_(op: Operation) -> None:
         op.labels.pin(parts, f"its parts are read one by one{op.where()}")
         op.number(places)
         op.number(whole)
-        for part in op.out:
-            op.give(part, {**axes, dim: places}, weight)
+        for part, taken in zip(op.out, parts.tolist(), strict=True):
+            op.give(part, {**axes, dim: places}, weight, op.part(source) | {taken})
         return
     op.number(whole)
     starts = np.cumsum([0, *sizes])
