@@ -13,6 +13,7 @@ from lightning_prune.callbacks.trainer.precision import forward_context
 from lightning_prune.callbacks.trainer.trial_step import training_step_of
 from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.graph.trace import trace_groups
+from lightning_prune.runs.trainer.ranks import broadcast
 from lightning_prune.surgery.trial_cut import try_groups, what_is_left_out
 
 
@@ -72,6 +73,8 @@ def prunable_groups(
             groups, refused = try_groups(
                 pl_module, example, traced, step=step, notify=rank_zero_info
             )
+        # A process that is slower would refuse more, where the time of the trial ends.
+        groups, refused = broadcast(trainer, (groups, refused))
         if refused:
             rank_zero_warn(what_is_left_out(refused))
     else:

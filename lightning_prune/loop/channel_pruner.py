@@ -97,7 +97,8 @@ class ChannelPruner:
         front.check_needs(criterion)
         traced = trace_groups(model, example, front.call, attention=args.attention)
         traced = traced.with_norms(args.norms)
-        self.groups, refused = try_groups(model, example, traced, front.call)
+        # A process that is slower would refuse more, where the time of the trial ends.
+        self.groups, refused = front.agreed(try_groups(model, example, traced, front.call))
         if refused:
             warnings.warn(what_is_left_out(refused), stacklevel=5)
         names = select_groups(args.layers or None, model, self.groups)
