@@ -57,6 +57,16 @@ def _states(group: Group, module: str, size: int, inside: bool) -> bool:
     )
 
 
+def _has_several_rows(group: Group) -> bool:
+    """Return whether some layer makes several rows of each channel: of each head, its width."""
+    return any(
+        m.role == "producer"
+        and len(m.index) > group.channels
+        and len(m.index) % group.channels == 0
+        for m in group.members
+    )
+
+
 def _are_apart(groups: Sequence[Group]) -> bool:
     """Return whether no two groups make channels on the same axes: they are no factors."""
     axes = [
@@ -278,7 +288,7 @@ class Repair:
                 name
                 for name in suspects
                 if name != wide
-                and self.groups[name].bundle > 1
+                and _has_several_rows(self.groups[name])
                 and any(n.modules and n.modules[-1] == module for n in self.groups[name].numbers)
             ]
             for narrow in inner:
