@@ -15,7 +15,7 @@ from lightning_prune.functional.widths.width import clip_width
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layer_kinds import is_depthwise
 from lightning_prune.graph.macs import LayerCosts, MacModel, count_macs, measure_layers
-from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.names import layer_of, plain_name
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.build_groups import build_groups
@@ -94,7 +94,8 @@ def unlisted(model: nn.Module, groups: ChannelGroups) -> list[str]:
     >>> unlisted(net, trace_groups(net, torch.zeros(1, 2)))
     []
     """
-    known = {layer for group in groups.values() for layer in group.producers} | {*groups.refused}
+    makers = (layer_of(name) for group in groups.values() for name in group.producers)
+    known = {*makers, *groups.refused}
     found = []
     for name, layer in model.named_modules():
         plain = plain_name(name)

@@ -22,6 +22,9 @@ from lightning_prune.graph.traceable import check_traceable
 _NO_INFLUENCE = "the output of the model does not depend on it"
 _ONE_CHANNEL = "it makes one channel, which has to stay"
 _ONLY_TRAINING = "only training uses it: it keeps its width, and goes before deployment"
+_OTHER_MAKERS = (
+    nn.Embedding, nn.EmbeddingBag, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention
+)  # fmt: skip
 _NOT_CALLED = (
     "the forward pass does not call it: another module takes its weight, or only training uses it"
 )
@@ -201,7 +204,8 @@ def _groups(trace: LabelTrace, model: nn.Module, attention: Attention) -> Channe
     refused = dict(found.refused)
     for name, layer in model.named_modules():
         plain = plain_name(name)
-        if is_producer(layer) and plain not in made and plain not in refused:
+        makes = is_producer(layer) or isinstance(layer, _OTHER_MAKERS)
+        if makes and plain not in made and plain not in refused:
             refused[plain] = _why_not(layer, plain in trace.order)
     place = {name: number for number, name in enumerate(order)}
     refused = dict(sorted(refused.items(), key=lambda one: place.get(one[0], 1 << 30)))
@@ -211,7 +215,7 @@ def _groups(trace: LabelTrace, model: nn.Module, attention: Attention) -> Channe
 def _why_not(layer: nn.Module, called: bool) -> str:
     if not called:
         return _NOT_CALLED
-    return _ONE_CHANNEL if width_of(layer) == 1 else _NO_INFLUENCE
+    return _ONE_CHANNEL if is_producer(layer) and width_of(layer) == 1 else _NO_INFLUENCE
 
 
 def _ordered(names: Mapping[str, None], model: nn.Module) -> list[str]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.isomorphic import isomorphic_sets
+from lightning_prune.graph.names import layer_of
 from lightning_prune.surgery.compare import eval_outputs, largest_difference, noise_like
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
@@ -109,12 +110,11 @@ def try_groups(
         good = [name for name in good if name not in miscounted]
     accepted = {name: group for name, group in trial.groups.items() if name in good}
     refused = dict(groups.refused)
-    made = {layer for group in accepted.values() for layer in group.producers}
-    for name, reason in trial.refused.items():
+    made = {layer_of(holder) for group in accepted.values() for holder in group.producers}
+    for name, reason in [*trial.replaced.items(), *trial.refused.items()]:
         tried = groups.get(name) or trial.groups.get(name)
-        for layer in tried.producers if tried is not None else ():
-            if layer not in made:
-                refused[layer] = reason
+        layers = map(layer_of, tried.producers if tried is not None else ())
+        refused |= {layer: reason for layer in layers if layer not in made}
     return replace(groups, groups=accepted, refused=refused, others={}), trial.refused
 
 
@@ -150,6 +150,7 @@ class _Trial:
         self._end = time.process_time() + seconds
         self._shapes: tuple[nn.Module, Any] | None = None
         self.refused: dict[str, str] = {}
+        self.replaced: dict[str, str] = {}  # by groups of the same layers by another factor
         self.halved = False
         self.passed: dict[frozenset[str], nn.Module] = {}  # the last cut copy without a fault
         self.dense, self.example = trial_copy(model, noise_like(example), forward)
@@ -176,6 +177,7 @@ class _Trial:
                 self._repair({**self.groups.groups, **again})
                 both = {**refused, **self.refused}
                 self.refused = {n: why for n, why in both.items() if n not in self.groups}
+                self.replaced = {n: why for n, why in both.items() if n in self.groups}
         good = self.sift(self.families(list(self.groups)))
         return self.agreeing([*good, *self._mended()])
 

@@ -329,3 +329,25 @@ def test_large_pictures_are_tried_in_small_where_the_network_takes_them(least, s
     accepted, refused = try_groups(net, example, traced)
     assert (list(accepted), refused) == (["a"], {})
     assert seen[-1] == side
+
+
+class Gated(nn.Module):
+    """Values by head with a gate for each; the number of heads is written into the code."""
+
+    def __init__(self):
+        super().__init__()
+        self.value, self.gate = nn.Linear(6, 32), nn.Linear(6, 8)
+        self.out, self.unused = nn.Linear(32, 3), nn.Embedding(5, 7)
+
+    def forward(self, x):
+        value = self.value(x).view(len(x), 8, -1)
+        gate = self.gate(x).view(len(x), 8, 1)
+        return self.out((value * gate).flatten(1))
+
+
+def test_every_layer_of_a_factor_that_is_left_out_has_a_reason():
+    groups = build_groups(Gated(), torch.zeros(2, 6))
+    assert groups["value"].channels == 4  # the width of heads, whose number is fixed
+    assert set(groups.refused) == {"gate", "out", "unused"}
+    assert "fails" in groups.refused["gate"]
+    assert "does not call it" in groups.refused["unused"]
