@@ -1,6 +1,6 @@
 """Copies of a model that a trial cuts: with scrambled weights, and with shapes alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -40,9 +40,18 @@ def trial_copy(model: nn.Module, example: Any, forward: Forward) -> tuple[nn.Mod
 
 
 def without_values(
-    model: nn.Module, example: Any, forward: Forward
+    model: nn.Module, example: Any, forward: Forward, groups: Mapping[str, Group]
 ) -> tuple[nn.Module, Any] | None:
-    """Return a copy that computes shapes only, and its input; None where the model cannot."""
+    """Return a copy that computes shapes only, and its input; None where the model cannot.
+
+    Norms whose kind is found by running them, which takes values, pass on what they are given.
+
+    Args:
+        model: The model.
+        example: Its input.
+        forward: How to call the model with it.
+        groups: Its groups: which norms there are.
+    """
     try:
         net = copy_module(model).to("meta")
         given = tree_map(lambda v: v.to("meta") if isinstance(v, Tensor) else v, example)
@@ -50,14 +59,22 @@ def without_values(
         raise
     except Exception:  # whatever a user's `to` raises
         return None
+    for norm in {norm.layer for group in groups.values() for norm in group.norms}:
+        layer = net.get_submodule(norm)
+        if not _is_torchs(layer):
+            layer.forward = _as_given
     return None if run_cut(net, lambda one: forward(one, given)) else (net, given)
+
+
+def _as_given(x: Tensor, *_others: Any, **_named: Any) -> Tensor:
+    return x
 
 
 def countable(group: Group, model: nn.Module) -> Group:
     """Leave out norms whose kind is found by running them: that takes values."""
-    known = tuple(
-        norm
-        for norm in group.norms
-        if type(model.get_submodule(norm.layer)).__module__.startswith("torch.nn")
-    )
+    known = tuple(n for n in group.norms if _is_torchs(model.get_submodule(n.layer)))
     return group if len(known) == len(group.norms) else replace(group, norms=known)
+
+
+def _is_torchs(layer: nn.Module) -> bool:
+    return type(layer).__module__.startswith("torch.nn")

@@ -211,7 +211,7 @@ class _Trial:
         """Find the numbers that change with groups, and leave out those that cannot be cut."""
         if self.notify is not None:
             self.notify(f"trying what else has to change with {len(groups)} groups of channels")
-        self._shapes = without_values(self.dense, self.example, self.forward)
+        self._shapes = without_values(self.dense, self.example, self.forward, groups)
         repair = Repair(self.dense, groups, self._attempt, self.is_late)
         repair.run()
         self.refused |= repair.refused
