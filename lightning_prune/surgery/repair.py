@@ -8,7 +8,7 @@ from torch import nn
 
 from lightning_prune.graph.group import Group, Size
 from lightning_prune.graph.names import plain_name
-from lightning_prune.surgery.coupling import couple, renamed
+from lightning_prune.surgery.coupling import equal_widths, multiples, states
 from lightning_prune.surgery.cut_run import Failure
 
 _MOST_SIZES = 8
@@ -46,34 +46,6 @@ def _attributes(module: nn.Module, name: str, sizes: set[int]) -> Iterator[Size]
 def _value(model: nn.Module, size: Size) -> int:
     value = getattr(model.get_submodule(size.layer), size.attribute)
     return int(value if size.place is None else value[size.place])
-
-
-def _states(group: Group, module: str, size: int, inside: bool) -> bool:
-    """Return whether a module, or with ``inside`` one within it, states a size of a group."""
-    return any(
-        number.size == size
-        and (module in number.modules if inside else number.modules[-1:] == (module,))
-        for number in group.numbers
-    )
-
-
-def _has_several_rows(group: Group) -> bool:
-    """Return whether some layer makes several rows of each channel: of each head, its width."""
-    return any(
-        m.role == "producer"
-        and len(m.index) > group.channels
-        and len(m.index) % group.channels == 0
-        for m in group.members
-    )
-
-
-def _are_apart(groups: Sequence[Group]) -> bool:
-    """Return whether no two groups make channels on the same axes: they are no factors."""
-    axes = [
-        {(m.layer, *dims) for m in group.members if m.role == "producer" for dims in m.dims}
-        for group in groups
-    ]
-    return sum(map(len, axes)) == len(set().union(*axes))
 
 
 class Repair:
@@ -186,10 +158,16 @@ class Repair:
 
     def _changes(self, module: str, suspects: Sequence[str]) -> Iterator[dict[str, Group]]:
         """Yield groups with further sizes, then with groups coupled, to be tried."""
-        for coupled, names in self._equal_widths(module, suspects):
+        held = [self.groups[name] for name in suspects]
+        of_attributes = {_value(self._model, s) for s in candidates(self._model, held, module)}
+        for coupled, names in equal_widths(self.groups, module, suspects, of_attributes):
             yield from self._with_sizes(module, names, coupled)
         yield from self._with_sizes(module, suspects, self.groups)
-        for coupled, names in self._couplings(module, suspects):
+        numbers = {n.size for group in held for n in group.numbers} - of_attributes
+        for coupled, names in (
+            *multiples(self.groups, module, suspects, self._kinds),
+            *equal_widths(self.groups, module, suspects, numbers),
+        ):
             yield coupled
             yield from self._with_sizes(module, names, coupled)
 
@@ -222,8 +200,8 @@ class Repair:
         new = dict(groups)
         for size in sizes:
             value = _value(self._model, size)
-            near = [g for g in held if _states(g, size.layer, value, inside=False)]
-            far = [g for g in held if _states(g, size.layer, value, inside=True)]
+            near = [g for g in held if states(g, size.layer, value, inside=False)]
+            far = [g for g in held if states(g, size.layer, value, inside=True)]
             near = near or far
             for group in [g for g in near if g.channels == value] or near:
                 now = new[group.name]
@@ -247,76 +225,11 @@ class Repair:
                 if (size.attribute, size.place) not in learned:
                     continue
                 value = _value(self._model, size)
-                named = [n for n, g in groups.items() if _states(g, other, value, inside=False)]
+                named = [n for n, g in groups.items() if states(g, other, value, inside=False)]
                 if len(named) == 1 and size not in groups[named[0]].sizes:
                     group = groups[named[0]]
                     groups[named[0]] = replace(group, sizes=(*group.sizes, size))
         return groups
-
-    def _equal_widths(
-        self, module: str, suspects: Sequence[str]
-    ) -> Iterator[tuple[dict[str, Group], list[str]]]:
-        """Yield groups side by side, whose widths one number states, joined into one."""
-        held = [self.groups[name] for name in suspects]
-        for value in dict.fromkeys(
-            _value(self._model, s) for s in candidates(self._model, held, module)
-        ):
-            same = [
-                group
-                for group in held
-                if group.channels == value and _states(group, module, value, inside=False)
-            ]
-            if len(same) > 1 and _are_apart(same):
-                first, *others = same
-                names = [group.name for group in others]
-                joined = couple(first, others)
-                groups = {
-                    name: joined if name == first.name else renamed(group, names, first.name)
-                    for name, group in self.groups.items()
-                    if name not in names
-                }
-                yield groups, [name for name in suspects if name not in names]
-
-    def _couplings(
-        self, module: str, suspects: Sequence[str]
-    ) -> Iterator[tuple[dict[str, Group], list[str]]]:
-        """Yield groups in which the width of one follows that of factors of another's rows."""
-        kind = self._kinds[module]
-        for wide in suspects:
-            whole = self.groups[wide]
-            inner = [
-                name
-                for name in suspects
-                if name != wide
-                and _has_several_rows(self.groups[name])
-                and any(n.modules and n.modules[-1] == module for n in self.groups[name].numbers)
-            ]
-            for narrow in inner:
-                count = self.groups[narrow].channels
-                if whole.channels % count or whole.channels == count:
-                    continue
-                taking = {m.layer for m in whole.members}
-                same = [
-                    name
-                    for name, group in self.groups.items()
-                    if name != wide
-                    and group.channels == count
-                    and any(
-                        n.modules
-                        and self._kinds.get(n.modules[-1]) is kind
-                        and any(layer.startswith(f"{n.modules[-1]}.") for layer in taking)
-                        for n in group.numbers
-                    )
-                ]
-                if not same or not _are_apart([whole, *(self.groups[name] for name in same)]):
-                    continue
-                together = couple(whole, [self.groups[name] for name in same])
-                groups = {
-                    name: together if name == wide else renamed(group, same, wide)
-                    for name, group in self.groups.items()
-                    if name not in same
-                }
-                yield groups, [wide]
 
     # --- what is left out -------------------------------------------------------------------
 
