@@ -51,13 +51,13 @@ def _structure(group: Group, modules: dict[str, nn.Module]) -> Structure:
     for member in group.members:
         layer = modules[member.layer]
         kind = type(layer).__name__ + (" depthwise" if is_depthwise(layer) else "")
-        if member.role == "producer" and _in_runs(member):
+        if member.role == "producer" and in_runs(member):
             kind += " in runs"
         parts[member.role, kind] += 1
     return tuple((role, kind, count) for (role, kind), count in sorted(parts.items()))
 
 
-def _in_runs(member: Member) -> bool:
+def in_runs(member: Member) -> bool:
     """Return whether neighbours belong to one channel, as heads do and the width of heads not."""
     order = torch.argsort(member.index)[:2]
     return len(order) > 1 and bool(member.channel[order[0]] == member.channel[order[1]])

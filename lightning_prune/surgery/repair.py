@@ -10,6 +10,7 @@ from lightning_prune.graph.group import Group, Size
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.coupling import equal_widths, multiples, states
 from lightning_prune.surgery.cut_run import Failure
+from lightning_prune.surgery.size_names import suits
 
 _MOST_SIZES = 8
 _MOST_TOGETHER = 3
@@ -43,7 +44,8 @@ def _attributes(module: nn.Module, name: str, sizes: set[int]) -> Iterator[Size]
                     yield Size(name, key, place)
 
 
-def _value(model: nn.Module, size: Size) -> int:
+def size_of(model: nn.Module, size: Size) -> int:
+    """Return a number that a module holds."""
     value = getattr(model.get_submodule(size.layer), size.attribute)
     return int(value if size.place is None else value[size.place])
 
@@ -159,7 +161,7 @@ class Repair:
     def _changes(self, module: str, suspects: Sequence[str]) -> Iterator[dict[str, Group]]:
         """Yield groups with further sizes, then with groups coupled, to be tried."""
         held = [self.groups[name] for name in suspects]
-        of_attributes = {_value(self._model, s) for s in candidates(self._model, held, module)}
+        of_attributes = {size_of(self._model, s) for s in candidates(self._model, held, module)}
         for coupled, names in equal_widths(self.groups, module, suspects, of_attributes):
             yield from self._with_sizes(module, names, coupled)
         yield from self._with_sizes(module, suspects, self.groups)
@@ -177,7 +179,7 @@ class Repair:
         held = [groups[name] for name in suspects if name in groups]
         known = {size for group in held for size in group.sizes}
         found = [s for s in candidates(self._model, held, module) if s not in known]
-        found = found[:_MOST_SIZES]
+        found = sorted(found, key=lambda s: not all(suits(s, g) for g in held))[:_MOST_SIZES]
         order: list[frozenset[Size]] = [frozenset(found)] if found else []
         for many in range(1, min(_MOST_TOGETHER, len(found)) + 1):
             order += [frozenset(some) for some in combinations(found, many)]
@@ -194,16 +196,17 @@ class Repair:
     ) -> dict[str, Group]:
         """Assign each size to the groups of whose positions there are as many.
 
-        Groups of which the module itself states the number come before those of modules inside, and
-        of those the ones that have as many channels.
+        Groups of which the module itself states the number come before those of modules inside, of
+        those the ones that have as many channels, and of those the ones that its name suits.
         """
         new = dict(groups)
         for size in sizes:
-            value = _value(self._model, size)
+            value = size_of(self._model, size)
             near = [g for g in held if states(g, size.layer, value, inside=False)]
             far = [g for g in held if states(g, size.layer, value, inside=True)]
             near = near or far
-            for group in [g for g in near if g.channels == value] or near:
+            near = [g for g in near if g.channels == value] or near
+            for group in [g for g in near if suits(size, g)] or near:
                 now = new[group.name]
                 if size not in now.sizes:
                     new[group.name] = replace(now, sizes=(*now.sizes, size))
@@ -224,7 +227,7 @@ class Repair:
             for size in candidates(self._model, groups.values(), other):
                 if (size.attribute, size.place) not in learned:
                     continue
-                value = _value(self._model, size)
+                value = size_of(self._model, size)
                 named = [n for n, g in groups.items() if states(g, other, value, inside=False)]
                 if len(named) == 1 and size not in groups[named[0]].sizes:
                     group = groups[named[0]]

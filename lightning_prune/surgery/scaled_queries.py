@@ -1,10 +1,11 @@
 """Queries whose scores are divided by the root of their width: which rows, found by trying."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from lightning_prune.graph.group import Group, Scaled
-from lightning_prune.surgery.silent_sizes import Judge
+
+Judge = Callable[[Mapping[str, Group], str], bool]
 
 _HOPELESS = 3  # groups in a row that nothing helps
 
@@ -28,7 +29,7 @@ def with_scaled_queries(
     for name in names:
         if not groups[name].scores or hopeless == _HOPELESS:
             continue
-        for scaled in _ways(groups[name]):
+        for scaled in ways_to_scale(groups[name]):
             group = replace(groups[name], scaled=scaled)
             if is_right({**groups, name: group}, name):
                 found[name] = group
@@ -37,7 +38,7 @@ def with_scaled_queries(
     return found
 
 
-def _ways(group: Group) -> Iterator[tuple[Scaled, ...]]:
+def ways_to_scale(group: Group) -> Iterator[tuple[Scaled, ...]]:
     """Yield the rows that may be scaled: those of queries, or of a norm that follows them."""
     yield tuple(
         Scaled(member.layer, member.dims, pairs.query.unique())

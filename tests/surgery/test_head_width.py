@@ -213,3 +213,35 @@ def test_numbers_in_modules_are_left_alone_on_demand():
     groups = build_groups(net_of(Fused), EXAMPLE, attributes=False)
     assert list(groups) == ["embed"]
     assert "forward pass of the cut network fails" in groups.refused["layers.0.qkv"]
+
+
+class Square(nn.Module):
+    """As many heads as each has channels; only names tell the two numbers apart."""
+
+    def __init__(self, heads: str, width: str) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 16), nn.Linear(16, 3)
+        self.qkv, self.proj = nn.Linear(16, 48), nn.Linear(16, 16)
+        setattr(self, heads, 4)
+        setattr(self, width, 4)
+        self.names = heads, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, _ = x.shape
+        x = self.embed(x)
+        sizes = (getattr(self, name) for name in self.names)
+        qkv = self.qkv(x).reshape(batch, tokens, 3, *sizes)
+        y = F.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
+        return self.head(x + self.proj(y.transpose(1, 2).flatten(2)))
+
+
+@pytest.mark.parametrize("names", [("num_heads", "head_dim"), ("d", "h"), ("h", "d")])
+@pytest.mark.parametrize("attention", ["heads", "width", "both"])
+def test_equal_numbers_are_told_apart(names, attention):
+    if attention == "both" and len(names[0]) == 1:
+        pytest.skip("names that say nothing are tried one after the other, not in pairs")
+    groups = build_groups(Square(*names), EXAMPLE, attention=attention)
+    wanted = {"heads": names[:1], "width": names[1:], "both": names}[attention]
+    found = [g for name, g in groups.items() if "qkv" in name]
+    assert tuple(g.sizes[0].attribute for g in found) == wanted
+    assert check_prunable(Square(*names), EXAMPLE, attention=attention).difference < 1e-5
