@@ -186,7 +186,9 @@ def _adapt_norms(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
 def _tell_submodules(model: nn.Module, replaced: Mapping[str, Replacement]) -> None:
     for name, module in modules_by_name(model).items():
         follow = getattr(module, "follow_cut", None)
+        if not callable(follow):
+            continue
         prefix = f"{name}." if name else ""
         own = {n.removeprefix(prefix): r for n, r in replaced.items() if n.startswith(prefix)}
-        if own and callable(follow):
+        if own:
             follow(own)

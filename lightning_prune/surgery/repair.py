@@ -70,6 +70,7 @@ class Repair:
         self.groups = dict(groups)
         self.refused: dict[str, str] = {}
         self._futile: dict[type[nn.Module], int] = {}
+        self._alone: dict[type[nn.Module], bool] = {}  # whether a group fails by itself there
         self._model, self._attempt, self._is_late = model, attempt, is_late
         self._kinds = {plain_name(n): type(m) for n, m in model.named_modules()}
 
@@ -238,13 +239,15 @@ class Repair:
 
     def _drop(self, failure: Failure, suspects: Sequence[str]) -> Failure | None:
         """Refuse as few groups as get past a failure."""
+        kind = self._kinds[failure.modules[-1]] if failure.modules else nn.Module
         order = sorted(suspects, key=lambda name: len(self.groups[name].members))
         for name in order:
             left = {n: g for n, g in self.groups.items() if n != name}
             found = self._attempt(left)
             if found is None or found.is_past(failure):
-                alone = self._attempt({name: self.groups[name]})
-                others = "together with other groups, " if alone is None else ""
+                if kind not in self._alone:
+                    self._alone[kind] = self._attempt({name: self.groups[name]}) is not None
+                others = "" if self._alone[kind] else "together with other groups, "
                 self._refuse([name], others + failure.reason)
                 return found
         for name in order:
