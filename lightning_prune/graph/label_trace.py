@@ -169,7 +169,7 @@ class LabelTrace:
         """Label every position of parameters and floating buffers, shared ones once."""
         known: dict[int, dict[int, Any]] = {}
         again = bool(self.labels.axes)
-        for name, module in model.named_modules(remove_duplicate=False):
+        for name, module in model.named_modules():
             owned = [*module._parameters.items(), *module._buffers.items()]
             for key, tensor in owned:
                 if tensor is None or not (tensor.is_floating_point() or tensor.is_complex()):

@@ -21,7 +21,8 @@ _HOPELESS = 3  # modules of a kind in which nothing has helped
 def candidates(model: nn.Module, groups: Iterable[Group], module: str) -> list[Size]:
     """Return the integers of a module that are equal to a size of channels of these groups.
 
-    Only sizes that operations of this module, or of modules within it, state as numbers.
+    Only sizes that operations of this module, or of modules within it, state as numbers; and behind
+    its own integers those of modules within it that are no layers: it may call their methods.
     """
     sizes = {
         number.size
@@ -29,7 +30,11 @@ def candidates(model: nn.Module, groups: Iterable[Group], module: str) -> list[S
         for number in group.numbers
         if module in number.modules and number.size > 1
     }
-    return list(_attributes(model.get_submodule(module), module, sizes))
+    found: list[Size] = []
+    for name, part in model.get_submodule(module).named_modules(prefix=module):
+        if name == module or not type(part).__module__.startswith("torch.nn"):
+            found += _attributes(part, name, sizes)
+    return found
 
 
 def _attributes(module: nn.Module, name: str, sizes: set[int]) -> Iterator[Size]:
@@ -185,15 +190,19 @@ class Repair:
         for many in range(1, min(_MOST_TOGETHER, len(found)) + 1):
             order += [frozenset(some) for some in combinations(found, many)]
         for sizes in dict.fromkeys(order):
-            yield self._given(groups, held, sizes)
+            yield self._given(groups, held, sizes, module)
             if len(held) > 1:
                 for one in held:
-                    given = self._given(groups, [one], sizes)
+                    given = self._given(groups, [one], sizes, module)
                     if given[one.name] is not groups[one.name]:
                         yield given
 
     def _given(
-        self, groups: Mapping[str, Group], held: Sequence[Group], sizes: Iterable[Size]
+        self,
+        groups: Mapping[str, Group],
+        held: Sequence[Group],
+        sizes: Iterable[Size],
+        module: str,
     ) -> dict[str, Group]:
         """Assign each size to the groups of whose positions there are as many.
 
@@ -203,8 +212,8 @@ class Repair:
         new = dict(groups)
         for size in sizes:
             value = size_of(self._model, size)
-            near = [g for g in held if states(g, size.layer, value, inside=False)]
-            far = [g for g in held if states(g, size.layer, value, inside=True)]
+            near = [g for g in held if states(g, module, value, inside=False)]
+            far = [g for g in held if states(g, module, value, inside=True)]
             near = near or far
             near = [g for g in near if g.channels == value] or near
             for group in [g for g in near if suits(size, g)] or near:
