@@ -7,7 +7,7 @@ from itertools import combinations
 from torch import nn
 
 from lightning_prune.graph.group import Group, Size
-from lightning_prune.graph.names import plain_name
+from lightning_prune.graph.names import layer_of, plain_name
 from lightning_prune.surgery.coupling import equal_widths, multiples, states
 from lightning_prune.surgery.cut_run import Failure
 from lightning_prune.surgery.size_names import suits
@@ -63,6 +63,11 @@ class Repair:
         groups: The groups that are tried; ``Group.sizes`` grows.
         attempt: Cuts a copy by these groups and runs it.
         is_late: Whether the time is over.
+
+    Attributes:
+        groups: Those that can be cut, as far as passes show.
+        refused: Group -> why it cannot.
+        layers: Layer of a refused group, or of one that was joined to it -> why.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Repair:
     ) -> None:
         self.groups = dict(groups)
         self.refused: dict[str, str] = {}
+        self.layers: dict[str, str] = {}
         self._futile: dict[type[nn.Module], int] = {}
         self._alone: dict[type[nn.Module], bool] = {}  # whether a group fails by itself there
         self._model, self._attempt, self._is_late = model, attempt, is_late
@@ -268,5 +274,6 @@ class Repair:
 
     def _refuse(self, names: Sequence[str], reason: str) -> None:
         for name in names:
-            del self.groups[name]
+            group = self.groups.pop(name)
             self.refused[name] = reason
+            self.layers |= dict.fromkeys(map(layer_of, group.producers), reason)

@@ -111,10 +111,12 @@ def try_groups(
     accepted = {name: group for name, group in trial.groups.items() if name in good}
     refused = dict(groups.refused)
     made = {layer_of(holder) for group in accepted.values() for holder in group.producers}
+    reasons = dict(trial.layers)
     for name, reason in [*trial.replaced.items(), *trial.refused.items()]:
-        tried = groups.get(name) or trial.groups.get(name)
-        layers = map(layer_of, tried.producers if tried is not None else ())
-        refused |= {layer: reason for layer in layers if layer not in made}
+        for tried in (groups.get(name), trial.groups.get(name)):  # alone, and with those joined
+            layers = map(layer_of, () if tried is None else tried.producers)
+            reasons |= dict.fromkeys(layers, reason)
+    refused |= {layer: reason for layer, reason in reasons.items() if layer not in made}
     return replace(groups, groups=accepted, refused=refused, others={}), trial.refused
 
 
@@ -150,6 +152,7 @@ class _Trial:
         self._end = time.process_time() + seconds
         self._shapes: tuple[nn.Module, Any] | None = None
         self.refused: dict[str, str] = {}
+        self.layers: dict[str, str] = {}  # of groups that were joined before they were refused
         self.replaced: dict[str, str] = {}  # by groups of the same layers by another factor
         self.halved = False
         self.passed: dict[frozenset[str], nn.Module] = {}  # the last cut copy without a fault
@@ -215,6 +218,7 @@ class _Trial:
         repair = Repair(self.dense, groups, self._attempt, self.is_late)
         repair.run()
         self.refused |= repair.refused
+        self.layers |= repair.layers
         self.groups = replace(self.groups, groups=repair.groups)
         self.plan = trial_plan(self.groups)
 
