@@ -92,3 +92,19 @@ def test_a_model_with_the_older_weight_norm_can_be_copied_after_a_trace():
     x = torch.rand(2, 3)
     trace_groups(net, x)
     torch.testing.assert_close(copy.deepcopy(net)(x), net(x))
+
+
+def test_a_reshape_of_no_values_keeps_the_labels_of_channels():
+    class Boxes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 12, 1), nn.Linear(48, 6)
+            self.c = nn.Linear(6, 2)
+
+        def forward(self, x):
+            maps = self.a(x)
+            none = maps[:0].reshape(0, 48)  # a detector that finds nothing
+            return self.c(self.b(torch.cat([maps.flatten(1), none])))
+
+    groups = trace_groups(Boxes(), torch.zeros(2, 3, 2, 2))
+    assert [(g.name, g.channels) for g in groups.values()] == [("a", 12), ("b", 6)]

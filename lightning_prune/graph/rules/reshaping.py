@@ -9,6 +9,8 @@ import numpy as np
 from lightning_prune.graph.labels import NONE, Ids
 from lightning_prune.graph.rules.operation import Axes, Operation
 
+_ANY = 1_000_003  # a prime: it divides no product of other sizes
+
 
 def reshape(op: Operation, axes: Axes, old: Sequence[int], new: Sequence[int]) -> Axes:
     """Return the labels after a reshape.
@@ -16,6 +18,11 @@ def reshape(op: Operation, axes: Axes, old: Sequence[int], new: Sequence[int]) -
     Axes whose products agree are taken apart from the others, so that labels stay one wide where
     they do not vary.
     """
+    if 0 in old:  # no boxes, no tokens: the axis without positions stands for any number of them
+        old, new = ([size or _ANY for size in sizes] for sizes in (old, new))
+        if math.prod(old) != math.prod(new):
+            op.pin(axes, f"a reshape of no values says nothing of its channels{op.where()}")
+            return {}
     before = [dim for dim, size in enumerate(old) if size != 1]
     after = [dim for dim, size in enumerate(new) if size != 1]
     found: Axes = {}
