@@ -22,7 +22,7 @@ def candidates(model: nn.Module, groups: Iterable[Group], module: str) -> list[S
     """Return the integers of a module that are equal to a size of channels of these groups.
 
     Only sizes that operations of this module, or of modules within it, state as numbers; and behind
-    its own integers those of modules within it that are no layers: it may call their methods.
+    its own integers those of its children that are no layers: it may call their methods.
     """
     sizes = {
         number.size
@@ -31,9 +31,11 @@ def candidates(model: nn.Module, groups: Iterable[Group], module: str) -> list[S
         if module in number.modules and number.size > 1
     }
     found: list[Size] = []
-    for name, part in model.get_submodule(module).named_modules(prefix=module):
-        if name == module or not type(part).__module__.startswith("torch.nn"):
-            found += _attributes(part, name, sizes)
+    whole, inside = model.get_submodule(module), f"{module}." if module else ""
+    found += _attributes(whole, module, sizes)
+    for name, part in whole.named_children():
+        if not type(part).__module__.startswith("torch.nn"):
+            found += _attributes(part, inside + name, sizes)
     return found
 
 
@@ -86,11 +88,10 @@ class Repair:
         self._kinds = {plain_name(n): type(m) for n, m in model.named_modules()}
 
     def run(self) -> None:
-        """Repair or refuse groups until a forward pass with all others cut ends."""
+        """Repair or refuse groups until a forward pass with all others cut ends, or time is up."""
         failure = self._attempt(self.groups)
         while failure is not None and self.groups:
             if self._is_late():
-                self._refuse(list(self.groups), "the trial took longer than it may")
                 return
             failure = self._solve(failure)
 

@@ -38,7 +38,8 @@ Notify = Callable[[str], None]
 
 _TOLERANCE = 1e-4
 _ROUNDING = 1e-2  # a layer's output differs by less where rounding is all that differs
-SECONDS = 60.0
+SECONDS = 45.0
+_OF_REPAIR = 0.7  # of the time: so much is left to find what can be cut as it is
 DIFFERS = "the cut network gives something else than the masked one"
 _HALF = {torch.float16, torch.bfloat16}
 _NAMED = 3  # groups that a warning names
@@ -150,6 +151,7 @@ class _Trial:
         self.groups, self.forward, self.notify = groups, forward, notify
         self.attributes = attributes
         self._end = time.process_time() + seconds
+        self._end_of_repair = self._end - seconds * (1 - _OF_REPAIR)
         self._shapes: tuple[nn.Module, Any] | None = None
         self.refused: dict[str, str] = {}
         self.layers: dict[str, str] = {}  # of groups that were joined before they were refused
@@ -175,7 +177,7 @@ class _Trial:
                 for name in self.refused
                 for other in self.groups.others.get(name, ())
             }
-            if again and not self.is_late():
+            if again and not self._is_late_for_repair():
                 refused, self.refused = self.refused, {}
                 self._repair({**self.groups.groups, **again})
                 both = {**refused, **self.refused}
@@ -210,12 +212,15 @@ class _Trial:
         """Return whether the time is over."""
         return time.process_time() > self._end
 
+    def _is_late_for_repair(self) -> bool:
+        return time.process_time() > self._end_of_repair
+
     def _repair(self, groups: Mapping[str, Group]) -> None:
         """Find the numbers that change with groups, and leave out those that cannot be cut."""
         if self.notify is not None:
             self.notify(f"trying what else has to change with {len(groups)} groups of channels")
         self._shapes = without_values(self.dense, self.example, self.forward, groups)
-        repair = Repair(self.dense, groups, self._attempt, self.is_late)
+        repair = Repair(self.dense, groups, self._attempt, self._is_late_for_repair)
         repair.run()
         self.refused |= repair.refused
         self.layers |= repair.layers
