@@ -192,7 +192,7 @@ class Repair:
         held = [groups[name] for name in suspects if name in groups]
         known = {size for group in held for size in group.sizes}
         found = [s for s in candidates(self._model, held, module) if s not in known]
-        found = sorted(found, key=lambda s: not all(suits(s, g) for g in held))[:_MOST_SIZES]
+        found = sorted(found, key=lambda size: not self._may_suit(size, held))[:_MOST_SIZES]
         order: list[frozenset[Size]] = [frozenset(found)] if found else []
         for many in range(1, min(_MOST_TOGETHER, len(found)) + 1):
             order += [frozenset(some) for some in combinations(found, many)]
@@ -203,6 +203,11 @@ class Repair:
                     given = self._given(groups, [one], sizes, module)
                     if given[one.name] is not groups[one.name]:
                         yield given
+
+    def _may_suit(self, size: Size, held: Sequence[Group]) -> bool:
+        value = size_of(self._model, size)
+        exact = [group for group in held if group.channels == value]
+        return not exact or any(suits(size, group) for group in exact)
 
     def _given(
         self,
@@ -222,8 +227,8 @@ class Repair:
             near = [g for g in held if states(g, module, value, inside=False)]
             far = [g for g in held if states(g, module, value, inside=True)]
             near = near or far
-            near = [g for g in near if g.channels == value] or near
-            for group in [g for g in near if suits(size, g)] or near:
+            exact = [g for g in near if g.channels == value]
+            for group in [g for g in exact if suits(size, g)] or exact or near:
                 now = new[group.name]
                 if size not in now.sizes:
                     new[group.name] = replace(now, sizes=(*now.sizes, size))

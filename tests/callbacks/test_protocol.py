@@ -146,10 +146,12 @@ def test_the_learning_rate_restarts_at_its_first_mask(tmp_path):
 
 
 SHIPPED = [
-    (masker(), {"Masker", "GroupedMasker", "NormingMasker", "DecidingMasker", "ClusteringMasker",
+    (masker(), {"Masker", "GroupedMasker", "NormingMasker", "AttentionMasker",
+                "DecidingMasker", "ClusteringMasker",
                 "RoundingMasker", "DenseCheckpointWriter", "MaskHolder", "CutWitness",
                 "PlannedStage"}),
-    (ChannelMasker(), {"Masker", "GroupedMasker", "NormingMasker", "DecidingMasker",
+    (ChannelMasker(), {"Masker", "GroupedMasker", "NormingMasker", "AttentionMasker",
+                "DecidingMasker",
                        "RoundingMasker", "DenseCheckpointWriter", "MaskHolder", "CutWitness",
                        "PlannedStage"}),
     (SliceMasker(), {"SliceHolder", "MaskHolder", "CutWitness", "PlannedStage"}),
