@@ -1,4 +1,4 @@
-"""Which of several equal numbers belongs to a group, as far as names tell: an order of trials."""
+"""Which of several equal numbers may belong to a group, by their names: an order of trials."""
 
 from lightning_prune.graph.group import Group, Size
 from lightning_prune.graph.isomorphic import in_runs

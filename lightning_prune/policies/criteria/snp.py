@@ -21,7 +21,7 @@ class SNP(Criterion):
         \frac{1}{N} \sum_n \|k_{n,h,c} - \bar k_{n,h,c}\|^2
 
     for channels of heads' width (``attention: width`` or ``both``). Other channels (whole heads,
-    values, hidden and residual ones) are ranked by what they feed their readers,
+    values, hidden and residual ones) are ranked by what they feed their consumers,
 
     .. math:: J_c = \frac{1}{N} \sum_n \|a_{n,c}\|^2 \; \|W_{:,c}\|^2
 
@@ -72,7 +72,7 @@ class SNP(Criterion):
             others += len(set(member.index.tolist()) - own)
         if not others:
             return of_scores
-        fed *= _squares_of_readers(evidence.model, group)
+        fed *= _squares_of_consumers(evidence.model, group)
         return _over_mean(of_scores) + _over_mean(fed) if group.scores else fed
 
     def check(self, model: nn.Module, group: Group) -> None:
@@ -81,7 +81,7 @@ class SNP(Criterion):
 
 
 @torch.no_grad()
-def _squares_of_readers(model: nn.Module, group: Group) -> Tensor:
+def _squares_of_consumers(model: nn.Module, group: Group) -> Tensor:
     """Return the sum of squares of the columns that read each channel, (C,)."""
     modules = modules_by_name(model)
     total = torch.zeros(group.channels, dtype=torch.float64)

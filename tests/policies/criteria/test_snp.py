@@ -96,13 +96,15 @@ def test_energies_are_averaged_over_images():
     torch.testing.assert_close(found["q"], expected, rtol=1e-5, atol=1e-9)
 
 
-def test_values_and_plain_channels_count_by_what_they_feed_their_readers():
+def test_values_and_plain_channels_count_by_what_they_feed_their_consumers():
     torch.manual_seed(2)
     net, images = Attention().eval(), torch.randn(2, 7, 5)
     _, found = judged(net, images)
     hidden = net.embed(images).relu().detach().double().square().sum(1).mean(0)
-    readers = sum(layer.weight.detach().double().square().sum(0) for layer in (net.q, net.k, net.v))
-    torch.testing.assert_close(found["embed"], hidden * readers, rtol=1e-5, atol=1e-9)
+    consumers = sum(
+        layer.weight.detach().double().square().sum(0) for layer in (net.q, net.k, net.v)
+    )
+    torch.testing.assert_close(found["embed"], hidden * consumers, rtol=1e-5, atol=1e-9)
     v = net.v(net.embed(images).relu()).detach().double().square().sum(1).mean(0)
     fed = v.view(HEADS, WIDTH).sum(0)
     columns = net.out.weight.detach().double().square().sum(0).view(HEADS, WIDTH).sum(0)
