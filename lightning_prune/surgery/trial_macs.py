@@ -51,7 +51,7 @@ class TrialMacs:
             layer = next((n for n in predicted if round(predicted[n]) != counted.get(n, 0)), None)
             if layer is None:
                 break
-            for name in _guilty(macs, layer, left):
+            for name in self._guilty(macs, layer, left):
                 where = f"layer {layer!r}" if layer else "operations that belong to no layer"
                 found[name] = f"the MACs of {where} do not follow its width as predicted"
             left = [name for name in left if name not in found]
@@ -64,8 +64,19 @@ class TrialMacs:
             cut_channels(net, self.groups, plan_of(self.plan, names))
         return layer_macs(net, self.example, self.forward)
 
+    def _guilty(self, macs: MacModel, layer: str, names: Sequence[str]) -> list[str]:
+        """Return the groups whose widths a layer's MACs depend on; by trying where none is known.
 
-def _guilty(macs: MacModel, layer: str, names: Sequence[str]) -> list[str]:
-    """Return the groups whose widths a layer's MACs depend on."""
-    sources = macs.groups_of(layer)
-    return [name for name in names if name in sources] or list(names[-1:])
+        Of a layer that runs once a head the number of heads is no width.
+        """
+        sources = macs.groups_of(layer)
+        own = [name for name in names if name in sources]
+        if own:
+            return own
+        around = f"{layer.rpartition('.')[0]}."
+        near = {n for n in names if any(m.layer.startswith(around) for m in self.groups[n].members)}
+        for name in sorted(names, key=lambda name: name not in near):
+            predicted = macs.by_layer(plan_of(self.plan, [name]).widths())
+            if round(predicted[layer]) != self._of_cut([name]).get(layer, 0):
+                return [name]
+        return list(names[-1:])
