@@ -14,7 +14,7 @@ from torch import nn
 from lightning_prune.functional.widths.width import clip_width
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layer_kinds import is_depthwise
-from lightning_prune.graph.macs import LayerCosts, MacModel, count_macs, measure_layers
+from lightning_prune.graph.macs import MacModel, count_macs, measure_layers
 from lightning_prune.graph.names import layer_of, plain_name
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
@@ -167,17 +167,21 @@ def judge(model: nn.Module, example: Any, find: Find) -> dict[str, Any]:
         "unlisted_layers": missing[:5],
     }
     try:
-        return row | cut_half(model, example, groups, costs)
+        return row | cut_half(model, example, groups)
     except Exception as error:
         return row | failure("crashed", "cut", error)
 
 
-def cut_half(
-    model: nn.Module, example: Any, groups: ChannelGroups, costs: LayerCosts
-) -> dict[str, Any]:
-    """Mask and cut a copy; return the class, the MACs that are left and a remark."""
+def cut_half(model: nn.Module, example: Any, groups: ChannelGroups) -> dict[str, Any]:
+    """Mask and cut a copy; return the class, the MACs that are left and a remark.
+
+    They are a fraction of those of the masked copy, which is as wide as the model: how many boxes
+    a detector finds, and works on, depends on its values.
+    """
     plan = half_of(groups)
-    macs = MacModel.of(model, groups, example, costs=costs)
+    masked = copy_module(model)
+    ChannelMask(masked, groups, plan).apply()
+    macs = MacModel.of(model, groups, example, costs=measure_layers(masked, example))
     net = copy_module(model)
     worst = difference(net, example, groups, plan)
     counted, predicted = count_macs(net, example), macs.remaining(plan.widths())

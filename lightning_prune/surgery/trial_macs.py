@@ -11,6 +11,7 @@ from lightning_prune.graph.macs import MacModel, layer_macs, measure_layers
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.trial_plan import plan_of
 
 
@@ -42,10 +43,8 @@ class TrialMacs:
         """
         found: dict[str, str] = {}
         left = list(names)
-        costs = measure_layers(self.dense, self.example, self.forward)
         while left:
-            groups = {name: self.groups[name] for name in left}
-            macs = MacModel.of(self.dense, ChannelGroups(groups), self.example, costs=costs)
+            macs = self._of_masked(left)
             counted = self._of_cut(left)
             predicted = macs.by_layer(plan_of(self.plan, left).widths())
             layer = next((n for n in predicted if round(predicted[n]) != counted.get(n, 0)), None)
@@ -56,6 +55,13 @@ class TrialMacs:
                 found[name] = f"the MACs of {where} do not follow its width as predicted"
             left = [name for name in left if name not in found]
         return found
+
+    def _of_masked(self, names: Sequence[str]) -> MacModel:
+        """Return the MACs of the masked network: how many boxes it finds depends on its values."""
+        net, groups = copy_module(self.dense), {name: self.groups[name] for name in names}
+        ChannelMask(net, self.groups, plan_of(self.plan, names)).apply()
+        costs = measure_layers(net, self.example, self.forward)
+        return MacModel.of(self.dense, ChannelGroups(groups), self.example, costs=costs)
 
     def _of_cut(self, names: Sequence[str]) -> dict[str, int]:
         net = self.cut.get(frozenset(names))
@@ -76,7 +82,7 @@ class TrialMacs:
         around = f"{layer.rpartition('.')[0]}."
         near = {n for n in names if any(m.layer.startswith(around) for m in self.groups[n].members)}
         for name in sorted(names, key=lambda name: name not in near):
-            predicted = macs.by_layer(plan_of(self.plan, [name]).widths())
+            predicted = self._of_masked([name]).by_layer(plan_of(self.plan, [name]).widths())
             if round(predicted[layer]) != self._of_cut([name]).get(layer, 0):
                 return [name]
         return list(names[-1:])
