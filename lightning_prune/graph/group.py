@@ -186,8 +186,11 @@ class Group:
 
     @property
     def producers(self) -> tuple[str, ...]:
-        """Return the layers whose rows are the channels: the root first, then those tied to it."""
-        return self.layers("producer")
+        """Return the layers whose rows are the channels: the root first, then those tied to it.
+
+        Of a parametrized layer itself, not of the module that holds what its weight is made of.
+        """
+        return tuple(dict.fromkeys(map(layer_of, self.layers("producer"))))
 
     @property
     def sources(self) -> tuple[Member, ...]:

@@ -167,7 +167,8 @@ def _without_training_only(found: ChannelGroups, in_eval: frozenset[str]) -> Cha
     """Refuse groups that nothing makes in eval mode: no activations, no MACs to save."""
     groups, refused = {}, dict(found.refused)
     for name, group in found.groups.items():
-        if in_eval.isdisjoint(group.producers) and "" not in group.producers:
+        holders = group.layers("producer")
+        if in_eval.isdisjoint(holders) and "" not in holders:
             refused.update(dict.fromkeys(group.producers, _ONLY_TRAINING))
         else:
             groups[name] = group

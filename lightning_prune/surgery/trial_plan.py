@@ -27,11 +27,15 @@ def trial_width(group: Group) -> int:
 
     >>> trial_width(Group("conv", 64, ())), trial_width(Group("norm", 64, (), step=8))
     (37, 24)
+    >>> trial_width(Group("heads", 4, ())), trial_width(Group("heads", 3, ()))
+    (3, 2)
     """
     steps = group.channels // group.step
     wish = max(1, int(steps * 0.6))
     while wish > 1 and (math.gcd(wish, steps) > 1 or (wish > 2 and wish % 2 == 0)):
         wish -= 1
+    if wish == 1 and steps > 2:  # one channel cannot be shuffled, and divides everything
+        wish = next(n for n in range(max(2, int(steps * 0.6)), steps) if math.gcd(n, steps) == 1)
     return wish * group.step
 
 
