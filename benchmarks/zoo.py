@@ -6,7 +6,7 @@
 
 Each model is built once, its weights scrambled, and then pruned to half the channels of every
 group in a process for each column: with labels alone, with the trial cut, with attribute changes
-(where the package has that switch) and by torch-pruning. A process has 60 s of processor time.
+and by torch-pruning. A process has 60 s of processor time.
 What a column says: ``zoo_judge.py``. Results are written after each model; ``--resume`` leaves out
 what the same sources of the package have judged already, and torch-pruning's columns where the
 versions are the same. Libraries that are not installed are

@@ -1,6 +1,5 @@
 """One model, pruned to half the channels of every group and looked at: what the zoo says of it."""
 
-import inspect
 import re
 import time
 from collections import defaultdict
@@ -41,13 +40,13 @@ def finders() -> dict[str, Find]:
     """Return how groups are found, by column: what each step brings shows between them.
 
     ``labels``: what the trace takes for groups. ``trial``: those that a trial cut accepts.
-    ``attributes``: with sizes that modules hold changed too, where the package does so.
+    ``attributes``: with sizes that modules hold changed too.
     """
-    found: dict[str, Find] = {"labels": trace_groups, "trial": build_groups}
-    if "attributes" in inspect.signature(build_groups).parameters:
-        found["trial"] = partial(build_groups, attributes=False)
-        found["attributes"] = build_groups
-    return found
+    return {
+        "labels": trace_groups,
+        "trial": partial(build_groups, attributes=False),
+        "attributes": build_groups,
+    }
 
 
 def kind_of(left: float) -> str:

@@ -127,14 +127,7 @@ def check_prunable(
     example = noise_like(example_input, seed)
     say("finding the groups of channels")
     groups = build_groups(net, example, notify=notify, norms=norms, attention=attention)
-    keep, channels = {}, {}
-    for name, group in groups.items():
-        order = torch.randperm(group.channels, generator=generator)
-        wish = max(1, round(group.channels * (1 - ratio)))
-        width = clip_width(wish, group.channels, None, group.step).width
-        keep[name] = order[:width].sort()[0]
-        channels[name] = group.channels
-    plan = PruningPlan(keep, channels)
+    plan = _random_plan(groups, ratio, generator)
     macs = MacModel.of(net, groups, example)
     nan = None
     if nan_classes:
@@ -171,6 +164,18 @@ def check_prunable(
         layer_rows(groups, macs, plan.widths()),
         nan,
     )
+
+
+def _random_plan(groups: ChannelGroups, ratio: float, generator: torch.Generator) -> PruningPlan:
+    """Remove a fraction of the channels of every group, chosen at random."""
+    keep, channels = {}, {}
+    for name, group in groups.items():
+        order = torch.randperm(group.channels, generator=generator)
+        wish = max(1, round(group.channels * (1 - ratio)))
+        width = clip_width(wish, group.channels, None, group.step).width
+        keep[name] = order[:width].sort()[0]
+        channels[name] = group.channels
+    return PruningPlan(keep, channels)
 
 
 def _quiet(_: str) -> None:

@@ -44,11 +44,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         model, layers = _model(args)
         layers = args.layers or layers
         example = _example(model, args.input_shape)
-        groups = build_groups(model, example)
+        groups = build_groups(model, example, attention=args.attention)
         names = select_groups(layers, model, groups)
         print(layer_listing(model, groups, example, names))
         if args.check or (args.module_class is not None and args.checkpoint is None):
-            print(f"\n{check_prunable(model, example, args.ratio, notify=_note)}")
+            found = check_prunable(
+                model, example, args.ratio, notify=_note, attention=args.attention
+            )
+            print(f"\n{found}")
     except HydraException as error:
         print(composition_message(error, args.overrides), file=sys.stderr)
         sys.exit(2)

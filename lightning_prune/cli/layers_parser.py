@@ -36,6 +36,10 @@ def layers_parser() -> argparse.ArgumentParser:
         help="names or patterns, to see which groups they select; default: those of the recipe",
     )  # fmt: skip
     add(
+        "--attention", choices=("heads", "width", "both"), default="heads",
+        help="what of attention goes: whole heads, channels of every head, or both; default: heads",
+    )  # fmt: skip
+    add(
         "--check", action="store_true",
         help="also mask and cut a copy, and print what becomes of each layer; always with --class",
     )  # fmt: skip

@@ -38,6 +38,12 @@ def is_producer(layer: nn.Module) -> bool:
     return isinstance(layer, _ConvNd | nn.Linear) and not is_depthwise(layer)
 
 
+def makes_channels(layer: nn.Module) -> bool:
+    """Return whether a layer makes channels, as a root or otherwise: it is pruned or refused."""
+    others = nn.Embedding | nn.EmbeddingBag | nn.Bilinear | nn.RNNBase | nn.MultiheadAttention
+    return is_producer(layer) or isinstance(layer, others)
+
+
 def holds_groups(layer: nn.Module) -> bool:
     """Return whether a number in a layer, ``groups``, says how many groups it convolves in."""
     return isinstance(layer, _ConvNd)

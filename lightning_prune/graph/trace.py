@@ -14,7 +14,7 @@ from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import Attention, ChannelGroups, Group
 from lightning_prune.graph.head_sizes import head_sizes
 from lightning_prune.graph.label_trace import LabelTrace
-from lightning_prune.graph.layer_kinds import holds_groups, is_producer, width_of
+from lightning_prune.graph.layer_kinds import holds_groups, is_producer, makes_channels, width_of
 from lightning_prune.graph.names import layer_of, modules_by_name, plain_name
 from lightning_prune.graph.resolve import resolve
 from lightning_prune.graph.traceable import check_traceable
@@ -22,9 +22,6 @@ from lightning_prune.graph.traceable import check_traceable
 _NO_INFLUENCE = "the output of the model does not depend on it"
 _ONE_CHANNEL = "it makes one channel, which has to stay"
 _ONLY_TRAINING = "only training uses it: it keeps its width, and goes before deployment"
-_OTHER_MAKERS = (
-    nn.Embedding, nn.EmbeddingBag, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention
-)  # fmt: skip
 _NOT_CALLED = (
     "the forward pass does not call it: another module takes its weight, or only training uses it"
 )
@@ -205,8 +202,7 @@ def _groups(trace: LabelTrace, model: nn.Module, attention: Attention) -> Channe
     refused = dict(found.refused)
     for name, layer in model.named_modules():
         plain = plain_name(name)
-        makes = is_producer(layer) or isinstance(layer, _OTHER_MAKERS)
-        if makes and plain not in made and plain not in refused:
+        if makes_channels(layer) and plain not in made and plain not in refused:
             refused[plain] = _why_not(layer, plain in trace.order)
     place = {name: number for number, name in enumerate(order)}
     refused = dict(sorted(refused.items(), key=lambda one: place.get(one[0], 1 << 30)))

@@ -25,10 +25,7 @@ from lightning_prune.surgery.repair import Repair
 from lightning_prune.surgery.scaled_queries import with_scaled_queries
 from lightning_prune.surgery.silent_sizes import with_silent_sizes
 from lightning_prune.surgery.trial_copies import countable, trial_copy, without_values
-from lightning_prune.surgery.trial_example import (
-    cast,
-    is_told,
-)
+from lightning_prune.surgery.trial_example import cast, is_told
 from lightning_prune.surgery.trial_macs import TrialMacs
 from lightning_prune.surgery.trial_plan import plan_of, trial_plan
 from lightning_prune.surgery.trial_training import Run, TrialTraining, shortened
@@ -110,15 +107,21 @@ def try_groups(
         trial.refused |= miscounted
         good = [name for name in good if name not in miscounted]
     accepted = {name: group for name, group in trial.groups.items() if name in good}
-    refused = dict(groups.refused)
+    refused = {**groups.refused, **_refused_layers(trial, groups, accepted)}
+    return replace(groups, groups=accepted, refused=refused, others={}), trial.refused
+
+
+def _refused_layers(
+    trial: "_Trial", groups: ChannelGroups, accepted: Mapping[str, Group]
+) -> dict[str, str]:
+    """Return why layers of refused groups, and of those joined to them, keep their channels."""
     made = {layer_of(holder) for group in accepted.values() for holder in group.producers}
     reasons = dict(trial.layers)
     for name, reason in [*trial.replaced.items(), *trial.refused.items()]:
         for tried in (groups.get(name), trial.groups.get(name)):  # alone, and with those joined
             layers = map(layer_of, () if tried is None else tried.producers)
             reasons |= dict.fromkeys(layers, reason)
-    refused |= {layer: reason for layer, reason in reasons.items() if layer not in made}
-    return replace(groups, groups=accepted, refused=refused, others={}), trial.refused
+    return {layer: reason for layer, reason in reasons.items() if layer not in made}
 
 
 def what_is_left_out(refused: dict[str, str]) -> str:
@@ -222,6 +225,8 @@ class _Trial:
         self._shapes = without_values(self.dense, self.example, self.forward, groups)
         repair = Repair(self.dense, groups, self._attempt, self._is_late_for_repair)
         repair.run()
+        if self._is_late_for_repair() and self.notify is not None:
+            self.notify("the time for that is over: some groups may be refused that need more")
         self.refused |= repair.refused
         self.layers |= repair.layers
         self.groups = replace(self.groups, groups=repair.groups)

@@ -115,3 +115,12 @@ def test_refusals(words: list[str], message: str, capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit, match="2"):
         main(words)
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_what_of_attention_goes_is_an_option(capsys: pytest.CaptureFixture[str]):
+    words = ["--class", "tests.sized_networks.Vit", "--input-shape", "3", "32", "32"]
+    main(["blocks=1", *words, "--attention", "both"])
+    lines = capsys.readouterr().out.splitlines()
+    listed = [line for line in lines if "blocks.0.attention.qkv" in line]
+    assert sum("pruned" in line for line in listed) == 2
+    assert any("blocks.0.attention.qkv:2" in line for line in listed)

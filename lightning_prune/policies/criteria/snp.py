@@ -76,8 +76,17 @@ class SNP(Criterion):
         return _over_mean(of_scores) + _over_mean(fed) if group.scores else fed
 
     def check(self, model: nn.Module, group: Group) -> None:
-        """Raise ValueError where the activations of a group's channels cannot be read."""
+        """Raise ValueError where activations, or queries and keys of a group, cannot be read."""
         check_observable(model, group)
+        sources = {member.layer for member in group.sources}
+        for pairs in group.scores:
+            hidden = next((n for n in (pairs.queries, pairs.keys) if n not in sources), None)
+            if hidden is not None:
+                raise ValueError(
+                    f"criterion snp: group {group.name!r} makes scores of attention of what "
+                    f"{hidden!r} gives, which is no output of a layer (a weight that is computed, "
+                    "attention in one layer): leave the group out or choose criterion=apoz"
+                )
 
 
 @torch.no_grad()

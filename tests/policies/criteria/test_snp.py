@@ -1,11 +1,15 @@
 """The attention-score criterion against scores that are computed with and without each channel."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from lightning_prune.criteria import SNP, Evidence
+from lightning_prune.graph.group import Member
 from lightning_prune.observe.output_means import collect_outputs, source_outputs
 from lightning_prune.surgery.build_groups import build_groups
 
@@ -140,3 +144,20 @@ def test_a_query_that_gives_nothing_goes_first():
     _, found = judged(net, image)
     assert int(found["q"].argmin()) == 2
     assert not F.softmax(found["q"], 0).isnan().any()
+
+
+def test_queries_that_no_layer_shows_are_refused_before_training():
+    net = Attention()
+    for layer in (net.q, net.k):
+        weight_norm(layer)
+    image = torch.zeros(1, 7, 5)
+    groups = build_groups(net, image, attention="width")
+    group = next(group for group in groups.values() if group.scores)
+    with pytest.raises(ValueError, match=r"criterion snp: group 'q'.*parametrizations.*apoz"):
+        SNP().check(net, replace(group, members=(*group.members, shown(net))))
+
+
+def shown(net):
+    """A source beside the queries, so that something of the group can be read."""
+    rows = torch.arange(HEADS * WIDTH)
+    return Member("v", "producer", rows, rows % WIDTH, (("weight", 0),))
