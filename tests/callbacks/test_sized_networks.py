@@ -239,6 +239,23 @@ def test_heads_and_their_width_are_cut_in_a_run_that_resumes(tmp_path):
         assert all(torch.equal(found[name], expected[name]) for name in found)
 
 
+@pytest.mark.filterwarnings("ignore:no collection_dataloader")
+@pytest.mark.filterwarnings("ignore:classes with fewer than 10 matched objects")
+@pytest.mark.filterwarnings("ignore:.* groups separate the classes no better than labels")
+def test_separability_chooses_heads_and_their_width(tmp_path):
+    masker = plain(
+        SequentialActivationMasker, matching="all", attention="both", mac_target=0.5,
+        keep_range=(0.25, 0.75), layers_per_step=None, hold_epochs=0,
+        clusterer=ChannelClusterer(embedding="pca"),
+    )  # fmt: skip
+    module, _ = fit("scaled", tmp_path, [masker, PhysicalPruner(recalibrate_images=0)], 3)
+    for block in module.net.blocks:
+        own = block.attention
+        assert own.num_heads < 4
+        assert own.head_dim < 8
+        assert own.qkv.out_features == 3 * own.num_heads * own.head_dim
+
+
 def test_stages_of_different_norms_are_one_clear_error(tmp_path):
     maskers = [
         plain(ChannelMasker, end_epoch=1, norms="plain", layers=["net.patch"]),
