@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     )
     from lightning_prune.callbacks.slice_masker import SliceMasker as SliceMasker
     from lightning_prune.callbacks.slice_regularizer import SliceRegularizer as SliceRegularizer
+    from lightning_prune.data.images import read_image as read_image
     from lightning_prune.detection.data.coco_json import CocoJsonDataModule as CocoJsonDataModule
     from lightning_prune.detection.data.digits import (
         DigitsDetectionDataModule as DigitsDetectionDataModule,
     )
-    from lightning_prune.detection.data.images import read_image as read_image
     from lightning_prune.detection.data.yolo_folder import (
         YoloFolderDataModule as YoloFolderDataModule,
     )
@@ -160,7 +160,7 @@ _HOMES = {
     "load_state_dict_pruned": "surgery.load_state_dict_pruned",
     "prune": "pruned_run",
     "read_checkpoint": "files.read_checkpoint",
-    "read_image": "detection.data.images",
+    "read_image": "data.images",
     "read_weights": "detection.weights.read_weights",
     "reset_channels": "surgery.reinitialize",
     "select_channels": "functional.selection.selection",

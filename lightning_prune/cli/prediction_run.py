@@ -15,7 +15,7 @@ from tqdm import tqdm
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.export import load_module
 from lightning_prune.cli.terminal import shows_bars
-from lightning_prune.detection.data.images import ImageError, read_image
+from lightning_prune.data.images import ImageError, read_image
 from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.predict.detect_images import Times, detect_images, in_batches
 from lightning_prune.detection.predict.detections import Detections

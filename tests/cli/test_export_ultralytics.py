@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from lightning_prune.cli.export import main
-from lightning_prune.detection.data.images import read_image
+from lightning_prune.data.images import read_image
 from lightning_prune.detection.data.letterbox import letterbox
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.detection.module import DetectionModule

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_prune.detection.data.images import read_image
+from lightning_prune.data.images import read_image
 
 
 @dataclass(frozen=True)

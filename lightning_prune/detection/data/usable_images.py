@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lightning_prune.data.checks import MANY, Findings, OnError, Problem, settle
+from lightning_prune.data.image_facts import ImageFacts, look_at_images, note_images
+from lightning_prune.data.images import ImageError
 from lightning_prune.detection.data.dataset import ImageSource
-from lightning_prune.detection.data.image_facts import ImageFacts, look_at_images, note_images
-from lightning_prune.detection.data.images import ImageError
 from lightning_prune.detection.data.records import ImageFiles, ImageRecord
 from lightning_prune.errors import DataError
 

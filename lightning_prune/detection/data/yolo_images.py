@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 from lightning_prune.data.checks import Findings, Problem
-from lightning_prune.detection.data.images import (
+from lightning_prune.data.images import (
     HEIF_SUFFIXES,
     IMAGE_SUFFIXES,
     OTHER_SUFFIXES,

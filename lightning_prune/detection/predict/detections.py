@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from lightning_prune.detection.data.images import read_image
+from lightning_prune.data.images import read_image
 from lightning_prune.detection.predict.draw_boxes import draw_boxes
 from lightning_prune.files import write_bytes
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lightning_prune.detection.data.images import read_image, to_rgb
+from lightning_prune.data.images import read_image, to_rgb
 
 _ARRAYS = "pass RGB as a uint8 array (height, width, 3), or uint8 (height, width) for grey"
 _TENSORS = "pass uint8, or floating point in [0, 1], of shape (3, height, width)"

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from lightning_prune.data.images import ImageError, read_image
 from lightning_prune.detection.average_precision import DetectionAveragePrecision
-from lightning_prune.detection.data.images import ImageError, read_image
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.predict.module_detector import detector_of, options_of

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from lightning_prune.detection.data.images import ImageError, image_suffixes, read_image
+from lightning_prune.data.images import ImageError, image_suffixes, read_image
 
 GREY = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
 COLOUR = np.stack([GREY, GREY[::-1], GREY[:, ::-1]], axis=2)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.progress import track
 
 from lightning_prune.data.checks import MANY, Findings, Problem
-from lightning_prune.detection.data.images import (
+from lightning_prune.data.images import (
     ImageError,
     open_image,
     orientation,
