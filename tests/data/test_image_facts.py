@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lightning_prune.data import image_facts
 from lightning_prune.data.checks import Findings, Problem
 from lightning_prune.data.image_facts import ImageFacts, look_at_images, note_images
 from lightning_prune.data.images import ImageError
-from lightning_prune.detection.data import image_facts
 from lightning_prune.errors import DataError
 from tests.detection.data.folders import write_image
 
