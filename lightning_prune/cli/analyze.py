@@ -16,7 +16,7 @@ from lightning_prune.cli.build import build
 from lightning_prune.cli.export import example_of, load_module
 from lightning_prune.cli.read_norms import read_norms
 from lightning_prune.cli.run_checkpoints import checkpoint_files, run_checkpoints
-from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.detector_module import DetectorModule
 from lightning_prune.errors import ConfigError
 from lightning_prune.files.write_json import write_json
 from lightning_prune.graph.macs import MacModel
@@ -119,7 +119,7 @@ def analyze_run(folder: Path, args: argparse.Namespace) -> Analysis:
     for row, one in zip(content["epochs"], used, strict=True):
         row |= {"metric": known.get(one.epoch), "file": str(one.path), "also": list(one.also)}
     content |= {"metric": metric if known else None, "skipped": skipped}
-    content["command"] = _command(content, facts, isinstance(module, DetectionModule))
+    content["command"] = _command(content, facts, isinstance(module, DetectorModule))
     return Analysis(folder, history, content)
 
 

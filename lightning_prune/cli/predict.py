@@ -73,6 +73,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", help="cpu, cuda, cuda:1, mps; default: a GPU where there is one")
     add(
         "--class", dest="module_class", metavar="PACKAGE.MODULE.CLASS",
-        help="a subclass of DetectionModule; default: that of the run's config.yaml",
+        help="a subclass of DetectorModule; default: that of the run's config.yaml",
     )  # fmt: skip
     return parser

@@ -16,7 +16,7 @@ from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.export import load_module
 from lightning_prune.cli.terminal import shows_bars
 from lightning_prune.data.images import ImageError, read_image
-from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.detector_module import DetectorModule
 from lightning_prune.detection.predict.detect_images import Times, detect_images, in_batches
 from lightning_prune.detection.predict.detections import Detections
 from lightning_prune.detection.predict.detector import Detector
@@ -208,7 +208,7 @@ def _detector(args: argparse.Namespace) -> tuple[Detector, Path, PredictionOptio
     if path.suffix.lower() == ".onnx":
         return OnnxDetector(path, args.device or "cpu"), path, PredictionOptions()
     module = load_module(path, args.module_class)
-    if not isinstance(module, DetectionModule):
+    if not isinstance(module, DetectorModule):
         raise ConfigError(
             f"{path} holds a {type(module).__name__}: predict draws the boxes of detectors; load "
             "it with lightning_prune.load_pruned and call it"
