@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.export_parser import export_parser
 from lightning_prune.cli.own_class import own_class
+from lightning_prune.detection.detector_module import DetectorModule
 from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.network.network import LARGEST_STRIDE
 from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         module = load_module(checkpoint, args.module_class)
         example = example_of(module, args.input_shape, args.image_size)
         takes, options = "", {"batch": args.batch}
-        if isinstance(module, DetectionModule):
+        if isinstance(module, DetectorModule):
             takes, options = _as_ultralytics(module, example, args.batch, args.half)
         output = args.output or checkpoint.with_suffix(chosen.suffix)
         difference = chosen.load_writer()(
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _as_ultralytics(
-    module: DetectionModule, example: Tensor, batch: int | None, half: bool
+    module: DetectorModule, example: Tensor, batch: int | None, half: bool
 ) -> tuple[str, dict[str, Any]]:
     """Return what to say of a detector's file, and the arguments that make it one for their tools.
 
@@ -72,7 +73,7 @@ def _as_ultralytics(
             f"--image-size {height} {width}: both must be multiples of {LARGEST_STRIDE}"
         )
     # Top-k blocks keep a number of places, not a fraction of them, once they are a fixed graph.
-    batch = 1 if batch is None and module.hparams["topk"] is not None else batch
+    batch = 1 if batch is None and module.hparams.get("topk") is not None else batch
     what = f"takes {batch or 'any number of'} images of "
     what += f"{height} x {width}" if batch else f"any size in steps of {LARGEST_STRIDE}"
     if not batch and (height, width) != (_THEIR_SIZE, _THEIR_SIZE):

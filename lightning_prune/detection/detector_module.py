@@ -49,6 +49,11 @@ class DetectorModule(ScheduledModule):
         probabilities.
         """
 
+    @property
+    def suppression_iou(self) -> float:
+        """Overlap of two boxes of a class above which the weaker is dropped."""
+        return float(self.hparams["nms_iou"])
+
     def log_losses(self, mean: Tensor, parts: Mapping[str, Tensor], batch_size: int) -> None:
         """Log the loss of an image as ``train/loss``, and its parts as ``train/NAME_loss``."""
         how: dict[str, Any] = {"on_epoch": True, "on_step": False, "batch_size": batch_size}
@@ -87,12 +92,13 @@ class DetectorModule(ScheduledModule):
 
     def _suppress(self, images: Tensor, confidence: float, multi_label: bool) -> list[Tensor]:
         check_channels(images.shape[1], self.hparams["in_channels"])
-        predictions = self(images)
+        outputs = self(images)
+        predictions = outputs[0] if isinstance(outputs, tuple) else outputs
         if not isinstance(predictions, Tensor):
             raise RuntimeError("detections need eval mode: call .eval() first")
         hparams = self.hparams
         found = non_maximum_suppression(
-            predictions, confidence, hparams["nms_iou"], hparams["max_detections"], multi_label
+            predictions, confidence, self.suppression_iou, hparams["max_detections"], multi_label
         )
         # Objects end at the border: boxes beyond it cost up to .004 mAP50-95 (BCCD).
         height, width = images.shape[-2:]
@@ -169,7 +175,7 @@ class DetectorModule(ScheduledModule):
         return ObjectSamples(image, targets["label"], found, x, y, width, height)
 
     @torch.no_grad()
-    def object_samples(self, batch: Batch, outputs: Tensor) -> ObjectSamples:
+    def object_samples(self, batch: Batch, outputs: Tensor | tuple[Tensor, ...]) -> ObjectSamples:
         """Return for every object of a batch where it is and whether the network found it.
 
         Found means: after non-maximum suppression at ``object_confidence`` a detection of its
@@ -181,11 +187,12 @@ class DetectorModule(ScheduledModule):
         """
         images, targets = batch
         image, label, box = targets["image"], targets["label"], targets["box"].float()
-        found = find_candidates(outputs.detach().float(), self.hparams["object_confidence"])
+        predictions = outputs if isinstance(outputs, Tensor) else outputs[0]
+        found = find_candidates(predictions.detach().float(), self.hparams["object_confidence"])
         # One key per image and class: a single suppression and a single matching serve the batch.
         classes = self.hparams["num_classes"]
         key = found.image * classes + found.label
-        keep = batched_nms(found.box.double(), found.score.double(), key, self.hparams["nms_iou"])
+        keep = batched_nms(found.box.double(), found.score.double(), key, self.suppression_iou)
         size = box.new_tensor([images.shape[3], images.shape[2]]).repeat(2)
         corners = box_convert(box * size, "cxcywh", "xyxy")
         match = match_objects(found.box[keep], key[keep], corners, image * classes + label)

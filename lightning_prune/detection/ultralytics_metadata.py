@@ -1,11 +1,11 @@
 """What tools for Ultralytics models want to know about an exported detector."""
 
-from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.detector_module import DetectorModule
 from lightning_prune.detection.network.network import LARGEST_STRIDE
 
 
 def ultralytics_metadata(
-    module: DetectionModule,
+    module: DetectorModule,
     image_size: tuple[int, int],
     batch: int | None = None,
     half: bool = False,
@@ -21,6 +21,7 @@ def ultralytics_metadata(
         half: Whether the file takes images in 16 bits.
         channels: Of an image; None: those that the detector was built for.
 
+    >>> from lightning_prune import DetectionModule
     >>> found = ultralytics_metadata(DetectionModule(2, names=["cat", "dog"]), (320, 320))
     >>> found["task"], found["names"], found["imgsz"]
     ('detect', "{0: 'cat', 1: 'dog'}", '[320, 320]')
@@ -30,7 +31,7 @@ def ultralytics_metadata(
     channels = module.hparams["in_channels"] if channels is None else channels
     arguments = {"batch": batch or 1, "half": half, "dynamic": batch is None, "nms": False}
     return {
-        "description": f"YOLOv8{module.hparams['size']} exported by lightning_prune",
+        "description": f"{_kind(module)} exported by lightning_prune",
         "task": "detect",
         "stride": str(LARGEST_STRIDE),
         "batch": str(batch or 1),
@@ -40,3 +41,8 @@ def ultralytics_metadata(
         "args": str(arguments),
         "end2end": "False",
     }
+
+
+def _kind(module: DetectorModule) -> str:
+    size = module.hparams.get("size")
+    return f"YOLOv8{size}" if size else type(module.get_submodule("network")).__name__

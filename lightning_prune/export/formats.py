@@ -82,5 +82,13 @@ FORMATS = {
         ("onnx", "onnxruntime", "onnxscript"),
         "onnx",
     ),
+    "ultralytics": ExportFormat(
+        "Ultralytics",
+        ".pt",
+        "ultralytics",
+        "lightning_prune.detection.ultralytics.write_network:export_ultralytics",
+        ("ultralytics",),
+        "ultralytics",
+    ),
 }
 """Name on the command line -> the format."""

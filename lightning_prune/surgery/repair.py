@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import torch
 from torch import nn
 
 from lightning_prune.graph.group import Group, Size
@@ -45,7 +46,8 @@ def _attributes(module: nn.Module, name: str, sizes: set[int]) -> Iterator[Size]
             continue
         if isinstance(value, int) and value in sizes:
             yield Size(name, key)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, list | tuple) and not isinstance(value, torch.Size):
+            # A torch.Size is what a forward pass has seen, and it sees the next one itself.
             for place, entry in enumerate(value):
                 if isinstance(entry, int) and not isinstance(entry, bool) and entry in sizes:
                     yield Size(name, key, place)
