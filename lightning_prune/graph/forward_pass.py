@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.utils.weight_norm import WeightNorm
 
+_NUMBERS = (int, float, str, tuple, type(None))
+
 
 def call(model: nn.Module, example_input: Any) -> Any:
     """Call a model on a tensor, a tuple of arguments or a dict of keyword arguments."""
@@ -40,24 +42,32 @@ def _computed(module: nn.Module) -> set[str]:
     return {hook.name for hook in hooks if isinstance(hook, WeightNorm)}
 
 
+def _plain_values(module: nn.Module) -> dict[str, Any]:
+    """Return the tensors that are attributes, and the numbers that have public names."""
+    computed = _computed(module)
+    return {
+        name: value.detach() if name in computed else value
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+        or (not name.startswith("_") and isinstance(value, _NUMBERS))
+    }
+
+
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
 
-    Plain tensors too; the weights that the older ``weight_norm`` computes in each pass come back
-    without their graph, with which no module could be copied.
+    Plain tensors and numbers too, which belong together where a forward pass remembers things (the
+    grid of a detector's head, and the shape it was made for); the weights that the older
+    ``weight_norm`` computes in each pass come back without their graph, with which no module could
+    be copied.
 
     What ``torch.compile`` compiled runs eagerly meanwhile: compiled code does not call hooks.
     """
     python, numpy = random.getstate(), np.random.get_state()
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    plain = [
-        (module, name, value.detach() if name in _computed(module) else value)
-        for module in model.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, torch.Tensor)
-    ]
+    plain = [(module, _plain_values(module)) for module in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices), _eager():
         try:
@@ -67,7 +77,9 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module.training = mode
             for parameter, wanted in wants:
                 parameter.requires_grad_(wanted)
-            for module, name, value in plain:
-                vars(module)[name] = value
+            for module, values in plain:
+                for name in _plain_values(module).keys() - values.keys():
+                    del vars(module)[name]
+                vars(module).update(values)
             random.setstate(python)
             np.random.set_state(numpy)
