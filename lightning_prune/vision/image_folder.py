@@ -148,7 +148,7 @@ class ImageFolderData(ResumableDataModule):
         return tuple(self._listed)
 
     def setup(self, stage: str) -> None:
-        """Look at the images that a stage needs, once."""
+        """Inspect the images that a stage needs, once."""
         self._require(_SPLITS_OF_STAGE[stage])
 
     def train_dataloader(self) -> ResumableLoader:
