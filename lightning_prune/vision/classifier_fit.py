@@ -59,12 +59,12 @@ def _compare_names(
     missing = sorted(set(needed) - found.tensors.keys())
     unknown = sorted(found.tensors.keys() - set(known))
     parts = [
-        f"{len(names)} tensors {what} (such as {', '.join(names[:_NAMED])})"
-        for names, what in ((missing, "are missing"), (unknown, "are not of it"))
+        f"{len(names)} {what} (such as {', '.join(names[:_NAMED])})"
+        for names, what in ((missing, "missing"), (unknown, "not of it"))
         if names
     ]
     if parts:
         raise ValueError(
-            f"weights={found.path} are of another network than name={name!r}: "
-            f"{' and '.join(parts)}; pass the name that they were trained under, and its arguments"
+            f"weights={found.path} are of another network than name={name!r}: of its "
+            f"tensors {' and '.join(parts)}; pass the name that they were trained under, and its arguments"
         )
