@@ -25,6 +25,11 @@ def resolve_classes(
     own = None if found is None else found.classes(heads)
     if num_classes is None:
         num_classes = published_classes(name) if pretrained else own
+    if num_classes is None and found is not None:
+        raise ValueError(
+            f"weights={found.path} have no class head of name={name!r} ({', '.join(heads)}): pass "
+            "num_classes, or the name that they were trained under"
+        )
     if num_classes is None:
         raise ValueError("num_classes is missing: pass the number of classes, or weights")
     if names is not None and len(names) != num_classes:
