@@ -65,6 +65,6 @@ def _compare_names(
     ]
     if parts:
         raise ValueError(
-            f"weights={found.path} are of another network than name={name!r}: of its "
-            f"tensors {' and '.join(parts)}; pass the name that they were trained under, and its arguments"
+            f"weights={found.path} are of another network than name={name!r}: of its tensors "
+            f"{' and '.join(parts)}; pass the name that they were trained under, and its arguments"
         )

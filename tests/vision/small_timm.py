@@ -37,9 +37,7 @@ def create_model(name: str, pretrained: bool = False, **options: Any) -> nn.Modu
 
 
 def get_pretrained_cfg(name: str) -> Any:
-    return SimpleNamespace(
-        fixed_input_size=name == "fixednet", classifier="head", num_classes=1000
-    )
+    return SimpleNamespace(fixed_input_size=name == "fixednet", classifier="head", num_classes=1000)
 
 
 def resolve_model_data_config(network: nn.Module) -> dict[str, Any]:

@@ -23,9 +23,7 @@ from tests.vision.small_timm import SMALL_TIMM
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "lightning_prune.vision.classifier_timm.require_timm", lambda: SMALL_TIMM
-    )
+    monkeypatch.setattr("lightning_prune.vision.classifier_timm.require_timm", lambda: SMALL_TIMM)
 
 
 def module(**options: object) -> ClassifierModule:
@@ -136,7 +134,11 @@ def test_vectors_and_named_parameters_are_not_decayed():
     own = module(name="fixednet", weight_decay=0.3)
     decayed, others = own.make_optimizer().param_groups
     names = {id(parameter): name for name, parameter in own.network.named_parameters()}
-    assert {names[id(p)] for p in decayed["params"]} == {"stem.weight", "body.weight", "head.weight"}
+    assert {names[id(p)] for p in decayed["params"]} == {
+        "stem.weight",
+        "body.weight",
+        "head.weight",
+    }
     assert "place" in {names[id(p)] for p in others["params"]}
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
 
@@ -145,7 +147,9 @@ def test_data_of_other_classes_or_another_order_are_refused(tmp_path: Path):
     data = ImageFolderData(write_splits(tmp_path), image_size=32)
     with pytest.raises(ValueError, match="data have num_classes=2, the network was built with 3"):
         trainer(tmp_path).fit(module(num_classes=3), datamodule=data)
-    with pytest.raises(ValueError, match="class 0 of the data is 'cat', the network calls it 'dog'"):
+    with pytest.raises(
+        ValueError, match="class 0 of the data is 'cat', the network calls it 'dog'"
+    ):
         trainer(tmp_path).fit(module(names=["dog", "cat"]), datamodule=data)
     with pytest.raises(ValueError, match="data have in_channels=3, .* pass model.in_channels=3"):
         trainer(tmp_path).fit(module(in_channels=1), datamodule=data)
@@ -191,7 +195,10 @@ class Harmful:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": torch.ones(1)}, r"another network than name='smallnet_a': of its tensors 8 missing .* and 1 not of it"),
+        (
+            {"a": torch.ones(1)},
+            r"another network than name='smallnet_a': of its tensors 8 missing .* and 1 not of it",
+        ),
         ({"state_dict": {}}, "holds no state dict, but: state_dict"),
         ([1], "holds a list, no state dict"),
         (nn.Linear(1, 1), r"holds a torch.nn.modules.linear.Linear, no state dict"),

@@ -249,7 +249,7 @@ def test_grey_values_are_one_channel(tmp_path: Path):
 
 def test_the_model_says_how_images_are_cut_unless_the_data_do(tmp_path: Path):
     class Trainer:
-        class lightning_module:  # noqa: N801
+        class lightning_module:
             evaluation_view = {  # noqa: RUF012
                 "image_size": 24, "crop_fraction": 0.5, "interpolation": "nearest", "squash": True,
             }  # fmt: skip
