@@ -105,7 +105,7 @@ test-optuna: $(DEV_STAMP) .optuna/.installed
 
 test-timm: $(DEV_STAMP) .outside/timm/.installed
 	PYTHONPATH=.outside/timm OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/outside/timm
-	PYTHONPATH=.outside/timm OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_readme.py -k model=timm
+	PYTHONPATH=.outside/timm OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_readme.py -k image_folder
 
 # Of several licences, AGPL among them: beside the environment, as above.
 .zoo/.installed: benchmarks/zoo_requirements.txt | $(DEV_STAMP)

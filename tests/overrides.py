@@ -115,7 +115,7 @@ EXAMPLES = {
     "prune_transformer": {"dense_epochs": 4, "recovery_epochs": 4},
     "prune_by_norm": {"dense_epochs": 2, "recovery_epochs": 4},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
-    "write_digit_folder": {"images": 100},
+    "write_digit_folder": {"images": 400},
     "periodic_reset": {"epochs": 5, "lr": 0.1},
     "adaptive_reset": {"epochs": 3, "lr": 0.1},
     "monitor_usage": {"epochs": 2, "lr": 0.1},

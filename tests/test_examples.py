@@ -52,11 +52,11 @@ def test_the_detector(tmp_path, monkeypatch):
 
 
 def test_the_digits_as_a_folder(tmp_path, monkeypatch):
-    assert run("write_digit_folder", tmp_path, monkeypatch) == 100
+    assert run("write_digit_folder", tmp_path, monkeypatch) == 400
     data = ImageFolderData(tmp_path / "out", image_size=32)
     assert data.names == [str(digit) for digit in range(10)]
     counts = [len(data.dataset(split)) for split in ("train", "val", "test")]
-    assert counts == [70, 15, 15]
+    assert counts == [280, 60, 60]
 
 
 def test_the_classifier(tmp_path, monkeypatch):

@@ -151,7 +151,7 @@ def test_data_of_other_classes_or_another_order_are_refused(tmp_path: Path):
         ValueError, match="class 0 of the data is 'cat', the network calls it 'dog'"
     ):
         trainer(tmp_path).fit(module(names=["dog", "cat"]), datamodule=data)
-    with pytest.raises(ValueError, match="data have in_channels=3, .* pass model.in_channels=3"):
+    with pytest.raises(ValueError, match=r"data have in_channels=3, .* pass model.in_channels=3"):
         trainer(tmp_path).fit(module(in_channels=1), datamodule=data)
 
 

@@ -201,7 +201,7 @@ def test_damaged_images_and_unknown_classes_stop_the_run_or_are_left_out(tmp_pat
 def test_pointers_of_git_lfs_are_named(tmp_path: Path):
     for path in (write_splits(tmp_path) / "train").rglob("*.png"):
         path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 99\n")
-    with pytest.raises(DataError, match="10 of 10 images are not images: .*Git LFS"):
+    with pytest.raises(DataError, match=r"10 of 10 images are not images: .*Git LFS"):
         ImageFolderData(tmp_path, on_error="skip").setup("fit")
 
 
