@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from lightning_prune.vision.classifier_timm import published_classes
 from lightning_prune.vision.classifier_weights import ClassifierWeights
 
@@ -81,3 +83,19 @@ def check_data(data: Any, hparams: Mapping[str, Any]) -> None:
             f"{known[place]!r}: labels would be mixed up; name the class folders as they were in "
             "training"
         )
+
+
+def read_batch(batch: Any) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a batch.
+
+    Raises:
+        ValueError: it is another kind of batch, such as one of a detector.
+    """
+    images, labels = batch if isinstance(batch, tuple | list) and len(batch) == 2 else (None, None)
+    whole = isinstance(labels, Tensor) and labels.ndim == 1 and not labels.is_floating_point()
+    if isinstance(images, Tensor) and images.ndim == 4 and isinstance(labels, Tensor) and whole:
+        return images, labels
+    raise ValueError(
+        "the data do not give a classifier's batches, images (B, C, H, W) and integer labels (B,): "
+        "choose data=image_folder, or data of your own that do"
+    )

@@ -14,7 +14,12 @@ from lightning_prune.functional.schedule import Schedule
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 from lightning_prune.validation import check_arguments
-from lightning_prune.vision.classifier_arguments import check_data, resolve_classes, spread
+from lightning_prune.vision.classifier_arguments import (
+    check_data,
+    read_batch,
+    resolve_classes,
+    spread,
+)
 from lightning_prune.vision.classifier_fit import with_weights
 from lightning_prune.vision.classifier_timm import (
     build_network,
@@ -182,7 +187,7 @@ class ClassifierModule(ScheduledModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log it."""
-        images, labels = batch
+        images, labels = read_batch(batch)
         loss: Tensor = self.loss(self(images), labels)
         self.log(
             "train/loss", loss.detach(), prog_bar=True, on_epoch=True, on_step=False,
@@ -212,7 +217,7 @@ class ClassifierModule(ScheduledModule):
         self._log_metrics("test", self.test_metrics)
 
     def _update(self, metrics: nn.ModuleDict, batch: Batch) -> None:
-        images, labels = batch
+        images, labels = read_batch(batch)
         logits = self(images)
         for name, metric in metrics.items():
             assert isinstance(metric, Metric)

@@ -155,6 +155,21 @@ def test_data_of_other_classes_or_another_order_are_refused(tmp_path: Path):
         trainer(tmp_path).fit(module(in_channels=1), datamodule=data)
 
 
+@pytest.mark.parametrize(
+    "batch",
+    [
+        (torch.rand(2, 3, 32, 32), {"label": torch.ones(2)}),
+        (torch.rand(2, 3, 32, 32), torch.rand(2)),
+        (torch.rand(2, 9), torch.ones(2, dtype=torch.long)),
+        torch.rand(2, 3, 32, 32),
+    ],
+)
+def test_batches_of_another_kind_are_refused(batch: object):
+    for step in (module().training_step, module().validation_step):
+        with pytest.raises(ValueError, match="choose data=image_folder"):
+            step(batch, 0)  # type: ignore[arg-type]
+
+
 def save(path: Path, content: object) -> str:
     torch.save(content, path)
     return str(path)
