@@ -97,6 +97,8 @@ if TYPE_CHECKING:
     from lightning_prune.surgery.mask import ChannelMask as ChannelMask
     from lightning_prune.surgery.reinitialize import reset_channels as reset_channels
     from lightning_prune.testing import check_prunable as check_prunable
+    from lightning_prune.vision.classifier_module import ClassifierModule as ClassifierModule
+    from lightning_prune.vision.image_folder import ImageFolderData as ImageFolderData
 
 install()
 
@@ -114,6 +116,7 @@ _HOMES = {
     "ChannelSelection": "functional.selection.selection",
     "ChannelUsage": "observe.usage",
     "CheckpointError": "files.checkpoint_error",
+    "ClassifierModule": "vision.classifier_module",
     "CocoJsonDataModule": "detection.data.coco_json",
     "DetectionModule": "detection.module",
     "Detections": "detection.predict.detections",
@@ -125,6 +128,7 @@ _HOMES = {
     "Fisher": "policies.criteria.fisher",
     "GroupNorm": "policies.criteria.group_norm",
     "GroupNormPenalty": "policies.penalties.group_norm_penalty",
+    "ImageFolderData": "vision.image_folder",
     "LAMP": "policies.criteria.lamp",
     "MacAware": "policies.criteria.mac_aware",
     "MacModel": "graph.macs",

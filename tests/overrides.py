@@ -33,6 +33,14 @@ TINY_NEURAL = [
     "data.batch_size=16",
     *(word for word in TINY if not word.startswith("data.")),
 ]
+# The same for class folders and networks of timm: a small one, few images of a folder.
+TINY_CLASSES = [
+    "model.name=convnext_atto",
+    "data.image_size=32",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    *(word for word in TINY if not word.startswith("data.")),
+]
 # After two steps a model finds no object yet: channels are chosen by all of them, in the
 # quickest embedding and in one step.
 TINY_PRUNING = [
@@ -79,6 +87,12 @@ TINY_NEURAL_RECIPES = {
     "channel": [*FEW_BY_RATIO, *_FEW_NEURAL],
     "sequential_activation": [*TINY_PRUNING, *_FEW_NEURAL],
 }
+# The same on ConvNeXt.
+_FEW_OF_TIMM = ["pruning.masker.layers=[network.stages.3.*]", "pruning.masker.mac_target=null"]
+TINY_CLASS_RECIPES = {
+    "channel": [*FEW_BY_RATIO, *_FEW_OF_TIMM],
+    "sequential_activation": [*TINY_PRUNING, *_FEW_OF_TIMM],
+}
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [
     "ignore:classes with fewer than 10 matched objects",
@@ -101,6 +115,7 @@ EXAMPLES = {
     "prune_transformer": {"dense_epochs": 4, "recovery_epochs": 4},
     "prune_by_norm": {"dense_epochs": 2, "recovery_epochs": 4},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
+    "write_digit_folder": {"images": 400},
     "periodic_reset": {"epochs": 5, "lr": 0.1},
     "adaptive_reset": {"epochs": 3, "lr": 0.1},
     "monitor_usage": {"epochs": 2, "lr": 0.1},

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_prune.vision.image_folder import ImageFolderData
 from tests.overrides import EXAMPLES
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
@@ -48,6 +49,14 @@ def test_the_detector(tmp_path, monkeypatch):
     ]
     sizes = sum(v.numel() for k, v in state.items() if k.startswith("network."))
     assert sizes < 0.7 * report["dense"]["parameters"]
+
+
+def test_the_digits_as_a_folder(tmp_path, monkeypatch):
+    assert run("write_digit_folder", tmp_path, monkeypatch) == 400
+    data = ImageFolderData(tmp_path / "out", image_size=32)
+    assert data.names == [str(digit) for digit in range(10)]
+    counts = [len(data.dataset(split)) for split in ("train", "val", "test")]
+    assert counts == [280, 60, 60]
 
 
 def test_the_classifier(tmp_path, monkeypatch):

@@ -22,12 +22,15 @@ from tests.overrides import (
     NO_COST,
     SHORTER,
     TINY,
+    TINY_CLASS_RECIPES,
+    TINY_CLASSES,
     TINY_FOLDER,
     TINY_NEURAL,
     TINY_NEURAL_RECIPES,
     TINY_RECIPES,
     TINY_WARNINGS,
 )
+from tests.vision.class_folders import write_splits
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -164,7 +167,12 @@ def test_command(
     (entry,) = [entry for entry in ENTRIES if words[: len(entry)] == entry]
     words = words[len(entry) :]
     neural = re.search(r"neural_response|simulated_cells|neural_sessions", line) is not None
-    tiny = TINY_NEURAL if neural else TINY
+    tiny, recipes = (TINY_NEURAL, TINY_NEURAL_RECIPES) if neural else (TINY, TINY_RECIPES)
+    metric = "test/bps" if neural else "test/map50"
+    if "model=timm" in line:
+        pytest.importorskip("timm", reason="make test-timm installs it")
+        write_splits(tmp_path / "path/to/classes")
+        tiny, recipes, metric = TINY_CLASSES, TINY_CLASS_RECIPES, "test/accuracy"
     if "path/to/recordings" in line:
         make_recordings(tmp_path)
         tiny = [word for word in TINY_NEURAL if not word.startswith("data.")]
@@ -178,7 +186,7 @@ def test_command(
         call([*TINY, "hydra.run.dir=path/to/run"])
     recipe = re.search(r"\+pruning=(\w+)", line)
     if recipe:
-        tiny = [*tiny, *(TINY_NEURAL_RECIPES if neural else TINY_RECIPES)[recipe[1]]]
+        tiny = [*tiny, *recipes[recipe[1]]]
     elif "neural_response" in line:
         tiny = [*tiny, *TINY_NEURAL_RECIPES["neural"]]
     if recipe and "report" not in line:
@@ -187,7 +195,7 @@ def test_command(
         make_weights(tmp_path)
     capsys.readouterr()
     call([*words, *tiny])
-    assert ("test/bps" if neural else "test/map50") in capsys.readouterr().out
+    assert metric in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", OTHERS)

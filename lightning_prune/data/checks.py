@@ -85,6 +85,28 @@ class Problem(Enum):
         False,
         "convert it to JPEG or PNG; for .heic it is enough to install pillow-heif",
     )
+    EMPTY_CLASS = ("class folder without an image (left out)", False, "")
+    LOOSE_IMAGE = (
+        "image beside the class folders (left out)",
+        False,
+        "move it into the folder of its class",
+    )
+    UNTRAINED_CLASS = (
+        "class of validation or test that the training split lacks",
+        True,
+        "add images of it to the training split, or remove it",
+    )
+    ABSENT_CLASS = ("class of the training split that is absent here", False, "")
+    LIKE_CLASS = (
+        "class whose name differs from another's in case or spaces only",
+        False,
+        "give both folders one name if they are one class",
+    )
+    IN_TWO_SPLITS = (
+        "image that is in the training split too",
+        False,
+        "remove one of the two: results on images that were trained on are too good",
+    )
     LINKED = ("linked folder that is read already or leads back (left out)", False, "")
 
     def __init__(self, text: str, fatal: bool, advice: str) -> None:
@@ -160,10 +182,12 @@ def settle(findings: Findings, on_error: OnError, title: str, left_out: int) -> 
     if not findings.places:
         return
     if findings.fatal and on_error == "raise":
+        boxes = Problem.BOX_OUTSIDE in findings.places
         raise DataError(
             f"{title}: the data set has problems:\n{findings.message()}\n"
             'Correct the files, or pass on_error="skip" (data.on_error=skip on the command line) '
-            "to leave out the images concerned (boxes that reach outside are clipped)."
+            "to leave out the images concerned"
+            + (" (boxes that reach outside are clipped)." if boxes else ".")
         )
     tail = f"\n  {left_out} images are left out." if left_out else ""
     _warn(f"{title}: the data set has peculiarities:\n{findings.message()}{tail}")

@@ -101,14 +101,16 @@ def test_phone_images_need_their_reader(folder: Path, monkeypatch: pytest.Monkey
     train = folder / "images" / "train"
     for path in train.glob("*.jpg"):
         path.rename(path.with_suffix(".HEIC"))
-    monkeypatch.setattr(
-        "lightning_prune.detection.data.yolo_images.image_suffixes", lambda: {".jpg"}
+    readers = (
+        "lightning_prune.data.walk_images.image_suffixes",
+        "lightning_prune.detection.data.yolo_images.image_suffixes",
     )
+    for reader in readers:
+        monkeypatch.setattr(reader, lambda: {".jpg"})
     with pytest.raises(DataError, match=r"no image in images/train \(known are .jpg; there are 2"):
         names(folder)
-    monkeypatch.setattr(
-        "lightning_prune.detection.data.yolo_images.image_suffixes", lambda: {".jpg", ".heic"}
-    )
+    for reader in readers:
+        monkeypatch.setattr(reader, lambda: {".jpg", ".heic"})
     assert names(folder)[0] == ["train/000.HEIC", "train/001.HEIC"]
 
 

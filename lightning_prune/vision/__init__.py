@@ -1,0 +1,1 @@
+"""Networks of other homes for images: timm classifiers, and data in folders."""
