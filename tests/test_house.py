@@ -22,7 +22,9 @@ FLOOR_3 = FLOOR_2 | {"policies", "engine", "loop", "testing"}
 FLOOR_4 = FLOOR_3 | {"report"}
 RUNS = FLOOR_0 | {"runs", "moved"}
 SHARED = FLOOR_2 | RUNS | {"data", "modules"}
-FRONT = FLOOR_4 | RUNS | {"callbacks", "loading", "data", "modules", "detection", "neural"}
+FRONT = (
+    FLOOR_4 | RUNS | {"callbacks", "loading", "data", "modules", "detection", "neural", "vision"}
+)
 ROOMS = {
     "annotations": set(),
     "validation": {"annotations"},
@@ -50,6 +52,7 @@ ROOMS = {
     "modules": SHARED,
     "detection": SHARED | {"export"},
     "neural": SHARED,
+    "vision": SHARED,
     "moved": set(),
     "cli": FRONT | {"export"},
     "conf": set(),
@@ -66,6 +69,7 @@ LIGHTNING = {
     "data",
     "detection",
     "neural",
+    "vision",
     "cli",
 }
 LIBRARY = {"lightning", "lightning_fabric", "pytorch_lightning"}

@@ -50,6 +50,9 @@ class Problem(Enum):
     UNREADABLE_LABELS = ("label file that cannot be read", True, "restore the file or remove it")
     NO_LABEL_FILE = ("image without label file (taken as background)", False, "")
     NO_IMAGE = ("label file whose image is not there (left out)", False, "")
+    NO_MASK = ("image without mask", True, "add the mask, or remove the image")
+    MASK_ALONE = ("mask whose image is not there (left out)", False, "")
+    MASK_COLORS = ("mask whose colours say no class", True, "")
     NO_OBJECTS = ("image without annotations (taken as background)", False, "")
     EMPTY_BOX = ("box without area (left out)", False, "")
     DUPLICATE = ("box given twice (taken once)", False, "")
@@ -160,10 +163,12 @@ def settle(findings: Findings, on_error: OnError, title: str, left_out: int) -> 
     if not findings.places:
         return
     if findings.fatal and on_error == "raise":
+        clipped = " (boxes that reach outside are clipped)"
         raise DataError(
             f"{title}: the data set has problems:\n{findings.message()}\n"
             'Correct the files, or pass on_error="skip" (data.on_error=skip on the command line) '
-            "to leave out the images concerned (boxes that reach outside are clipped)."
+            "to leave out the images concerned"
+            f"{clipped if Problem.BOX_OUTSIDE in findings.places else ''}."
         )
     tail = f"\n  {left_out} images are left out." if left_out else ""
     _warn(f"{title}: the data set has peculiarities:\n{findings.message()}{tail}")

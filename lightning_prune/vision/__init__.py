@@ -1,0 +1,1 @@
+"""Networks of other homes: classifiers and segmentation by name."""
