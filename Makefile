@@ -14,7 +14,8 @@ ULTRALYTICS := 8.2.103 8.4.0 8.4.190
 ULTRALYTICS_STAMPS := .ultralytics/helpers/.installed $(ULTRALYTICS:%=.ultralytics/%/.installed)
 PIP_TARGET := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade
 
-.PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics test-optuna zoo graph lint format clean
+.PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics test-optuna \
+  test-segmentation zoo graph lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +27,7 @@ help:
 	@echo "make test-sklearn-extra  check the scikit-learn-extra backend in an environment of its own"
 	@echo "make test-ultralytics    read, score and prune files that installed ultralytics versions write"
 	@echo "make test-optuna         sweep for two objectives with an installed hydra-optuna-sweeper"
+	@echo "make test-segmentation   train and prune networks of an installed segmentation_models_pytorch"
 	@echo "make zoo                 prune library models beside torch-pruning; writes docs/zoo.md (hours; ZOO=tv is one library)"
 	@echo "make graph               time how groups are found and cut, beside torch-pruning"
 	@echo "make lint                ruff (lint and format) and mypy --strict"
@@ -97,6 +99,15 @@ test-ultralytics: $(DEV_STAMP) $(ULTRALYTICS_STAMPS)
 test-optuna: $(DEV_STAMP) .optuna/.installed
 	PYTHONPATH=.optuna $(BIN)/python -m pytest tests/cli/test_optuna.py
 
+# Only segmentation networks need it, and it brings a client of a model hub.
+.outside/segmentation/.installed: tests/outside/segmentation/requirements.txt | $(DEV_STAMP)
+	$(PIP_TARGET) --target $(@D) -r $<
+	@touch $@
+
+test-segmentation: $(DEV_STAMP) .outside/segmentation/.installed
+	PYTHONPATH=.outside/segmentation $(PYTEST) -m "" tests/vision tests/outside/segmentation
+	PYTHONPATH=.outside/segmentation $(PYTEST) -m "" tests/test_readme.py -k smp
+
 # Of several licences, AGPL among them: beside the environment, as above.
 .zoo/.installed: benchmarks/zoo_requirements.txt | $(DEV_STAMP)
 	$(PIP_TARGET) --target $(@D) -r $<
@@ -118,4 +129,4 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(EXTRA_VENV) .ultralytics .optuna .zoo dist build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(EXTRA_VENV) .ultralytics .optuna .outside .zoo dist build .mypy_cache .pytest_cache .ruff_cache

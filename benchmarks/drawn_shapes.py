@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 NAMES = ("background", "circle", "triangle")
-COUNTS = {"train": 400, "val": 100, "test": 100}
+COUNTS = {"train": 240, "val": 80, "test": 80}
 
 
 def main() -> None:

@@ -52,6 +52,8 @@ FEW_BY_RATIO = [
     "pruning.masker.pruning_ratio=0.5",
     *NO_COST,
 ]
+# The same on a U-Net, whose layers have other names.
+SEGMENTED_LAYERS = ["pruning.masker.layers=[network.decoder.*]"]
 # What makes each recipe small, by its name.
 TINY_RECIPES = {
     "sequential_activation": [*TINY_PRUNING, *FEW_LAYERS],

@@ -20,6 +20,7 @@ from lightning_prune.cli.train import main
 from lightning_prune.neural.data.simulated_recording import RecordingOptions, simulate_recording
 from tests.overrides import (
     NO_COST,
+    SEGMENTED_LAYERS,
     SHORTER,
     TINY,
     TINY_FOLDER,
@@ -28,6 +29,8 @@ from tests.overrides import (
     TINY_RECIPES,
     TINY_WARNINGS,
 )
+from tests.vision.mask_folders import NAMES as SHAPES
+from tests.vision.mask_folders import write_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -171,6 +174,11 @@ def test_command(
     if "path/to/dataset" in line:
         make_dataset(tmp_path, request.getfixturevalue("shared"))
         tiny = TINY_FOLDER
+    segments = "model=smp" in line
+    if segments:
+        pytest.importorskip("segmentation_models_pytorch", reason="make test-segmentation")
+        write_folder(tmp_path / "path/to/shapes", names=None if "data.names" in line else SHAPES)
+        tiny = TINY_FOLDER
     if "path/to/last.ckpt" in line:
         make_checkpoint(call, tmp_path)
         tiny = [*TINY, "dense_epochs=2"]
@@ -179,6 +187,7 @@ def test_command(
     recipe = re.search(r"\+pruning=(\w+)", line)
     if recipe:
         tiny = [*tiny, *(TINY_NEURAL_RECIPES if neural else TINY_RECIPES)[recipe[1]]]
+        tiny += SEGMENTED_LAYERS if segments else []
     elif "neural_response" in line:
         tiny = [*tiny, *TINY_NEURAL_RECIPES["neural"]]
     if recipe and "report" not in line:
@@ -187,7 +196,8 @@ def test_command(
         make_weights(tmp_path)
     capsys.readouterr()
     call([*words, *tiny])
-    assert ("test/bps" if neural else "test/map50") in capsys.readouterr().out
+    metric = "test/bps" if neural else "test/miou" if segments else "test/map50"
+    assert metric in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("line", OTHERS)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lightning_prune.data.images import ImageError, open_image, sixteen_bits
 
-MASK_SUFFIXES = frozenset({".png", ".bmp", ".gif", ".tif", ".tiff"})
+MASK_SUFFIXES = frozenset({".png", ".bmp", ".tif", ".tiff"})
 """Formats that keep every value as it is."""
 IGNORED = -1
 """Of pixels that do not count, in what ``MaskReading.classes`` gives."""
