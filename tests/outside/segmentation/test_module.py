@@ -83,7 +83,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
 
 def test_a_checkpoint_rebuilds_the_module(tmp_path: Path) -> None:
     module = tiny(names=["a", "b", "c"], in_channels=1)
-    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
+    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, max_epochs=1)
     trainer.strategy.connect(module)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     again = SegmentationModule.load_from_checkpoint(tmp_path / "a.ckpt").eval()
@@ -122,6 +122,6 @@ def test_data_of_another_kind_are_refused(
     ours: dict[str, Any], theirs: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     data = MaskFolderData(write_folder(tmp_path), image_size=32, **theirs)
-    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False)
+    trainer = pl.Trainer(logger=False, accelerator="cpu", enable_progress_bar=False, max_epochs=1)
     with pytest.raises(ValueError, match=message):
         trainer.fit(tiny(**ours), data)

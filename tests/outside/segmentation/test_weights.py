@@ -59,7 +59,8 @@ def test_a_head_of_other_classes_starts_fresh(tmp_path: Path) -> None:
 def cut(module: SegmentationModule) -> SegmentationModule:
     groups = build_groups(module, module.example_input_array)
     keep = {name: torch.arange(group.channels)[::2] for name, group in groups.items()}
-    cut_channels(module, groups, PruningPlan(keep))
+    channels = {name: group.channels for name, group in groups.items()}
+    cut_channels(module, groups, PruningPlan(keep, channels))
     return module.eval()
 
 
