@@ -52,8 +52,6 @@ FEW_BY_RATIO = [
     "pruning.masker.pruning_ratio=0.5",
     *NO_COST,
 ]
-# The same on a U-Net, whose layers have other names.
-SEGMENTED_LAYERS = ["pruning.masker.layers=[network.decoder.*]"]
 # What makes each recipe small, by its name.
 TINY_RECIPES = {
     "sequential_activation": [*TINY_PRUNING, *FEW_LAYERS],
@@ -80,6 +78,12 @@ TINY_NEURAL_RECIPES = {
     "neural": [*FEW_BY_RATIO, *_FEW_NEURAL],
     "channel": [*FEW_BY_RATIO, *_FEW_NEURAL],
     "sequential_activation": [*TINY_PRUNING, *_FEW_NEURAL],
+}
+# The same on a U-Net.
+_FEW_OF_UNET = ["pruning.masker.layers=[network.decoder.*]", "pruning.masker.mac_target=null"]
+TINY_MASK_RECIPES = {
+    "channel": [*FEW_BY_RATIO, *_FEW_OF_UNET],
+    "sequential_activation": [*TINY_PRUNING, *_FEW_OF_UNET],
 }
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [

@@ -169,9 +169,10 @@ def test_imports_go_down_only():
         ({"hydra", "omegaconf"}, {"cli", "runs"}),
         ({"torch_pruning"}, {"graph"}),
         ({"onnx", "onnxruntime", "onnxscript"}, {"export"}),
+        ({"segmentation_models_pytorch"}, {"vision"}),
         (FORBIDDEN, set()),
     ],
-    ids=["lightning", "hydra", "torch_pruning", "onnx", "agpl"],
+    ids=["lightning", "hydra", "torch_pruning", "onnx", "smp", "agpl"],
 )
 def test_libraries_stay_in_their_rooms(libraries: set[str], allowed: set[str]):
     astray = [

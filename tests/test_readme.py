@@ -20,10 +20,10 @@ from lightning_prune.cli.train import main
 from lightning_prune.neural.data.simulated_recording import RecordingOptions, simulate_recording
 from tests.overrides import (
     NO_COST,
-    SEGMENTED_LAYERS,
     SHORTER,
     TINY,
     TINY_FOLDER,
+    TINY_MASK_RECIPES,
     TINY_NEURAL,
     TINY_NEURAL_RECIPES,
     TINY_RECIPES,
@@ -167,18 +167,18 @@ def test_command(
     (entry,) = [entry for entry in ENTRIES if words[: len(entry)] == entry]
     words = words[len(entry) :]
     neural = re.search(r"neural_response|simulated_cells|neural_sessions", line) is not None
-    tiny = TINY_NEURAL if neural else TINY
+    tiny, recipes = (TINY_NEURAL, TINY_NEURAL_RECIPES) if neural else (TINY, TINY_RECIPES)
+    metric = "test/bps" if neural else "test/map50"
     if "path/to/recordings" in line:
         make_recordings(tmp_path)
         tiny = [word for word in TINY_NEURAL if not word.startswith("data.")]
     if "path/to/dataset" in line:
         make_dataset(tmp_path, request.getfixturevalue("shared"))
         tiny = TINY_FOLDER
-    segments = "model=smp" in line
-    if segments:
+    if "model=smp" in line:
         pytest.importorskip("segmentation_models_pytorch", reason="make test-segmentation")
         write_folder(tmp_path / "path/to/shapes", names=None if "data.names" in line else SHAPES)
-        tiny = TINY_FOLDER
+        tiny, recipes, metric = TINY_FOLDER, TINY_MASK_RECIPES, "test/miou"
     if "path/to/last.ckpt" in line:
         make_checkpoint(call, tmp_path)
         tiny = [*TINY, "dense_epochs=2"]
@@ -186,8 +186,7 @@ def test_command(
         call([*TINY, "hydra.run.dir=path/to/run"])
     recipe = re.search(r"\+pruning=(\w+)", line)
     if recipe:
-        tiny = [*tiny, *(TINY_NEURAL_RECIPES if neural else TINY_RECIPES)[recipe[1]]]
-        tiny += SEGMENTED_LAYERS if segments else []
+        tiny = [*tiny, *recipes[recipe[1]]]
     elif "neural_response" in line:
         tiny = [*tiny, *TINY_NEURAL_RECIPES["neural"]]
     if recipe and "report" not in line:
@@ -196,7 +195,6 @@ def test_command(
         make_weights(tmp_path)
     capsys.readouterr()
     call([*words, *tiny])
-    metric = "test/bps" if neural else "test/miou" if segments else "test/map50"
     assert metric in capsys.readouterr().out
 
 

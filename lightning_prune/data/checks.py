@@ -163,12 +163,12 @@ def settle(findings: Findings, on_error: OnError, title: str, left_out: int) -> 
     if not findings.places:
         return
     if findings.fatal and on_error == "raise":
-        clipped = " (boxes that reach outside are clipped)"
+        boxes = Problem.BOX_OUTSIDE in findings.places
         raise DataError(
             f"{title}: the data set has problems:\n{findings.message()}\n"
             'Correct the files, or pass on_error="skip" (data.on_error=skip on the command line) '
             "to leave out the images concerned"
-            f"{clipped if Problem.BOX_OUTSIDE in findings.places else ''}."
+            + (" (boxes that reach outside are clipped)." if boxes else ".")
         )
     tail = f"\n  {left_out} images are left out." if left_out else ""
     _warn(f"{title}: the data set has peculiarities:\n{findings.message()}{tail}")
