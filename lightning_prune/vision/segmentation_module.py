@@ -143,7 +143,7 @@ class SegmentationModule(ScheduledModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log its parts."""
-        images, masks = batch
+        images, masks = _checked(batch)
         parts = segmentation_loss(self.network(images), masks, self.hparams["ignore_index"])
         loss: Tensor = (
             self.hparams["cross_entropy_weight"] * parts.cross_entropy
@@ -157,11 +157,13 @@ class SegmentationModule(ScheduledModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation metric."""
-        self.val_iou.update(self.predict_step(batch, batch_idx), batch[1])
+        images, masks = _checked(batch)
+        self.val_iou.update(self.predict_step(images, batch_idx), masks)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the test metric."""
-        self.test_iou.update(self.predict_step(batch, batch_idx), batch[1])
+        images, masks = _checked(batch)
+        self.test_iou.update(self.predict_step(images, batch_idx), masks)
 
     def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
         """Return the likeliest class of every pixel, (B, H, W) int64."""
@@ -225,6 +227,21 @@ class SegmentationModule(ScheduledModule):
         return torch.optim.SGD(
             groups, lr=lr, momentum=momentum, weight_decay=decay, nesterov=momentum > 0
         )
+
+
+def _checked(batch: Any) -> Batch:
+    """Return a batch of images and masks.
+
+    Raises:
+        ValueError: it is one of another kind.
+    """
+    masks = batch[1] if isinstance(batch, tuple | list) and len(batch) == 2 else None
+    if not isinstance(masks, Tensor) or masks.ndim != 3 or masks.is_floating_point():
+        raise ValueError(
+            "the data give no masks: a batch must be (images (B, C, H, W), masks (B, H, W) of "
+            "integers), such as those of data=mask_folder"
+        )
+    return batch[0], masks
 
 
 def _check(hparams: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(
 
     overrides = (
         "monitor=val/miou",
-        "pruning.masker.layers=[network.decoder.blocks.3.*,network.decoder.blocks.4.*]",
+        "pruning.masker.layers=[network.decoder.blocks.0.*,network.decoder.blocks.1.*]",
         "pruning.masker.mac_target=null",
     )
     entry = Module(make, data, 3, "val/miou", overrides)
@@ -89,8 +89,7 @@ def test_a_command_prunes_to_half_the_macs(words: list[str], cli, tmp_path: Path
         (["model.encoder=resnet19"], "did you mean resnet18"),
         (["data.image_size=40"], "data.image_size=40: pass a multiple of 32"),
         (["data.root=absent"], "data root absent does not exist"),
-        (["model.num_classes=7"], "the data have num_classes=3, the network was built with 7"),
-        (["data=digits"], "model: "),
+        (["model.num_classes=7"], "names has 3 entries, num_classes is 7: pass one name per class"),
     ],
 )
 def test_refusals_are_one_message(words: list[str], message: str, cli, tmp_path: Path) -> None:
@@ -98,4 +97,13 @@ def test_refusals_are_one_message(words: list[str], message: str, cli, tmp_path:
     outcome = cli(*WORDS, f"data.root={root}", "dense_epochs=1", *words)
     assert outcome.code == 2
     assert message in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_data_without_masks_are_refused_before_training(cli) -> None:
+    words = [w for w in WORDS if w not in ("data=mask_folder", "trainer.num_sanity_val_steps=0")]
+    few = ["data.train_images=8", "data.val_images=4", "data.test_images=4", "dense_epochs=1"]
+    outcome = cli(*words, "data=digits", *few)
+    assert outcome.code == 2
+    assert "the data give no masks: a batch must be" in outcome.err
     assert "Traceback" not in outcome.err
