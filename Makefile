@@ -14,7 +14,8 @@ ULTRALYTICS := 8.2.103 8.4.0 8.4.190
 ULTRALYTICS_STAMPS := .ultralytics/helpers/.installed $(ULTRALYTICS:%=.ultralytics/%/.installed)
 PIP_TARGET := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade
 
-.PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics test-optuna test-timm zoo graph lint format clean
+.PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics test-optuna \
+  test-timm test-segmentation test-outside zoo graph lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +28,8 @@ help:
 	@echo "make test-ultralytics    read, score and prune files that installed ultralytics versions write"
 	@echo "make test-optuna         sweep for two objectives with an installed hydra-optuna-sweeper"
 	@echo "make test-timm           train and prune classifiers of an installed timm"
+	@echo "make test-segmentation   train and prune networks of an installed segmentation_models_pytorch"
+	@echo "make test-outside        the three above that are homes of others: ultralytics, timm, segmentation"
 	@echo "make zoo                 prune library models beside torch-pruning; writes docs/zoo.md (hours; ZOO=tv is one library)"
 	@echo "make graph               time how groups are found and cut, beside torch-pruning"
 	@echo "make lint                ruff (lint and format) and mypy --strict"
@@ -106,6 +109,17 @@ test-optuna: $(DEV_STAMP) .optuna/.installed
 test-timm: $(DEV_STAMP) .outside/timm/.installed
 	PYTHONPATH=.outside/timm OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/outside/timm
 	PYTHONPATH=.outside/timm OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_readme.py -k image_folder
+
+# Only segmentation networks need it, and it brings a client of a model hub.
+.outside/segmentation/.installed: tests/outside/segmentation/requirements.txt | $(DEV_STAMP)
+	$(PIP_TARGET) --target $(@D) -r $<
+	@touch $@
+
+test-segmentation: $(DEV_STAMP) .outside/segmentation/.installed
+	PYTHONPATH=.outside/segmentation $(PYTEST) -m "" tests/vision tests/outside/segmentation
+	PYTHONPATH=.outside/segmentation $(PYTEST) -m "" tests/test_readme.py -k smp
+
+test-outside: test-ultralytics test-timm test-segmentation
 
 # Of several licences, AGPL among them: beside the environment, as above.
 .zoo/.installed: benchmarks/zoo_requirements.txt | $(DEV_STAMP)

@@ -99,6 +99,8 @@ if TYPE_CHECKING:
     from lightning_prune.testing import check_prunable as check_prunable
     from lightning_prune.vision.classifier_module import ClassifierModule as ClassifierModule
     from lightning_prune.vision.image_folder import ImageFolderData as ImageFolderData
+    from lightning_prune.vision.mask_folder import MaskFolderData as MaskFolderData
+    from lightning_prune.vision.segmentation_module import SegmentationModule as SegmentationModule
 
 install()
 
@@ -132,6 +134,7 @@ _HOMES = {
     "LAMP": "policies.criteria.lamp",
     "MacAware": "policies.criteria.mac_aware",
     "MacModel": "graph.macs",
+    "MaskFolderData": "vision.mask_folder",
     "Magnitude": "policies.criteria.magnitude",
     "NeuralResponseModule": "neural.module",
     "NeuralSessionsDataModule": "neural.data.sessions",
@@ -145,6 +148,7 @@ _HOMES = {
     "PruningReport": "callbacks.pruning_report",
     "RandomChoice": "policies.criteria.random_choice",
     "Separability": "policies.criteria.separability",
+    "SegmentationModule": "vision.segmentation_module",
     "SequentialActivationMasker": "callbacks.sequential_activation_masker",
     "SimulatedCellsDataModule": "neural.data.simulated_cells",
     "SliceMasker": "callbacks.slice_masker",

@@ -93,6 +93,12 @@ TINY_CLASS_RECIPES = {
     "channel": [*FEW_BY_RATIO, *_FEW_OF_TIMM],
     "sequential_activation": [*TINY_PRUNING, *_FEW_OF_TIMM],
 }
+# The same on a U-Net.
+_FEW_OF_UNET = ["pruning.masker.layers=[network.decoder.*]", "pruning.masker.mac_target=null"]
+TINY_MASK_RECIPES = {
+    "channel": [*FEW_BY_RATIO, *_FEW_OF_UNET],
+    "sequential_activation": [*TINY_PRUNING, *_FEW_OF_UNET],
+}
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [
     "ignore:classes with fewer than 10 matched objects",

@@ -170,9 +170,10 @@ def test_imports_go_down_only():
         ({"torch_pruning"}, {"graph"}),
         ({"onnx", "onnxruntime", "onnxscript"}, {"export"}),
         ({"timm"}, {"vision"}),
+        ({"segmentation_models_pytorch"}, {"vision"}),
         (FORBIDDEN, set()),
     ],
-    ids=["lightning", "hydra", "torch_pruning", "onnx", "timm", "agpl"],
+    ids=["lightning", "hydra", "torch_pruning", "onnx", "timm", "smp", "agpl"],
 )
 def test_libraries_stay_in_their_rooms(libraries: set[str], allowed: set[str]):
     astray = [

@@ -25,12 +25,15 @@ from tests.overrides import (
     TINY_CLASS_RECIPES,
     TINY_CLASSES,
     TINY_FOLDER,
+    TINY_MASK_RECIPES,
     TINY_NEURAL,
     TINY_NEURAL_RECIPES,
     TINY_RECIPES,
     TINY_WARNINGS,
 )
 from tests.vision.class_folders import write_splits
+from tests.vision.mask_folders import NAMES as SHAPES
+from tests.vision.mask_folders import write_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -179,6 +182,10 @@ def test_command(
     if "path/to/dataset" in line:
         make_dataset(tmp_path, request.getfixturevalue("shared"))
         tiny = TINY_FOLDER
+    if "model=smp" in line:
+        pytest.importorskip("segmentation_models_pytorch", reason="make test-segmentation")
+        write_folder(tmp_path / "path/to/shapes", names=None if "data.names" in line else SHAPES)
+        tiny, recipes, metric = TINY_FOLDER, TINY_MASK_RECIPES, "test/miou"
     if "path/to/last.ckpt" in line:
         make_checkpoint(call, tmp_path)
         tiny = [*TINY, "dense_epochs=2"]

@@ -1,1 +1,1 @@
-"""Networks of other homes for images: timm classifiers, and data in folders."""
+"""Networks of other homes by name: classifiers and segmentation, images and masks in folders."""
