@@ -101,22 +101,25 @@ class LabelAxes:
         wanted[elements.of[is_made & (self.axis >= 0)]] = True
         kept = wanted[element]
         based, element, axis = based[kept], element[kept], axis[kept]
-        order = np.lexsort((axis, element))
+        order = np.argsort(element, kind="stable")  # labels are in the order of their axes
         based, element, axis = based[order], element[order], axis[order]
         starts = np.flatnonzero(np.diff(element, prepend=-1))
-        ends = np.append(starts[1:], len(element))
+        widths = np.diff(starts, append=len(element))
+        # Neighbours mostly touch the same axes: only where they do not begins another run.
+        same = axis == axis[np.arange(len(axis)) - np.repeat(widths, widths)]
+        is_same = np.logical_and.reduceat(same, starts) & (np.diff(widths, prepend=-1) == 0)
+        heads = np.flatnonzero(~is_same)
         by_key: dict[bytes, list[int]] = defaultdict(list)
-        spans: dict[int, tuple[int, int]] = {}
-        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-            by_key[axis[start:end].tobytes()].append(start)
-            spans[start] = (start, end)
-        for firsts in by_key.values():
-            start, end = spans[firsts[0]]
-            axes = list(dict.fromkeys(axis[start:end].tolist()))
+        for number, (start, width) in enumerate(zip(starts[heads], widths[heads], strict=True)):
+            by_key[axis[start : start + width].tobytes()].append(number)
+        runs = np.split(starts, heads[1:])
+        for numbers in by_key.values():
+            start, width = starts[heads[numbers[0]]], widths[heads[numbers[0]]]
+            axes = list(dict.fromkeys(axis[start : start + width].tolist()))
             makers = [a for a in axes if a in self.made]
             root = min(makers, key=lambda a: self.made[a])
-            width = end - start
-            table = based[np.asarray(firsts)[:, None] + np.arange(width)]
+            firsts = np.concatenate([runs[number] for number in numbers])
+            table = based[firsts[:, None] + np.arange(width)]
             column = int(np.flatnonzero(self.axis[table[0]] == root)[0])
             ranks = np.argsort(self.position[table[:, column]], kind="stable")
             table = table[ranks]

@@ -74,10 +74,13 @@ def removed_rows(groups: Mapping[str, Group], plan: PruningPlan) -> dict[Axis, T
             )
         mask = plan.mask(name)
         for member in group.members:
-            index = removed_positions(member, mask)
+            index = removed_positions(member, mask).unique()
             for tensor, dim in member.dims:
                 removed.setdefault(Axis(member.layer, tensor, dim), []).append(index)
-    return {axis: torch.cat(index).unique() for axis, index in removed.items()}
+    return {
+        axis: index[0] if len(index) == 1 else torch.cat(index).unique()
+        for axis, index in removed.items()
+    }
 
 
 def kept_positions(size: int, removed: Tensor) -> Tensor:

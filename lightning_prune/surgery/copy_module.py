@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+_ATOMIC = {type(None), bool, int, float, str}
+_CONTAINERS = {dict, OrderedDict, set}
 _OWN = ("_parameters", "_buffers", "_modules")
 
 
@@ -26,22 +28,42 @@ def copy_module(module: nn.Module) -> nn.Module:
     (True, False)
     """
     try:
-        return copy.deepcopy(module, _empty_parts(module))
+        return copy.deepcopy(module, _plain_parts(module))
     except Exception:  # whatever __deepcopy__ and __reduce_ex__ of foreign classes raise
         return copy.deepcopy(module, _Proxies(module).memo)
 
 
-def _empty_parts(module: nn.Module) -> dict[int, Any]:
-    """Return the memo of a deep copy in which empty dicts and sets have their copies already.
+def _plain_parts(module: nn.Module) -> dict[int, Any]:
+    """Return the memo of a deep copy in which the parts without a way of their own have copies.
 
-    Each part has a dozen for hooks, and to copy those one by one costs more than the weights do.
+    Each part has dozens of numbers and of dicts for hooks that are empty: to look at those one by
+    one, as ``copy.deepcopy`` does, costs more than the weights do.
     """
-    return {
-        id(value): type(value)()
-        for part in module.modules()
-        for value in vars(part).values()
-        if type(value) in (dict, OrderedDict, set) and not value
-    }
+    kinds = set(filter(_is_plain, {type(part) for part in module.modules()}))
+    plain = [part for part in module.modules() if type(part) in kinds]
+    memo: dict[int, Any] = {id(part): type(part).__new__(type(part)) for part in plain}
+    for part in plain:
+        memo[id(part)].__setstate__({k: _copied(v, memo) for k, v in part.__getstate__().items()})
+    return memo
+
+
+def _is_plain(kind: type[nn.Module]) -> bool:
+    """Return whether modules of a class are copied attribute by attribute."""
+    ways = ("__reduce_ex__", "__reduce__", "__getstate__", "__new__")
+    return (
+        all(getattr(kind, way) is getattr(nn.Module, way) for way in ways)
+        and not any(hasattr(kind, way) for way in ("__deepcopy__", "__getnewargs_ex__"))
+        and not any("__slots__" in vars(base) for base in kind.__mro__)
+    )
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    kind = type(value)
+    if kind in _ATOMIC:
+        return value
+    if kind in _CONTAINERS and not value and id(value) not in memo:
+        memo[id(value)] = kind()
+    return copy.deepcopy(value, memo)
 
 
 class _Proxies:

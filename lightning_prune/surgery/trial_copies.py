@@ -12,6 +12,7 @@ from lightning_prune.graph.group import Group
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut_run import run_cut
 from lightning_prune.surgery.scrambled_copy import scrambled_copy
+from lightning_prune.surgery.shapes_only import ShapesOnly
 from lightning_prune.surgery.trial_example import smaller, varied_tokens, without_listeners
 
 _HALF = {torch.float16, torch.bfloat16}
@@ -63,7 +64,13 @@ def without_values(
         layer = net.get_submodule(norm)
         if not _is_torchs(layer):
             layer.forward = _as_given
-    return None if run_cut(net, lambda one: forward(one, given)) else (net, given)
+    return None if run_cut(net, lambda one: run_shapes(one, given, forward)) else (net, given)
+
+
+def run_shapes(net: nn.Module, given: Any, forward: Forward) -> Any:
+    """Call a copy that computes shapes only."""
+    with ShapesOnly():
+        return forward(net, given)
 
 
 def _as_given(x: Tensor, *_others: Any, **_named: Any) -> Tensor:

@@ -24,7 +24,7 @@ from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.repair import Repair
 from lightning_prune.surgery.scaled_queries import with_scaled_queries
 from lightning_prune.surgery.silent_sizes import with_silent_sizes
-from lightning_prune.surgery.trial_copies import countable, trial_copy, without_values
+from lightning_prune.surgery.trial_copies import countable, run_shapes, trial_copy, without_values
 from lightning_prune.surgery.trial_example import cast, is_told
 from lightning_prune.surgery.trial_macs import TrialMacs
 from lightning_prune.surgery.trial_plan import plan_of, trial_plan
@@ -103,8 +103,7 @@ def try_groups(
         costs = TrialMacs(
             trial.dense, trial.groups, trial.plan, trial.example, trial.forward, trial.passed
         )
-        miscounted = costs.miscounted(good)
-        trial.refused |= miscounted
+        trial.refused |= (miscounted := costs.miscounted(good))
         good = [name for name in good if name not in miscounted]
     accepted = {name: group for name, group in trial.groups.items() if name in good}
     refused = {**groups.refused, **_refused_layers(trial, groups, accepted)}
@@ -234,12 +233,13 @@ class _Trial:
 
     def _attempt(self, groups: Mapping[str, Group]) -> Failure | None:
         """Cut a copy by some groups, and run it; where the model can, without values."""
-        net, example = self.dense, self.example
+        net, example, run = self.dense, self.example, self.forward
         if self._shapes is not None:
             net, example = self._shapes
+            run = partial(run_shapes, forward=self.forward)
             groups = {name: countable(group, net) for name, group in groups.items()}
         known = replace(self.groups, groups=dict(groups))
-        return cut_and_run(net, known, trial_plan(groups), lambda cut: self.forward(cut, example))
+        return cut_and_run(net, known, trial_plan(groups), lambda cut: run(cut, example))
 
     # --- one trial ------------------------------------------------------------------------
 

@@ -44,10 +44,12 @@ class TrialMacs:
         found: dict[str, str] = {}
         left = list(names)
         while left:
-            macs = self._of_masked(left)
             counted = self._of_cut(left)
-            predicted = macs.by_layer(plan_of(self.plan, left).widths())
-            layer = next((n for n in predicted if round(predicted[n]) != counted.get(n, 0)), None)
+            # Few networks cost otherwise when masked: those are masked only where it matters.
+            if self._first_wrong(self._of(self.dense, left), counted, left) is None:
+                break
+            macs = self._of_masked(left)
+            layer = self._first_wrong(macs, counted, left)
             if layer is None:
                 break
             for name in self._guilty(macs, layer, left):
@@ -56,10 +58,22 @@ class TrialMacs:
             left = [name for name in left if name not in found]
         return found
 
+    def _first_wrong(
+        self, macs: MacModel, counted: Mapping[str, int], names: Sequence[str]
+    ) -> str | None:
+        """Return the first layer whose MACs are not those predicted, None where all are."""
+        predicted = macs.by_layer(plan_of(self.plan, names).widths())
+        return next((n for n in predicted if round(predicted[n]) != counted.get(n, 0)), None)
+
     def _of_masked(self, names: Sequence[str]) -> MacModel:
         """Return the MACs of the masked network: how many boxes it finds depends on its values."""
-        net, groups = copy_module(self.dense), {name: self.groups[name] for name in names}
+        net = copy_module(self.dense)
         ChannelMask(net, self.groups, plan_of(self.plan, names)).apply()
+        return self._of(net, names)
+
+    def _of(self, net: nn.Module, names: Sequence[str]) -> MacModel:
+        """Return the MACs of a network, masked or not, as a function of the widths of groups."""
+        groups = {name: self.groups[name] for name in names}
         costs = measure_layers(net, self.example, self.forward)
         return MacModel.of(self.dense, ChannelGroups(groups), self.example, costs=costs)
 
