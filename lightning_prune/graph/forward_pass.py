@@ -44,13 +44,13 @@ def _computed(module: nn.Module) -> set[str]:
 
 def _plain_values(module: nn.Module) -> dict[str, Any]:
     """Return the tensors that are attributes, and the numbers that have public names."""
-    computed = _computed(module)
-    return {
-        name: value.detach() if name in computed else value
-        for name, value in vars(module).items()
-        if isinstance(value, torch.Tensor)
-        or (not name.startswith("_") and isinstance(value, _NUMBERS))
-    }
+    values: dict[str, Any] = {}
+    for name, value in vars(module).items():
+        if isinstance(value, torch.Tensor):
+            values[name] = value.detach() if name in _computed(module) else value
+        elif isinstance(value, _NUMBERS) and not name.startswith("_"):
+            values[name] = value
+    return values
 
 
 @contextmanager
