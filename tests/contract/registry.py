@@ -155,6 +155,7 @@ class Module:
         overrides: what makes any recipe small on it.
         slow: whether a run takes more than a few seconds.
         without: recipes that it has no layers for.
+        still: parameters with entries that the loss does not depend on.
     """
 
     make: Callable[[int], pl.LightningModule]
@@ -164,6 +165,7 @@ class Module:
     overrides: tuple[str, ...] = ()
     slow: bool = False
     without: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
 
 
 def digits(workers: int) -> DigitsDetectionDataModule:
@@ -204,6 +206,8 @@ MODULES = {
         ("monitor=val/score",),
         without=("bn_scale",),
         slow=True,
+        # The bias of keys adds the same to all scores of a query.
+        still=("net.blocks.0.qkv.bias", "net.blocks.1.qkv.bias"),
     ),
     "detection": Module(
         detector,
@@ -271,6 +275,8 @@ _RESETS = (
     "pruning.channel_resetter.min_batches=3",
     "pruning.channel_resetter.threshold=0.4",
 )
+# Its channels are spread about 0.4, and the mean of half a batch may lie on the other side of it.
+_RESETS_ALL = {"transformer": ("pruning.channel_resetter.threshold=5",)}
 _SLICED = "[network.convnet.blocks.*.main.conv.pointwise,network.modulator.gru.*]"
 _SLICE_LAYERS = {
     "classifier": ("pruning.masker.layers=null",),
@@ -320,11 +326,13 @@ RECIPES = {
         by_module=_BY_RATIO,
         by_batch=True,
     ),
-    "channel_reset": Recipe(False, _RESETS, stage="channel_resetter", alike=True),
+    "channel_reset": Recipe(
+        False, _RESETS, by_module=_RESETS_ALL, stage="channel_resetter", alike=True
+    ),
     "channel_with_reset": Recipe(
         True,
         (*_RESETS, "pruning.channel_resetter.reset_type=original"),
-        by_module=_BY_RATIO,
+        by_module=_BY_RATIO | _RESETS_ALL,
         files="[channel,channel_reset]",
     ),
 }

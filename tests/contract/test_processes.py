@@ -166,6 +166,7 @@ def test_gradients_are_averaged_at_every_step(launch):
 @pytest.mark.contract("two processes: training continues after the cut")
 @each_launch
 def test_training_goes_on_after_the_cut(launch):
+    still = MODULES[launch.module].still
     for rank in launch.ranks("whole"):
         assert rank["trained"]
         last = rank["epochs"][EPOCHS - 1]["parameters"]
@@ -177,7 +178,8 @@ def test_training_goes_on_after_the_cut(launch):
             before = rank["epochs"][EPOCHS - 2]["parameters"]
         for name, value in last.items():
             # Slices stay at zero.
-            assert bool((value != before[name])[value != 0].all()), name
+            moved = (value != before[name])[value != 0]
+            assert bool(moved.any() if name in still else moved.all()), name
         assert sum(int(value.count_nonzero()) for value in last.values()) > 1000
 
 

@@ -102,6 +102,25 @@ def _own_activation() -> Iterator[None]:
         conv.default_act = before
 
 
+def set_halves(network: nn.Module, dense: nn.Module) -> None:
+    """Set the width of the parts of a block, which only their exporters read.
+
+    A forward pass halves the first convolution of a block as wide as it is (``chunk``), their
+    exporters split it by the number ``c`` of the block.
+    """
+    originals = dict(dense.named_modules())
+    for name, block in network.named_modules():
+        width = _width(originals[name])
+        parts = getattr(originals[name], "c", None)
+        if width is not None and isinstance(parts, int) and parts > 0 and not width % parts:
+            block.c = (_width(block) or width) // (width // parts)
+
+
+def _width(block: nn.Module) -> int | None:
+    conv = getattr(getattr(block, "cv1", None), "conv", None)
+    return conv.out_channels if isinstance(conv, nn.Conv2d) else None
+
+
 def compare(written: Record, built: nn.Module, version: str | None) -> dict[str, str]:
     """Compare what the modules of a file say with the network that was built.
 

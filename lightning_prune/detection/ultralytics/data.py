@@ -36,7 +36,7 @@ class UltralyticsDataModule(ResumableDataModule):
 
     Args:
         root: The ``data.yaml``, or the folder that it is in.
-        task: detect or segment.
+        task: Which labels are read, detect or segment.
         image_size: Side of the square images, in pixels; a multiple of 32.
         batch_size: Images per batch and process.
         num_workers: Worker processes per loader; 0 loads in the main process.

@@ -19,6 +19,7 @@ from lightning_prune.detection.ultralytics.build_network import (
     build_network,
     compare,
     network_yaml,
+    set_halves,
 )
 from lightning_prune.detection.ultralytics.data import UltralyticsDataModule
 from lightning_prune.detection.ultralytics.data_yaml import read_data_yaml, write_data_yaml
@@ -34,6 +35,7 @@ from lightning_prune.detection.ultralytics.their_output import (
 )
 from lightning_prune.errors import DataError
 from lightning_prune.functional.schedule import Schedule
+from lightning_prune.runs.trainer.fit_state import trainer_of
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 from lightning_prune.validation import check_arguments
 
@@ -150,6 +152,8 @@ class UltralyticsModule(DetectorModule):
             state = {PREFIX + key: value for key, value in tensors.items()}
             self.load_state_dict({**state, RECORD: found.record})
             if found.model is not None:
+                keys = ("kind", "yaml", "num_classes", "in_channels")
+                set_halves(self.network, build_network(*(self.hparams[key] for key in keys)))
                 compare(found.model, self.network, found.version)
             return True
         fresh = [
@@ -234,10 +238,11 @@ class UltralyticsModule(DetectorModule):
         That of end-to-end heads changes from epoch to epoch; counted from the beginning, so that
         a resumed run has the same.
         """
-        epoch = self.current_epoch if self._trainer is not None else 0
+        trainer = trainer_of(self)
+        epoch = 0 if trainer is None else trainer.current_epoch
         if self._criterion is None or self._criterion[1:] != (device, epoch):
             network: Any = self.network
-            limit = self.trainer.max_epochs if self._trainer is not None else None
+            limit = None if trainer is None else trainer.max_epochs
             network.args = self._settings(epochs=max(limit or 1, 1))
             criterion = network.init_criterion()
             for _ in range(epoch if hasattr(criterion, "update") else 0):

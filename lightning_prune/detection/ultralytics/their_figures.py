@@ -38,7 +38,7 @@ def their_figures(
         network: A network of theirs, dense or cut; it is left as it was.
         data: The ``data.yaml``.
         image_size: Side of the images in pixels.
-        split: train, val or test.
+        split: One of train, val and test.
         batch_size: Images a batch.
         workers: Of the loader.
         settings: Others of theirs, as ``rect`` or ``iou``.
@@ -67,6 +67,6 @@ def their_figures(
 
 
 def _names_of_numpy() -> None:
-    """Give older versions the name that NumPy 2.4 took away."""
+    """Add the name that NumPy 2.4 took away, for older versions."""
     if not hasattr(np, "trapz"):
         np.trapz = np.trapezoid  # type: ignore[attr-defined]

@@ -50,12 +50,12 @@ def with_prototypes(boxes: Tensor, out: Any, num_classes: int) -> tuple[Tensor, 
 
 
 def chooses(network: nn.Module) -> bool:
-    """Whether a network gives each object once, so that nothing has to be suppressed."""
+    """Return whether a network gives each object once, so that nothing has to be suppressed."""
     return is_transformer(network) or bool(getattr(network, "end2end", False))
 
 
 def is_transformer(network: nn.Module) -> bool:
-    """Whether it is an RT-DETR."""
+    """Return whether it is an RT-DETR."""
     return type(network).__name__ == "RTDETRDetectionModel"
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from lightning_prune.detection.ultralytics.build_network import build_network, set_halves
 from lightning_prune.detection.ultralytics.module import PREFIX, UltralyticsModule
 from lightning_prune.detection.ultralytics.network_yaml import with_note
 from lightning_prune.detection.ultralytics.package import settings_of, their_module
@@ -105,6 +106,10 @@ def checkpoint_bytes(module: UltralyticsModule, half: bool = False) -> bytes:
     record = module.state_dict().get(RECORD)
     hparams: Any = module.hparams
     if record is not None:
+        dense = build_network(
+            hparams["kind"], hparams["yaml"], hparams["num_classes"], hparams["in_channels"]
+        )
+        set_halves(network, dense)
         text = base64.b64encode(record.cpu().numpy().tobytes()).decode()
         network.yaml = with_note(
             {**hparams["yaml"], "nc": hparams["num_classes"]}, text, hparams["activations"]

@@ -21,9 +21,14 @@ def is_fitting(trainer: pl.Trainer) -> bool:
     return running and trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
 
 
+def trainer_of(pl_module: pl.LightningModule) -> pl.Trainer | None:
+    """Return the Trainer of a module, or None where it has none."""
+    return pl_module._trainer
+
+
 def is_in_a_fit(pl_module: pl.LightningModule) -> bool:
     """Return whether a module has a Trainer that fits: begins to, trains or validates."""
-    trainer = pl_module._trainer
+    trainer = trainer_of(pl_module)
     return trainer is not None and trainer.state.fn == TrainerFn.FITTING
 
 
