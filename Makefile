@@ -91,6 +91,7 @@ test-sklearn-extra: $(EXTRA_STAMP)
 
 test-ultralytics: $(DEV_STAMP) $(ULTRALYTICS_STAMPS)
 	$(PYTEST) -m "" tests/ultralytics
+	PYTHONPATH=.ultralytics/$(lastword $(ULTRALYTICS)):.ultralytics/helpers $(PYTEST) -m "" tests/outside/ultralytics
 
 # Optuna 2 and what it pins stay out of the environment.
 .optuna/.installed: | $(DEV_STAMP)

@@ -42,6 +42,13 @@ if TYPE_CHECKING:
     from lightning_prune.detection.network.csp_reset import CSP_Reset as CSP_Reset
     from lightning_prune.detection.network.network import YOLOv8 as YOLOv8
     from lightning_prune.detection.predict.detections import Detections as Detections
+    from lightning_prune.detection.ultralytics.data import (
+        UltralyticsDataModule as UltralyticsDataModule,
+    )
+    from lightning_prune.detection.ultralytics.module import UltralyticsModule as UltralyticsModule
+    from lightning_prune.detection.ultralytics.pruned_trainer import (
+        pruned_trainer as pruned_trainer,
+    )
     from lightning_prune.detection.weights.read_weights import read_weights as read_weights
     from lightning_prune.export.export_onnx import export_onnx as export_onnx
     from lightning_prune.files.checkpoint_error import CheckpointError as CheckpointError
@@ -155,6 +162,8 @@ _HOMES = {
     "SliceRegularizer": "callbacks.slice_regularizer",
     "StopOnSignal": "runs.stop_on_signal",
     "Taylor": "policies.criteria.taylor",
+    "UltralyticsDataModule": "detection.ultralytics.data",
+    "UltralyticsModule": "detection.ultralytics.module",
     "YOLOv8": "detection.network.network",
     "YoloFolderDataModule": "detection.data.yolo_folder",
     "build_groups": "surgery.build_groups",
@@ -167,6 +176,7 @@ _HOMES = {
     "load_pruned_state_dict": "surgery.load_pruned_state_dict",
     "load_state_dict_pruned": "surgery.load_state_dict_pruned",
     "prune": "pruned_run",
+    "pruned_trainer": "detection.ultralytics.pruned_trainer",
     "read_checkpoint": "files.read_checkpoint",
     "read_image": "data.images",
     "read_weights": "detection.weights.read_weights",

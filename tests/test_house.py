@@ -162,6 +162,16 @@ def test_imports_go_down_only():
     assert not upward, "\n".join(upward)
 
 
+def test_ultralytics_is_imported_by_name_in_one_room():
+    """Their package is AGPL: only ``their_module`` imports it, and only its own room calls that."""
+    users = {
+        str(path.relative_to(PACKAGE).parent)
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"their_module|import_module\(f?.ultralytics", path.read_text("utf-8"))
+    }
+    assert users == {"detection/ultralytics"}
+
+
 @pytest.mark.parametrize(
     ("libraries", "allowed"),
     [

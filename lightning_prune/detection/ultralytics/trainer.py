@@ -48,24 +48,3 @@ class PrunedSegmentationTrainer(_KeepsWidths, _Segmentation):  # type: ignore[mi
 
 class PrunedRTDETRTrainer(_KeepsWidths, _Transformer):  # type: ignore[misc]
     """Their ``RTDETRTrainer``, which keeps the widths of a pruned network."""
-
-
-def pruned_trainer(overrides: Any = None, _callbacks: Any = None, **options: Any) -> Any:
-    """Return the trainer of a pruned network's task: ``YOLO(file).train(trainer=pruned_trainer)``.
-
-    Args:
-        overrides: Their settings, as ``YOLO.train`` passes them.
-        _callbacks: Their callbacks.
-        options: What else their trainers take.
-
-    Raises:
-        ValueError: the task has none.
-    """
-    settings = dict(overrides or {})
-    task = settings.get("task", "detect")
-    kinds = {"detect": PrunedDetectionTrainer, "segment": PrunedSegmentationTrainer}
-    if task not in kinds:
-        raise ValueError(f"task={task!r}: pruned networks {' or '.join(kinds)}")
-    transformer = "rtdetr" in str(settings.get("model", "")).lower()
-    kind = PrunedRTDETRTrainer if transformer else kinds[task]
-    return kind(overrides=overrides, _callbacks=_callbacks, **options)

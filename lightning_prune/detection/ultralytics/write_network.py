@@ -99,7 +99,7 @@ def checkpoint_bytes(module: UltralyticsModule, half: bool = False) -> bytes:
         if type(layer).__module__.startswith("lightning_prune."):
             raise ValueError(
                 f"{name} is a {type(layer).__name__} of this package, which a file for theirs "
-                "cannot hold: prune with norms=plain"
+                "cannot hold: prune with norms=plain, or leave this layer out"
             )
         layer._forward_hooks.clear()
         layer._forward_pre_hooks.clear()
