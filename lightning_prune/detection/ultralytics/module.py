@@ -25,7 +25,7 @@ from lightning_prune.detection.ultralytics.data import UltralyticsDataModule
 from lightning_prune.detection.ultralytics.data_yaml import read_data_yaml, write_data_yaml
 from lightning_prune.detection.ultralytics.network_file import KINDS, NetworkFile, read_network
 from lightning_prune.detection.ultralytics.package import settings_of
-from lightning_prune.detection.ultralytics.their_batch import their_batch
+from lightning_prune.detection.ultralytics.their_batch import named_parts, their_batch
 from lightning_prune.detection.ultralytics.their_figures import their_figures
 from lightning_prune.detection.ultralytics.their_output import (
     chooses,
@@ -156,17 +156,20 @@ class UltralyticsModule(DetectorModule):
                 set_halves(self.network, build_network(*(self.hparams[key] for key in keys)))
                 compare(found.model, self.network, found.version)
             return True
+        # Counters of batches: safetensors of others leave them out.
+        counters = {k for k in own if k.endswith("num_batches_tracked") and k not in tensors}
         fresh = [
             key
             for key, value in own.items()
-            if key not in tensors or tensors[key].shape != value.shape
+            if key not in counters and (key not in tensors or tensors[key].shape != value.shape)
         ]
         if len(fresh) > len(own) // 2:
             raise ValueError(
                 f"{len(own) - len(fresh)} of {len(own)} tensors of the network are in the weights: "
                 "they belong to another one, or were pruned without a record of it"
             )
-        self.network.load_state_dict({**own, **{k: tensors[k] for k in own if k not in fresh}})
+        kept = own.keys() - set(fresh) - counters
+        self.network.load_state_dict({**own, **{key: tensors[key] for key in kept}})
         if fresh:
             warnings.warn(
                 f"{len(fresh)} of {len(own)} tensors do not fit the weights and start fresh, such "
@@ -230,7 +233,7 @@ class UltralyticsModule(DetectorModule):
             del network.criterion
         if is_transformer(network):
             loss = loss * images.shape[0]
-        return loss.sum(), _named(items)
+        return loss.sum(), named_parts(items)
 
     def _their_criterion(self, device: torch.device) -> Any:
         """Return the criterion of the network for this epoch.
@@ -338,13 +341,3 @@ def _place(tensors: dict[str, Tensor]) -> str:
     """Return what stands before ``model.0.`` in the names of a state dict."""
     first = next((name for name in tensors if "model.0." in name), "")
     return first[: first.find("model.0.")] if first else ""
-
-
-def _named(items: Any) -> dict[str, Tensor]:
-    """Return the parts of a loss by name; older versions give a vector."""
-    if isinstance(items, dict):
-        return {name.removesuffix("_loss"): value.detach() for name, value in items.items()}
-    values = items.detach().reshape(-1)
-    names = {3: ("box", "cls", "dfl"), 4: ("box", "seg", "cls", "dfl")}.get(len(values))
-    names = names or tuple(f"part{index}" for index in range(len(values)))
-    return dict(zip(names, values, strict=True))

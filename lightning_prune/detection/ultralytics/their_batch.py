@@ -48,3 +48,13 @@ def our_batch(batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
     taken = ("img", "batch_idx", "cls", "bboxes")
     rest = {k: v for k, v in batch.items() if isinstance(v, Tensor) and k not in taken}
     return images, own | rest
+
+
+def named_parts(items: Any) -> dict[str, Tensor]:
+    """Return the parts of a loss by name; older versions give a vector."""
+    if isinstance(items, dict):
+        return {name.removesuffix("_loss"): value.detach() for name, value in items.items()}
+    values = items.detach().reshape(-1)
+    names = {3: ("box", "cls", "dfl"), 4: ("box", "seg", "cls", "dfl")}.get(len(values))
+    names = names or tuple(f"part{index}" for index in range(len(values)))
+    return dict(zip(names, values, strict=True))
