@@ -329,9 +329,7 @@ def _image_size(found: NetworkFile | None) -> int:
 
 def _activations(found: NetworkFile, channels: int) -> dict[str, str]:
     """Return the activations of a file that its YAML does not say; refuse other differences."""
-    if found.model is None or found.kind is None or found.yaml is None:
-        return {}
-    if found.record is not None:
+    if found.model is None or found.kind is None or found.yaml is None or found.record is not None:
         return dict(found.activations)
     built = build_network(found.kind, found.yaml, int(found.yaml["nc"]), channels)
     return compare(found.model, built, found.version)

@@ -17,6 +17,7 @@ from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.foreign_file import describe_foreign
 from lightning_prune.files.inert_pickle import Record, read_torch_zip
 from lightning_prune.files.read_safetensors import read_safetensors
+from lightning_prune.surgery.architecture import RECORD
 
 KINDS = {
     "DetectionModel": "detect",
@@ -114,7 +115,8 @@ def _interpret(content: Any) -> NetworkFile:
 
 
 def _plain(content: Mapping[str, Any]) -> NetworkFile:
-    """Read a state dict; who trained it has to say the network."""
+    """Read a checkpoint of ``UltralyticsModule``, or a state dict whose network the user names."""
+    said = content.get("hyper_parameters")
     for key in ("state_dict", "model", "ema", "model_state_dict"):
         if isinstance(inner := content.get(key), dict):
             content = inner
@@ -122,7 +124,19 @@ def _plain(content: Mapping[str, Any]) -> NetworkFile:
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
     if not tensors:
         raise ValueError("neither a network of Ultralytics nor a state dict in it")
-    return NetworkFile(None, None, _clean(tensors))
+    record = tensors.pop(RECORD, None)
+    if not isinstance(said, dict) or not isinstance(said.get("yaml"), dict):
+        if record is not None:
+            raise ValueError("pruned, and it does not say from which network: pass its checkpoint")
+        return NetworkFile(None, None, _clean(tensors))
+    if said.get("kind") not in KINDS:
+        raise ValueError(f"a checkpoint of a {str(said.get('kind'))[:40]}: one of {sorted(KINDS)}")
+    yaml = {**said["yaml"], "nc": said.get("num_classes", said["yaml"].get("nc"))}
+    check_yaml(yaml)
+    return NetworkFile(
+        str(said["kind"]), yaml, _clean(tensors), _names(said.get("names")),
+        _side(said.get("image_size")), None, record, None, _texts(said.get("activations")),
+    )  # fmt: skip
 
 
 def _record_of(yaml: Mapping[str, Any]) -> Tensor | None:
@@ -137,7 +151,10 @@ def _record_of(yaml: Mapping[str, Any]) -> Tensor | None:
 
 
 def _activations_of(yaml: Mapping[str, Any]) -> dict[str, str]:
-    found = yaml[PRUNED].get("activations")
+    return _texts(yaml[PRUNED].get("activations"))
+
+
+def _texts(found: Any) -> dict[str, str]:
     if not isinstance(found, dict):
         return {}
     return {str(path): canonical_activation(str(text)) for path, text in found.items()}

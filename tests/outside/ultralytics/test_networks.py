@@ -106,7 +106,7 @@ def test_their_training_keeps_the_widths(shapes: Path, tmp_path: Path) -> None:
         "data": str(shapes), "epochs": 1, "imgsz": SIZE, "batch": 4, "workers": 0, "device": "cpu",
         "plots": False, "verbose": False, "project": str(tmp_path), "amp": False, "exist_ok": True,
     }  # fmt: skip
-    with pytest.raises(KeyError, match=r"pruned, .* trainer=lightning_prune.pruned_trainer"):
+    with pytest.raises(KeyError, match=r"was pruned, .*trainer=lightning_prune\.pruned_trainer"):
         YOLO(path).train(name="theirs", **options)
     YOLO(path).train(name="ours", trainer=pruned_trainer, **options)
     trained = YOLO(tmp_path / "ours/weights/best.pt").model
@@ -150,3 +150,17 @@ def test_a_network_that_computes_otherwise_is_refused(tmp_path: Path) -> None:
     torch.save({"model": theirs, "version": "8.9.1", "train_args": {}}, tmp_path / "best.pt")
     with pytest.raises(ValueError, match=r"model\.0\.bn has eps=0\.5.*ultralytics 8\.9\.1 wrote"):
         UltralyticsModule(weights=str(tmp_path / "best.pt"))
+
+
+def test_starts_from_checkpoints_of_its_own(tmp_path: Path) -> None:
+    images = torch.rand(1, 3, SIZE, SIZE)
+    for module in (built("yolo11n"), halved(built("yolo11n"))):
+        content = {
+            "state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams),
+            "pytorch-lightning_version": "2.6.0",
+        }  # fmt: skip
+        torch.save(content, tmp_path / "last.ckpt")
+        again = UltralyticsModule(weights=str(tmp_path / "last.ckpt")).eval()
+        assert again.pretrained
+        assert again.hparams["names"] == NAMES
+        assert torch.equal(outputs(again, images)[0], outputs(module, images)[0])

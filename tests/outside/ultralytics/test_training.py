@@ -43,6 +43,7 @@ def fit(
     return trainer, module
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # two folders on purpose
 @pytest.mark.parametrize("name", ["yolo26n", "yolov8n-seg"])
 def test_a_resumed_run_equals_the_uninterrupted_one(
     name: str, shapes: Path, tmp_path: Path
