@@ -138,6 +138,21 @@ def check(hparams: Mapping[str, Any]) -> None:
         )
 
 
+def check_targets(targets: Any) -> None:
+    """Refuse batches that are not of a detector, such as those of a classifier.
+
+    Raises:
+        ValueError: these are no boxes.
+    """
+    if not isinstance(targets, Mapping) or not {"image", "label", "box"} <= targets.keys():
+        found = f"{{{', '.join(map(str, targets))}}}" if isinstance(targets, Mapping) else ""
+        raise ValueError(
+            f"the data deliver {found or type(targets).__name__} beside the images, a detector "
+            "takes {image, label, box}: choose data=yolo_folder or data=coco_json, or a model for "
+            "these data"
+        )
+
+
 def check_channels(delivered: int, taken: int) -> None:
     """Compare the channels of images with those that the network takes.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, box_convert
 
-from lightning_prune.detection.arguments import check_channels
+from lightning_prune.detection.arguments import check_channels, check_targets
 from lightning_prune.detection.average_precision import DetectionAveragePrecision
 from lightning_prune.detection.network.postprocess import (
     clip_boxes,
@@ -150,6 +150,7 @@ class DetectorModule(ScheduledModule):
 
     def _update(self, metric: DetectionAveragePrecision, batch: Batch) -> None:
         images, targets = batch
+        check_targets(targets)
         # Every class above the threshold counts, as in the published figures: keeping the best
         # class only costs 0.018 mAP50 on 27 COCO photos.
         detections = self._suppress(images, self.hparams["confidence"], multi_label=True)

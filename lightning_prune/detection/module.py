@@ -9,7 +9,13 @@ from torch import Tensor
 
 from lightning_prune import arguments as ranges
 from lightning_prune.annotations import AtLeast, Between
-from lightning_prune.detection.arguments import adapt_channels, check, check_channels, resolve
+from lightning_prune.detection.arguments import (
+    adapt_channels,
+    check,
+    check_channels,
+    check_targets,
+    resolve,
+)
 from lightning_prune.detection.detector_module import Batch, DetectorModule
 from lightning_prune.detection.network.loss import DetectionLoss
 from lightning_prune.detection.network.network import Size, YOLOv8
@@ -156,6 +162,7 @@ class DetectionModule(DetectorModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log its parts."""
         images, targets = batch
+        check_targets(targets)
         check_channels(images.shape[1], self.hparams["in_channels"])
         parts = self.loss(self.network(images), targets)
         named = {"box": parts.box, "class": parts.classes, "dfl": parts.dfl}

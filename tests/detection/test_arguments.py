@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from lightning_prune import DigitsDetectionDataModule
+from lightning_prune.detection.arguments import check_targets
 from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.network.network import YOLOv8
 from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
@@ -172,3 +173,14 @@ def test_names_that_are_only_numbers_give_way_to_real_ones(tmp_path):
 def test_refuses_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         DetectionModule(2, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"), [(torch.zeros(2), "Tensor"), ({"label": torch.zeros(2)}, "{label}")]
+)
+def test_batches_of_another_task(targets: object, found: str) -> None:
+    with pytest.raises(ValueError, match=f"deliver {found} beside the images, a detector takes"):
+        check_targets(targets)
+    module = DetectionModule(2, image_size=32)
+    with pytest.raises(ValueError, match="choose data=yolo_folder or data=coco_json"):
+        module.training_step((torch.zeros(2, 3, 32, 32), targets), 0)

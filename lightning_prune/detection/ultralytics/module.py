@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_prune import arguments as ranges
 from lightning_prune.annotations import AtLeast, Between
-from lightning_prune.detection.arguments import check_channels
+from lightning_prune.detection.arguments import check_channels, check_targets
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.detection.detector_module import Batch, DetectorModule
 from lightning_prune.detection.ultralytics.build_network import (
@@ -196,6 +196,7 @@ class UltralyticsModule(DetectorModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log its parts."""
         images, targets = batch
+        check_targets(targets)
         check_channels(images.shape[1], self.hparams["in_channels"])
         total, parts = self._loss(images, targets)
         self.log_losses(total / images.shape[0], parts, images.shape[0])
