@@ -43,31 +43,31 @@ def _computed(module: nn.Module) -> set[str]:
 
 
 def _plain_values(module: nn.Module) -> dict[str, Any]:
-    """Return the tensors that are attributes, and the numbers that have public names."""
+    """Return the tensors that are attributes, and beside such the numbers with public names."""
     values: dict[str, Any] = {}
     for name, value in vars(module).items():
         if isinstance(value, torch.Tensor):
             values[name] = value.detach() if name in _computed(module) else value
         elif isinstance(value, _NUMBERS) and not name.startswith("_"):
             values[name] = value
-    return values
+    return values if any(isinstance(v, torch.Tensor) for v in values.values()) else {}
 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
 
-    Plain tensors and numbers too, which belong together where a forward pass remembers things (the
-    grid of a detector's head, and the shape it was made for); the weights that the older
-    ``weight_norm`` computes in each pass come back without their graph, with which no module could
-    be copied.
+    Plain tensors too, and the numbers beside them, which belong together where a forward pass
+    remembers things (the grid of a detector's head, and the shape it was made for); the weights
+    that the older ``weight_norm`` computes in each pass come back without their graph, with which
+    no module could be copied.
 
     What ``torch.compile`` compiled runs eagerly meanwhile: compiled code does not call hooks.
     """
     python, numpy = random.getstate(), np.random.get_state()
     modes = [(module, module.training) for module in model.modules()]
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    plain = [(module, _plain_values(module)) for module in model.modules()]
+    plain = [(part, _plain_values(part), set(vars(part))) for part in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices), _eager():
         try:
@@ -77,8 +77,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
                 module.training = mode
             for parameter, wanted in wants:
                 parameter.requires_grad_(wanted)
-            for module, values in plain:
-                for name in _plain_values(module).keys() - values.keys():
+            for module, values, names in plain:
+                for name in _plain_values(module).keys() - names if values else ():
                     del vars(module)[name]
                 vars(module).update(values)
             random.setstate(python)

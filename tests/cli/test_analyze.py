@@ -116,7 +116,7 @@ def test_the_command_for_a_detector_can_be_run(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     # What counts as a detector; the command itself is that of any run of `train`.
-    monkeypatch.setattr(analyze, "DetectionModule", Classifier)
+    monkeypatch.setattr(analyze, "DetectorModule", Classifier)
     (run / ".hydra").mkdir()
     words = ["+experiment=x", "data=yolo_folder", "data.root='a b'"]
     (run / ".hydra/overrides.yaml").write_text(yaml.safe_dump(words))
