@@ -1,19 +1,17 @@
 """Folders of images, a folder for each class: the data of a classifier."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
 
 from lightning_prune.annotations import Between
 from lightning_prune.arguments import Count, NonNegative, Workers
 from lightning_prune.data.checks import MANY, Findings, OnError, settle
 from lightning_prune.data.image_facts import look_at_images, note_images
-from lightning_prune.data.loader import ResumableLoader
-from lightning_prune.data.resumable_data import ResumableDataModule
+from lightning_prune.data.split_data import SplitDataModule
 from lightning_prune.errors import DataError
 from lightning_prune.validation import validated
 from lightning_prune.vision.image_folder_dataset import Batch, LabelledImages, collate
@@ -33,15 +31,9 @@ CropFraction = Annotated[
     float | None, Between(0, 1, "the centre's side as a fraction of the shorter side", "(]")
 ]
 Fraction = Annotated[float, Between(0, 1, "a fraction of each class's images", "[)")]
-_SPLITS_OF_STAGE = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("test",),
-}
 
 
-class ImageFolderData(ResumableDataModule):
+class ImageFolderData(SplitDataModule):
     """Images in folders that are named as their classes.
 
     ``root/train/CLASS/x.jpg``, ``root/val/...`` (``valid``, ``validation``) and ``root/test/...``;
@@ -125,7 +117,6 @@ class ImageFolderData(ResumableDataModule):
         self.decode_check = decode_check
         self.layout = read_image_folder(root)
         self._listed = self._divided()
-        self._usable: dict[str, list[LabelledFile]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -147,40 +138,21 @@ class ImageFolderData(ResumableDataModule):
         """Return which of "train", "val" and "test" exist."""
         return tuple(self._listed)
 
-    def setup(self, stage: str) -> None:
-        """Inspect the images that a stage needs, once."""
-        self._require(_SPLITS_OF_STAGE[stage])
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Return training images, cropped at random, in an order that a checkpoint can restore."""
-        dataset = dataclasses.replace(
-            self.dataset("train"), augmentation=self.augmentation, seed=self.seed
-        )
-        return self.training_loader(dataset, collate)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the centres of the validation images, each exactly once."""
-        return self.evaluation_loader(self.dataset("val"), collate, persistent=True)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return those of the test images; those of validation where there are none."""
-        if "test" not in self.splits:
-            rank_zero_info("The data set has no test split: testing on the validation split.")
-        return self.evaluation_loader(self.dataset("test"), collate)
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the images of `test_dataloader`."""
-        return self.test_dataloader()
-
-    def collection_dataloader(self) -> DataLoader[Batch]:
-        """Return training images as in evaluation: not shuffled, the centre, not mirrored."""
-        return self.evaluation_loader(self.dataset("train"), collate)
+    @property
+    def collate(self) -> Callable[[Any], Batch]:
+        """Return ``collate``."""
+        return collate
 
     def dataset(self, split: str) -> LabelledImages:
         """Return the images of a split as in evaluation, looking at them if need be."""
-        self._require([split])
-        return LabelledImages(
-            self._usable[self._existing_split(split)], self._view(), channels=self.channels
+        # The model that says how images are cut may have come since they were looked at.
+        dataset: LabelledImages = super().dataset(split)
+        return dataclasses.replace(dataset, view=self._view())
+
+    def training_dataset(self) -> LabelledImages:
+        """Return the training images, cropped at random."""
+        return dataclasses.replace(
+            self.dataset("train"), augmentation=self.augmentation, seed=self.seed
         )
 
     def _view(self) -> EvaluationView:
@@ -217,23 +189,14 @@ class ImageFolderData(ResumableDataModule):
             )
         return {split: part for split, part in parts.items() if part}
 
-    def _existing_split(self, split: str) -> str:
-        return "val" if split == "test" and "test" not in self.splits else split
-
-    def _require(self, splits: Iterable[str]) -> None:
-        wanted = dict.fromkeys(self._existing_split(split) for split in splits)
-        missing = [split for split in wanted if split not in self._usable]
-        if missing:
-            self._usable |= self._look_at(missing)
-
-    def _look_at(self, splits: Iterable[str]) -> dict[str, list[LabelledFile]]:
-        """Return the images of splits that can be used.
+    def load_datasets(self, splits: Sequence[str]) -> dict[str, LabelledImages]:
+        """Look at the images of some splits; return those that can be used.
 
         Raises:
             DataError: nothing is left, or there are problems and on_error is "raise".
         """
         findings, left_out = Findings(), set[Path]()
-        first = not self._usable
+        first = not self._datasets
         if first:
             findings.merge(self.layout.findings)
         refused = findings.fatal and self.on_error == "raise"
@@ -252,4 +215,8 @@ class ImageFolderData(ResumableDataModule):
         for split, files in usable.items():
             if not files:
                 raise DataError(f"{self.layout.root}: no usable image is left in `{split}`")
-        return usable
+        view = self._view()
+        return {
+            split: LabelledImages(files, view, channels=self.channels)
+            for split, files in usable.items()
+        }

@@ -1,18 +1,14 @@
 """Data sets of images and masks in folders, for segmentation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
-
-from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
+from typing import Annotated, Any, Literal
 
 from lightning_prune.annotations import Between
 from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.checks import Findings, OnError
-from lightning_prune.data.loader import ResumableLoader
-from lightning_prune.data.resumable_data import ResumableDataModule
+from lightning_prune.data.split_data import SplitDataModule
 from lightning_prune.errors import DataError
 from lightning_prune.validation import validated
 from lightning_prune.vision.mask_augment import Chance, Color, Degrees, MaskAugmentation, Part
@@ -22,15 +18,8 @@ from lightning_prune.vision.mask_file import MaskReading
 from lightning_prune.vision.mask_layout import find_splits, pair_up
 from lightning_prune.vision.mask_names import read_classes
 
-_SPLITS_OF_STAGE = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("test",),
-}
 
-
-class MaskFolderData(ResumableDataModule):
+class MaskFolderData(SplitDataModule):
     """Images and masks in folders: every pixel of a mask is the class of that pixel.
 
     ``root/train/images`` and ``root/train/masks``, or ``root/images/train`` and
@@ -110,7 +99,6 @@ class MaskFolderData(ResumableDataModule):
                 f"value from {len(self.names)} on"
             )
         self.reading = MaskReading(len(self.names), ignore_index, binary, classes.colors)
-        self._datasets: dict[str, MaskDataset] = {}
 
     @property
     def num_classes(self) -> int:
@@ -122,56 +110,28 @@ class MaskFolderData(ResumableDataModule):
         """Return which of "train", "val" and "test" exist."""
         return tuple(self.folders)
 
-    def setup(self, stage: str) -> None:
-        """Load and check what a stage needs, once.
+    @property
+    def collate(self) -> Callable[[Any], Batch]:
+        """Return ``collate``."""
+        return collate
+
+    def load_datasets(self, splits: Sequence[str]) -> dict[str, MaskDataset]:
+        """Load and check some splits, letterboxed.
 
         Raises:
             DataError: nothing to train on, or problems and on_error is "raise".
         """
-        self._require(_SPLITS_OF_STAGE[stage])
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Return augmented training images in a random order that a checkpoint can restore."""
-        dataset = replace(self.dataset("train"), augmentation=self.augmentation, seed=self.seed)
-        return self.training_loader(dataset, collate)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation images, letterboxed, each exactly once."""
-        return self.evaluation_loader(self.dataset("val"), collate, persistent=True)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the test images, letterboxed; those of validation where there are none."""
-        if "test" not in self.splits:
-            rank_zero_info("The data set has no test split: testing on the validation split.")
-        return self.evaluation_loader(self.dataset("test"), collate)
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the images of `test_dataloader`."""
-        return self.test_dataloader()
-
-    def collection_dataloader(self) -> DataLoader[Batch]:
-        """Return training images as in evaluation: not shuffled, letterboxed, no augmentation."""
-        return self.evaluation_loader(self.dataset("train"), collate)
-
-    def dataset(self, split: str) -> MaskDataset:
-        """Return the images of a split as in evaluation, loading them if need be."""
-        self._require([split])
-        return self._datasets[self._existing(split)]
-
-    def _existing(self, split: str) -> str:
-        return "val" if split == "test" and "test" not in self.splits else split
-
-    def _require(self, splits: Iterable[str]) -> None:
-        wanted = dict.fromkeys(self._existing(split) for split in splits)
-        missing = [split for split in wanted if split not in self._datasets]
-        if not missing:
-            return
         findings = Findings(ADVICE)
-        pairs = {split: pair_up(self.folders[split], findings) for split in missing}
+        pairs = {split: pair_up(self.folders[split], findings) for split in splits}
         records = usable_pairs(
             pairs, self.reading, findings, str(self.root), self.on_error, self.decode_check
         )
-        for split, found in records.items():
-            self._datasets[split] = MaskDataset(
-                found, self.reading, self.image_size, channels=self.channels
-            )
+        return {
+            split: MaskDataset(found, self.reading, self.image_size, channels=self.channels)
+            for split, found in records.items()
+        }
+
+    def training_dataset(self) -> MaskDataset:
+        """Return the training images and masks, varied."""
+        dataset: MaskDataset = self.dataset("train")
+        return replace(dataset, augmentation=self.augmentation, seed=self.seed)

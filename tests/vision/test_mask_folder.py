@@ -182,7 +182,7 @@ def test_arguments_out_of_range(options: dict[str, Any], message: str, tmp_path:
 
 def test_no_test_split_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("lightning_prune.vision.mask_folder.rank_zero_info", said.append)
+    monkeypatch.setattr("lightning_prune.data.split_data.rank_zero_info", said.append)
     module = data(write_folder(tmp_path, {"train": 3, "val": 2}))
     module.setup("test")
     assert module.test_dataloader().dataset is module.dataset("val")

@@ -1,31 +1,20 @@
 """What the detection DataModules share: loaders, augmentation, resuming, several processes."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
-
-from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
+from typing import Any, Literal
 
 from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
-from lightning_prune.data.loader import ResumableLoader
-from lightning_prune.data.resumable_data import ResumableDataModule
+from lightning_prune.data.split_data import SplitDataModule
 from lightning_prune.detection.data.augment import Augmentation
 from lightning_prune.detection.data.collate import Batch, collate
 from lightning_prune.detection.data.dataset import DetectionDataset, ImageSource
 from lightning_prune.errors import DataError
 from lightning_prune.validation import validated
 
-_SPLITS_OF_STAGE = {
-    "fit": ("train", "val"),
-    "validate": ("val",),
-    "test": ("test",),
-    "predict": ("test",),
-}
 
-
-class DetectionDataModule(ResumableDataModule):
+class DetectionDataModule(SplitDataModule):
     """Base of the detection DataModules. Subclasses say where the images come from.
 
     Batches are `(images, targets)` as `collate` makes them. Training images are augmented;
@@ -63,7 +52,6 @@ class DetectionDataModule(ResumableDataModule):
         self.close_mosaic = close_mosaic
         self.cache_images = cache_images
         self.channels = channels
-        self._datasets: dict[str, DetectionDataset] = {}
 
     @property
     @abstractmethod
@@ -75,11 +63,6 @@ class DetectionDataModule(ResumableDataModule):
         """Return the number of classes; known before `setup`."""
         return len(self.names)
 
-    @property
-    @abstractmethod
-    def splits(self) -> tuple[str, ...]:
-        """Return which of "train", "val" and "test" exist."""
-
     @abstractmethod
     def load_splits(self, splits: Iterable[str]) -> dict[str, ImageSource]:
         """Load and check the images of some splits.
@@ -88,58 +71,35 @@ class DetectionDataModule(ResumableDataModule):
             DataError: the data cannot be trained on.
         """
 
-    def setup(self, stage: str) -> None:
-        """Load and check what a stage needs, once."""
-        self._require(_SPLITS_OF_STAGE[stage])
+    @property
+    def collate(self) -> Callable[[Any], Batch]:
+        """Return ``collate``."""
+        return collate
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Return augmented training images in a random order that a checkpoint can restore."""
-        dataset = replace(
-            self.dataset("train"),
+    def load_datasets(self, splits: Sequence[str]) -> dict[str, DetectionDataset]:
+        """Load and check some splits, letterboxed.
+
+        Raises:
+            DataError: the data cannot be trained on.
+        """
+        found = {}
+        for split, source in self.load_splits(splits).items():
+            if split == "train" and not any(len(source.objects(i)[0]) for i in range(len(source))):
+                raise DataError("no object in any training image: there is nothing to learn")
+            found[split] = DetectionDataset(
+                source, self.image_size, cache=self.cache_images, channels=self.channels
+            )
+        return found
+
+    def training_dataset(self) -> DetectionDataset:
+        """Return the training images, augmented."""
+        dataset: DetectionDataset = self.dataset("train")
+        return replace(
+            dataset,
             augmentation=self.augmentation,
             seed=self.seed,
             mosaic_ends=self._mosaic_ends(),
         )
-        return self.training_loader(dataset, collate)
-
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return the validation images, letterboxed, each exactly once."""
-        return self._evaluation_loader("val", persistent=True)
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return the test images, letterboxed; those of validation where there are none."""
-        if "test" not in self.splits:
-            rank_zero_info("The data set has no test split: testing on the validation split.")
-        return self._evaluation_loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return the images of `test_dataloader`."""
-        return self.test_dataloader()
-
-    def collection_dataloader(self) -> DataLoader[Batch]:
-        """Return training images as in evaluation: not shuffled, letterboxed, no augmentation."""
-        return self._evaluation_loader("train")
-
-    def dataset(self, split: str) -> DetectionDataset:
-        """Return the images of a split as in evaluation, loading them if need be."""
-        self._require([split])
-        return self._datasets[self._existing(split)]
-
-    def _existing(self, split: str) -> str:
-        return "val" if split == "test" and "test" not in self.splits else split
-
-    def _require(self, splits: Iterable[str]) -> None:
-        wanted = dict.fromkeys(self._existing(split) for split in splits)
-        missing = [split for split in wanted if split not in self._datasets]
-        for split, source in self.load_splits(missing).items() if missing else ():
-            if split == "train" and not any(len(source.objects(i)[0]) for i in range(len(source))):
-                raise DataError("no object in any training image: there is nothing to learn")
-            self._datasets[split] = DetectionDataset(
-                source, self.image_size, cache=self.cache_images, channels=self.channels
-            )
-
-    def _evaluation_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
-        return self.evaluation_loader(self.dataset(split), collate, persistent)
 
     def _mosaic_ends(self) -> int | None:
         epochs = self.trainer.max_epochs if self.trainer is not None else None

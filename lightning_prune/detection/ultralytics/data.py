@@ -1,20 +1,19 @@
 """Data sets that the installed `ultralytics` package reads, masks and all, as batches of ours."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from lightning_prune.annotations import Between
 from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
-from lightning_prune.data.loader import ResumableLoader
-from lightning_prune.data.resumable_data import ResumableDataModule
 from lightning_prune.data.sampler import Draw
+from lightning_prune.data.split_data import SplitDataModule
 from lightning_prune.detection.ultralytics.data_yaml import read_data_yaml
 from lightning_prune.detection.ultralytics.package import settings_of, their_module
 from lightning_prune.detection.ultralytics.their_batch import our_batch
@@ -22,10 +21,9 @@ from lightning_prune.errors import DataError
 from lightning_prune.validation import validated
 
 Fraction = Annotated[float, Between(0, 1)]
-_STAGES = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": ("test",)}
 
 
-class UltralyticsDataModule(ResumableDataModule):
+class UltralyticsDataModule(SplitDataModule):
     """Images with boxes, and masks where the task is to segment, read by their own data set.
 
     Batches are ``(images, targets)`` as detectors here take them; ``targets`` also has what the
@@ -80,7 +78,6 @@ class UltralyticsDataModule(ResumableDataModule):
             hsv_v=float(hsv_v), translate=float(translate), scale=float(scale),
             fliplr=float(fliplr), flipud=float(flipud),
         )  # fmt: skip
-        self._datasets: dict[tuple[str, str], Dataset[Any]] = {}
 
     @property
     def names(self) -> list[str]:
@@ -103,56 +100,35 @@ class UltralyticsDataModule(ResumableDataModule):
         """Return which of "train", "val" and "test" exist."""
         return tuple(split for split in ("train", "val", "test") if split in self.description)
 
-    def setup(self, stage: str) -> None:
-        """Read the labels of what a stage needs, once."""
-        for split in _STAGES[stage]:
-            self.dataset(split)
+    @property
+    def collate(self) -> Callable[[Any], Any]:
+        """Return ``collate``."""
+        return collate
 
-    def dataset(self, split: str, mode: Literal["train", "val"] = "val") -> Dataset[Any]:
-        """Return a split as in training (augmented) or as in evaluation (letterboxed).
+    def load_datasets(self, splits: Sequence[str]) -> dict[str, "_Seeded"]:
+        """Read the labels of some splits; their images are letterboxed.
 
         Raises:
-            DataError: it has no image that can be read.
+            DataError: a split has no image that can be read, or labels of another task.
         """
-        split = "val" if split == "test" and "test" not in self.splits else split
-        if (split, mode) not in self._datasets:
-            data = {**self.description, "nc": self.num_classes, "channels": self.channels}
-            data["names"] = dict(enumerate(self.names))
-            try:
-                found = their_module("data").build_yolo_dataset(
-                    self.settings, self.description[split], self.batch_size, data, mode=mode,
-                    rect=False, stride=32,
-                )  # fmt: skip
-            except (FileNotFoundError, OSError, AssertionError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise DataError(f"{self.description[split]}: {reason}") from error
-            self._datasets[split, mode] = _Seeded(found, self.seed)
-        return self._datasets[split, mode]
+        return {split: self._built(split, "val") for split in splits}
 
-    def train_dataloader(self) -> ResumableLoader:
-        """Return augmented training images in a random order that a checkpoint can restore."""
-        dataset: Any = self.dataset("train", "train")
-        return self.training_loader(dataset, dataset.collate)
+    def training_dataset(self) -> "_Seeded":
+        """Return the training images, augmented."""
+        return self._built("train", "train")
 
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation images, letterboxed, each exactly once."""
-        return self._evaluation("val", persistent=True)
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test images, letterboxed; those of validation where there are none."""
-        return self._evaluation("test")
-
-    def predict_dataloader(self) -> DataLoader[Any]:
-        """Return the images of `test_dataloader`."""
-        return self.test_dataloader()
-
-    def collection_dataloader(self) -> DataLoader[Any]:
-        """Return training images as in evaluation: not shuffled, letterboxed, no augmentation."""
-        return self._evaluation("train")
-
-    def _evaluation(self, split: str, persistent: bool = False) -> DataLoader[Any]:
-        dataset: Any = self.dataset(split)
-        return self.evaluation_loader(dataset, dataset.collate, persistent)
+    def _built(self, split: str, mode: str) -> "_Seeded":
+        data = {**self.description, "nc": self.num_classes, "channels": self.channels}
+        data["names"] = dict(enumerate(self.names))
+        try:
+            found = their_module("data").build_yolo_dataset(
+                self.settings, self.description[split], self.batch_size, data, mode=mode,
+                rect=False, stride=32,
+            )  # fmt: skip
+        except (OSError, AssertionError, ValueError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataError(f"{self.description[split]}: {reason}") from error
+        return _Seeded(found, self.seed)
 
 
 class _Seeded(Dataset[Any]):
@@ -179,6 +155,7 @@ class _Seeded(Dataset[Any]):
                 random.setstate(python)
                 np.random.set_state(numpy)
 
-    def collate(self, samples: Sequence[Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Collate samples as they do, under the names of this project."""
-        return our_batch(self.dataset.collate_fn(list(samples)))
+
+def collate(samples: Sequence[Any]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Make a batch of samples as they do, under the names of this project."""
+    return our_batch(their_module("data").YOLODataset.collate_fn(list(samples)))

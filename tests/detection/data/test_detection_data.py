@@ -66,7 +66,7 @@ def test_splits_are_loaded_once() -> None:
 
 def test_missing_test_split_is_the_validation_split(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr("lightning_prune.detection.data.detection_data.rank_zero_info", said.append)
+    monkeypatch.setattr("lightning_prune.data.split_data.rank_zero_info", said.append)
 
     class WithoutTest(DigitsDetectionDataModule):
         @property

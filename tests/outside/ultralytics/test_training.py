@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_prune import ChannelMasker, ExactResume, PhysicalPruner
-from lightning_prune.detection.ultralytics.data import UltralyticsDataModule
+from lightning_prune.detection.ultralytics.data import UltralyticsDataModule, collate
 from lightning_prune.detection.ultralytics.data_yaml import read_data_yaml
 from lightning_prune.detection.ultralytics.module import UltralyticsModule
 from lightning_prune.detection.ultralytics.their_figures import their_figures
@@ -62,13 +62,13 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
 
 
 def test_what_is_drawn_depends_on_seed_epoch_and_index(shapes: Path) -> None:
-    first: Any = data(shapes).dataset("train", "train")
-    again: Any = data(shapes).dataset("train", "train")
+    first: Any = data(shapes).training_dataset()
+    again: Any = data(shapes).training_dataset()
     torch.manual_seed(5)
     for key in ((0, 3), (2, 3), (0, 1)):
         assert torch.equal(first[key]["img"], again[key]["img"])
     assert not torch.equal(first[0, 3]["img"], first[1, 3]["img"])
-    images, targets = first.collate([first[0, 0], first[0, 1]])
+    images, targets = collate([first[0, 0], first[0, 1]])
     assert images.shape == (2, 3, SIZE, SIZE)
     assert images.min() >= 0
     assert images.max() <= 1
