@@ -17,6 +17,7 @@ from lightning_prune.detection.network.postprocess import (
 )
 from lightning_prune.functional.matching import match_objects
 from lightning_prune.functional.objects import ObjectSamples
+from lightning_prune.modules.optimizers import by_dimension, sgd_or_adamw
 from lightning_prune.modules.scheduled_module import ScheduledModule
 
 if TYPE_CHECKING:
@@ -201,15 +202,4 @@ class DetectorModule(ScheduledModule):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Build SGD or AdamW; norms and biases are not decayed."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if p.ndim > 1]},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        lr, decay = self.hparams["lr"], self.hparams["weight_decay"]
-        if self.hparams["optimizer"] == "adamw":
-            return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), weight_decay=decay)
-        momentum = self.hparams["momentum"]
-        return torch.optim.SGD(
-            groups, lr=lr, momentum=momentum, weight_decay=decay, nesterov=momentum > 0
-        )
+        return sgd_or_adamw(*by_dimension(self), self.hparams)

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.arguments import FinalRate, LearningRate, NonNegative, Strength
 from lightning_prune.functional.schedule import Schedule
+from lightning_prune.modules.optimizers import sgd_or_adamw
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import RECORD, track_architecture
 from lightning_prune.validation import check_arguments
@@ -245,17 +246,7 @@ class ClassifierModule(ScheduledModule):
             if parameter.requires_grad:
                 decays = parameter.ndim > 1 and name not in named
                 (decayed if decays else others).append(parameter)
-        lr, decay = self.hparams["lr"], self.hparams["weight_decay"]
-        groups: list[dict[str, Any]] = [
-            {"params": decayed},
-            {"params": others, "weight_decay": 0.0},
-        ]
-        if self.hparams["optimizer"] == "adamw":
-            return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), weight_decay=decay)
-        momentum = self.hparams["momentum"]
-        return torch.optim.SGD(
-            groups, lr=lr, momentum=momentum, weight_decay=decay, nesterov=momentum > 0
-        )
+        return sgd_or_adamw(decayed, others, self.hparams)
 
 
 def _metrics(num_classes: int) -> dict[str, Metric]:

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.foreign_file import describe_foreign
 from lightning_prune.files.inert_pickle import read_torch_zip
+from lightning_prune.files.own_copy import own_copies
 from lightning_prune.files.read_safetensors import read_safetensors
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.architecture import RECORD, with_record
@@ -104,15 +104,4 @@ def _interpret(path: Path, state: Mapping[Any, Any]) -> ClassifierWeights:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     # Copied only now: several tensors of a hostile file may share one storage.
-    return ClassifierWeights(path, {n: _clean(n, v) for n, v in tensors.items()}, record)
-
-
-def _clean(name: str, value: Tensor) -> Tensor:
-    if value.is_complex() or value.is_quantized:
-        raise ValueError(f"{name} holds {value.dtype}: weights are real numbers")
-    if not value.is_floating_point():
-        return value.clone()
-    value = value.to(torch.float32, copy=True).contiguous()
-    if not value.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinity: the training that wrote it diverged")
-    return value
+    return ClassifierWeights(path, own_copies(tensors), record)

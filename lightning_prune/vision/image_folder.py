@@ -190,7 +190,7 @@ class ImageFolderData(SplitDataModule):
         return {split: part for split, part in parts.items() if part}
 
     def load_datasets(self, splits: Sequence[str]) -> dict[str, LabelledImages]:
-        """Look at the images of some splits; return those that can be used.
+        """Return the images of some splits that can be used, having looked at each.
 
         Raises:
             DataError: nothing is left, or there are problems and on_error is "raise".

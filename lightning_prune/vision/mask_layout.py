@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_prune.data.checks import Findings, Problem
-from lightning_prune.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES, image_suffixes
+from lightning_prune.data.walk_images import is_hidden, walk_images
 from lightning_prune.errors import DataError
 from lightning_prune.files.file_error import printable
 from lightning_prune.vision.mask_file import MASK_SUFFIXES
@@ -77,7 +77,7 @@ def pair_up(folders: MaskFolders, findings: Findings) -> list[MaskPair]:
     Raises:
         DataError: there is no image, no mask, or an image has several masks.
     """
-    images = sorted(_images(folders.images, findings))
+    images = walk_images(folders.images, findings)
     if not images:
         raise DataError(f"no image in {folders.images}")
     masks: dict[Path, Path] = {}
@@ -124,15 +124,6 @@ def _refuse_two(path: Path, other: Path | None) -> None:
         raise DataError(f"{other} and {path} are masks of one image: remove one of them")
 
 
-def _images(folder: Path, findings: Findings) -> Iterator[Path]:
-    suffixes = image_suffixes()
-    for path in _files(folder):
-        if path.suffix.lower() in suffixes:
-            yield path
-        elif path.suffix.lower() in IMAGE_SUFFIXES | OTHER_SUFFIXES:
-            findings.add(Problem.OTHER_FORMAT, str(path))
-
-
 def _files(folder: Path) -> Iterator[Path]:
     """Yield the files of a folder and its subfolders, each folder once, without hidden ones."""
     read = set()
@@ -142,5 +133,5 @@ def _files(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         read.add(real)
-        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX", "@"))]
-        yield from (Path(place, name) for name in names if not name.startswith("."))
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        yield from (Path(place, name) for name in names if not is_hidden(name))

@@ -12,6 +12,7 @@ from lightning_prune import arguments as ranges
 from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.functional.objects import ObjectSamples
 from lightning_prune.functional.schedule import Schedule
+from lightning_prune.modules.optimizers import by_dimension, sgd_or_adamw
 from lightning_prune.modules.scheduled_module import ScheduledModule
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.validation import check_arguments
@@ -215,18 +216,7 @@ class SegmentationModule(ScheduledModule):
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Build AdamW or SGD; norms and biases are not decayed."""
-        trained = [p for p in self.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in trained if p.ndim > 1]},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        lr, decay = self.hparams["lr"], self.hparams["weight_decay"]
-        if self.hparams["optimizer"] == "adamw":
-            return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), weight_decay=decay)
-        momentum = self.hparams["momentum"]
-        return torch.optim.SGD(
-            groups, lr=lr, momentum=momentum, weight_decay=decay, nesterov=momentum > 0
-        )
+        return sgd_or_adamw(*by_dimension(self), self.hparams)
 
 
 def _checked(batch: Any) -> Batch:

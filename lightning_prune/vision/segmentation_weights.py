@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
+from lightning_prune.files.own_copy import own_copies
 from lightning_prune.graph.names import plain_name
 from lightning_prune.runs.checkpoint.module_state import read_module_state
 from lightning_prune.surgery.architecture import RECORD, with_record
@@ -70,11 +70,11 @@ def _fitted(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> FittedWei
     _check_names(inside, own)
     if record is not None:
         _check_classes(inside, own)
-        return FittedWeights({**_clean(inside), RECORD: record}, [], [])
+        return FittedWeights({**own_copies(inside), RECORD: record}, [], [])
     fresh = [key for key in own if key.startswith(_HEAD) and inside[key].shape != own[key].shape]
     inside |= {key: own[key] for key in fresh}
     _check_shapes(inside, own)
-    return FittedWeights(_clean(inside), fresh, [])
+    return FittedWeights(own_copies(inside), fresh, [])
 
 
 def _place_of(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str | None:
@@ -100,7 +100,7 @@ def _of_encoder(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Fitte
     _check_shapes(found, own)
     fresh = [key for key in own if key not in found]
     unused = [key for key in state if key not in encoder]
-    return FittedWeights({**own, **_clean(found)}, fresh, unused)
+    return FittedWeights({**own, **own_copies(found)}, fresh, unused)
 
 
 def _check_names(inside: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
@@ -129,16 +129,6 @@ def _check_shapes(found: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Non
                 f"{key} is {tuple(value.shape)}, the network has {tuple(own[key].shape)}: pass the "
                 "encoder, in_channels and options that it was built with"
             )
-
-
-def _clean(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    for key, value in found.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise ValueError(f"{key} holds NaN or infinity: the training that wrote it diverged")
-    return {
-        key: value.to(torch.float32) if value.is_floating_point() else value
-        for key, value in found.items()
-    }
 
 
 def _some(names: list[str]) -> str:

@@ -10,7 +10,7 @@ from torch import nn
 from lightning_prune.detection.network.activations import describe_activation, make_activation
 from lightning_prune.detection.ultralytics.network_file import KINDS
 from lightning_prune.detection.ultralytics.network_yaml import check_yaml, without_note
-from lightning_prune.detection.ultralytics.package import their_module, version_of
+from lightning_prune.detection.ultralytics.package import quiet, their_module, version_of
 from lightning_prune.detection.weights.module_tree import children_of, kind_of
 from lightning_prune.files.inert_pickle import Record
 
@@ -73,7 +73,7 @@ def build_network(
     package = their_module()
     check_yaml(yaml)
     try:
-        with _own_activation():
+        with _own_activation(), quiet():
             network: Any = getattr(their_module("nn.tasks"), kind)(
                 copy.deepcopy(dict(yaml)), ch=channels, nc=num_classes, verbose=False
             )

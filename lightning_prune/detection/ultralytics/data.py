@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -14,8 +15,9 @@ from lightning_prune.annotations import Between
 from lightning_prune.arguments import Count, ImageSize, NonNegative, Workers
 from lightning_prune.data.sampler import Draw
 from lightning_prune.data.split_data import SplitDataModule
-from lightning_prune.detection.ultralytics.data_yaml import read_data_yaml
-from lightning_prune.detection.ultralytics.package import settings_of, their_module
+from lightning_prune.detection.data.yolo_layout import read_layout
+from lightning_prune.detection.ultralytics.data_yaml import whole_paths
+from lightning_prune.detection.ultralytics.package import quiet, settings_of, their_module
 from lightning_prune.detection.ultralytics.their_batch import our_batch
 from lightning_prune.errors import DataError
 from lightning_prune.validation import validated
@@ -71,8 +73,12 @@ class UltralyticsDataModule(SplitDataModule):
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         self.task = task
+        self.channels = 3
         self.image_size = image_size
-        self.description = read_data_yaml(root)
+        self.layout = read_layout(root)
+        if self.layout.note is not None:
+            rank_zero_warn(self.layout.note)
+        self.description = whole_paths(self.layout)
         self.settings = settings_of(
             task, imgsz=image_size, mosaic=0.0, mixup=0.0, hsv_h=float(hsv_h), hsv_s=float(hsv_s),
             hsv_v=float(hsv_v), translate=float(translate), scale=float(scale),
@@ -82,8 +88,7 @@ class UltralyticsDataModule(SplitDataModule):
     @property
     def names(self) -> list[str]:
         """Return the class names, in the order of their ids; known before `setup`."""
-        names = self.description["names"]
-        return [str(n) for n in (names.values() if isinstance(names, dict) else names)]
+        return self.layout.names
 
     @property
     def num_classes(self) -> int:
@@ -91,14 +96,9 @@ class UltralyticsDataModule(SplitDataModule):
         return len(self.names)
 
     @property
-    def channels(self) -> int:
-        """Return the channels of an image."""
-        return int(self.description.get("channels", 3))
-
-    @property
     def splits(self) -> tuple[str, ...]:
         """Return which of "train", "val" and "test" exist."""
-        return tuple(split for split in ("train", "val", "test") if split in self.description)
+        return tuple(self.layout.entries)
 
     @property
     def collate(self) -> Callable[[Any], Any]:
@@ -118,10 +118,10 @@ class UltralyticsDataModule(SplitDataModule):
         return self._built("train", "train")
 
     def _built(self, split: str, mode: str) -> "_Seeded":
-        data = {**self.description, "nc": self.num_classes, "channels": self.channels}
-        data["names"] = dict(enumerate(self.names))
+        data = {**self.description, "channels": self.channels}
         try:
-            found = their_module("data").build_yolo_dataset(
+            with quiet():
+                found = their_module("data").build_yolo_dataset(
                 self.settings, self.description[split], self.batch_size, data, mode=mode,
                 rect=False, stride=32,
             )  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_prune import arguments as ranges
 from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.detection.arguments import check_channels, check_targets
-from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
+from lightning_prune.detection.data.yolo_layout import YoloLayout
 from lightning_prune.detection.detector_module import Batch, DetectorModule
 from lightning_prune.detection.ultralytics.build_network import (
     build_network,
@@ -21,8 +21,7 @@ from lightning_prune.detection.ultralytics.build_network import (
     network_yaml,
     set_halves,
 )
-from lightning_prune.detection.ultralytics.data import UltralyticsDataModule
-from lightning_prune.detection.ultralytics.data_yaml import read_data_yaml, write_data_yaml
+from lightning_prune.detection.ultralytics.data_yaml import whole_paths, write_data_yaml
 from lightning_prune.detection.ultralytics.network_file import KINDS, NetworkFile, read_network
 from lightning_prune.detection.ultralytics.package import settings_of
 from lightning_prune.detection.ultralytics.their_batch import named_parts, their_batch
@@ -33,7 +32,6 @@ from lightning_prune.detection.ultralytics.their_output import (
     predictions,
     with_prototypes,
 )
-from lightning_prune.errors import DataError
 from lightning_prune.functional.schedule import Schedule
 from lightning_prune.runs.trainer.fit_state import trainer_of
 from lightning_prune.surgery.architecture import RECORD, track_architecture
@@ -197,6 +195,11 @@ class UltralyticsModule(DetectorModule):
         """Return the loss of a batch and log its parts."""
         images, targets = batch
         check_targets(targets)
+        if KINDS[self.hparams["kind"]] == "segment" and "masks" not in targets:
+            raise ValueError(
+                "the data deliver boxes without masks, and the network segments: choose "
+                "data=ultralytics (polygons as masks), or weights of a detector"
+            )
         check_channels(images.shape[1], self.hparams["in_channels"])
         total, parts = self._loss(images, targets)
         self.log_losses(total / images.shape[0], parts, images.shape[0])
@@ -206,14 +209,14 @@ class UltralyticsModule(DetectorModule):
         """Log test/map50 and test/map50_95, and what the package's own validator says."""
         super().on_test_epoch_end()
         data: Any = getattr(self.trainer, "datamodule", None)
-        described = _described_by(data)
-        if not self.hparams["their_validator"] or described is None:
+        layout = getattr(data, "layout", None)
+        if not self.hparams["their_validator"] or not isinstance(layout, YoloLayout):
             return
         found: list[Any] = [None]
         if self.trainer.is_global_zero:
-            split = "test" if "test" in described else "val"
+            split = "test" if "test" in layout.entries else "val"
             with tempfile.TemporaryDirectory() as folder:
-                path = write_data_yaml(described, Path(folder) / "data.yaml")
+                path = write_data_yaml(whole_paths(layout), Path(folder) / "data.yaml")
                 size = self.hparams["image_size"]
                 found = [their_figures(self.network, path, size, split, data.batch_size)]
         if self.trainer.world_size > 1:
@@ -263,18 +266,6 @@ class UltralyticsModule(DetectorModule):
     def suppression_iou(self) -> float:
         """Overlap of two boxes of a class above which the weaker is dropped; 1: none is."""
         return 1.0 if chooses(self.network) else float(self.hparams["nms_iou"])
-
-
-def _described_by(data: Any) -> dict[str, Any] | None:
-    """Return the ``data.yaml`` of a data module, where it has one that their tools read."""
-    if isinstance(data, UltralyticsDataModule):
-        return data.description
-    if not isinstance(data, YoloFolderDataModule):
-        return None
-    try:
-        return read_data_yaml(data.layout.file)
-    except DataError:
-        return None  # a layout that is read here and not there
 
 
 def _built_of(

@@ -16,6 +16,7 @@ from lightning_prune.detection.weights.module_tree import kind_of, module_tensor
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.foreign_file import describe_foreign
 from lightning_prune.files.inert_pickle import Record, read_torch_zip
+from lightning_prune.files.own_copy import own_copies
 from lightning_prune.files.read_safetensors import read_safetensors
 from lightning_prune.surgery.architecture import RECORD
 
@@ -80,7 +81,7 @@ def read_network(path: str | Path) -> NetworkFile:
         raise FileNotFoundError(f"weights={str(path)!r}: {what}")
     try:
         if path.suffix.lower() == ".safetensors":
-            return NetworkFile(None, None, _clean(read_safetensors(path)[0]))
+            return NetworkFile(None, None, _copies(read_safetensors(path)[0]))
         return _interpret(read_torch_zip(path))
     except CheckpointError:
         raise
@@ -108,7 +109,7 @@ def _interpret(content: Any) -> NetworkFile:
     check_yaml(built_of)
     arguments = _values(holder.get("train_args")) or _values(own.get("args"))
     return NetworkFile(
-        kind, built_of, _clean(module_tensors(model)), _names(own.get("names")),
+        kind, built_of, _copies(module_tensors(model)), _names(own.get("names")),
         _side(arguments.get("imgsz")), _text(holder.get("version")), record, model,
         _activations_of(yaml) if record is not None else {},
     )  # fmt: skip
@@ -128,13 +129,13 @@ def _plain(content: Mapping[str, Any]) -> NetworkFile:
     if not isinstance(said, dict) or not isinstance(said.get("yaml"), dict):
         if record is not None:
             raise ValueError("pruned, and it does not say from which network: pass its checkpoint")
-        return NetworkFile(None, None, _clean(tensors))
+        return NetworkFile(None, None, _copies(tensors))
     if said.get("kind") not in KINDS:
         raise ValueError(f"a checkpoint of a {str(said.get('kind'))[:40]}: one of {sorted(KINDS)}")
     yaml = {**said["yaml"], "nc": said.get("num_classes", said["yaml"].get("nc"))}
     check_yaml(yaml)
     return NetworkFile(
-        str(said["kind"]), yaml, _clean(tensors), _names(said.get("names")),
+        str(said["kind"]), yaml, _copies(tensors), _names(said.get("names")),
         _side(said.get("image_size")), None, record, None, _texts(said.get("activations")),
     )  # fmt: skip
 
@@ -160,18 +161,11 @@ def _texts(found: Any) -> dict[str, str]:
     return {str(path): canonical_activation(str(text)) for path, text in found.items()}
 
 
-def _clean(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    result = {}
+def _copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, value in tensors.items():
-        if value.is_complex() or value.is_quantized:
-            raise ValueError(f"{name} holds {value.dtype}: weights are real numbers")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise ValueError(f"{name} is larger than what is stored of it: the file was altered")
-        copied = value.float() if value.is_floating_point() else value
-        result[name] = copied.clone().contiguous()
-        if copied.is_floating_point() and not copied.isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinity: the training that wrote it diverged")
-    return result
+    return own_copies(tensors)
 
 
 def _names(found: Any) -> list[str] | None:

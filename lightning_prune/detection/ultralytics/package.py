@@ -3,6 +3,8 @@
 import importlib
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -17,9 +19,7 @@ def their_module(name: str = "") -> ModuleType:
         ModuleNotFoundError: it is not installed, or too old; the message has the command.
     """
     install = "pip install 'lightning-prune[ultralytics]'"
-    # Its checks would otherwise look for the network, install packages and draw their own logo.
-    for key, value in {"YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}.items():
-        os.environ.setdefault(key, value)
+    os.environ.setdefault("YOLO_AUTOINSTALL", "false")  # it would run pip in the middle of a run
     try:
         package = importlib.import_module("ultralytics")
     except ModuleNotFoundError as error:
@@ -36,8 +36,19 @@ def their_module(name: str = "") -> ModuleType:
             f"ultralytics {package.__version__} is installed, {OLDEST[0]}.{OLDEST[1]} or later is "
             f"needed: {install}"
         )
-    logging.getLogger("ultralytics").setLevel(logging.WARNING)
     return importlib.import_module(f"ultralytics.{name}") if name else package
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the package from describing what it does; what it warns of is still said."""
+    logger = logging.getLogger("ultralytics")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def version_of(package: ModuleType) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lightning_prune.detection.ultralytics.package import settings_of, their_module
+from lightning_prune.detection.ultralytics.package import quiet, settings_of, their_module
 from lightning_prune.detection.ultralytics.their_output import is_transformer
 
 _VALIDATORS = {"detect": "models.yolo.detect", "segment": "models.yolo.segment"}
@@ -54,7 +54,7 @@ def their_figures(
         kind, name = their_module("models.rtdetr"), "RTDETRValidator"
     _names_of_numpy()
     device = next(network.parameters()).device
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+    with quiet(), tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         arguments = settings_of(
             task, mode="val", data=str(data), imgsz=image_size, split=split, batch=batch_size,
             workers=workers, device=str(device), plots=False, save_json=False, verbose=False,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_prune.detection.network.architecture import RECORD as ARCHITECTURE
@@ -18,6 +17,7 @@ from lightning_prune.detection.weights.other_models import refuse_other_names
 from lightning_prune.detection.weights.weight_files import Source, open_weights
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.foreign_file import describe_foreign
+from lightning_prune.files.own_copy import own_copies
 from lightning_prune.graph.names import plain_name
 from lightning_prune.surgery.architecture import RECORD, read_record, with_record
 
@@ -105,9 +105,7 @@ def _interpret(source: Source) -> PretrainedWeights:
     shapes = {name: tuple(dense.get(PREFIX + name, value.shape)) for name, value in state.items()}
     _check_cut(state, shapes)
     found = infer_from_shapes(shapes, said)
-    # Copied only now: several tensors of a hostile file may share one storage, and each copy
-    # would have the whole.
-    state = {name: _clean(name, value) for name, value in state.items()}
+    state = own_copies(state)  # only now
     return PretrainedWeights(
         state,
         found.size,
@@ -170,17 +168,6 @@ def _check_cut(state: Mapping[str, Tensor], dense: Mapping[str, tuple[int, ...]]
                 f"{name} is {new}, and {old} before the cut according to {RECORD}: the file was "
                 "altered"
             )
-
-
-def _clean(name: str, value: Tensor) -> Tensor:
-    if value.is_complex() or value.is_quantized:
-        raise ValueError(f"{name} holds {value.dtype}: weights are real numbers")
-    if not value.is_floating_point():
-        return value.clone()
-    value = value.to(torch.float32, copy=True).contiguous()
-    if not value.isfinite().all():
-        raise ValueError(f"{name} holds NaN or infinity: the training that wrote it diverged")
-    return value
 
 
 def _names(found: Any, num_classes: int) -> list[str] | None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from lightning_prune.detection.ultralytics.data_yaml import read_data_yaml
+from lightning_prune.detection.data.yolo_layout import read_layout
+from lightning_prune.detection.ultralytics.data_yaml import whole_paths
 from lightning_prune.detection.ultralytics.module import UltralyticsModule
 from lightning_prune.detection.ultralytics.network_file import read_network
 from lightning_prune.detection.ultralytics.network_yaml import (
@@ -72,21 +73,18 @@ def test_files_of_others(tmp_path: Path) -> None:
         read_network(tmp_path / "nan.pt")
 
 
-def test_data_yaml(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no data\.yaml at"):
-        read_data_yaml(tmp_path)
+def test_data_yaml_has_whole_paths_and_no_download(tmp_path: Path) -> None:
     file = tmp_path / "data.yaml"
-    file.write_text("train: images/train\nval: images/val\nnames: [a]\ndownload: rm -rf /\n")
-    with pytest.raises(DataError, match=r"`train` is .*which does not exist"):
-        read_data_yaml(file)
+    file.write_text("train: images/train\nval: ../images/val\nnames: [a]\ndownload: rm -rf /\n")
+    with pytest.raises(DataError, match=r"`train: images/train` does not exist"):
+        whole_paths(read_layout(file))
     for split in ("train", "val"):
         (tmp_path / "images" / split).mkdir(parents=True)
-    found = read_data_yaml(tmp_path)
-    assert found["train"] == str((tmp_path / "images/train").resolve())
+    found = whole_paths(read_layout(tmp_path))
+    assert found["train"] == [str((tmp_path / "images/train").resolve())]
+    assert found["val"] == [str((tmp_path / "images/val").resolve())]  # as some services write it
+    assert (found["names"], found["nc"]) == ({0: "a"}, 1)
     assert "download" not in found
-    file.write_text("train: images/train\nval: images/val\n")
-    with pytest.raises(DataError, match="`names` is missing"):
-        read_data_yaml(file)
 
 
 @pytest.mark.skipif(

@@ -9,8 +9,9 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_prune import ChannelMasker, ExactResume, PhysicalPruner
+from lightning_prune.detection.data.yolo_layout import read_layout
 from lightning_prune.detection.ultralytics.data import UltralyticsDataModule, collate
-from lightning_prune.detection.ultralytics.data_yaml import read_data_yaml
+from lightning_prune.detection.ultralytics.data_yaml import whole_paths
 from lightning_prune.detection.ultralytics.module import UltralyticsModule
 from lightning_prune.detection.ultralytics.their_figures import their_figures
 from tests.outside.ultralytics.conftest import scrambled
@@ -89,7 +90,7 @@ def test_their_figures_are_those_of_their_validator(shapes: Path, tmp_path: Path
         enable_model_summary=False, limit_val_batches=0,
     )  # fmt: skip
     trainer.fit(module, data(shapes, "detect"))
-    yaml = write_data_yaml(read_data_yaml(shapes), tmp_path / "data.yaml")
+    yaml = write_data_yaml(whole_paths(read_layout(shapes)), tmp_path / "data.yaml")
     found = their_figures(module.network, yaml, SIZE, batch_size=4)
     export_ultralytics(module.eval(), tmp_path / "net.pt", torch.rand(1, 3, SIZE, SIZE))
     box = YOLO(tmp_path / "net.pt").val(
@@ -97,3 +98,10 @@ def test_their_figures_are_those_of_their_validator(shapes: Path, tmp_path: Path
     ).box  # fmt: skip
     assert found["map50"] == pytest.approx(box.map50, abs=0.002)
     assert found["map50_95"] == pytest.approx(box.map, abs=0.002)
+
+
+def test_a_network_that_segments_needs_masks() -> None:
+    module = UltralyticsModule(name="yolov8n-seg", num_classes=2, image_size=SIZE)
+    targets = {"image": torch.zeros(1), "label": torch.zeros(1), "box": torch.full((1, 4), 0.5)}
+    with pytest.raises(ValueError, match=r"boxes without masks.*data=ultralytics"):
+        module.training_step((torch.rand(1, 3, SIZE, SIZE), targets), 0)
