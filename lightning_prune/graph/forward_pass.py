@@ -12,8 +12,6 @@ import torch
 from torch import nn
 from torch.nn.utils.weight_norm import WeightNorm
 
-_NUMBERS = (int, float, str, tuple, type(None))
-
 
 def call(model: nn.Module, example_input: Any) -> Any:
     """Call a model on a tensor, a tuple of arguments or a dict of keyword arguments."""
@@ -43,22 +41,21 @@ def _computed(module: nn.Module) -> set[str]:
 
 
 def _plain_values(module: nn.Module) -> dict[str, Any]:
-    """Return the tensors that are attributes, and beside such the numbers with public names."""
-    values: dict[str, Any] = {}
-    for name, value in vars(module).items():
-        if isinstance(value, torch.Tensor):
-            values[name] = value.detach() if name in _computed(module) else value
-        elif isinstance(value, _NUMBERS) and not name.startswith("_"):
-            values[name] = value
-    return values if any(isinstance(v, torch.Tensor) for v in values.values()) else {}
+    """Return the tensors that are attributes, and all with public names beside such."""
+    tensors = {
+        name: value.detach() if name in _computed(module) else value
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+    }
+    return {k: v for k, v in vars(module).items() if tensors and not k.startswith("_")} | tensors
 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restore mode, requires_grad and all random states (torch, NumPy, Python) afterwards.
 
-    Plain tensors too, and the numbers beside them, which belong together where a forward pass
-    remembers things (the grid of a detector's head, and the shape it was made for); the weights
+    Plain tensors too, and the attributes beside them, which belong together where a forward pass
+    remembers things (the grid of a detector's head, and the shapes it was made for); the weights
     that the older ``weight_norm`` computes in each pass come back without their graph, with which
     no module could be copied.
 

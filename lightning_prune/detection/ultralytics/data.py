@@ -1,6 +1,7 @@
 """Data sets that the installed `ultralytics` package reads, masks and all, as batches of ours."""
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -126,8 +127,8 @@ class UltralyticsDataModule(SplitDataModule):
                 rect=False, stride=32,
             )  # fmt: skip
         except (OSError, AssertionError, ValueError, TypeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise DataError(f"{self.description[split]}: {reason}") from error
+            reason = re.sub(r"\x1b\[\d+m", "", str(error).splitlines()[0])
+            raise DataError(f"{self.layout.file}, `{split}`: {reason}") from error
         return _Seeded(found, self.seed)
 
 

@@ -93,6 +93,21 @@ def test_given_back_and_read_again(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-3)
 
 
+def test_a_transformer_after_images_of_another_size(tmp_path: Path) -> None:
+    """Its decoder remembers a grid, and for which shapes: passes of ours must not part the two."""
+    module = built("rtdetr-l")
+    images = torch.rand(1, 3, SIZE, SIZE)
+    outputs(module, torch.rand(1, 3, SIZE + 32, SIZE + 32))
+    (before,) = outputs(module, images)
+    groups = build_groups(module, images, attributes=False)
+    assert len(groups) > 50
+    assert torch.equal(outputs(module, images)[0], before)
+    halved(module)
+    assert export_ultralytics(module, tmp_path / "pruned.pt", images) < 1e-5
+    again = UltralyticsModule(weights=str(tmp_path / "pruned.pt")).eval()
+    assert torch.equal(outputs(again, images)[0], outputs(module, images)[0])
+
+
 def test_their_training_keeps_the_widths(shapes: Path, tmp_path: Path) -> None:
     from lightning_prune import pruned_trainer
 

@@ -14,7 +14,8 @@ from lightning_prune.detection.ultralytics.data import UltralyticsDataModule, co
 from lightning_prune.detection.ultralytics.data_yaml import whole_paths
 from lightning_prune.detection.ultralytics.module import UltralyticsModule
 from lightning_prune.detection.ultralytics.their_figures import their_figures
-from tests.outside.ultralytics.conftest import scrambled
+from lightning_prune.errors import DataError
+from tests.outside.ultralytics.conftest import draw_folder, scrambled
 
 SIZE = 64
 
@@ -105,3 +106,12 @@ def test_a_network_that_segments_needs_masks() -> None:
     targets = {"image": torch.zeros(1), "label": torch.zeros(1), "box": torch.full((1, 4), 0.5)}
     with pytest.raises(ValueError, match=r"boxes without masks.*data=ultralytics"):
         module.training_step((torch.rand(1, 3, SIZE, SIZE), targets), 0)
+
+
+def test_data_of_another_task(tmp_path: Path) -> None:
+    yaml = draw_folder(tmp_path / "boxes")
+    for path in (tmp_path / "boxes/labels").rglob("*.txt"):
+        path.write_text("0 0.5 0.5 0.2 0.2\n")
+    with pytest.raises(DataError, match=r"data\.yaml, `train`: .*supply a segment dataset"):
+        data(yaml).setup("fit")
+    data(yaml, "detect").setup("fit")
