@@ -11,6 +11,10 @@ COMMANDS = {
         "lightning_prune.cli.analyze",
         "say from which epoch a regularized run can be pruned",
     ),
+    "compress": (
+        "lightning_prune.cli.compress",
+        "make a trained detector smaller with nothing but pictures",
+    ),
     "export": (
         "lightning_prune.cli.export",
         "write a checkpoint as a checked file for another runtime",

@@ -213,7 +213,7 @@ def _detector(args: argparse.Namespace) -> tuple[Detector, Path, PredictionOptio
             f"{path} holds a {type(module).__name__}: predict draws the boxes of detectors; load "
             "it with lightning_prune.load_pruned and call it"
         )
-    device = _device(args.device)
+    device = device_of(args.device)
     try:
         module.to(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -222,7 +222,7 @@ def _detector(args: argparse.Namespace) -> tuple[Detector, Path, PredictionOptio
     return detector_of(module), path, options_of(module)
 
 
-def _device(name: str | None) -> torch.device:
+def device_of(name: str | None) -> torch.device:
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

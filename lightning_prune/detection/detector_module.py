@@ -10,6 +10,11 @@ from torchvision.ops import batched_nms, box_convert
 
 from lightning_prune.detection.arguments import check_channels, check_targets
 from lightning_prune.detection.average_precision import DetectionAveragePrecision
+from lightning_prune.detection.distillation import (
+    class_saliency,
+    detection_agreement,
+    detection_distillation_loss,
+)
 from lightning_prune.detection.network.postprocess import (
     clip_boxes,
     find_candidates,
@@ -199,6 +204,46 @@ class DetectorModule(ScheduledModule):
         corners = box_convert(box * size, "cxcywh", "xyxy")
         match = match_objects(found.box[keep], key[keep], corners, image * classes + label)
         return self.object_positions(batch)._replace(correct=match >= 0)
+
+    # --- beside the dense network -----------------------------------------------------------
+
+    def predictions_of(self, outputs: Any) -> Tensor:
+        """Return boxes and class probabilities (B, 4 + nc, A) of what eval mode gives."""
+        predictions = outputs if isinstance(outputs, Tensor) else outputs[0]
+        found: Tensor = predictions[:, : 4 + self.hparams["num_classes"]]
+        return found
+
+    def saliency(self, outputs: Any) -> Tensor | None:
+        """Return how sure the network is that something is at each place, (B, h, w).
+
+        None where its anchors are not those of strides 8, 16 and 32.
+        """
+        return class_saliency(self.predictions_of(outputs).detach().float())
+
+    def distillation_loss(self, outputs: Any, dense_outputs: Any) -> Tensor:
+        """Return how far eval outputs are from those of the dense network; needs no labels."""
+        given, wanted = self.predictions_of(outputs), self.predictions_of(dense_outputs)
+        return detection_distillation_loss(given, wanted)
+
+    @torch.no_grad()
+    def agreement(self, outputs: Sequence[Any], dense_outputs: Sequence[Any]) -> float:
+        """Return mAP50-95 of the detections, with the dense network's for objects.
+
+        Args:
+            outputs: What the network gives in eval mode for each batch.
+            dense_outputs: What the dense network gave.
+        """
+        sure = float(self.hparams["object_confidence"])
+        limits = (self.suppression_iou, self.hparams["max_detections"])
+        found = [
+            non_maximum_suppression(self.predictions_of(one), 0.001, *limits, True)
+            for one in outputs
+        ]
+        dense = [
+            non_maximum_suppression(self.predictions_of(one), sure, *limits, False)
+            for one in dense_outputs
+        ]
+        return detection_agreement(found, dense, sure)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Build SGD or AdamW; norms and biases are not decayed."""

@@ -53,7 +53,7 @@ def detect_images(
     """
     start = time.perf_counter()
     height, width = size or detector.size
-    placed = [_placed(image, height, width, detector.channels) for image in images]
+    placed = [placed_image(image, height, width, detector.channels) for image in images]
     batch = torch.stack([image for image, _ in placed]).float().div_(255.0)
     missing = (detector.batch or 0) - len(batch)
     if missing > 0:
@@ -98,7 +98,9 @@ def _original(rows: Tensor, placement: Placement, options: PredictionOptions) ->
     return boxes, rows[:, 4].clone(), rows[:, 5].long()
 
 
-def _placed(image: np.ndarray, height: int, width: int, channels: int) -> tuple[Tensor, Placement]:
+def placed_image(
+    image: np.ndarray, height: int, width: int, channels: int
+) -> tuple[Tensor, Placement]:
     """Letterbox an image as in validation; return (C, height, width) uint8 and where it lies."""
     if channels == 1:
         grey = np.asarray(Image.fromarray(image).convert("L"))

@@ -1,0 +1,84 @@
+"""Pictures without labels: those that a network is fitted to, and those that judge it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map
+
+from lightning_prune.graph.model_inputs import batch_length, model_inputs
+
+_FIFTH = 5
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Inputs of a network, each a batch as ``call`` takes it.
+
+    Attributes:
+        fitted: Batches that weights are fitted to.
+        held_back: Batches that nothing is fitted to; empty where there are too few.
+    """
+
+    fitted: Sequence[Any]
+    held_back: Sequence[Any]
+
+    @property
+    def images(self) -> int:
+        """Images that weights are fitted to."""
+        return sum(map(batch_length, self.fitted))
+
+    @classmethod
+    def of(cls, module: nn.Module, batches: Iterable[Any]) -> "CalibrationSet":
+        """Take the inputs out of batches, and hold every fifth image back.
+
+        Args:
+            module: Whose inputs they are; they are moved to its device and its kind of floats.
+            batches: What its loader gives, labels included or not.
+
+        Raises:
+            ValueError: there is no image.
+
+        >>> pictures = CalibrationSet.of(nn.Linear(2, 1), [torch.rand(4, 2), torch.rand(6, 2)])
+        >>> [len(x) for x in pictures.fitted], [len(x) for x in pictures.held_back]
+        ([4, 4], [2])
+        """
+        like = next(module.parameters(), torch.zeros(()))
+        fitted, held_back = [], []
+        seen = 0
+        for batch in batches:
+            inputs = _moved(model_inputs(module, batch), like)
+            length = batch_length(inputs)
+            if length == 0:
+                raise ValueError("batches: a batch has no image; pass tensors (B, ...), B > 0")
+            number = torch.arange(seen, seen + length)
+            last = number % _FIFTH == _FIFTH - 1
+            for which, found in ((~last, fitted), (last, held_back)):
+                if bool(which.all()):
+                    found.append(inputs)
+                elif bool(which.any()):
+                    found.append(_some(inputs, which, length))
+            seen += length
+        if seen == 0:
+            raise ValueError("batches: there is none; pass at least one batch of inputs")
+        return cls(fitted, held_back)
+
+
+def _moved(inputs: Any, like: Tensor) -> Any:
+    def moved(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.detach().to(like.device, like.dtype if value.is_floating_point() else None)
+
+    return tree_map(moved, inputs)
+
+
+def _some(inputs: Any, which: Tensor, length: int) -> Any:
+    def some(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.ndim and len(value) == length:
+            return value[which.to(value.device)]
+        return value
+
+    return tree_map(some, inputs)

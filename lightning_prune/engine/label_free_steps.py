@@ -1,0 +1,123 @@
+"""Training steps that need no labels: the dense network says what is right."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_prune.engine.output_agreement import distillation_loss
+from lightning_prune.graph.forward_pass import call, untouched
+
+_WARMUP = 20
+_CLIP = 10.0
+
+
+@dataclass(frozen=True)
+class StepsTaken:
+    """What came of label-free steps.
+
+    Attributes:
+        steps: Steps that were made.
+        kept: After how many of them the weights are taken; 0: all steps were taken back.
+        before: Score on what was held back before the first step.
+        after: Score of the weights that are kept.
+    """
+
+    steps: int
+    kept: int
+    before: float
+    after: float
+
+
+def label_free_steps(
+    module: nn.Module,
+    dense: nn.Module,
+    batches: Sequence[Any],
+    score: Callable[[], float],
+    *,
+    steps: int = 300,
+    lr: float = 5e-4,
+    checks: int = 6,
+    seed: int = 0,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> StepsTaken:
+    """Train a pruned network towards the outputs of the dense one, and keep the best weights.
+
+    AdamW without decay, some steps of warm-up, then a cosine; norms stay in eval mode. The loss is
+    the module's ``distillation_loss(outputs, dense_outputs)``, or the relative error of the
+    outputs. What pictures that were held back say decides: weights of the best score are kept, and
+    where no step makes it better, those from before.
+
+    Args:
+        module: The pruned network; it is changed.
+        dense: The dense network.
+        batches: Inputs, drawn one after the other in random order.
+        score: Larger is better; of the module as it is when it is called.
+        steps: Number of steps; 0: none.
+        lr: Peak learning rate.
+        checks: How often the score is asked for.
+        seed: Of the order of the batches.
+        progress: Shows how far it has come.
+
+    Source: Liu, Zhang, Kuang, Zhou, Xue, Wang, Chen, Yang, Liao, Zhang, 2022, Practical network
+    acceleration with tiny sets, CVPR, arXiv 2202.07861.
+    """
+    before = score() if steps else 0.0
+    if not steps:
+        return StepsTaken(0, 0, before, before)
+    loss_of = distillation_loss(module)
+    parameters = [p for p in module.parameters() if p.is_floating_point()]
+    best, best_score, kept = _copy(module), before, 0
+    random = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    every = max(1, steps // max(1, checks))
+    done = 0
+    with untouched(module), untouched(dense), torch.enable_grad():
+        module.eval()
+        dense.eval()
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
+        for step in progress(range(steps)):
+            if not order:
+                order = torch.randperm(len(batches), generator=random).tolist()
+            batch = batches[order.pop()]
+            with torch.no_grad():
+                wanted = call(dense, batch)
+            for group in optimizer.param_groups:
+                group["lr"] = lr * _rate(step, steps)
+            loss = loss_of(call(module, batch), wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(parameters, _CLIP)
+            if not bool(norm.isfinite()):
+                break
+            optimizer.step()
+            done = step + 1
+            if done % every == 0 or done == steps:
+                now = score()
+                if now > best_score:
+                    best, best_score, kept = _copy(module), now, done
+        for parameter in parameters:
+            parameter.grad = None
+    module.load_state_dict(best, strict=False)
+    return StepsTaken(done, kept, before, best_score)
+
+
+def _rate(step: int, steps: int) -> float:
+    """Return the learning rate of a step as a fraction of its peak."""
+    warmup = min(_WARMUP, steps // 4)
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def _copy(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: value.detach().clone()
+        for name, value in module.state_dict().items()
+        if isinstance(value, Tensor)
+    }

@@ -1,0 +1,159 @@
+"""Which channels layers can do without once the others are fitted anew."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A layer that reads the channels of a group, among others.
+
+    Attributes:
+        products: Centred inner products of its inputs, (n, n): a free constant takes the means.
+        weight: (m, n).
+        blocks: (C, b) int64, the inputs that each of the group's C channels makes.
+        importance: (m,) what a squared error of each output costs; None: all together, the variance
+            of all outputs costs 1.
+    """
+
+    products: Tensor
+    weight: Tensor
+    blocks: Tensor
+    importance: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """The order in which channels go, and what that costs.
+
+    Attributes:
+        order: (C - least,) int64, channels that go, the first one first.
+        widths: Widths for which a loss is known, descending from C.
+        losses: At each, the squared error that the readers cannot repair, as a fraction of the
+            variance of their outputs, summed over the readers.
+    """
+
+    order: Tensor
+    widths: tuple[int, ...]
+    losses: tuple[float, ...]
+
+    def keep(self, width: int) -> Tensor:
+        """Return which channels stay at a width, sorted."""
+        channels = self.widths[0]
+        kept = torch.ones(channels, dtype=torch.bool)
+        kept[self.order[: channels - width]] = False
+        return torch.nonzero(kept).flatten()
+
+
+class _Repaired:
+    """A reader whose weights follow what was taken from it.
+
+    Args:
+        reader: The layer.
+        ridge: Regularization, as a fraction of the mean squared input.
+    """
+
+    def __init__(self, reader: Reader, ridge: float) -> None:
+        products, self.weight = reader.products.double(), reader.weight.double().clone()
+        self.blocks = reader.blocks
+        if reader.importance is None:
+            # In units of the outputs' variance all readers count the same.
+            energy = torch.einsum("oi,ij,oj->", self.weight, products, self.weight)
+            self.scale = 1.0 / max(float(energy), 1e-30)
+        else:
+            self.weight *= reader.importance.to(self.weight).sqrt()[:, None]
+            self.scale = 1.0
+        damping = float(ridge * products.diagonal().mean())
+        products = products + torch.eye(len(products)).to(products) * max(damping, 1e-30)
+        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(products))
+
+    def scores(self) -> Tensor:
+        """Return for each channel what its block alone would cost, (C,)."""
+        b = self.blocks
+        inner = self.inverse[b[:, :, None], b[:, None, :]]  # (C, b, b)
+        gone = self.weight.T[b]  # (C, b, m)
+        return self.scale * (gone * torch.linalg.solve(inner, gone)).sum((1, 2))
+
+    def remove(self, channels: Tensor) -> float:
+        """Take channels out, fit the others anew, and return the cost."""
+        rows = self.blocks[channels].flatten()
+        inner = self.inverse[rows][:, rows]
+        gone = self.weight[:, rows]
+        solved = torch.linalg.solve(inner, torch.cat([gone.T, self.inverse[rows]], dim=1))
+        given, taken = solved.split([len(gone), len(self.inverse)], dim=1)
+        cost = self.scale * float((gone.T * given).sum())
+        across = self.inverse[:, rows]
+        self.weight -= given.T @ across.T
+        self.inverse -= across @ taken
+        # Rounding must not let what is gone come back.
+        self.weight[:, rows] = 0
+        self.inverse[rows] = 0
+        self.inverse[:, rows] = 0
+        self.inverse[rows, rows] = 1
+        return cost
+
+
+def eliminate(
+    readers: Sequence[Reader],
+    widths: Sequence[int],
+    *,
+    ridge: float = 0.01,
+    portion: float = 0.0625,
+) -> Elimination:
+    r"""Remove the channels of a group whose loss its readers can best repair, one after the other.
+
+    Where a channel c goes and the weights of all others are fitted anew, the squared error of a
+    reader with inner products H of its inputs grows by
+
+    .. math:: s_c = tr( W_c ([H^{-1}]_{cc})^{-1} W_c^T )
+
+    with W_c the columns that read the channel. The channels of the smallest sum over the readers
+    go; weights and inverse follow by the downdates of a block,
+
+    .. math:: W \leftarrow W - W_c ([H^{-1}]_{cc})^{-1} [H^{-1}]_{c\cdot}, \qquad
+        H^{-1} \leftarrow H^{-1} - [H^{-1}]_{\cdot c} ([H^{-1}]_{cc})^{-1} [H^{-1}]_{c\cdot}
+
+    Args:
+        readers: The layers that read the group; each is measured in the variance of its outputs.
+        widths: Widths whose losses are wanted, descending from C.
+        ridge: Regularization as a fraction of the mean squared input, positive.
+        portion: Fraction of the remaining channels that goes at once, in (0, 1]; at least one.
+
+    Returns:
+        The order down to the last width, and the loss at each.
+
+    Source: Frantar, Alistarh, 2022, Optimal Brain Compression, NeurIPS, arXiv 2208.11580; groups:
+    Kurtic, Frantar, Alistarh, 2023, ZipLM, NeurIPS, arXiv 2302.04089.
+
+    >>> products = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 0.5]])
+    >>> reader = Reader(products, torch.tensor([[0.5, 1.0, 1.0]]), torch.arange(3)[:, None])
+    >>> found = eliminate([reader], [3, 2, 1], ridge=1e-6)
+    >>> found.keep(2).tolist(), found.keep(1).tolist()  # the second one can stand for the first
+    ([1, 2], [1])
+    >>> [round(loss, 3) for loss in found.losses]
+    [0.0, 0.018, 0.207]
+    """
+    channels = widths[0]
+    repaired = [_Repaired(reader, ridge) for reader in readers]
+    left = torch.ones(channels, dtype=torch.bool)
+    order: list[Tensor] = []
+    losses = [0.0]
+    for wide, narrow in zip(widths, widths[1:], strict=False):
+        lost, width = losses[-1], wide
+        while width > narrow:
+            count = min(width - narrow, max(1, math.ceil(portion * width)))
+            scores = torch.stack([one.scores().cpu() for one in repaired]).sum(0)
+            # Equal ones go from the front, in every run.
+            scores = scores.masked_fill(~left, math.inf)
+            going = torch.argsort(scores, stable=True)[:count]
+            lost += sum(one.remove(going) for one in repaired)
+            left[going] = False
+            order.append(going)
+            width -= count
+        losses.append(lost)
+    gone = torch.cat(order) if order else torch.zeros(0, dtype=torch.int64)
+    return Elimination(gone, tuple(widths), tuple(losses))

@@ -1,0 +1,47 @@
+"""Files of a module that no Trainer holds: a checkpoint, and its weights alone."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+from safetensors.torch import save
+from torch import Tensor
+
+from lightning_prune.files.part_file import PartFile
+from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
+
+
+def write_checkpoint(module: pl.LightningModule, path: Path) -> None:
+    """Write a Lightning checkpoint of a module: weights and hyper-parameters, no optimizer.
+
+    Args:
+        module: The module; cut ones are read again by ``load_pruned``.
+        path: The file; it is whole or not there.
+    """
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False,
+        enable_progress_bar=False, barebones=False, plugins=[AtomicCheckpointIO()],
+    )  # fmt: skip
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(path, weights_only=True)
+
+
+def write_weights(module: pl.LightningModule, path: Path, names: Sequence[str] = ()) -> None:
+    """Write the state dict of a module as ``.safetensors``: nothing is in it but numbers.
+
+    The architecture of a cut module goes with it as one more tensor.
+
+    Args:
+        module: The module.
+        path: The file; it is whole or not there.
+        names: Class names, for the file's metadata.
+    """
+    state = {
+        name: value.detach().cpu().clone().contiguous()  # tied ones must not share
+        for name, value in module.state_dict().items()
+        if isinstance(value, Tensor)
+    }
+    with PartFile(path) as part:
+        part.write(save(state, {"names": json.dumps(names)} if names else None))
+        part.commit()
