@@ -119,6 +119,7 @@ EXAMPLES = {
     },
     "prune_classifier": {"dense_epochs": 2, "recovery_epochs": 3},
     "prune_transformer": {"dense_epochs": 4, "recovery_epochs": 4},
+    "prune_openretina": {"dense": 2, "recovery": 4, "frames": 1000},
     "prune_by_norm": {"dense_epochs": 2, "recovery_epochs": 4},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
     "write_digit_folder": {"images": 400},
