@@ -101,6 +101,7 @@ TINY_MASK_RECIPES = {
 }
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [
+    "ignore:.*in eval mode at the start of training",  # a frozen core
     "ignore:classes with fewer than 10 matched objects",
     "ignore:The dirpath has changed from",
     "ignore:Checkpoint directory .* exists and is not empty",
