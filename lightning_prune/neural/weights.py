@@ -1,4 +1,4 @@
-"""Take the weights of a file into a neural-response module, all of them or those of the core."""
+"""Load the weights of a file into a neural-response module, all of them or those of the core."""
 
 import re
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ def adopt(module: pl.LightningModule, path: Path) -> None:
 
 
 def adopt_core(module: pl.LightningModule, path: Path) -> None:
-    """Take the core of a file, as narrow as it was cut, and put fresh readouts on it.
+    """Load the core of a file, as narrow as it was cut, and put fresh readouts on it.
 
     The file's own sessions and cells do not matter; its readouts are left behind.
 
