@@ -40,7 +40,7 @@ def model_inputs(model: Any, batch: Any) -> Any:
         return dict(batch) if spreads and not positional else (batch,)
     if not isinstance(batch, tuple | list):
         return batch
-    if len(batch) > 1 and isinstance(batch[0], str):
+    if len(batch) > 1 and isinstance(batch[0], str) and not isinstance(batch[1], str):
         return model_inputs(model, batch[1] if len(batch) == _KEYED else batch[1:])
     needed = [p for p in parameters.values() if p.kind in _POSITIONAL and p.default is p.empty]
     if 1 < len(needed) <= len(batch) and not _fits(batch[0], len(needed)):

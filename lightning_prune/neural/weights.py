@@ -34,7 +34,7 @@ def adopt(module: pl.LightningModule, path: Path) -> None:
 def adopt_core(module: pl.LightningModule, path: Path) -> None:
     """Load the core of a file, as narrow as it was cut, and put fresh readouts on it.
 
-    The file's own sessions and cells do not matter; its readouts are left behind.
+    The file's own sessions, cells and readouts do not matter: they are left behind.
 
     Args:
         module: The module, with the cells of the new sessions.
@@ -45,14 +45,16 @@ def adopt_core(module: pl.LightningModule, path: Path) -> None:
         ValueError: it cannot be read, or its core is of other settings.
     """
     state = read_module_state(path)
-    donor = type(module)(**{**module.hparams, "cells": _cells(state, path), "freeze": None})
+    readout = module.hparams["readout"]
+    theirs = {**readout, "bias": "network.readouts.0.bias" in state}
+    settings = {"cells": _cells(state, path), "readout": theirs, "freeze": None}
+    donor = type(module)(**{**module.hparams, **settings})
     _load(donor, state, path)
     network: Any = module.network
     source: Any = donor.network
     for name in CORE:
         setattr(network, name, getattr(source, name))
     channels = source.readouts[0].features.in_channels
-    readout = module.hparams["readout"]
     network.readouts = nn.ModuleList(
         GaussianReadout(
             channels,
