@@ -15,7 +15,7 @@ ULTRALYTICS_STAMPS := .ultralytics/helpers/.installed $(ULTRALYTICS:%=.ultralyti
 PIP_TARGET := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade
 
 .PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics test-optuna \
-  test-timm test-segmentation test-outside zoo graph lint format clean
+  test-timm test-segmentation test-openretina test-outside zoo graph lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -29,7 +29,8 @@ help:
 	@echo "make test-optuna         sweep for two objectives with an installed hydra-optuna-sweeper"
 	@echo "make test-timm           train and prune classifiers of an installed timm"
 	@echo "make test-segmentation   train and prune networks of an installed segmentation_models_pytorch"
-	@echo "make test-outside        the three above that are homes of others: ultralytics, timm, segmentation"
+	@echo "make test-openretina     train and prune core-readout models of an installed openretina"
+	@echo "make test-outside        the four above that are homes of others: ultralytics to openretina"
 	@echo "make zoo                 prune library models beside torch-pruning; writes docs/zoo.md (hours; ZOO=tv is one library)"
 	@echo "make graph               time how groups are found and cut, beside torch-pruning"
 	@echo "make lint                ruff (lint and format) and mypy --strict"
@@ -120,7 +121,16 @@ test-segmentation: $(DEV_STAMP) .outside/segmentation/.installed
 	PYTHONPATH=.outside/segmentation $(PYTEST) -m "" tests/vision tests/outside/segmentation
 	PYTHONPATH=.outside/segmentation $(PYTEST) -m "" tests/test_readme.py -k smp
 
-test-outside: test-ultralytics test-timm test-segmentation
+# Only models of neurons need it, and it asks for notebooks and MLflow, which they do without.
+.outside/openretina/.installed: tests/outside/openretina/requirements.txt | $(DEV_STAMP)
+	$(PIP_TARGET) --target $(@D) -r $<
+	@touch $@
+
+test-openretina: $(DEV_STAMP) .outside/openretina/.installed
+	PYTHONPATH=.outside/openretina OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/outside/openretina
+	PYTHONPATH=.outside/openretina $(BIN)/python -m pytest tests/test_readme.py -k openretina
+
+test-outside: test-ultralytics test-timm test-segmentation test-openretina
 
 # Of several licences, AGPL among them: beside the environment, as above.
 .zoo/.installed: benchmarks/zoo_requirements.txt | $(DEV_STAMP)

@@ -101,6 +101,7 @@ TINY_MASK_RECIPES = {
 }
 # What such small runs are warned about, rightly: few objects, and a resume in a new folder.
 TINY_WARNINGS = [
+    "ignore:.*in eval mode at the start of training",  # a frozen core
     "ignore:classes with fewer than 10 matched objects",
     "ignore:The dirpath has changed from",
     "ignore:Checkpoint directory .* exists and is not empty",
@@ -119,6 +120,7 @@ EXAMPLES = {
     },
     "prune_classifier": {"dense_epochs": 2, "recovery_epochs": 3},
     "prune_transformer": {"dense_epochs": 4, "recovery_epochs": 4},
+    "prune_openretina": {"dense": 2, "recovery": 4, "frames": 1000},
     "prune_by_norm": {"dense_epochs": 2, "recovery_epochs": 4},
     "listen_to_pruning": {"dense_epochs": 2, "epochs": 4},
     "write_digit_folder": {"images": 400},

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from PIL import Image
 from lightning_prune.__main__ import COMMANDS as NAMES
 from lightning_prune.cli.train import main
 from lightning_prune.neural.data.simulated_recording import RecordingOptions, simulate_recording
+from lightning_prune.neural.module import NeuralResponseModule
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.build_groups import build_groups
+from lightning_prune.surgery.cut import cut_channels
 from tests.overrides import (
     NO_COST,
     SHORTER,
@@ -127,6 +132,15 @@ def make_recordings(folder: Path) -> None:
         )
 
 
+def make_pruned(folder: Path) -> None:
+    """A neural-response model of other cells, a quarter of its hidden state cut."""
+    model = NeuralResponseModule(cells=[2], behavior_dim=42)
+    groups = build_groups(model, model.example_input_array)
+    name = "network.modulator.gru.cell.conv_x"
+    cut_channels(model, groups, PruningPlan({name: torch.arange(192)}, {name: 256}))
+    torch.save({"state_dict": model.state_dict()}, folder / "path/to/pruned.ckpt")
+
+
 def make_photos(folder: Path) -> None:
     (folder / "path/to/photos").mkdir(parents=True)
     for name in ("a.jpg", "b.jpg"):
@@ -179,6 +193,8 @@ def test_command(
     if "path/to/recordings" in line:
         make_recordings(tmp_path)
         tiny = [word for word in TINY_NEURAL if not word.startswith("data.")]
+    if "path/to/pruned.ckpt" in line:
+        make_pruned(tmp_path)
     if "path/to/dataset" in line:
         make_dataset(tmp_path, request.getfixturevalue("shared"))
         tiny = TINY_FOLDER
@@ -235,6 +251,9 @@ def test_program(place: str, call: Callable[[list[str]], None], tmp_path: Path):
     program = PROGRAMS[place]
     for long, short in SHORTER.items():
         program = program.replace(long, short)
+    if "import UnifiedCoreReadout" in program:
+        pytest.importorskip("openretina", reason="make test-openretina installs it")
+        warnings.simplefilter("ignore")  # its own, of what is deprecated
     if "path/to/last.ckpt" in program:
         make_checkpoint(call, tmp_path)
     torch.manual_seed(0)

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Any, Generic, Protocol, TypeVar
 
 import lightning.pytorch as pl
+from torch.optim import Optimizer
 
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.engine.live_mask import LiveMask
@@ -48,6 +49,17 @@ class HoldingStage(PruningStage, Generic[RunT]):
         """Follow optimizers that were rebuilt: a new one knows nothing of the masks."""
         if self._run is not None:
             self._run.live.follow()
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Leave masked channels out of the norm that gradients are clipped by, as the cut does.
+
+        A penalty of the module's own that divides by the length of a filter, or takes a root of
+        its square, has no finite gradient where the filter is zero.
+        """
+        if self._run is not None and trainer.gradient_clip_val is not None:
+            self._run.live.clear_gradients()
 
     def apply_mask(self) -> None:
         """Zero again what is held at zero, in averages too."""

@@ -31,12 +31,17 @@ class PruningStage(Callback):
         """Check strategy and order, and make the module's checkpoints describe themselves.
 
         Raises:
-            ValueError: a strategy that shards parameters, Lightning's own pruning, a callback in
-                the wrong place, or hyper-parameters that no checkpoint can hold.
+            ValueError: a module that says why nothing of it may change (``refuses_pruning``), a
+                strategy that shards parameters, Lightning's own pruning, a callback in the wrong
+                place, or hyper-parameters that no checkpoint can hold.
         """
         # For validation and test too: ckpt_path may be a file of the cut model.
         track_architecture(pl_module)
         if stage == "fit":
+            refusal = getattr(pl_module, "refuses_pruning", None)
+            if isinstance(refusal, str):
+                name, module = type(self).__name__, type(pl_module).__name__
+                raise ValueError(f"{name} cannot work on this {module}: {refusal}")
             self._begin_fit(trainer, pl_module)
             Pipeline.of(trainer).check(PruningStage)
             check_hyper_parameters(trainer, pl_module)

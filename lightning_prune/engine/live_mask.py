@@ -49,6 +49,10 @@ class LiveMask(ABC):
         """Zero it now."""
         self.mask.apply()
 
+    def clear_gradients(self) -> None:
+        """Zero the gradients of what is masked."""
+        self.mask.clear_gradients()
+
     def release(self) -> None:
         """Stop holding it."""
         self.mask.release()

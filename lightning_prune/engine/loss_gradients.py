@@ -22,7 +22,9 @@ def loss_gradients(
 ) -> Iterator[None]:
     """Hold in every parameter's ``.grad`` the mean gradient of a loss, then that from before.
 
-    Each batch is weighted by its number of images. Modes, buffers, random states and the gradients
+    Each batch is weighted by its number of images. A gradient that is NaN where its weight is zero
+    counts as zero: a penalty of the model's own on the length of a filter has none at a masked
+    one. Modes, buffers, random states and the gradients
     that were there are those from before afterwards.
 
     Args:
@@ -56,6 +58,7 @@ def loss_gradients(
                     continue
                 length = batch_length(batch)
                 loss.backward()
+                _clear_undefined(parameters)
                 if each is not None:
                     each()
                 sums = [
@@ -74,6 +77,13 @@ def loss_gradients(
     finally:
         for parameter, gradient in zip(parameters, before, strict=True):
             parameter.grad = gradient
+
+
+def _clear_undefined(parameters: Iterable[nn.Parameter]) -> None:
+    for parameter in parameters:
+        if parameter.grad is not None:
+            undefined = parameter.grad.isnan() & (parameter.detach() == 0)
+            parameter.grad.masked_fill_(undefined, 0.0)
 
 
 def _added(gradient: Tensor | None, before: Tensor | None, times: int) -> Tensor | None:

@@ -44,9 +44,10 @@ class PlainUnpickler(InertUnpickler):
             return super().unknown(path)
         name = printable(path.removeprefix("builtins."), 100)
         kind = "tensors of a kind that is not read" if ".Q" in name or "_rebuild" in name else ""
+        way = ": Trainer(plugins=AtomicCheckpointIO()) stores configurations as plain values"
         raise PickledObjectsError(
             f"it holds {kind or 'pickled objects'} ({name}) beside tensors and plain values; "
-            "nothing was executed"
+            f"nothing was executed{way if name.startswith('omegaconf.') else ''}"
         )
 
     def _build(self, target: Any, state: Any) -> None:

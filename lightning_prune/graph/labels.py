@@ -13,6 +13,7 @@ Ids = NDArray[np.int64]
 NONE = -1
 _ATTRIBUTE = "_channel_labels"
 _PINS = "_channel_label_pins"
+_WEIGHTS = "_channel_weights"
 
 
 @dataclass(frozen=True)
@@ -316,6 +317,17 @@ def pin_readers(tensor: Tensor, labels: Ids, reason: str) -> None:
 def pins_of_readers(tensor: Tensor) -> list[tuple[Ids, str]]:
     """Return what must stay because a tensor is read, and why."""
     found: list[tuple[Ids, str]] = getattr(tensor, _PINS, [])
+    return found
+
+
+def set_weights(tensor: Tensor, axes: Mapping[int, Ids]) -> None:
+    """Note the labels of the weights that a tensor's positions were just multiplied by."""
+    setattr(tensor, _WEIGHTS, axes)
+
+
+def weights_of(tensor: Tensor) -> Mapping[int, Ids]:
+    """Return axis -> labels of the weights that a tensor's positions were just multiplied by."""
+    found: Mapping[int, Ids] = getattr(tensor, _WEIGHTS, {})
     return found
 
 

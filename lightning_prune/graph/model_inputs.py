@@ -13,7 +13,8 @@ def model_inputs(model: Any, batch: Any) -> Any:
 
     Of a dict the entries that ``forward`` names; the whole dict, as one argument, where it names
     none. Of a tuple or list the first, or as many as ``forward`` cannot do without (a module that
-    takes the labels too).
+    takes the labels too). A string that a batch begins with is no input but the key of what follows
+    it, as of the recording session: without it a module of several readouts runs all of them.
 
     Args:
         model: The module; its signature decides.
@@ -26,6 +27,8 @@ def model_inputs(model: Any, batch: Any) -> Any:
     {'image': 1, 'scale': 2}
     >>> model_inputs(Net(), [1, 2, 3]), model_inputs(nn.ReLU(), [1, 2])
     ((1, 2), 1)
+    >>> model_inputs(nn.ReLU(), ("mouse_1", (1, 2)))
+    1
     """
     parameters = _parameters(model)
     if isinstance(batch, Mapping):
@@ -37,6 +40,8 @@ def model_inputs(model: Any, batch: Any) -> Any:
         return dict(batch) if spreads and not positional else (batch,)
     if not isinstance(batch, tuple | list):
         return batch
+    if len(batch) > 1 and isinstance(batch[0], str) and not isinstance(batch[1], str):
+        return model_inputs(model, batch[1] if len(batch) == _KEYED else batch[1:])
     needed = [p for p in parameters.values() if p.kind in _POSITIONAL and p.default is p.empty]
     if 1 < len(needed) <= len(batch) and not _fits(batch[0], len(needed)):
         return tuple(batch[: len(needed)])
@@ -49,6 +54,7 @@ def batch_length(batch: Any) -> int:
     return next((len(v) for v in tree_leaves(batch) if isinstance(v, Tensor) and v.ndim), 0)
 
 
+_KEYED = 2  # (key, batch)
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 

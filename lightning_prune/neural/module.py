@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.arguments import FinalRate, LearningRate, NonNegative, Strength
@@ -21,13 +21,15 @@ from lightning_prune.neural.arguments import (
     read_sections,
     with_behavior,
 )
+from lightning_prune.neural.functional.own_rates import own_rates
 from lightning_prune.neural.functional.poisson_loss import poisson_loss
 from lightning_prune.neural.metrics.bits_per_spike import BitsPerSpike
 from lightning_prune.neural.metrics.normalized_correlation import NormalizedCorrelation
 from lightning_prune.neural.network.network import NeuralResponseNetwork
 from lightning_prune.neural.network.options import ConvNetOptions, FrontendOptions, ReadoutOptions
+from lightning_prune.neural.parameter_groups import parameter_groups
 from lightning_prune.neural.results import say_paired, write_cells
-from lightning_prune.runs.checkpoint.module_state import read_module_state
+from lightning_prune.neural.weights import adopt, adopt_core, core_parts
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.validation import check_arguments
 
@@ -52,7 +54,8 @@ class NeuralResponseModule(ScheduledModule):
     Args:
         cells: Number of cells of each session.
         weights: A file to start from: a checkpoint of this module with the same settings, pruned or
-            not, or its state dict (``.safetensors`` too). Not kept as a hyper-parameter.
+            not, or its state dict (``.safetensors`` too). Not kept as a hyper-parameter. With
+            ``freeze`` only its core is taken, whatever sessions and cells it had.
         frames: T, frames of a window; None: 25.
         frame_shape: Height and width of a frame in pixels; None: [51, 51].
         behavior_dim: Numbers that describe the behaviour; None: what ``modulator`` says.
@@ -72,10 +75,13 @@ class NeuralResponseModule(ScheduledModule):
         max_std: First and last limit of the readouts' standard deviations in pixels of the
             features: the masks are forced to narrow while it falls; None: no limit.
         max_std_epochs: Epochs over which the limit goes from the first to the last value.
+        freeze: "core" trains readouts only, fresh ones for new sessions: the core of ``weights``
+            stays as it is, as narrow as it was cut, and in eval mode. None trains everything.
 
     Attributes:
         network: The ``NeuralResponseNetwork``.
-        pretrained: True when the weights came from a file.
+        pretrained: True when all weights came from a file.
+        frozen: Whether the core is frozen.
 
     Raises:
         ValueError: an argument is out of range, two do not go together, or the weights are of
@@ -105,6 +111,7 @@ class NeuralResponseModule(ScheduledModule):
         schedule_epochs: NonNegative = 0,
         max_std: StdLimits = None,
         max_std_epochs: NonNegative = 10,
+        freeze: Literal["core"] | None = None,
     ):
         super().__init__()
         given = {
@@ -130,20 +137,22 @@ class NeuralResponseModule(ScheduledModule):
             "behavior": torch.zeros(1, behavior_dim),
         }
         track_architecture(self)
-        self.pretrained = weights is not None
+        self.frozen = freeze == "core"
+        self.pretrained = weights is not None and not self.frozen
+        self._is_fresh = weights is None
         if weights is not None:
-            self._adopt(Path(weights))
+            (adopt_core if self.frozen else adopt)(self, Path(weights))
+        if self.frozen:
+            for part in core_parts(self.network):
+                part.eval().requires_grad_(False)
 
-    def _adopt(self, path: Path) -> None:
-        state = read_module_state(path)
-        try:
-            self.load_state_dict(state)
-        except RuntimeError as error:
-            reasons = "; ".join(str(error).strip().splitlines()[1:3]).strip()
-            raise ValueError(
-                f"weights={path} are of another network ({reasons}): pass the settings that it "
-                "was built with"
-            ) from error
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen core stays in eval mode, so that its norms and dropout rest."""
+        super().train(mode)
+        if self.frozen:
+            for part in core_parts(self.network):
+                part.eval()
+        return self
 
     def forward(
         self, stimulus: Tensor, behavior: Tensor, session: Tensor | None = None
@@ -157,7 +166,7 @@ class NeuralResponseModule(ScheduledModule):
                 zeros beyond its cells. None: a list of (B, N_s), those of every session.
         """
         rates: list[Tensor] = self.network(stimulus, behavior)
-        return rates if session is None else _own(rates, session)
+        return rates if session is None else own_rates(rates, session)
 
     def setup(self, stage: str) -> None:
         """Compare the data with the network, and let fresh readouts start at the mean rates.
@@ -196,10 +205,36 @@ class NeuralResponseModule(ScheduledModule):
             if bias is not None and not bias.any():
                 bias.copy_(counts.clamp_min(_LEAST_COUNT).log())
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note that the weights are those of a file."""
+        super().on_load_checkpoint(checkpoint)
+        self._is_fresh = False
+
+    def on_fit_start(self) -> None:
+        """Refuse a frozen core that has come from no file.
+
+        Raises:
+            ValueError: it has not.
+        """
+        if self.frozen and self._is_fresh:
+            raise ValueError(
+                "freeze='core' without weights would train readouts on a core at its random start: "
+                "pass weights=, a checkpoint whose core is to stay (model.weights= on the command "
+                "line)"
+            )
+
+    @property
+    def refuses_pruning(self) -> str | None:
+        """Return why no stage may change this module; None where they may."""
+        why = "its core is frozen (freeze='core'): leave the pruning recipe out, or prune first and"
+        return f"{why} put new readouts on the pruned core afterwards" if self.frozen else None
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch and log it."""
         inputs, targets = batch
-        log_rate = _own(self.network(inputs["stimulus"], inputs["behavior"]), inputs["session"])
+        log_rate = own_rates(
+            self.network(inputs["stimulus"], inputs["behavior"]), inputs["session"]
+        )
         loss = poisson_loss(log_rate, targets["spikes"], targets["valid"])
         self.log(
             "train/loss", loss.detach(), prog_bar=True, on_epoch=True, on_step=False,
@@ -240,7 +275,7 @@ class NeuralResponseModule(ScheduledModule):
         """Return the expected spikes per frame (B, N) of each sample's own session."""
         inputs = batch[0]
         rates = self.network(inputs["stimulus"], inputs["behavior"])
-        return _own(rates, inputs["session"]).exp()
+        return own_rates(rates, inputs["session"]).exp()
 
     def on_validation_epoch_end(self) -> None:
         """Log val/bps and that of every session."""
@@ -308,40 +343,7 @@ class NeuralResponseModule(ScheduledModule):
         return self.object_positions(batch)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
-        """Build AdamW with groups for core and readouts, decayed and not."""
+        """Build AdamW with groups for core and readouts, decayed and not; frozen ones in none."""
         lr, decay = self.hparams["lr"], self.hparams["weight_decay"]
         core_lr = lr * self.hparams["core_lr_scale"]
-        groups = []
-        for of_core, rate in ((True, core_lr), (False, lr)):
-            for decays in (True, False):
-                chosen = [
-                    parameter
-                    for name, parameter in self.network.named_parameters()
-                    if parameter.requires_grad
-                    and name.startswith("readouts.") != of_core
-                    and _decays(name, parameter) == decays
-                ]
-                groups.append({"params": chosen, "lr": rate, "weight_decay": decay * decays})
-        return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr)
-
-
-def _own(rates: list[Tensor], session: Tensor) -> Tensor:
-    """Join the log-rates of all sessions to (B, N): for each sample those of its session.
-
-    Sessions without a sample take part with zeros, so that all parameters get a gradient: DDP
-    waits for each of them.
-    """
-    most = max(rate.shape[1] for rate in rates)
-    out = torch.zeros(())
-    for index, rate in enumerate(rates):
-        mine = (session == index)[:, None]
-        padded = nn.functional.pad(rate, (0, most - rate.shape[1]))
-        out = out.to(padded) + torch.where(mine, padded, padded.new_zeros(()))
-    return out
-
-
-def _decays(name: str, parameter: Tensor) -> bool:
-    place_of_mask = name.startswith("readouts.") and name.endswith((".mean", ".std", ".theta"))
-    # By name and not by size, which a cut changes: a resumed optimizer has the same groups.
-    is_vector = parameter.ndim <= 1 or name.endswith(".h0")
-    return not (place_of_mask or is_vector)
+        return torch.optim.AdamW(parameter_groups(self.network, lr, core_lr, decay), lr=lr)

@@ -37,6 +37,10 @@ class HeldMask(ABC):
     def apply(self) -> None:
         """Zero what is masked now."""
 
+    def clear_gradients(self) -> None:
+        """Zero the gradients of what is masked, where a mask has any use for that."""
+        return
+
     def hold(self, optimizers: Iterable[Optimizer]) -> None:
         """Zero it now and after every step of these optimizers, until ``release``."""
         self.release()

@@ -162,6 +162,14 @@ class ChannelMask(HeldMask):
                 self._zeroers[number] = values.data_ptr(), fill
             fill()
 
+    def clear_gradients(self) -> None:
+        """Zero the gradients of the removed channels: what they are goes into no norm of all."""
+        for part in self._zeroed:
+            gradient = part.owner.get_parameter(part.tensor).grad
+            if gradient is not None:
+                for dim, index in part.removed.items():
+                    gradient.index_fill_(dim, index.to(gradient.device), 0)
+
     @torch.no_grad()
     def violations(self) -> list[str]:
         """Return the tensors in which a removed channel is not zero."""

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from lightning_prune.files.checkpoint_error import CheckpointError
 from lightning_prune.files.read_checkpoint import read_checkpoint
@@ -71,6 +72,12 @@ def test_values_of_every_kind_are_those_of_torch(tmp_path: Path, kind):
         assert (shapes.shape, shapes.dtype) == (VALUES[kind].shape, VALUES[kind].dtype)
     elif kind != "norm":
         assert str(shapes) == str(VALUES[kind])
+
+
+def test_a_configuration_is_refused_with_what_stores_it(tmp_path: Path):
+    torch.save({"x": OmegaConf.create({"a": 1})}, tmp_path / "a.ckpt")
+    with pytest.raises(CheckpointError, match=r"DictConfig.*AtomicCheckpointIO\(\)\) stores"):
+        read_checkpoint(tmp_path / "a.ckpt")
 
 
 def test_classes_that_the_user_declared_are_read_and_stand_as_records_in_the_shapes(tmp_path: Path):

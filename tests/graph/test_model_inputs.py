@@ -1,4 +1,5 @@
 import pytest
+import torch
 from torch import nn
 
 from lightning_prune.graph.forward_pass import call
@@ -49,3 +50,11 @@ class Open(nn.Module):
 )
 def test_the_forward_pass_gets_what_it_names(model, batch, given):
     assert call(model, model_inputs(model, batch)) == given
+
+
+def test_a_key_in_front_of_a_batch_is_no_input():
+    x, y = torch.zeros(2, 3), torch.zeros(2)
+    assert model_inputs(nn.Linear(3, 1), ("mouse", (x, y))) is x
+    assert model_inputs(nn.Linear(3, 1), ["mouse", x, y]) is x
+    assert model_inputs(nn.Linear(3, 1), ("mouse", {"input": x, "y": y})) == {"input": x}
+    assert model_inputs(nn.Linear(3, 1), ["one"] * 5000) == "one"

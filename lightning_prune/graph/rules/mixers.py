@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from lightning_prune.graph.labels import Ids, pin_readers
+from lightning_prune.graph.labels import Ids, pin_readers, set_weights, weights_of
 from lightning_prune.graph.rules.operation import Operation, axis_of
 from lightning_prune.graph.rules.reshaping import split
 
@@ -24,6 +24,10 @@ def pointwise(op: Operation) -> None:
     for out in results:
         given = [t for t in tensors if t.dim() <= out.dim()]
         op.give(out, op.align(given, out.shape), op.is_weight(*tensors))
+        if op.name == "mul" and not op.is_weight(out):
+            for weight in filter(op.is_weight, given):
+                missing = out.dim() - weight.dim()
+                set_weights(out, {dim + missing: own for dim, own in op.axes(weight).items()})
 
 
 def copy_(op: Operation) -> None:
@@ -113,6 +117,8 @@ def reduction(op: Operation) -> None:
     kept = any(out.dim() == source.dim() for out in outs)
     for dim in dims:
         own = axes.pop(dim, None)
+        if op.name == "sum" and dim in (weights := weights_of(source)):
+            op.labels.mark_read(weights[dim])  # a product and its sum are a matrix product
         if own is None or op.name in _ZEROS_ADD_NOTHING:
             continue
         if op.name in _STATISTICS and op.leaf:
