@@ -223,6 +223,11 @@ def _detector(args: argparse.Namespace) -> tuple[Detector, Path, PredictionOptio
 
 
 def device_of(name: str | None) -> torch.device:
+    """Return the device of that name, or the best one there is.
+
+    Raises:
+        ConfigError: there is no device of such a name.
+    """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

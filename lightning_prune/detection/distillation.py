@@ -53,7 +53,7 @@ def _coarsest(predictions: Tensor) -> tuple[int, int] | None:
         return None
     cells = total // _ANCHORS
     x = predictions[:, 0, : cells * _LEVELS[0] ** 2].mean(0)
-    best: tuple[float, int] | None = None
+    best: tuple[tuple[float, int], int] | None = None
     for height in range(1, cells + 1):
         if cells % height:
             continue

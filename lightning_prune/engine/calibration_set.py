@@ -46,7 +46,8 @@ class CalibrationSet:
         ([4, 4], [2])
         """
         like = next(module.parameters(), torch.zeros(()))
-        fitted, held_back = [], []
+        fitted: list[Any] = []
+        held_back: list[Any] = []
         seen = 0
         for batch in batches:
             inputs = _moved(model_inputs(module, batch), like)

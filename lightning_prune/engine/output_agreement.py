@@ -34,7 +34,7 @@ def relative_error(outputs: Any, dense_outputs: Any) -> Tensor:
 
 
 def distillation_loss(module: nn.Module) -> Callable[[Any, Any], Tensor]:
-    """Return a module's own ``distillation_loss(outputs, dense_outputs)``, or the relative error."""
+    """Return the module's own ``distillation_loss``, or ``relative_error``."""
     own = getattr(module, "distillation_loss", None)
     return own if callable(own) else relative_error
 

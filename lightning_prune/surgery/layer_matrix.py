@@ -56,9 +56,10 @@ class LayerMatrix:
         """W, (groups, outputs, inputs); a copy where the layer is transposed."""
         weight = self.layer.get_parameter("weight").detach()
         if self.transposed:
-            weight = self._turned(weight.unflatten(0, (self.groups, -1)).transpose(1, 2))
-            return weight.flatten(2)
-        return weight.flatten(1).unflatten(0, (self.groups, -1))
+            parts: Tensor = weight.unflatten(0, (self.groups, -1)).transpose(1, 2)
+            return self._turned(parts).flatten(2)
+        rows: Tensor = weight.flatten(1).unflatten(0, (self.groups, -1))
+        return rows
 
     @torch.no_grad()
     def set_weight(self, weight: Tensor) -> None:
@@ -133,7 +134,8 @@ class LayerMatrix:
         image = torch.arange(len(chosen), device=x.device).view(-1, *[1] * (spatial + 1))
         patches = x.movedim(1, -1)[(image, *index)]  # (images, places, *kernel, channels)
         rows = patches.movedim(-1, 2).flatten(0, 1).flatten(2)  # (rows, channels, taps)
-        return rows.unflatten(1, (self.groups, -1)).flatten(2).movedim(1, 0)
+        parts: Tensor = rows.unflatten(1, (self.groups, -1)).flatten(2)
+        return parts.movedim(1, 0)
 
     def _read(self, x: Tensor) -> Tensor:
         """Return the inputs as an ordinary convolution without padding would read them."""
@@ -148,11 +150,12 @@ class LayerMatrix:
             return F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
         sizes = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], layer.stride, strict=True)]
         apart = x.new_zeros(*x.shape[:2], *sizes)
-        apart[(..., *(slice(None, None, step) for step in layer.stride))] = x
+        between: list[Any] = [slice(None, None, step) for step in layer.stride]
+        apart[(..., *between)] = x
         pads: list[int] = []
         for dilation, kernel, padding, more in zip(
             layer.dilation, layer.kernel_size, layer.padding, layer.output_padding, strict=True
         ):
-            around = dilation * (kernel - 1) - int(padding)
+            around = dilation * (kernel - 1) - int(str(padding))
             pads = [around, around + more, *pads]
         return F.pad(apart, pads)

@@ -63,10 +63,12 @@ class Places:
         lit = self.maps[batch] if batch < len(self.maps) else None
         if lit is None or len(sizes) != _IMAGE or len(lit) != images:
             return chosen
-        weights = F.adaptive_avg_pool2d(lit.detach().float().cpu()[:, None], sizes)
-        if sizes[0] > lit.shape[1]:
-            weights = F.interpolate(lit.detach().float().cpu()[:, None], sizes, mode="bilinear")
-        weights = weights.flatten(1).clamp(min=0).nan_to_num()
+        wide = lit.detach().float().cpu()[:, None]
+        if sizes[0] > wide.shape[2]:
+            wide = F.interpolate(wide, list(sizes), mode="bilinear")
+        weights = (
+            F.adaptive_avg_pool2d(wide, (sizes[0], sizes[1])).flatten(1).clamp(min=0).nan_to_num()
+        )
         known = weights.sum(1) > 0
         focused = round(self.focus * self.number)
         if focused and bool(known.any()):

@@ -1,6 +1,6 @@
 """Fits every layer of a masked network to what the dense one gives, front to back."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -190,7 +190,8 @@ class _Walker:
     def estimate(self, stop: Stop) -> None:
         """Set the statistics of a norm to those of what reaches it."""
         norm = stop.layer
-        assert isinstance(norm, _BatchNorm) and norm.running_mean is not None
+        assert isinstance(norm, _BatchNorm)
+        assert norm.running_mean is not None
         wide = len(norm.running_mean)
         count, first, second = (torch.zeros(n, dtype=torch.float64) for n in (1, wide, wide))
         count, first, second = (v.to(norm.running_mean.device) for v in (count, first, second))

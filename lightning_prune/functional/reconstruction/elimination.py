@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -76,7 +77,8 @@ class _Repaired:
         b = self.blocks
         inner = self.inverse[b[:, :, None], b[:, None, :]]  # (C, b, b)
         gone = self.weight.T[b]  # (C, b, m)
-        return self.scale * (gone * torch.linalg.solve(inner, gone)).sum((1, 2))
+        cost: Tensor = (gone * torch.linalg.solve(inner, gone)).sum((1, 2))
+        return self.scale * cost
 
     def remove(self, channels: Tensor) -> float:
         """Take channels out, fit the others anew, and return the cost."""
@@ -142,7 +144,7 @@ def eliminate(
     left = torch.ones(channels, dtype=torch.bool)
     order: list[Tensor] = []
     losses = [0.0]
-    for wide, narrow in zip(widths, widths[1:], strict=False):
+    for wide, narrow in pairwise(widths):
         lost, width = losses[-1], wide
         while width > narrow:
             count = min(width - narrow, max(1, math.ceil(portion * width)))

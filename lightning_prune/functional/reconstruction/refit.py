@@ -54,7 +54,7 @@ def refit_weight(
     missing = mixed - products[:, :, :inputs] @ old.transpose(1, 2)
     try:
         added = torch.linalg.solve(products + torch.diag_embed(damping), missing)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:
         return None
     constant = added[:, -1] if shift else added.new_zeros(len(old), old.shape[1])
     return old + added[:, :inputs].transpose(1, 2), constant

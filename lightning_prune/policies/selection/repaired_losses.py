@@ -48,6 +48,8 @@ def repaired_losses(
         forward: ``(model, batch) -> anything``.
         places: Which places are read; None: 64 of each image.
         ridge: Regularization as a fraction of the mean squared input, positive.
+        importance: Layer -> what a squared error of each of its outputs costs, (m,); None: the
+            variance of all outputs of a layer costs 1.
         total: Sums a tensor over all processes; None: there is one.
         progress: Yields the names of the groups, and shows how far they have come.
     """
