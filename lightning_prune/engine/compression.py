@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from lightning_prune.engine.calibration_set import CalibrationSet
+from lightning_prune.engine.calibration_set import CalibrationSet, mirrored
 from lightning_prune.engine.compressed import Compressed
+from lightning_prune.engine.kept_features import kept_features
 from lightning_prune.engine.label_free_steps import StepsTaken, label_free_steps
 from lightning_prune.engine.output_agreement import agreement, outputs_of
 from lightning_prune.engine.verified_cut import Verification, verified_cut
@@ -83,6 +84,7 @@ class Compression:
         self.seconds: dict[str, float] = {}
         self._clock = time.perf_counter()
         self.module, self.seed, self.ridge, self.powers = module, seed, ridge, tuple(powers)
+        self.mirror = mirror
         self._progress = progress
         self.pictures = CalibrationSet.of(module, batches)
         self._fitted = list(self.pictures.fitted)
@@ -90,7 +92,7 @@ class Compression:
             missing = _ENOUGH - self.pictures.images
             for batch in self.pictures.fitted:
                 if missing > 0:
-                    self._fitted.append(_mirrored(batch))
+                    self._fitted.append(mirrored(batch))
                     missing -= batch_length(batch)
         self.images = sum(map(batch_length, self._fitted))
         example = first_of(self._fitted[0])
@@ -297,6 +299,7 @@ class Compression:
         dense = copy_module(self.module)
         found = self._repair(target, dense, plan, batches)
         self._took("repair")
+        features = kept_features(target, self.groups, plan)
         verified_cut(target, self.groups, plan, first_of(self._fitted[0]), Verification())
         held_back = self.pictures.held_back
 
@@ -307,7 +310,8 @@ class Compression:
         self._took("cut")
         if held_back:
             taken = label_free_steps(
-                target, dense, self._fitted, score, steps=steps, seed=self.seed,
+                target, dense, self.pictures.fitted, score, features=features, mirror=self.mirror,
+                steps=steps, seed=self.seed,
                 progress=lambda all_steps: self._progress(all_steps, "Label-free steps"),
             )  # fmt: skip
         else:
@@ -332,13 +336,6 @@ class Compression:
 
 def _same(plan: PruningPlan, other: PruningPlan) -> bool:
     return all(torch.equal(keep, other.keep[name]) for name, keep in plan.keep.items())
-
-
-def _mirrored(inputs: Any) -> Any:
-    def mirrored(value: Any) -> Any:
-        return value.flip(-1) if isinstance(value, Tensor) and value.ndim > 3 else value
-
-    return tree_map(mirrored, inputs)
 
 
 def first_of(inputs: Any) -> Any:

@@ -8,7 +8,6 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-
 # Fraction of a reader's inputs that may be gone before its matrices are made smaller.
 _DEAD = 0.15
 
