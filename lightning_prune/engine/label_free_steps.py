@@ -54,8 +54,9 @@ def label_free_steps(
 
     AdamW without decay, some steps of warm-up, then a cosine; norms stay in eval mode. The loss is
     the module's ``distillation_loss(outputs, dense_outputs)``, or the relative error of the
-    outputs, and three times that of some features (``feature_loss``). What pictures that were held back say decides: weights of the best score are kept, and
-    where no step makes it better, those from before.
+    outputs, and three times that of some features (``feature_loss``). What pictures that were held
+    back say decides: weights of the best score are kept, and where no step makes it better, those
+    from before.
 
     Args:
         module: The pruned network; it is changed.
