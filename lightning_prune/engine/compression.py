@@ -23,8 +23,9 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.repaired_losses import repaired_losses
 from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.copy_module import copy_module
+from lightning_prune.surgery.masked_refit import masked_refit
 from lightning_prune.surgery.places import Places
-from lightning_prune.surgery.walked_refit import WalkedRefit, walked_refit
+from lightning_prune.surgery.walked_refit import WalkedRefit
 
 _ROWS = 16384
 _FEWEST, _MOST = 16, 256
@@ -287,9 +288,8 @@ class Compression:
     ) -> WalkedRefit:
         images = max(1, self.images * len(batches) // len(self._fitted))
         places = self._places(len(batches), images)
-        groups = self.groups
-        return walked_refit(
-            module, dense, groups, plan, batches, call, places=places, ridge=self.ridge
+        return masked_refit(
+            module, dense, self.groups, plan, batches, call, places=places, ridge=self.ridge
         )
 
     # --- the cut ----------------------------------------------------------------------------
