@@ -1,6 +1,6 @@
 """Make a trained network smaller with nothing but pictures, in one call."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 from torch import Tensor, nn
@@ -82,11 +82,8 @@ def compress(
     >>> net[0].out_features, found.macs_fraction, found.agreement > 0.99
     (8, 0.5, True)
     """
-    if isinstance(batches, Tensor | Mapping | str) or not isinstance(batches, Iterable):
-        raise ValueError(
-            f"batches is a {type(batches).__name__}: pass a list of batches, such as [x] with x of "
-            "shape (B, ...), or a loader"
-        )
+    if isinstance(batches, Tensor):
+        raise ValueError("batches is a tensor: pass a list of batches, [x], or a loader")
     compression = Compression(
         module, batches, layers=layers, round_to=round_to, least=least, mirror=mirror, seed=seed,
         progress=progress,

@@ -158,7 +158,11 @@ class Compression:
         self, layers: Sequence[str] | None, round_to: int, least: float
     ) -> dict[str, tuple[int, ...]]:
         found = {}
-        for name in self.groups.select(None if layers is None else list(layers)):
+        try:
+            selected = self.groups.select(None if layers is None else list(layers))
+        except KeyError as error:
+            raise ValueError(f"layers: {error.args[0]}") from error
+        for name in selected:
             group = self.groups[name]
             fewest = least_width(group.channels, least)
             widths = narrower_widths(group.channels, fewest, group.round_to(round_to))
