@@ -4,7 +4,6 @@ import argparse
 import json
 import random
 import sys
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -85,9 +84,7 @@ class CompressRun:
         assert isinstance(module, DetectorModule)
         stem = f"{self.path.stem}_{target:.2f}".rstrip("0").rstrip(".")
         checkpoint, weights = self.folder / f"{stem}.ckpt", self.folder / f"{stem}.safetensors"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a Trainer without loggers and GPUs has much to say
-            write_checkpoint(module, checkpoint)
+        write_checkpoint(module, checkpoint)
         write_weights(module, weights, module.hparams.get("names") or ())
         row = {
             "mac_target": round(target, 4),

@@ -1,7 +1,10 @@
 """Files of a module that no Trainer holds: a checkpoint, and its weights alone."""
 
 import json
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -19,12 +22,27 @@ def write_checkpoint(module: pl.LightningModule, path: Path) -> None:
         module: The module; cut ones are read again by ``load_pruned``.
         path: The file; it is whole or not there.
     """
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False,
-        enable_progress_bar=False, barebones=False, plugins=[AtomicCheckpointIO()],
-    )  # fmt: skip
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator="cpu", logger=False, enable_checkpointing=False,
+            enable_model_summary=False, enable_progress_bar=False, plugins=[AtomicCheckpointIO()],
+        )  # fmt: skip
     trainer.strategy.connect(module)
     trainer.save_checkpoint(path, weights_only=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep to themselves what a Trainer says of GPUs and loggers that nobody wants."""
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def write_weights(module: pl.LightningModule, path: Path, names: Sequence[str] = ()) -> None:
