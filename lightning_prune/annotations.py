@@ -137,8 +137,9 @@ def _fits(annotation: Any, value: Any, builds: Builds, ranges: tuple[Between, ..
         return number and all(rule.holds(value) for rule in ranges)
     if annotation in (bool, str):
         return isinstance(value, annotation)
-    if (origin or annotation) is Iterable and isinstance(value, Iterator):
-        return True  # looking into it would use it up
+    if (origin or annotation) is Iterable and not isinstance(value, collections.abc.Collection):
+        # Looking into an iterator would use it up, and into a loader would load.
+        return isinstance(value, Iterable)
     if (origin or annotation) in LISTS:
         return _is_list_of(value, arguments, builds, ranges)
     if (origin or annotation) in _MAPPINGS:
@@ -198,7 +199,7 @@ def _described(annotation: Any, ranges: tuple[Between, ...], plural: int) -> str
     if origin is Literal:
         return _either(arguments)
     if (origin or annotation) in LISTS:
-        items = [item for item in arguments if item is not Ellipsis]
+        items = [item for item in arguments if item not in (Ellipsis, Any)]
         count = f"{len(items)} " if len(items) > 1 else ""
         return f"a list of {count}{_described(items[0], ranges, 1)}" if items else "a list"
     if (origin or annotation) in _MAPPINGS or dataclasses.is_dataclass(annotation):

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
 from lightning_prune.annotations import Above, AtLeast, Between, Such, describe, fits, shown, wanted
 
@@ -130,3 +131,10 @@ def test_an_iterator_passes_and_is_not_used_up():
     assert fits(Iterable[int], values)
     assert not fits(list[int], values)
     assert list(values) == [1, 2]
+
+
+def test_a_loader_passes_where_an_iterable_is_wanted():
+    loader = DataLoader([1, 2])
+    assert fits(Iterable[Any], loader) and not fits(list[Any], loader)
+    assert not fits(Iterable[Any], None) and not fits(Iterable[Any], {"a": 1})
+    assert describe(Iterable[Any]) == "a list"

@@ -24,11 +24,12 @@ def compress_parser() -> argparse.ArgumentParser:
         "--images", nargs="+", required=True, metavar="PATH",
         help="pictures like those that the detector will see: folders, files, quoted patterns",
     )  # fmt: skip
-    add(
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument(
         "--macs", default="0.5", metavar="FRACTION",
         help="fraction of the MACs that remains, in (0, 1), or several: 0.7,0.5,0.33; default: 0.5",
     )  # fmt: skip
-    add(
+    size.add_argument(
         "--agreement", type=float, metavar="LEAST",
         help="instead of --macs: as few MACs as still agree so far with the dense network, in (0, "
         "1), on what is held back, before label-free steps",

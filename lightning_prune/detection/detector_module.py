@@ -240,7 +240,7 @@ class DetectorModule(ScheduledModule):
             for one in outputs
         ]
         dense = [
-            non_maximum_suppression(self.predictions_of(one), sure, *limits, False)
+            non_maximum_suppression(self.predictions_of(one), sure, *limits, True)
             for one in dense_outputs
         ]
         return detection_agreement(found, dense, sure)

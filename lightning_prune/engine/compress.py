@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.arguments import Count
@@ -83,6 +83,8 @@ def compress(
     >>> net[0].out_features, found.macs_fraction, found.agreement > 0.99
     (8, 0.5, True)
     """
+    if isinstance(batches, Tensor):
+        raise ValueError("batches is a tensor: pass a list of batches, [x], or a loader")
     compression = Compression(
         module, batches, layers=layers, round_to=round_to, least=least, mirror=mirror, seed=seed,
         progress=progress,

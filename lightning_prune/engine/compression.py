@@ -26,8 +26,9 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.repaired_losses import repaired_losses
 from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.copy_module import copy_module
+from lightning_prune.surgery.masked_refit import masked_refit
 from lightning_prune.surgery.places import Places
-from lightning_prune.surgery.walked_refit import WalkedRefit, walked_refit
+from lightning_prune.surgery.walked_refit import WalkedRefit
 
 _ROWS = 16384
 _ENOUGH = 128
@@ -121,7 +122,11 @@ class Compression:
         self, layers: Sequence[str] | None, round_to: int, least: float
     ) -> dict[str, tuple[int, ...]]:
         found = {}
-        for name in self.groups.select(None if layers is None else list(layers)):
+        try:
+            selected = self.groups.select(None if layers is None else list(layers))
+        except KeyError as error:
+            raise ValueError(f"layers: {error.args[0]}") from error
+        for name in selected:
             group = self.groups[name]
             fewest = least_width(group.channels, least)
             widths = narrower_widths(group.channels, fewest, group.round_to(round_to))
@@ -271,9 +276,8 @@ class Compression:
     ) -> WalkedRefit:
         images = sum(map(batch_length, batches))
         places = self._places(len(batches), images)
-        groups = self.groups
-        return walked_refit(
-            module, dense, groups, plan, batches, call, places=places, ridge=self.ridge
+        return masked_refit(
+            module, dense, self.groups, plan, batches, call, places=places, ridge=self.ridge
         )
 
     # --- the cut ----------------------------------------------------------------------------

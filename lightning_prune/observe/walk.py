@@ -1,7 +1,7 @@
 """Walks all batches through a network together, from one layer to the next."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +43,10 @@ class _Abandoned(BaseException):
     """Ends a forward pass that nobody waits for any more; no ``except Exception`` holds it."""
 
 
+# Which pass a thread makes; numbers of threads are given again to later ones.
+_here = threading.local()
+
+
 class _Traveller:
     """One forward pass in a thread of its own, which runs only while it is let."""
 
@@ -57,11 +61,8 @@ class _Traveller:
         self._go, self._here = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._travel, daemon=True)
 
-    @property
-    def ident(self) -> int | None:
-        return self._thread.ident
-
     def _travel(self) -> None:
+        _here.traveller = self
         self._go.acquire()
         try:
             if not self._abandoned:
@@ -133,6 +134,7 @@ def walk(
     Raises:
         PathsDifferError: batches come to different layers.
         KeyError: there is no such layer.
+        ValueError: there is no batch.
 
     >>> net = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
     >>> _ = nn.init.ones_(net[0].weight), nn.init.ones_(net[1].weight)
@@ -146,7 +148,13 @@ def walk(
     >>> [x.item() for x in outputs]
     [4.0, 12.0]
     """
+    if not batches:
+        raise ValueError("batches: there is none to walk with; pass at least one")
     sides = [model] if twin is None else [model, twin]
+    for side in sides:
+        unknown = [name for name in visits if name not in modules_by_name(side)]
+        if unknown:
+            raise KeyError(f"no layer {unknown[0]!r} in a {type(side).__name__}")
 
     def run(side: nn.Module, batch: Any) -> Callable[[], Any]:
         def passed() -> Any:
@@ -161,7 +169,7 @@ def walk(
         for side in sides:
             stack.enter_context(untouched(side))
             side.eval()
-            for handle in _stops(side, visits, travellers):
+            for handle in _stops(side, visits, set(travellers)):
                 stack.callback(handle.remove)
         try:
             _lockstep(travellers, modules_by_name(model), visits, len(sides))
@@ -172,18 +180,16 @@ def walk(
 
 
 def _stops(
-    side: nn.Module, visits: Mapping[str, Visit], travellers: Sequence[_Traveller]
+    side: nn.Module, visits: Mapping[str, Visit], travellers: Collection[_Traveller]
 ) -> list[RemovableHandle]:
     """Have the layers of a network hold the passes that come to them for the first time."""
     modules = modules_by_name(side)
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def stop(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            here = threading.get_ident()
-            for one in travellers:
-                if one.ident == here and name not in one.arrived:
-                    one.wait(name, inputs[0] if inputs else named["input"])
-                    return
+            one = getattr(_here, "traveller", None)
+            if one in travellers and name not in one.arrived:
+                one.wait(name, inputs[0] if inputs else next(iter(named.values())))
 
         return stop
 

@@ -29,7 +29,7 @@ class WalkedRefit:
         errors: Layer -> its squared error against the dense network after the refit, as a fraction
             of the variance of the dense output; in the order of the walk.
         before: The same before the refit, the layers in front of it refitted.
-        norms: Names of the norms whose statistics were estimated again.
+        norms: Names of the norms of which some statistics were estimated again.
         left: Layers that were not refitted -> why.
         outputs: What the refitted network gives for each batch.
     """
@@ -66,7 +66,7 @@ def walked_refit(
 
     with x' its inputs in the network as it is by then, y its outputs in the dense one, p places of
     the output; errors made in front of a layer are repaired by it as far as it can. Batch norms
-    take the mean and variance of what reaches them then. Both networks walk side by side, so that
+    take the mean and variance of what reaches them then, in channels where that has changed. Both networks walk side by side, so that
     the price is two forward passes a batch.
 
     Args:
@@ -104,7 +104,7 @@ def walked_refit(
     >>> [round(value, 3) for value in net[1].weight[0].tolist()]  # 1 + 2 x 1: it stands for both
     [3.0, 0.0]
     """
-    walker = _Walker(model, dense, groups, plan, places or Places(), ridge, total, progress)
+    walker = _Walker(model, dense, groups, plan, places or Places(), ridge, norms, total, progress)
     visits: dict[str, Callable[[Stop], None]] = {}
     for name, module in walker.modules.items():
         if is_matrix(module):
@@ -125,6 +125,7 @@ class _Walker:
         plan: PruningPlan,
         places: Places,
         ridge: float,
+        norms: bool,
         total: Callable[[Tensor], Tensor] | None,
         progress: Callable[[str], None] | None,
     ) -> None:
@@ -137,7 +138,7 @@ class _Walker:
             name
             for name, module in self.modules.items()
             if getattr(module, "bias", None) is not None
-            or isinstance(self.modules.get(following.get(name, "")), _BatchNorm)
+            or (norms and isinstance(self.modules.get(following.get(name, "")), _BatchNorm))
         }
 
     def refit(self, stop: Stop) -> None:
@@ -145,10 +146,10 @@ class _Walker:
         if self._progress is not None:
             self._progress(stop.name)
         same = all(map(torch.equal, stop.inputs, stop.twin_inputs))
-        if self._summed(torch.tensor(float(not same))) == 0:
+        if self._summed(stop.inputs[0].new_tensor(float(not same), dtype=torch.float64)) == 0:
             return
         matrix, dense = LayerMatrix(stop.layer), LayerMatrix(self.twins[stop.name])
-        weight, shift = matrix.weight, stop.name in self._free
+        weight, shift = matrix.weight.clone(), stop.name in self._free
         if len(weight) * (weight.shape[2] + 1) ** 2 > LARGEST:
             self.found.left[stop.name] = f"{weight.shape[2]} inputs are too many to fit"
             return
@@ -188,27 +189,32 @@ class _Walker:
         return found
 
     def estimate(self, stop: Stop) -> None:
-        """Set the statistics of a norm to those of what reaches it."""
+        """Set the statistics of a norm to those of what reaches it, where that has changed."""
         norm = stop.layer
         assert isinstance(norm, _BatchNorm)
         assert norm.running_mean is not None
         wide = len(norm.running_mean)
         count, first, second = (torch.zeros(n, dtype=torch.float64) for n in (1, wide, wide))
         count, first, second = (v.to(norm.running_mean.device) for v in (count, first, second))
+        changed = torch.zeros_like(first)
         pivot = norm.running_mean.double()
-        for x in stop.inputs:
+        for x, reference in zip(stop.inputs, stop.twin_inputs, strict=True):
+            changed += (x != reference).transpose(0, 1).reshape(wide, -1).any(1)
             values = x.detach().transpose(0, 1).reshape(wide, -1) - pivot[:, None].to(x.dtype)
             count += values.shape[1]
             first += values.sum(1, dtype=torch.float64)
             second += values.square().sum(1, dtype=torch.float64)
-        count, first, second = map(self._summed, (count, first, second))
-        if count < 2 or not bool(first.isfinite().all() and second.isfinite().all()):
+        count, first, second, changed = map(self._summed, (count, first, second, changed))
+        finite = bool(first.isfinite().all() and second.isfinite().all())
+        if count < 2 or not finite or not bool(changed.any()):
             return
         mean = first / count
         variance = (second - count * mean.square()).clamp(min=0) / (count - 1)
-        norm.running_mean.copy_(mean + pivot)
+        # What few images say is worse than what training saw, of channels that are as they were.
+        changed = changed > 0
+        norm.running_mean.copy_(torch.where(changed, mean + pivot, pivot))
         assert norm.running_var is not None
-        norm.running_var.copy_(variance)
+        norm.running_var.copy_(torch.where(changed, variance, norm.running_var))
         self.found.norms.append(stop.name)
 
     def _summed(self, value: Tensor) -> Tensor:

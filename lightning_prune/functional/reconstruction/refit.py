@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-_SHIFT = 1e-9  # of the damping of weights: a shift costs nothing
+_SHIFT = 1e-12  # as a fraction of the number of places: a shift costs nothing
 
 
 def refit_weight(
@@ -48,7 +48,7 @@ def refit_weight(
     count = used[:, :inputs].sum(1).clamp(min=1)
     damping = (ridge * diagonal[:, :inputs].sum(1) / count)[:, None].expand_as(diagonal).clone()
     if shift:
-        damping[:, -1] *= _SHIFT
+        damping[:, -1] = _SHIFT * diagonal[:, -1]
     # Inputs that never come have zero rows and columns: with a one there they stay as they are.
     damping = torch.where(used & (damping > 0), damping, torch.ones_like(damping))
     missing = mixed - products[:, :, :inputs] @ old.transpose(1, 2)

@@ -24,25 +24,25 @@ def write_checkpoint(module: pl.LightningModule, path: Path) -> None:
     """
     with _quiet():
         trainer = pl.Trainer(
-            accelerator="cpu", logger=False, enable_checkpointing=False, enable_model_summary=False,
-            enable_progress_bar=False, plugins=[AtomicCheckpointIO()],
+            accelerator="cpu", logger=False, enable_checkpointing=False,
+            enable_model_summary=False, enable_progress_bar=False, plugins=[AtomicCheckpointIO()],
         )  # fmt: skip
-        trainer.strategy.connect(module)
-        trainer.save_checkpoint(path, weights_only=True)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(path, weights_only=True)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep a Trainer that only saves from listing the devices that it will not use."""
-    log = logging.getLogger("lightning.pytorch")
-    before = log.level
+    """Keep to themselves what a Trainer says of GPUs and loggers that nobody wants."""
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = log.level
     log.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        log.setLevel(before)
+        log.setLevel(level)
 
 
 def write_weights(module: pl.LightningModule, path: Path, names: Sequence[str] = ()) -> None:

@@ -1,0 +1,79 @@
+"""Masks a plan and refits what is left: in one walk, or pass by pass where batches part ways."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_prune.graph.forward_pass import untouched
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.observe.walk import PathsDifferError
+from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.compensate import compensate
+from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.places import Places
+from lightning_prune.surgery.recalibrate import recalibrate_norms
+from lightning_prune.surgery.walked_refit import WalkedRefit, walked_refit
+
+
+def masked_refit(
+    model: nn.Module,
+    dense: nn.Module,
+    groups: ChannelGroups,
+    plan: PruningPlan,
+    batches: Sequence[Any],
+    forward: Callable[[nn.Module, Any], Any],
+    *,
+    places: Places | None = None,
+    ridge: float = 0.01,
+) -> WalkedRefit:
+    """Mask a plan and refit what reads masked channels, by ``walked_refit`` if that is possible.
+
+    Batches whose paths through the network differ cannot walk together. They are run one after the
+    other instead: each layer that reads masked channels is refitted to the dense network on both
+    sides (``compensate``), and batch norms are estimated again (``recalibrate_norms``).
+
+    Args:
+        model: The live model; it is masked and changed.
+        dense: A copy of it from before, on the same device.
+        groups: Its channel groups.
+        plan: What is kept.
+        batches: On the device of the model.
+        forward: ``(model, batch) -> anything``.
+        places: Which places the walk reads; None: 64 of each image.
+        ridge: Regularization as a fraction of the mean squared input, positive.
+
+    Returns:
+        Errors of the walk; without one there are none, and ``left`` says so under "".
+
+    Warns:
+        UserWarning: the paths of batches differ.
+    """
+    try:
+        return walked_refit(
+            model, dense, groups, plan, batches, forward, places=places, ridge=ridge
+        )
+    except PathsDifferError as error:
+        reason = f"{error}; layers are refitted in separate passes, which repairs less"
+        warnings.warn(reason, stacklevel=2)
+    found = WalkedRefit(left={"": reason})
+    with torch.no_grad():  # the walk came half way
+        own, before = (chain(net.parameters(), net.buffers()) for net in (model, dense))
+        for tensor, value in zip(own, before, strict=True):
+            tensor.copy_(value)
+    compensate(
+        model, groups, plan, lambda: batches, forward, ridge=ridge,
+        **({} if places is None else {"positions": places.number, "seed": places.seed}),
+    )  # fmt: skip
+    ChannelMask(model, groups, plan).apply()
+    with untouched(model):
+        for name, module in model.named_modules():
+            if isinstance(module, _BatchNorm):
+                module.train()
+                found.norms.append(name)
+        recalibrate_norms(model, batches, forward)
+    return found
