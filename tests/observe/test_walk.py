@@ -84,8 +84,9 @@ def test_each_layer_is_visited_once_in_the_order_of_the_pass_with_what_it_reads(
     batches, order, read = batches_of(2), [], {}
     handles = [
         module.register_forward_pre_hook(
-            lambda _, x, name=name: (order.append(name), read.setdefault(name, []).append(x[0]))
-            and None
+            lambda _, x, name=name: (
+                (order.append(name), read.setdefault(name, []).append(x[0])) and None
+            )
         )
         for name, module in net.named_modules()
         if name in leaves(net)
@@ -281,7 +282,9 @@ def test_results_are_the_same_in_every_run():
             order.append(stop.name)
             stop.layer.weight.add_(torch.rand_like(stop.layer.weight) * stop.inputs[-1].mean())
 
-        return walk(net, batches_of(4), call, dict.fromkeys(["stem.0", "a1.0", "b2.0"], visit)), order
+        return walk(
+            net, batches_of(4), call, dict.fromkeys(["stem.0", "a1.0", "b2.0"], visit)
+        ), order
 
     (first, order), (second, again) = once(), once()
     assert order == again and all(map(torch.equal, first, second))

@@ -80,9 +80,7 @@ def test_linear_layers_read_vectors_and_tokens(shape: tuple[int, ...], bias: boo
         check(layer, x, layer(x).reshape(images, -1, 3).transpose(1, 2))
 
 
-@pytest.mark.parametrize(
-    "layer", [*(layer for layer, _ in cases()), nn.Linear(3, 5)], ids=str
-)
+@pytest.mark.parametrize("layer", [*(layer for layer, _ in cases()), nn.Linear(3, 5)], ids=str)
 def test_writing_the_weight_that_was_read_changes_nothing(layer: nn.Module):
     layer = copy.deepcopy(layer)
     own = layer.weight.detach().clone()

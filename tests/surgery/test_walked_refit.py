@@ -261,9 +261,7 @@ def test_norms_are_those_of_a_recalibration_over_all_images(network):
 def test_without_norms_statistics_stay_and_no_constant_is_lost():
     case = Case(Grouped, norms=False)
     assert not case.found.norms
-    for (name, own), dense in zip(
-        case.net.named_modules(), case.dense.modules(), strict=True
-    ):
+    for (name, own), dense in zip(case.net.named_modules(), case.dense.modules(), strict=True):
         if isinstance(own, _BatchNorm):
             assert torch.equal(own.running_mean, dense.running_mean), name
     # The error that is stated is that of the layer itself, without a constant that nobody adds.

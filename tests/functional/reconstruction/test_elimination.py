@@ -64,7 +64,7 @@ def test_order_and_losses_are_those_of_fits_from_scratch(seed, taps, others, rea
     assert result.order.tolist() == order
     np.testing.assert_allclose(result.losses, losses, rtol=1e-5, atol=1e-8)
     for width in widths:
-        assert result.keep(width).tolist() == sorted(set(range(channels)) - set(order[:6 - width]))
+        assert result.keep(width).tolist() == sorted(set(range(channels)) - set(order[: 6 - width]))
 
 
 @pytest.mark.parametrize("portion", [0.25, 0.5, 1.0])
@@ -84,7 +84,9 @@ def test_one_after_the_other_is_near_the_best_of_all_choices():
     for seed in range(10):
         found = [reader(seed, 7, 1)]
         result = eliminate([found[0][0]], (7, 4), ridge=1e-10, portion=1e-6)
-        best = min(unrepaired(*found[0], list(gone)) for gone in itertools.combinations(range(7), 3))
+        best = min(
+            unrepaired(*found[0], list(gone)) for gone in itertools.combinations(range(7), 3)
+        )
         ratios.append(result.losses[1] / best)
     assert min(ratios) > 1 - 1e-6 and np.mean(ratios) < 1.3
 

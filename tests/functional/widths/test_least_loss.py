@@ -21,7 +21,9 @@ def problem(seed: int, groups: int = 4, sizes: int = 5):
 
     def cost(chosen):
         chain = [3, *chosen, 10]
-        return float(sum(w * a * b for w, (a, b) in zip(weight, itertools.pairwise(chain), strict=True)))
+        return float(
+            sum(w * a * b for w, (a, b) in zip(weight, itertools.pairwise(chain), strict=True))
+        )
 
     share = random.uniform(0.25, 0.75)
     return widths, losses, cost, share * cost([own[0] for own in widths])
