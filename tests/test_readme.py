@@ -63,9 +63,10 @@ def command_of(line: str) -> str | None:
 
 OTHERS = [line for line in COMMANDS if command_of(line)]
 # What a test adds to a command, and what it must print; of one that is not named here, anything.
-ADDED = {"analyze": ["--no-figures"]}
+ADDED = {"analyze": ["--no-figures"], "compress": ["--steps", "1"]}
 PRINTED = {
     "analyze": ["No epoch has 30% of the channels low"],
+    "compress": ["last_0.5.ckpt, and its weights alone"],
     "export": ["in Ultralytics' layout"],
     "layers": ["with the following source convs:"],
     "predict": ["2/2 path/to/photos/b.jpg 90x60: ", "written to outputs/predict/1"],

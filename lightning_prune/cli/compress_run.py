@@ -26,7 +26,8 @@ from lightning_prune.detection.detector_module import DetectorModule
 from lightning_prune.detection.predict.detect_images import placed_image
 from lightning_prune.detection.predict.options import check_image_size
 from lightning_prune.detection.predict.sources import find_sources
-from lightning_prune.engine.compression import Compressed, Compression
+from lightning_prune.engine.compressed import Compressed
+from lightning_prune.engine.compression import Compression
 from lightning_prune.errors import ConfigError
 from lightning_prune.files.part_file import PartFile
 from lightning_prune.runs.checkpoint.write_module import write_checkpoint, write_weights

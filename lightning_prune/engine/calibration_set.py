@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_map
 from lightning_prune.graph.model_inputs import batch_length, model_inputs
 
 _FIFTH = 5
+_IMAGE = 3
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,12 @@ def _some(inputs: Any, which: Tensor, length: int) -> Any:
         return value
 
     return tree_map(some, inputs)
+
+
+def mirrored(inputs: Any) -> Any:
+    """Return inputs with the last dimension of their images turned round."""
+
+    def turned(value: Any) -> Any:
+        return value.flip(-1) if isinstance(value, Tensor) and value.ndim > _IMAGE else value
+
+    return tree_map(turned, inputs)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from lightning_prune.annotations import AtLeast, Between
 from lightning_prune.arguments import Count
-from lightning_prune.engine.compression import Compressed, Compression
+from lightning_prune.engine.compressed import Compressed
+from lightning_prune.engine.compression import Compression
 from lightning_prune.surgery.architecture import track_architecture
 from lightning_prune.validation import validated
 

@@ -1,15 +1,17 @@
 """From a trained network and some pictures to a narrower one: no labels, no training recipe."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from lightning_prune.engine.calibration_set import CalibrationSet
+from lightning_prune.engine.calibration_set import CalibrationSet, mirrored
+from lightning_prune.engine.compressed import Compressed
+from lightning_prune.engine.kept_features import kept_features
 from lightning_prune.engine.label_free_steps import StepsTaken, label_free_steps
 from lightning_prune.engine.output_agreement import agreement, outputs_of
 from lightning_prune.engine.verified_cut import Verification, verified_cut
@@ -19,6 +21,7 @@ from lightning_prune.functional.widths.width import least_width, narrower_widths
 from lightning_prune.graph.forward_pass import call, untouched
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
+from lightning_prune.graph.model_inputs import batch_length
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.repaired_losses import repaired_losses
 from lightning_prune.surgery.build_groups import build_groups
@@ -28,59 +31,14 @@ from lightning_prune.surgery.places import Places
 from lightning_prune.surgery.walked_refit import WalkedRefit
 
 _ROWS = 16384
+_ENOUGH = 128
+# What a walk holds in memory at most: activations before and after a layer, of both networks.
+_GIBIBYTES = 8.0
 _FEWEST, _MOST = 16, 256
 # Of the images, and at least so many: enough to tell good widths from bad ones.
 _SEARCHED = 0.25
 _FEW = 16
 _HALVINGS = 6
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """A network that was made smaller, and what that took.
-
-    Attributes:
-        module: The network; the module that was given, cut in place.
-        plan: Which channels stayed.
-        macs_before: MACs of the dense network for one image.
-        macs: MACs of the cut one.
-        agreement: Agreement with the dense network on what was held back, at most 1; None: nothing
-            was held back.
-        agreement_before_steps: The same before the label-free steps.
-        steps: What came of these.
-        power: Exponent of the rule for widths that was found.
-        images: Images that weights were fitted to.
-        errors: Layer -> error of the refitted layer; see ``WalkedRefit``.
-        left: Layers that were not refitted, and groups that were not cut -> why.
-        seconds: Part of the work -> seconds.
-    """
-
-    module: nn.Module
-    plan: PruningPlan
-    macs_before: int
-    macs: int
-    agreement: float | None
-    agreement_before_steps: float | None
-    steps: StepsTaken
-    power: float
-    images: int
-    errors: Mapping[str, float]
-    left: Mapping[str, str]
-    seconds: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def macs_fraction(self) -> float:
-        """MACs that remain, as a fraction of the dense network's."""
-        return self.macs / self.macs_before
-
-    @property
-    def widths(self) -> dict[str, tuple[int, int]]:
-        """Group -> channels before and after, of the groups that are narrower."""
-        return {
-            name: (self.plan.channels[name], len(keep))
-            for name, keep in self.plan.keep.items()
-            if len(keep) < self.plan.channels[name]
-        }
 
 
 def _all(items: Iterable[Any], _title: str = "") -> Iterable[Any]:
@@ -99,7 +57,8 @@ class Compression:
         layers: Names or patterns of the layers whose channels may go; None: all.
         round_to: Widths are multiples of it.
         least: Smallest fraction of a group's channels that stays, in [0, 1).
-        mirror: Whether mirrored images (the last dimension turned round) are fitted as well.
+        mirror: Whether mirrored images (the last dimension turned round) are fitted as well where
+            there are fewer than 128.
         ridge: Regularization of the refits as a fraction of the mean squared input, positive.
         powers: Exponents of the rule for widths (``least_loss_widths``) that are tried.
         seed: Of the places and of the order of the steps.
@@ -126,12 +85,17 @@ class Compression:
         self.seconds: dict[str, float] = {}
         self._clock = time.perf_counter()
         self.module, self.seed, self.ridge, self.powers = module, seed, ridge, tuple(powers)
+        self.mirror = mirror
         self._progress = progress
         self.pictures = CalibrationSet.of(module, batches)
         self._fitted = list(self.pictures.fitted)
-        if mirror:
-            self._fitted += [_mirrored(batch) for batch in self._fitted]
-        self.images = self.pictures.images * (1 + mirror)
+        if mirror:  # what pictures there are enough of needs no doubles
+            missing = _ENOUGH - self.pictures.images
+            for batch in self.pictures.fitted:
+                if missing > 0:
+                    self._fitted.append(mirrored(batch))
+                    missing -= batch_length(batch)
+        self.images = sum(map(batch_length, self._fitted))
         example = first_of(self._fitted[0])
         with untouched(module):
             module.eval()
@@ -287,10 +251,30 @@ class Compression:
         count = min(len(self._fitted), max(1, round(wanted / length)))
         return self._fitted[:count]
 
+    def _fitting(self) -> Sequence[Any]:
+        """Return the batches that a walk can hold in memory."""
+        values = max((made + read for made, read in self.macs.values.values()), default=0)
+        # Half as much again: norms and activation functions make tensors of their own.
+        each = 4 * 2 * 1.5 * values
+        images, held = 0, 0
+        for batch in self._fitted:
+            images += batch_length(batch)
+            if held and images * each > _GIBIBYTES * 2**30:
+                break
+            held += 1
+        if held < len(self._fitted):
+            warnings.warn(
+                f"layers are fitted to {held} of {len(self._fitted)} batches: with their "
+                f"activations more of them would need over {_GIBIBYTES:.0f} GiB; pass smaller "
+                "images, or fewer",
+                stacklevel=3,
+            )
+        return self._fitted[:held]
+
     def _repair(
         self, module: nn.Module, dense: nn.Module, plan: PruningPlan, batches: Sequence[Any]
     ) -> WalkedRefit:
-        images = max(1, self.images * len(batches) // len(self._fitted))
+        images = sum(map(batch_length, batches))
         places = self._places(len(batches), images)
         return masked_refit(
             module, dense, self.groups, plan, batches, call, places=places, ridge=self.ridge
@@ -314,10 +298,12 @@ class Compression:
         """
         self._clock = time.perf_counter()
         power, plan = self.search(mac_target)
+        batches = self._fitting()
         target = self.module if module is None else module
         dense = copy_module(self.module)
-        found = self._repair(target, dense, plan, self._fitted)
+        found = self._repair(target, dense, plan, batches)
         self._took("repair")
+        features = kept_features(target, self.groups, plan)
         verified_cut(target, self.groups, plan, first_of(self._fitted[0]), Verification())
         held_back = self.pictures.held_back
 
@@ -328,7 +314,8 @@ class Compression:
         self._took("cut")
         if held_back:
             taken = label_free_steps(
-                target, dense, self._fitted, score, steps=steps, seed=self.seed,
+                target, dense, self.pictures.fitted, score, features=features, mirror=self.mirror,
+                steps=steps, seed=self.seed,
                 progress=lambda all_steps: self._progress(all_steps, "Label-free steps"),
             )  # fmt: skip
         else:
@@ -353,13 +340,6 @@ class Compression:
 
 def _same(plan: PruningPlan, other: PruningPlan) -> bool:
     return all(torch.equal(keep, other.keep[name]) for name, keep in plan.keep.items())
-
-
-def _mirrored(inputs: Any) -> Any:
-    def mirrored(value: Any) -> Any:
-        return value.flip(-1) if isinstance(value, Tensor) and value.ndim > 3 else value
-
-    return tree_map(mirrored, inputs)
 
 
 def first_of(inputs: Any) -> Any:

@@ -1,18 +1,22 @@
 """Training steps that need no labels: the dense network says what is right."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_prune.engine.calibration_set import mirrored
+from lightning_prune.engine.kept_features import feature_loss, recorded
 from lightning_prune.engine.output_agreement import distillation_loss
 from lightning_prune.graph.forward_pass import call, untouched
 
 _WARMUP = 20
 _CLIP = 10.0
+_HALF = 0.5
+_FEATURES = 3.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ def label_free_steps(
     batches: Sequence[Any],
     score: Callable[[], float],
     *,
+    features: Mapping[str, Tensor] | None = None,
+    mirror: bool = False,
     steps: int = 300,
     lr: float = 5e-4,
     checks: int = 6,
@@ -48,14 +54,17 @@ def label_free_steps(
 
     AdamW without decay, some steps of warm-up, then a cosine; norms stay in eval mode. The loss is
     the module's ``distillation_loss(outputs, dense_outputs)``, or the relative error of the
-    outputs. What pictures that were held back say decides: weights of the best score are kept, and
-    where no step makes it better, those from before.
+    outputs, and three times that of some features (``feature_loss``). What pictures that were held
+    back say decides: weights of the best score are kept, and where no step makes it better, those
+    from before.
 
     Args:
         module: The pruned network; it is changed.
         dense: The dense network.
         batches: Inputs, drawn one after the other in random order.
         score: Larger is better; of the module as it is when it is called.
+        features: Layers whose outputs are compared too -> the channels of each that are kept.
+        mirror: Whether every second batch, by chance, is mirrored.
         steps: Number of steps; 0: none.
         lr: Peak learning rate.
         checks: How often the score is asked for.
@@ -75,7 +84,11 @@ def label_free_steps(
     order: list[int] = []
     every = max(1, steps // max(1, checks))
     done = 0
-    with untouched(module), untouched(dense), torch.enable_grad():
+    kept_of = features or {}
+    with (
+        untouched(module), untouched(dense), torch.enable_grad(),
+        recorded(module, kept_of) as given, recorded(dense, kept_of) as wished,
+    ):  # fmt: skip
         module.eval()
         dense.eval()
         for parameter in parameters:
@@ -85,11 +98,15 @@ def label_free_steps(
             if not order:
                 order = torch.randperm(len(batches), generator=random).tolist()
             batch = batches[order.pop()]
+            if mirror and bool(torch.rand((), generator=random) < _HALF):
+                batch = mirrored(batch)
             with torch.no_grad():
                 wanted = call(dense, batch)
             for group in optimizer.param_groups:
                 group["lr"] = lr * _rate(step, steps)
             loss = loss_of(call(module, batch), wanted)
+            if kept_of:
+                loss = loss + _FEATURES * feature_loss(given, wished, kept_of)
             optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(parameters, _CLIP)

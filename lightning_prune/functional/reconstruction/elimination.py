@@ -8,6 +8,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+# Fraction of a reader's inputs that may be gone before its matrices are made smaller.
+_DEAD = 0.15
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -71,6 +74,7 @@ class _Repaired:
         damping = float(ridge * products.diagonal().mean())
         products = products + torch.eye(len(products)).to(products) * max(damping, 1e-30)
         self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(products))
+        self._gone = torch.zeros(len(products), dtype=torch.bool)
 
     def scores(self) -> Tensor:
         """Return for each channel what its block alone would cost, (C,)."""
@@ -96,7 +100,23 @@ class _Repaired:
         self.inverse[rows] = 0
         self.inverse[:, rows] = 0
         self.inverse[rows, rows] = 1
+        self._gone[rows] = True
+        if self._gone.float().mean() > _DEAD:
+            self._close_up()
         return cost
+
+    def _close_up(self) -> None:
+        """Leave out the inputs that are gone: every update costs their square."""
+        left = torch.nonzero(~self._gone).flatten()
+        self.inverse = self.inverse[left][:, left]
+        self.weight = self.weight[:, left]
+        place = torch.zeros(len(self._gone), dtype=torch.int64)
+        place[left] = torch.arange(len(left))
+        # Channels that are gone stand for others from now on: nobody asks for their scores.
+        block = place[self.blocks]
+        alive = ~self._gone[self.blocks].any(1)
+        self.blocks = torch.where(alive[:, None], block, block[alive][:1])
+        self._gone = torch.zeros(len(left), dtype=torch.bool)
 
 
 def eliminate(

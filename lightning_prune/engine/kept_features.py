@@ -1,0 +1,105 @@
+"""Features of a pruned network beside those of the dense one, channel by channel."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.names import modules_by_name
+from lightning_prune.plan import PruningPlan
+
+_MOST = 16
+
+
+def kept_features(
+    module: nn.Module, groups: ChannelGroups, plan: PruningPlan, most: int = _MOST
+) -> dict[str, Tensor]:
+    """Return layers whose outputs are compared, each with the channels of it that a cut keeps.
+
+    Batch norms where a group has some, else the layers that make its channels: the plan says which
+    channel of the dense network each one of the pruned network is, so that nothing has to be
+    learnt in between. Of many layers some are taken, evenly spaced in the order of the network.
+
+    Args:
+        module: The dense network, or the masked one.
+        groups: Its channel groups.
+        plan: What is kept.
+        most: How many layers at most.
+    """
+    modules = modules_by_name(module)
+    found: dict[str, Tensor] = {}
+    for group in groups.values():
+        mask = plan.mask(group.name) if group.name in plan.keep else None
+        norms = [m for m in group.members if isinstance(modules[m.layer], _BatchNorm)]
+        for member in norms or group.sources:
+            layer = modules[member.layer]
+            width = _width(layer)
+            if width is None:
+                continue
+            kept = found.setdefault(member.layer, torch.ones(width, dtype=torch.bool))
+            if mask is not None:
+                kept[member.index] &= mask[member.channel]
+    names = [name for name in groups.order if name in found]
+    chosen = names[:: -(-len(names) // most)] if names else []
+    if names and names[-1] not in chosen:
+        chosen.append(names[-1])
+    return {name: torch.nonzero(found[name]).flatten() for name in chosen}
+
+
+def _width(layer: nn.Module) -> int | None:
+    for attribute in ("num_features", "out_channels", "out_features"):
+        width = getattr(layer, attribute, None)
+        if isinstance(width, int):
+            return width
+    return None
+
+
+@contextmanager
+def recorded(module: nn.Module, layers: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Record what layers give in each pass; of a layer that runs several times, the last."""
+    outputs: dict[str, Tensor] = {}
+
+    def record(name: str) -> object:
+        def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                outputs[name] = output
+
+        return hook
+
+    modules = modules_by_name(module)
+    handles = [modules[n].register_forward_hook(record(n)) for n in layers]  # type: ignore[arg-type]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def feature_loss(
+    outputs: Mapping[str, Tensor], dense_outputs: Mapping[str, Tensor], kept: Mapping[str, Tensor]
+) -> Tensor:
+    """Return the mean over layers of the squared difference, in variances of the dense features.
+
+    >>> same = {"norm": torch.tensor([[1.0, 3.0]])}
+    >>> dense = {"norm": torch.tensor([[1.0, 7.0, 3.0]])}
+    >>> feature_loss(same, dense, {"norm": torch.tensor([0, 2])}).item()
+    0.0
+    """
+    losses = []
+    for name, index in kept.items():
+        if name not in outputs or name not in dense_outputs:
+            continue
+        own, wanted = outputs[name], dense_outputs[name]
+        dim = 1 if own.dim() != 3 or own.shape[1] == len(index) else 2
+        if own.shape[dim] != len(index):
+            dim = own.dim() - 1
+        wanted = wanted.index_select(dim, index.to(wanted.device))
+        if wanted.shape != own.shape:
+            continue
+        rest = [d for d in range(own.dim()) if d != dim]
+        variance = (wanted - wanted.mean(rest, keepdim=True)).square().mean()
+        losses.append((own - wanted).square().mean() / variance.clamp(min=1e-12))
+    return torch.stack(losses).mean() if losses else torch.zeros(())
