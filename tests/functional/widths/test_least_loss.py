@@ -30,7 +30,7 @@ def problem(seed: int, groups: int = 4, sizes: int = 5):
 
 
 def total(widths, losses, chosen):
-    return sum(l[w.index(c)] for w, l, c in zip(widths, losses, chosen, strict=True))
+    return sum(own[w.index(c)] for w, own, c in zip(widths, losses, chosen, strict=True))
 
 
 def test_within_the_budget_and_near_the_best():
