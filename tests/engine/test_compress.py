@@ -13,11 +13,13 @@ from lightning_prune.engine.compression import Compression
 from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.macs import count_macs
 from lightning_prune.surgery.copy_module import copy_module
+from lightning_prune.surgery.load_pruned_state_dict import load_pruned_state_dict
 from lightning_prune.surgery.masked_refit import masked_refit
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 from lightning_prune.surgery.scramble import scramble
 from tests.graph.recurrent import Movie
 from tests.networks import Concat, Residual, VisionTransformer, conv_bn
+from tests.neural.test_module import batch, module
 from tests.surgery.test_walked_refit import Tokens
 
 
@@ -401,3 +403,31 @@ def test_the_passes_start_from_the_dense_weights_not_from_half_a_walk():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         masked_refit(first, dense, compression.groups, plan, batches[:1], call)
+
+
+def test_the_weights_load_into_a_fresh_dense_network_and_can_be_compressed_again():
+    net, batches = make("plain")
+    first = compress(net, batches, 0.6, steps=0, round_to=2)
+    fresh = Plain()
+    load_pruned_state_dict(fresh, net.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(batches[0]), net(batches[0]))
+    second = compress(net, batches, 0.6, steps=0, round_to=2)
+    assert second.macs_before == first.macs
+    assert second.macs_fraction <= 0.6
+    load_pruned_state_dict(fresh := Plain(), net.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh.eval()(batches[0]), net(batches[0]))
+
+
+def test_a_model_of_neural_responses_needs_stimuli_only():
+    net = module()
+    random = torch.Generator().manual_seed(1)
+    stimuli = [
+        {**batch()[0], "stimulus": torch.randn(6, 1, 16, 15, 15, generator=random)}
+        for _ in range(3)
+    ]
+    found = compress(net, stimuli, 0.7, steps=3, round_to=2, least=0.2)
+    assert found.macs_fraction <= 0.7
+    assert found.agreement > 0.5
+    assert {"network.frontend.conv"} <= set(found.widths)
