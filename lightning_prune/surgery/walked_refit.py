@@ -146,7 +146,7 @@ class _Walker:
         if self._progress is not None:
             self._progress(stop.name)
         same = all(map(torch.equal, stop.inputs, stop.twin_inputs))
-        if self._summed(stop.inputs[0].new_tensor(float(not same), dtype=torch.float64)) == 0:
+        if self._summed(stop.inputs[0].new_tensor(float(not same), dtype=torch.float32)) == 0:
             return
         matrix, dense = LayerMatrix(stop.layer), LayerMatrix(self.twins[stop.name])
         weight, shift = matrix.weight.clone(), stop.name in self._free
