@@ -53,6 +53,18 @@ class Elimination:
         return torch.nonzero(kept).flatten()
 
 
+def _inverse(products: Tensor, damping: float) -> Tensor:
+    """Return the inverse of products with as much on the diagonal as that needs."""
+    one = torch.eye(len(products)).to(products)
+    factor, failed = torch.linalg.cholesky_ex(products + damping * one)
+    while bool(failed) and math.isfinite(damping):
+        # Where inputs hardly vary around a large mean, rounding leaves negative squares.
+        damping *= 10
+        factor, failed = torch.linalg.cholesky_ex(products + damping * one)
+    inverse: Tensor = torch.cholesky_inverse(factor)
+    return inverse
+
+
 class _Repaired:
     """A consumer whose weights follow what was taken from it.
 
@@ -67,13 +79,13 @@ class _Repaired:
         if consumer.importance is None:
             # In units of the outputs' variance all consumers count the same.
             energy = torch.einsum("oi,ij,oj->", self.weight, products, self.weight)
-            self.scale = 1.0 / max(float(energy), 1e-30)
+            # Outputs that do not vary, but for rounding, cost nothing.
+            self.scale = 1.0 / float(energy) if float(energy) > 1e-30 else 0.0
         else:
             self.weight *= consumer.importance.to(self.weight).sqrt()[:, None]
             self.scale = 1.0
         damping = float(ridge * products.diagonal().mean())
-        products = products + torch.eye(len(products)).to(products) * max(damping, 1e-30)
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(products))
+        self.inverse = _inverse(products, max(damping, 1e-30))
         self._gone = torch.zeros(len(products), dtype=torch.bool)
 
     def scores(self) -> Tensor:

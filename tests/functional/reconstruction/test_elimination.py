@@ -120,3 +120,15 @@ def test_readers_are_left_as_they_are():
     assert torch.equal(one.products, products)
     assert torch.equal(one.weight, weight)
     assert eliminate([one], (6, 3)).losses == first.losses
+
+
+def test_inputs_that_hardly_vary_around_a_large_mean_can_be_judged():
+    """In single precision their centred products have negative eigenvalues."""
+    x = 1000 + 1e-3 * torch.randn(500, 6, generator=torch.Generator().manual_seed(0))
+    mean = x.mean(0)
+    products = (x.T @ x / 500 - torch.outer(mean, mean)).double()
+    assert torch.linalg.eigvalsh(products).min() < -1e-3
+    one = Consumer(products, torch.ones(2, 6), torch.arange(6)[:, None])
+    found = eliminate([one], (6, 3))
+    assert np.isfinite(found.losses).all()
+    assert len(found.keep(3)) == 3
