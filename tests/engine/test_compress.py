@@ -431,3 +431,11 @@ def test_a_model_of_neural_responses_needs_stimuli_only():
     assert found.macs_fraction <= 0.7
     assert found.agreement > 0.5
     assert {"network.frontend.conv"} <= set(found.widths)
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
+def test_statistics_of_norms_that_are_not_those_of_the_images(scale: float):
+    """Frozen norms, other images than in training, another size: the dense network has its own."""
+    net, batches = make("residual")
+    found = compress(net, [scale * x for x in batches], 0.7, steps=0, round_to=2)
+    assert found.agreement > 0.5
