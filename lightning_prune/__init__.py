@@ -50,6 +50,8 @@ if TYPE_CHECKING:
         pruned_trainer as pruned_trainer,
     )
     from lightning_prune.detection.weights.read_weights import read_weights as read_weights
+    from lightning_prune.engine.compress import compress as compress
+    from lightning_prune.engine.compressed import Compressed as Compressed
     from lightning_prune.export.export_onnx import export_onnx as export_onnx
     from lightning_prune.files.checkpoint_error import CheckpointError as CheckpointError
     from lightning_prune.files.read_checkpoint import read_checkpoint as read_checkpoint
@@ -127,6 +129,7 @@ _HOMES = {
     "CheckpointError": "files.checkpoint_error",
     "ClassifierModule": "vision.classifier_module",
     "CocoJsonDataModule": "detection.data.coco_json",
+    "Compressed": "engine.compressed",
     "DetectionModule": "detection.module",
     "Detections": "detection.predict.detections",
     "DigitsDetectionDataModule": "detection.data.digits",
@@ -168,6 +171,7 @@ _HOMES = {
     "YoloFolderDataModule": "detection.data.yolo_folder",
     "build_groups": "surgery.build_groups",
     "check_prunable": "testing",
+    "compress": "engine.compress",
     "count_macs": "graph.macs",
     "cut_channels": "surgery.cut",
     "export_onnx": "export.export_onnx",

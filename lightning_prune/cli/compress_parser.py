@@ -9,7 +9,7 @@ def compress_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m lightning_prune compress",
         description="Make a trained detector smaller with nothing but pictures: no labels, no "
-        "training. Channels go whose loss the layers behind them can repair, those are fitted anew "
+        "training. Channels go whose loss the layers behind them can repair, those are refitted "
         "to what the dense network gives, and a few hundred steps without labels follow. A fifth "
         "of the pictures is held back and judges: agreement is mAP50-95 of the small network with "
         "the detections of the dense one taken for objects. Any other module: "

@@ -33,7 +33,7 @@ class CalibrationSet:
 
     @classmethod
     def of(cls, module: nn.Module, batches: Iterable[Any]) -> "CalibrationSet":
-        """Take the inputs out of batches, and hold every fifth image back.
+        """Extract the inputs from batches, and hold every fifth image back.
 
         Args:
             module: Whose inputs they are; they are moved to its device and its kind of floats.

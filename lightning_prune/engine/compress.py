@@ -38,7 +38,7 @@ def compress(
     """Cut a trained network to a fraction of its MACs, without labels and without training it.
 
     1. One pass over the pictures measures what the layers that read a group of channels lose at
-       each width, the others fitted anew (``repaired_losses``); widths are those of the least loss
+       each width, the others refitted (``repaired_losses``); widths are those of the least loss
        for the MACs, tried on a part of the pictures.
     2. The dense and the masked network walk through the pictures side by side, front to back: each
        layer is fitted to what the dense one gives, each batch norm takes new statistics

@@ -35,7 +35,7 @@ _ENOUGH = 128
 # What a walk holds in memory at most: activations before and after a layer, of both networks.
 _GIBIBYTES = 8.0
 _FEWEST, _MOST = 16, 256
-# Of the images, and at least so many: enough to tell good widths from bad ones.
+# Of the images, and at least so many: enough to distinguish good widths from bad ones.
 _SEARCHED = 0.25
 _FEW = 16
 _HALVINGS = 6
@@ -48,7 +48,7 @@ def _all(items: Iterable[Any], _title: str = "") -> Iterable[Any]:
 class Compression:
     """What is known of a dense network before it is made smaller, to one size or to several.
 
-    Groups, what their readers lose at each width, and what the dense network says of the pictures
+    Groups, what their consumers lose at each width, and what the dense network says of the pictures
     that are held back.
 
     Args:

@@ -73,7 +73,7 @@ class _Traveller:
         self._here.release()
 
     def on(self) -> None:
-        """Let the pass run to its next stop, or to its end."""
+        """Run the pass to its next stop, or to its end."""
         if self._thread.ident is None:
             self._thread.start()
         self._go.release()
@@ -92,7 +92,7 @@ class _Traveller:
             raise _Abandoned
 
     def end(self) -> None:
-        """Give the pass up."""
+        """Abandon the pass."""
         self._abandoned = True
         if self._thread.ident is not None:
             self._go.release()
@@ -113,7 +113,7 @@ def walk(
 
     Each batch runs the forward pass in a thread of its own and waits before every layer that is
     visited until all others have come there; then the visit sees the inputs of all, may change
-    that layer, and all go on. One thread computes at a time, in the order of the batches, so that
+    that layer, and all continue. One thread computes at a time, in the order of the batches: the
     results are the same in every run. A whole network is treated front to back for the price of
     one forward pass a batch, and whatever it is: nothing is traced. A layer that runs several
     times in a pass is visited before the first.
@@ -187,8 +187,8 @@ def _stops(
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
         def stop(_: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            one = getattr(_here, "traveller", None)
-            if one in travellers and name not in one.arrived:
+            one: _Traveller | None = getattr(_here, "traveller", None)
+            if one is not None and one in travellers and name not in one.arrived:
                 one.wait(name, inputs[0] if inputs else next(iter(named.values())))
 
         return stop
@@ -217,7 +217,7 @@ def _lockstep(
         (name,) = places
         if name is None:
             return
-        # What the passes themselves go on with is not for the visit to change.
+        # What the passes themselves continue with is not for the visit to change.
         seen = [one.inputs for one in travellers if one.inputs is not None]
         twins = seen[1::sides] if sides > 1 else []
         visits[name](Stop(name, modules[name], seen[::sides], twins))

@@ -65,9 +65,10 @@ def masked_refit(
         own, before = (chain(net.parameters(), net.buffers()) for net in (model, dense))
         for tensor, value in zip(own, before, strict=True):
             tensor.copy_(value)
+    places = places or Places()
     compensate(
-        model, groups, plan, lambda: batches, forward, ridge=ridge,
-        **({} if places is None else {"positions": places.number, "seed": places.seed}),
+        model, groups, plan, lambda: batches, forward,
+        ridge=ridge, positions=places.number, seed=places.seed,
     )  # fmt: skip
     ChannelMask(model, groups, plan).apply()
     with untouched(model):

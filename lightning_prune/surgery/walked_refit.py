@@ -59,15 +59,15 @@ def walked_refit(
     r"""Mask a plan, and refit layer by layer so that each gives what the dense network gives.
 
     In the order of the forward pass every convolution and linear layer whose inputs are no longer
-    those of the dense network is fitted anew, asymmetrically:
+    those of the dense network is refitted, asymmetrically:
 
     .. math:: \min_W \sum_p \lVert y_p - W x'_p - b \rVert^2
         + \lambda \lVert W - W_{dense} \rVert^2
 
     with x' its inputs in the network as it is by then, y its outputs in the dense one, p places of
     the output; errors made in front of a layer are repaired by it as far as it can. Batch norms
-    take the mean and variance of what reaches them then, in channels where that has changed. Both networks walk side by side, so that
-    the price is two forward passes a batch.
+    take the mean and variance of what reaches them then, in channels where that has changed. Both
+    networks walk side by side, so that the price is two forward passes a batch.
 
     Args:
         model: The live model; it is masked and changed.
@@ -146,7 +146,7 @@ class _Walker:
         if self._progress is not None:
             self._progress(stop.name)
         same = all(map(torch.equal, stop.inputs, stop.twin_inputs))
-        if self._summed(stop.inputs[0].new_tensor(float(not same), dtype=torch.float64)) == 0:
+        if self._summed(stop.inputs[0].new_tensor(float(not same), dtype=torch.float32)) == 0:
             return
         matrix, dense = LayerMatrix(stop.layer), LayerMatrix(self.twins[stop.name])
         weight, shift = matrix.weight.clone(), stop.name in self._free

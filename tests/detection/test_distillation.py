@@ -39,7 +39,8 @@ def test_the_map_is_the_largest_probability_over_classes_and_levels(
     with torch.no_grad():
         predictions = detector(x)
         found = detector.saliency(predictions)
-    assert found is not None and found.shape == (images, height // 8, width // 8)
+    assert found is not None
+    assert found.shape == (images, height // 8, width // 8)
     assert not found.requires_grad
     sure = predictions[:, 4:].amax(1)
     for row in range(height // 8):
@@ -95,7 +96,9 @@ def test_probabilities_of_0_and_1_have_a_finite_loss_and_gradient(certain: float
     own.requires_grad_(True)
     loss = detection_distillation_loss(own, dense)
     loss.backward()
-    assert loss.isfinite() and own.grad is not None and own.grad.isfinite().all()
+    assert loss.isfinite()
+    assert own.grad is not None
+    assert own.grad.isfinite().all()
 
 
 def test_boxes_of_no_size_and_images_without_objects_have_a_finite_loss():
@@ -103,7 +106,9 @@ def test_boxes_of_no_size_and_images_without_objects_have_a_finite_loss():
     dense[:, 2:4] = 0
     loss = detection_distillation_loss(own, dense)
     loss.backward()
-    assert loss.isfinite() and own.grad is not None and own.grad.isfinite().all()
+    assert loss.isfinite()
+    assert own.grad is not None
+    assert own.grad.isfinite().all()
 
 
 def test_sure_boxes_weigh_more():

@@ -81,15 +81,18 @@ def test_a_walk_gives_what_plain_forward_passes_give_bit_by_bit(network, with_tw
 @pytest.mark.parametrize("network", NETWORKS)
 def test_each_layer_is_visited_once_in_the_order_of_the_pass_with_what_it_reads(network):
     net = make(network).eval()
-    batches, order, read = batches_of(2), [], {}
-    handles = [
-        module.register_forward_pre_hook(
-            lambda _, x, name=name: (order.append(name), read.setdefault(name, []).append(x[0]))
-            and None
-        )
-        for name, module in net.named_modules()
-        if name in leaves(net)
-    ]
+    batches = batches_of(2)
+    order: list[str] = []
+    read: dict[str, list[Tensor]] = {}
+
+    def hook(name: str):
+        def note(_: nn.Module, x: tuple[Tensor, ...]) -> None:
+            order.append(name)
+            read.setdefault(name, []).append(x[0])
+
+        return note
+
+    handles = [net.get_submodule(n).register_forward_pre_hook(hook(n)) for n in leaves(net)]
     with torch.no_grad():
         for x in batches:
             net(x)
@@ -101,7 +104,7 @@ def test_each_layer_is_visited_once_in_the_order_of_the_pass_with_what_it_reads(
     def visit(stop: Stop) -> None:
         seen.append(stop.name)
         assert stop.layer is net.get_submodule(stop.name)
-        own = [inputs for inputs in read[stop.name]]
+        own = read[stop.name]
         calls = len(own) // len(batches)
         assert all(map(torch.equal, stop.inputs, own[::calls]))
         assert all(map(torch.equal, stop.twin_inputs, own[::calls]))
@@ -161,7 +164,8 @@ def test_batches_that_come_to_different_layers_are_refused(batches):
     before = torch.get_rng_state()
     with pytest.raises(PathsDifferError, match="batches come to different layers"):
         walk(net, batches, call, dict.fromkeys(leaves(net), ignore), twin=copy_module(net))
-    assert net.training and not hooks_of(net)
+    assert net.training
+    assert not hooks_of(net)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -197,10 +201,14 @@ def test_an_error_comes_through_and_leaves_all_as_it_was(fails):
     with pytest.raises(ZeroDivisionError, match="made up"):
         walk(net, batches, forward, dict.fromkeys("013", visit), twin=twin, context=context)
     assert torch.equal(torch.get_rng_state(), states[0])
-    assert (np.random.get_state()[1] == states[1]).all() and random.getstate() == states[2]
+    assert (np.random.get_state()[1] == states[1]).all()
+    assert random.getstate() == states[2]
     for each in (net, twin):
-        assert not hooks_of(each) and each[0].training and each[2].training
-    assert not net[1].training and not net[0].weight.requires_grad
+        assert not hooks_of(each)
+        assert each[0].training
+        assert each[2].training
+    assert not net[1].training
+    assert not net[0].weight.requires_grad
     assert torch.is_grad_enabled()
 
 
@@ -208,7 +216,9 @@ def test_nothing_is_left_after_a_walk_that_ends_well():
     net = nn.Sequential(nn.Linear(2, 2), nn.Dropout(), nn.Linear(2, 2)).train()
     before = torch.get_rng_state()
     walk(net, [torch.zeros(1, 2)], call, {"2": ignore})
-    assert net.training and net[1].training and not hooks_of(net)
+    assert net.training
+    assert net[1].training
+    assert not hooks_of(net)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -281,10 +291,13 @@ def test_results_are_the_same_in_every_run():
             order.append(stop.name)
             stop.layer.weight.add_(torch.rand_like(stop.layer.weight) * stop.inputs[-1].mean())
 
-        return walk(net, batches_of(4), call, dict.fromkeys(["stem.0", "a1.0", "b2.0"], visit)), order
+        return walk(
+            net, batches_of(4), call, dict.fromkeys(["stem.0", "a1.0", "b2.0"], visit)
+        ), order
 
     (first, order), (second, again) = once(), once()
-    assert order == again and all(map(torch.equal, first, second))
+    assert order == again
+    assert all(map(torch.equal, first, second))
 
 
 def test_what_was_compiled_is_walked_through_as_well():

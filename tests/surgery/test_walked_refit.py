@@ -13,7 +13,7 @@ from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.copy_module import copy_module
-from lightning_prune.surgery.layer_matrix import LayerMatrix, is_matrix
+from lightning_prune.surgery.layer_matrix import LayerMatrix
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.places import Places
 from lightning_prune.surgery.recalibrate import recalibrate_norms
@@ -103,7 +103,8 @@ ALL = [*NETWORKS, Grouped, Tokens, Movie, VisionTransformer]
 def test_no_layer_becomes_worse_and_masked_rows_stay_zero(network: type[nn.Module]):
     case = Case(network)
     assert case.found.errors.keys() == case.found.before.keys()
-    assert len(case.found.errors) >= 2 and not case.found.left
+    assert len(case.found.errors) >= 2
+    assert not case.found.left
     for name, error in case.found.errors.items():
         assert error <= case.found.before[name] * (1 + 1e-9)
     assert not ChannelMask(case.net, case.groups, case.plan).violations()
@@ -135,7 +136,8 @@ def test_where_nothing_is_masked_nothing_changes(network: type[nn.Module]):
     case = Case(network, share=1.0)
     state = case.net.state_dict()
     assert all(torch.equal(value, state[name]) for name, value in case.dense.state_dict().items())
-    assert not case.found.errors and not case.found.norms
+    assert not case.found.errors
+    assert not case.found.norms
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -261,9 +263,7 @@ def test_norms_are_those_of_a_recalibration_over_all_images(network):
 def test_without_norms_statistics_stay_and_no_constant_is_lost():
     case = Case(Grouped, norms=False)
     assert not case.found.norms
-    for (name, own), dense in zip(
-        case.net.named_modules(), case.dense.modules(), strict=True
-    ):
+    for (name, own), dense in zip(case.net.named_modules(), case.dense.modules(), strict=True):
         if isinstance(own, _BatchNorm):
             assert torch.equal(own.running_mean, dense.running_mean), name
     # The error that is stated is that of the layer itself, without a constant that nobody adds.
@@ -392,7 +392,8 @@ def test_layers_whose_inputs_are_not_finite_are_left(value: float):
     net = copy_module(dense)
     x[1, 0, 3, 3] = value
     found = walked_refit(net, dense, groups, plan, [x], call)
-    assert "a1.0" in found.left and not found.norms
+    assert "a1.0" in found.left
+    assert not found.norms
     assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
     assert not ChannelMask(net, groups, plan).violations()
 

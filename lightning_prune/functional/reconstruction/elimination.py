@@ -1,4 +1,4 @@
-"""Which channels layers can do without once the others are fitted anew."""
+"""Which channels layers can do without once the others are refitted."""
 
 import math
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-# Fraction of a reader's inputs that may be gone before its matrices are made smaller.
+# Fraction of a consumer's inputs that may be gone before its matrices are made smaller.
 _DEAD = 0.15
 
 
 @dataclass(frozen=True)
-class Reader:
+class Consumer:
     """A layer that reads the channels of a group, among others.
 
     Attributes:
@@ -37,8 +37,8 @@ class Elimination:
     Attributes:
         order: (C - least,) int64, channels that go, the first one first.
         widths: Widths for which a loss is known, descending from C.
-        losses: At each, the squared error that the readers cannot repair, as a fraction of the
-            variance of their outputs, summed over the readers.
+        losses: At each, the squared error that the consumers cannot repair, as a fraction of the
+            variance of their outputs, summed over the consumers.
     """
 
     order: Tensor
@@ -53,27 +53,39 @@ class Elimination:
         return torch.nonzero(kept).flatten()
 
 
+def _inverse(products: Tensor, damping: float) -> Tensor:
+    """Return the inverse of products with as much on the diagonal as that needs."""
+    one = torch.eye(len(products)).to(products)
+    factor, failed = torch.linalg.cholesky_ex(products + damping * one)
+    while bool(failed) and math.isfinite(damping):
+        # Where inputs hardly vary around a large mean, rounding leaves negative squares.
+        damping *= 10
+        factor, failed = torch.linalg.cholesky_ex(products + damping * one)
+    inverse: Tensor = torch.cholesky_inverse(factor)
+    return inverse
+
+
 class _Repaired:
-    """A reader whose weights follow what was taken from it.
+    """A consumer whose weights follow what was taken from it.
 
     Args:
-        reader: The layer.
+        consumer: The layer.
         ridge: Regularization, as a fraction of the mean squared input.
     """
 
-    def __init__(self, reader: Reader, ridge: float) -> None:
-        products, self.weight = reader.products.double(), reader.weight.double().clone()
-        self.blocks = reader.blocks
-        if reader.importance is None:
-            # In units of the outputs' variance all readers count the same.
+    def __init__(self, consumer: Consumer, ridge: float) -> None:
+        products, self.weight = consumer.products.double(), consumer.weight.double().clone()
+        self.blocks = consumer.blocks
+        if consumer.importance is None:
+            # In units of the outputs' variance all consumers count the same.
             energy = torch.einsum("oi,ij,oj->", self.weight, products, self.weight)
-            self.scale = 1.0 / max(float(energy), 1e-30)
+            # Outputs that do not vary, but for rounding, cost nothing.
+            self.scale = 1.0 / float(energy) if float(energy) > 1e-30 else 0.0
         else:
-            self.weight *= reader.importance.to(self.weight).sqrt()[:, None]
+            self.weight *= consumer.importance.to(self.weight).sqrt()[:, None]
             self.scale = 1.0
         damping = float(ridge * products.diagonal().mean())
-        products = products + torch.eye(len(products)).to(products) * max(damping, 1e-30)
-        self.inverse = torch.cholesky_inverse(torch.linalg.cholesky(products))
+        self.inverse = _inverse(products, max(damping, 1e-30))
         self._gone = torch.zeros(len(products), dtype=torch.bool)
 
     def scores(self) -> Tensor:
@@ -85,7 +97,7 @@ class _Repaired:
         return self.scale * cost
 
     def remove(self, channels: Tensor) -> float:
-        """Take channels out, fit the others anew, and return the cost."""
+        """Remove channels, refit the others, and return the cost."""
         rows = self.blocks[channels].flatten()
         inner = self.inverse[rows][:, rows]
         gone = self.weight[:, rows]
@@ -120,27 +132,27 @@ class _Repaired:
 
 
 def eliminate(
-    readers: Sequence[Reader],
+    consumers: Sequence[Consumer],
     widths: Sequence[int],
     *,
     ridge: float = 0.01,
     portion: float = 0.0625,
 ) -> Elimination:
-    r"""Remove the channels of a group whose loss its readers can best repair, one after the other.
+    r"""Remove the channels of a group whose loss its consumers can best repair, one by one.
 
-    Where a channel c goes and the weights of all others are fitted anew, the squared error of a
-    reader with inner products H of its inputs grows by
+    Where a channel c goes and the weights of all others are refitted, the squared error of a
+    consumer with inner products H of its inputs grows by
 
     .. math:: s_c = tr( W_c ([H^{-1}]_{cc})^{-1} W_c^T )
 
-    with W_c the columns that read the channel. The channels of the smallest sum over the readers
+    with W_c the columns that read the channel. The channels of the smallest sum over the consumers
     go; weights and inverse follow by the downdates of a block,
 
     .. math:: W \leftarrow W - W_c ([H^{-1}]_{cc})^{-1} [H^{-1}]_{c\cdot}, \qquad
         H^{-1} \leftarrow H^{-1} - [H^{-1}]_{\cdot c} ([H^{-1}]_{cc})^{-1} [H^{-1}]_{c\cdot}
 
     Args:
-        readers: The layers that read the group; each is measured in the variance of its outputs.
+        consumers: The layers that read the group; each is measured in the variance of its outputs.
         widths: Widths whose losses are wanted, descending from C.
         ridge: Regularization as a fraction of the mean squared input, positive.
         portion: Fraction of the remaining channels that goes at once, in (0, 1]; at least one.
@@ -152,15 +164,15 @@ def eliminate(
     Kurtic, Frantar, Alistarh, 2023, ZipLM, NeurIPS, arXiv 2302.04089.
 
     >>> products = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.0], [0.0, 0.0, 0.5]])
-    >>> reader = Reader(products, torch.tensor([[0.5, 1.0, 1.0]]), torch.arange(3)[:, None])
-    >>> found = eliminate([reader], [3, 2, 1], ridge=1e-6)
+    >>> consumer = Consumer(products, torch.tensor([[0.5, 1.0, 1.0]]), torch.arange(3)[:, None])
+    >>> found = eliminate([consumer], [3, 2, 1], ridge=1e-6)
     >>> found.keep(2).tolist(), found.keep(1).tolist()  # the second one can stand for the first
     ([1, 2], [1])
     >>> [round(loss, 3) for loss in found.losses]
     [0.0, 0.018, 0.207]
     """
     channels = widths[0]
-    repaired = [_Repaired(reader, ridge) for reader in readers]
+    repaired = [_Repaired(consumer, ridge) for consumer in consumers]
     left = torch.ones(channels, dtype=torch.bool)
     order: list[Tensor] = []
     losses = [0.0]

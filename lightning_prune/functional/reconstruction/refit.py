@@ -1,4 +1,4 @@
-"""Weights fitted anew to what a layer reads now, so that it gives what it gave."""
+"""Weights refitted to what a layer reads now, so that it gives what it gave."""
 
 import torch
 from torch import Tensor

@@ -18,15 +18,15 @@ def least_loss_widths(
 
     .. math:: \min_g \frac{(a_g (l_g(w') - l_g(w)))^p}{cost(w) - cost(w')}
 
-    until the budget is met; costs are products of widths, so they are taken anew at each step. Then
-    groups are widened while the budget holds, those first that gain most for what they cost.
+    until the budget is met; costs are products of widths, so they are computed again at each step.
+    Then groups are widened while the budget holds, those first that gain most for what they cost.
 
     Args:
         widths: For each of G groups the widths it may have, descending.
         losses: The loss at each of them, not falling.
         cost: Cost of G widths; see ``fit_widths``.
         budget: What the widths may cost at most.
-        power: p; below 1 large losses are feared less.
+        power: The exponent p; below 1 large losses are feared less.
 
     Raises:
         ValueError: the narrowest widths cost more than the budget.

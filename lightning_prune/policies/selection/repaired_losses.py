@@ -1,4 +1,4 @@
-"""What the layers that read a group lose at each of its widths, the others fitted anew."""
+"""What the layers that read a group lose at each of its widths, the others refitted."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.reconstruction.elimination import Elimination, Reader, eliminate
+from lightning_prune.functional.reconstruction.elimination import Consumer, Elimination, eliminate
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.surgery.channel_weights import ChannelWeights
@@ -32,11 +32,11 @@ def repaired_losses(
     total: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[Sequence[str]], Iterable[str]] = _all,
 ) -> dict[str, Elimination]:
-    """Order the channels of groups by what their readers cannot repair, and measure the losses.
+    """Order the channels of groups by what their consumers cannot repair, and measure the losses.
 
-    The readers of a group are the convolutions and linear layers (of one group each) that its
+    The consumers of a group are the convolutions and linear layers (of one group each) that its
     channels reach; the loss at a width is the squared error that remains when all of their weights
-    are fitted anew, as a fraction of the variance of their outputs, summed over them. Where no such
+    are refitted, as a fraction of the variance of their outputs, summed over them. Where no such
     layer reads a group (attention in one call, recurrent layers), channels go in the order of their
     norms and the loss is the fraction of the squared norms that is gone.
 
@@ -63,8 +63,8 @@ def repaired_losses(
     squares = norms.split(norms.squares().cpu())
     found = {}
     for name in progress(list(widths)):
-        readers = [
-            Reader(
+        consumers = [
+            Consumer(
                 products[layer].centred / max(1, products[layer].count),
                 LayerMatrix(modules[layer]).weight[0],
                 index,
@@ -73,8 +73,8 @@ def repaired_losses(
             for layer, index in blocks[name].items()
             if layer in products and products[layer].is_finite
         ]
-        if readers:
-            found[name] = eliminate(readers, widths[name], ridge=ridge)
+        if consumers:
+            found[name] = eliminate(consumers, widths[name], ridge=ridge)
         else:
             found[name] = _by_norm(squares[name], widths[name])
     return found

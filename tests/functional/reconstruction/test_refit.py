@@ -32,7 +32,8 @@ def refit(x: Tensor, y: Tensor, old: Tensor, ridge: float, shift: bool = False):
 def test_a_tiny_ridge_gives_least_squares(groups: int, shift: bool):
     x, y, old = data(groups)
     weight, constant = refit(x, y, old, 1e-10, shift)
-    assert weight.shape == old.shape and constant.shape == (groups, 3)
+    assert weight.shape == old.shape
+    assert constant.shape == (groups, 3)
     for g in range(groups):
         read = with_ones(x[g]) if shift else x[g]
         wanted = np.linalg.lstsq(read.numpy(), y[g].numpy(), rcond=None)[0]

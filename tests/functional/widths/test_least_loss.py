@@ -21,14 +21,16 @@ def problem(seed: int, groups: int = 4, sizes: int = 5):
 
     def cost(chosen):
         chain = [3, *chosen, 10]
-        return float(sum(w * a * b for w, (a, b) in zip(weight, itertools.pairwise(chain), strict=True)))
+        return float(
+            sum(w * a * b for w, (a, b) in zip(weight, itertools.pairwise(chain), strict=True))
+        )
 
     share = random.uniform(0.25, 0.75)
     return widths, losses, cost, share * cost([own[0] for own in widths])
 
 
 def total(widths, losses, chosen):
-    return sum(l[w.index(c)] for w, l, c in zip(widths, losses, chosen, strict=True))
+    return sum(own[w.index(c)] for w, own, c in zip(widths, losses, chosen, strict=True))
 
 
 def test_within_the_budget_and_near_the_best():
