@@ -20,6 +20,8 @@ from lightning_prune.surgery.layer_matrix import LayerMatrix, is_matrix
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.places import Places
 
+_TINY = 1e-30
+
 
 @dataclass
 class WalkedRefit:
@@ -65,9 +67,9 @@ def walked_refit(
         + \lambda \lVert W - W_{dense} \rVert^2
 
     with x' its inputs in the network as it is by then, y its outputs in the dense one, p places of
-    the output; errors made in front of a layer are repaired by it as far as it can. Batch norms
-    take the mean and variance of what reaches them then, in channels where that has changed. Both
-    networks walk side by side, so that the price is two forward passes a batch.
+    the output; errors made in front of a layer are repaired by it as far as it can. Means and
+    variances of batch norms change as those of what reaches them have changed. Both networks walk
+    side by side, so that the price is two forward passes a batch.
 
     Args:
         model: The live model; it is masked and changed.
@@ -189,32 +191,39 @@ class _Walker:
         return found
 
     def estimate(self, stop: Stop) -> None:
-        """Set the statistics of a norm to those of what reaches it, where that has changed."""
+        """Change the statistics of a norm as those of what reaches it have changed.
+
+        With m, s the means and deviations of its inputs in the network as it is, and m', s' in the
+        dense one, and the norm's own mean and deviation M', S' from training:
+        S = S' s / s' and M = m + (M' - m') s / s'. Where training saw what these images show
+        (M' = m', S' = s') that is m and s; where it saw other images (another size, too few), it
+        stays what training knew.
+        """
         norm = stop.layer
         assert isinstance(norm, _BatchNorm)
         assert norm.running_mean is not None
-        wide = len(norm.running_mean)
-        count, first, second = (torch.zeros(n, dtype=torch.float64) for n in (1, wide, wide))
-        count, first, second = (v.to(norm.running_mean.device) for v in (count, first, second))
-        changed = torch.zeros_like(first)
-        pivot = norm.running_mean.double()
-        for x, reference in zip(stop.inputs, stop.twin_inputs, strict=True):
-            changed += (x != reference).transpose(0, 1).reshape(wide, -1).any(1)
-            values = x.detach().transpose(0, 1).reshape(wide, -1) - pivot[:, None].to(x.dtype)
-            count += values.shape[1]
-            first += values.sum(1, dtype=torch.float64)
-            second += values.square().sum(1, dtype=torch.float64)
-        count, first, second, changed = map(self._summed, (count, first, second, changed))
-        finite = bool(first.isfinite().all() and second.isfinite().all())
-        if count < 2 or not finite or not bool(changed.any()):
-            return
-        mean = first / count
-        variance = (second - count * mean.square()).clamp(min=0) / (count - 1)
-        # What few images say is worse than what training saw, of channels that are as they were.
-        changed = changed > 0
-        norm.running_mean.copy_(torch.where(changed, mean + pivot, pivot))
         assert norm.running_var is not None
-        norm.running_var.copy_(torch.where(changed, variance, norm.running_var))
+        sides = []
+        pivot = norm.running_mean.double()
+        for inputs in (stop.inputs, stop.twin_inputs):
+            sums = pivot.new_zeros(3, len(pivot))
+            for x in inputs:
+                values = x.detach().transpose(0, 1).reshape(len(pivot), -1)
+                values = values.to(torch.promote_types(x.dtype, torch.float32))
+                values = values - pivot[:, None].to(values.dtype)
+                sums[0] += values.sum(1, dtype=torch.float64)
+                sums[1] += values.square().sum(1, dtype=torch.float64)
+                sums[2] += values.shape[1]
+            sides.append(self._summed(sums))
+        own, dense = (_moments(sums) for sums in sides)
+        changed = (sides[0] != sides[1]).any(0)
+        if not bool(torch.stack(sides).isfinite().all() and changed.any()):
+            return
+        ratio = torch.where(dense[1] > 0, own[1] / dense[1].clamp(min=_TINY), 1.0)
+        mean = own[0] + pivot - dense[0] * ratio.sqrt()
+        norm.running_mean.copy_(torch.where(changed, mean, pivot))
+        old = norm.running_var.double()
+        norm.running_var.copy_(torch.where(changed, old * ratio, old))
         self.found.norms.append(stop.name)
 
     def _summed(self, value: Tensor) -> Tensor:
@@ -264,3 +273,10 @@ class _Sums:
         missed = (variance if free else self.squares) - 2 * crossed + inner
         whole = variance[alive].sum().clamp(min=1e-30)
         return float(missed[alive].sum().clamp(min=0) / whole)
+
+
+def _moments(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means and variances of sums, sums of squares and counts, (3, C)."""
+    count = sums[2].clamp(min=1)
+    mean = sums[0] / count
+    return mean, (sums[1] / count - mean.square()).clamp(min=0)
