@@ -7,7 +7,7 @@ from lightning_prune.cli.compress_parser import compress_parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; exit with 2 and one message where it is wrong.
+    """Run the command line; exit with 2 where it is wrong, with 1 where the cut fails.
 
     Args:
         argv: The arguments behind the command's name; None takes those of the process.
@@ -24,3 +24,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     except (ModuleNotFoundError, FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:  # no memory left; a cut that the comparison refuses
+        print(error, file=sys.stderr)
+        sys.exit(1)

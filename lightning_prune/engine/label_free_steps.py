@@ -16,6 +16,7 @@ from lightning_prune.graph.forward_pass import call, untouched
 _WARMUP = 20
 _CLIP = 10.0
 _HALF = 0.5
+_LONG = 50
 _FEATURES = 3.0
 
 
@@ -56,7 +57,7 @@ def label_free_steps(
     the module's ``distillation_loss(outputs, dense_outputs)``, or the relative error of the
     outputs, and three times that of some features (``feature_loss``). What pictures that were held
     back say decides: weights of the best score are kept, and where no step makes it better, those
-    from before.
+    from before; where none of the first half does, the rest is left out.
 
     Args:
         module: The pruned network; it is changed.
@@ -118,6 +119,8 @@ def label_free_steps(
                 now = score()
                 if now > best_score:
                     best, best_score, kept = _copy(module), now, done
+                elif kept == 0 and _LONG <= steps <= 2 * done:
+                    break  # half of them, and never better than before
         for parameter in parameters:
             parameter.grad = None
     module.load_state_dict(best, strict=False)

@@ -439,3 +439,12 @@ def test_statistics_of_norms_that_are_not_those_of_the_images(scale: float):
     net, batches = make("residual")
     found = compress(net, [scale * x for x in batches], 0.7, steps=0, round_to=2)
     assert found.agreement > 0.5
+
+
+def test_long_harm_ends_after_half_of_the_steps():
+    torch.manual_seed(0)
+    batches = images()
+    net = trained(Pushed(), batches)
+    found = compress(net, batches, 0.5, steps=60)
+    assert found.steps.kept == 0
+    assert found.steps.steps == 30
