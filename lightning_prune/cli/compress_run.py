@@ -162,7 +162,7 @@ class CompressRun:
         module.eval()
         for images, targets in _bar(self.labelled.val_dataloader(), "Scoring"):
             images = images.to(module.device)
-            found = module._suppress(images, float(module.hparams["confidence"]), multi_label=True)
+            found = module.scored(images)
             metric.update_batch([one.cpu() for one in found], targets, images.shape)
         return {name: round(float(value), 4) for name, value in metric.summary().items()}
 

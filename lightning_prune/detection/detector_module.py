@@ -96,6 +96,17 @@ class DetectorModule(ScheduledModule):
         """
         return self._suppress(images, self.hparams["object_confidence"], multi_label=False)
 
+    def scored(self, images: Tensor) -> list[Tensor]:
+        """Return what validation scores: all above ``confidence``, several classes a box.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1]; the module must be in eval mode.
+
+        Raises:
+            RuntimeError: the module is in training mode.
+        """
+        return self._suppress(images, self.hparams["confidence"], multi_label=True)
+
     def _suppress(self, images: Tensor, confidence: float, multi_label: bool) -> list[Tensor]:
         check_channels(images.shape[1], self.hparams["in_channels"])
         outputs = self(images)
@@ -159,7 +170,7 @@ class DetectorModule(ScheduledModule):
         check_targets(targets)
         # Every class above the threshold counts, as in the published figures: keeping the best
         # class only costs 0.018 mAP50 on 27 COCO photos.
-        detections = self._suppress(images, self.hparams["confidence"], multi_label=True)
+        detections = self.scored(images)
         metric.update_batch(detections, targets, images.shape)
 
     def _log_metric(self, stage: str, metric: DetectionAveragePrecision) -> None:
