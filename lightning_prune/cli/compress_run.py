@@ -68,6 +68,7 @@ class CompressRun:
             self.module, self.batches, layers=args.layers, round_to=args.round_to,
             mirror=not args.no_mirror, seed=args.seed, progress=_bar,
         )  # fmt: skip
+        self._say_if_blind(compression)
         targets = self.targets
         if args.agreement is not None:
             targets = [compression.smallest(args.agreement)]
@@ -79,6 +80,18 @@ class CompressRun:
             found = compression.cut(target, steps=args.steps, module=made)
             rows.append(self._written(found, target))
         self._report(rows, before, compression)
+
+    def _say_if_blind(self, known: Compression) -> None:
+        """Say where agreement says little: the dense network finds nothing to agree on."""
+        sure = float(self.module.hparams["object_confidence"])
+        seen = [self.module.predictions_of(one)[:, 4:].amax() for one in known.dense_outputs]
+        if seen and max(map(float, seen)) <= sure:
+            count = sum(map(len, known.pictures.held_back))
+            print(
+                f"the dense network is sure of nothing ({sure:g}) on the {count} pictures that are "
+                "held back, so agreement says little: give pictures like those that it knows",
+                file=sys.stderr,
+            )
 
     def _written(self, found: Compressed, target: float) -> dict[str, Any]:
         module = found.module

@@ -104,6 +104,8 @@ def detection_agreement(
 ) -> float:
     """Return mAP50-95 of detections against those of the dense network, taken for objects.
 
+    Where the dense network is sure of nothing, 1 if the other one is not either, else 0.
+
     Args:
         found: For each batch and image (n, 6): x1, y1, x2, y2, score, class.
         dense: The same of the dense network.
@@ -113,6 +115,9 @@ def detection_agreement(
     >>> round(detection_agreement([[box]], [[box]], 0.25), 3)
     1.0
     """
+    if not any(bool((one[:, 4] > confidence).any()) for batch in dense for one in batch):
+        sure = any(bool((one[:, 4] > confidence).any()) for batch in found for one in batch)
+        return float(not sure)
     metric = DetectionAveragePrecision()
     for mine, theirs in zip(found, dense, strict=True):
         objects = [one[one[:, 4] > confidence] for one in theirs]

@@ -168,6 +168,10 @@ def test_images_without_objects_do_not_break_the_agreement():
     dense = torch.tensor([[0.0, 0.0, 100.0, 100.0, 0.9, 0.0]])
     assert detection_agreement([[none, dense]], [[none, dense]], 0.25) == pytest.approx(1.0)
     assert detection_agreement([[none]], [[dense]], 0.25) == 0.0
-    for found in (none, dense):
-        with pytest.warns(UserWarning, match="no object in the data"):
-            assert detection_agreement([[found]], [[none]], 0.25) == 0.0
+
+
+def test_where_the_dense_network_is_sure_of_nothing_the_other_one_should_not_be_either():
+    nothing, unsure = torch.zeros(0, 6), torch.tensor([[1.0, 1.0, 9.0, 9.0, 0.1, 0.0]])
+    sure = torch.tensor([[1.0, 1.0, 9.0, 9.0, 0.9, 0.0]])
+    assert detection_agreement([[unsure]], [[nothing]], 0.25) == 1.0
+    assert detection_agreement([[sure]], [[unsure]], 0.25) == 0.0
