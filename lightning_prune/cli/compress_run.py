@@ -82,7 +82,7 @@ class CompressRun:
         self._report(rows, before, compression)
 
     def _say_if_blind(self, known: Compression) -> None:
-        """Say where agreement says little: the dense network finds nothing to agree on."""
+        """Print where agreement says little: the dense network finds nothing to agree on."""
         sure = float(self.module.hparams["object_confidence"])
         seen = [self.module.predictions_of(one)[:, 4:].amax() for one in known.dense_outputs]
         if seen and max(map(float, seen)) <= sure:
