@@ -245,7 +245,7 @@ class Compression:
         return found
 
     def _some(self) -> Sequence[Any]:
-        """Return about a quarter of the batches, spread over all of them."""
+        """Return the first batches, about a quarter of all."""
         wanted = max(_FEW, int(_SEARCHED * self.images))
         length = max(1, self.images // len(self._fitted))
         count = min(len(self._fitted), max(1, round(wanted / length)))

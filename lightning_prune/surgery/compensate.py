@@ -1,14 +1,11 @@
 """Refits the consumers of removed channels, so that they reconstruct the removed inputs."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import pairwise
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.hooks import RemovableHandle
 
@@ -17,10 +14,10 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.layer_kinds import applies_weight
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
+from lightning_prune.surgery.input_products import portions, shifted_layers
+from lightning_prune.surgery.layer_matrix import LayerMatrix
 
 _KEPT, _REMOVED, _ALREADY_MASKED = 0, 1, 2
-# Inner products of inputs that are held at once, in float32 elements (1 GiB).
-_LARGEST = 1 << 28
 
 
 @torch.no_grad()
@@ -93,8 +90,9 @@ def compensate(
     modules = modules_by_name(model)
     status = _input_status(modules, groups, plan, held or PruningPlan())
     refitted: list[str] = []
-    for layers in _portions(modules, status):
-        constant = _constant(modules, groups, layers)
+    inputs = {name: modules[name].get_parameter("weight")[0].numel() for name in status}
+    constant = shifted_layers(modules, groups)
+    for layers in portions(inputs, "these layers are masked without being refitted"):
         patches = _InputProducts(modules, layers, constant, positions, seed)
         with untouched(model), patches:
             model.eval()
@@ -131,46 +129,6 @@ def _input_status(
         for name in groups.order
         if name in found and (found[name] == _REMOVED).any() and (found[name] == _KEPT).any()
     }
-
-
-def _portions(
-    modules: Mapping[str, nn.Module], status: Mapping[str, Tensor]
-) -> Iterator[list[str]]:
-    """Split the consumers so that the inner products of one portion fit into memory."""
-    portion: list[str] = []
-    size = 0
-    inputs = {name: modules[name].get_parameter("weight")[0].numel() for name in status}
-    large = [name for name in status if (inputs[name] + 1) ** 2 > _LARGEST]
-    if large:
-        more = f" and {len(large) - 1} more layers" if large[1:] else ""
-        warnings.warn(
-            f"{large[0]}{more} ({inputs[large[0]]} inputs): too many to reconstruct some from the "
-            "others; these layers are masked without being refitted",
-            stacklevel=3,
-        )
-    for name in status:
-        own = (inputs[name] + 1) ** 2
-        if name in large:
-            continue
-        if portion and size + own > _LARGEST:
-            yield portion
-            portion, size = [], 0
-        portion.append(name)
-        size += own
-    if portion:
-        yield portion
-
-
-def _constant(
-    modules: Mapping[str, nn.Module], groups: ChannelGroups, layers: list[str]
-) -> set[str]:
-    """Return the consumers whose output may be shifted: by their bias, or freely before a norm."""
-    shifted = {name for name in layers if getattr(modules[name], "bias", None) is not None}
-    following = dict(pairwise(groups.order))
-    normed = {
-        name for name in layers if isinstance(modules.get(following.get(name, "")), _BatchNorm)
-    }
-    return shifted | normed
 
 
 class _InputProducts:
@@ -225,31 +183,11 @@ class _InputProducts:
             limit = self._positions * len(x)
             chosen = self._draw(len(rows), limit)
             return rows if chosen is None else rows[chosen.to(x.device)]
-        spatial = len(layer.kernel_size)
-        if x.dim() == spatial + 1:
-            x = x[None]
-        mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-        x = F.pad(x, layer._reversed_padding_repeated_twice, mode=mode)
-        index: list[Any] = [slice(None), slice(None)]
-        counts = [
-            (size - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, dilation in zip(
-                x.shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True
-            )
-        ]
-        total = int(torch.tensor(counts).prod())
+        matrix = LayerMatrix(layer)
+        total = math.prod(matrix.places(x))
         chosen = self._draw(total, self._positions)
         place = torch.arange(total) if chosen is None else chosen
-        for axis in reversed(range(spatial)):
-            start = (place % counts[axis]) * layer.stride[axis]
-            place = place // counts[axis]
-            taps = torch.arange(layer.kernel_size[axis]) * layer.dilation[axis]
-            shape = [1] * spatial
-            shape[axis] = -1
-            where = start.view(-1, *[1] * spatial) + taps.view(1, *shape)
-            index.insert(2, where.to(x.device))
-        patches = x[tuple(index)]  # (images, channels, positions, *kernel)
-        return patches.movedim(2, 1).flatten(0, 1).flatten(1)
+        return matrix.rows(x, place.expand(matrix.images(x), -1))[0]
 
     def _draw(self, total: int, limit: int) -> Tensor | None:
         if total <= limit:

@@ -3,12 +3,15 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_prune.graph.forward_pass import untouched
+from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.surgery.layer_matrix import LayerMatrix
 from lightning_prune.surgery.places import Places
@@ -74,7 +77,8 @@ def input_products(
     """
     modules = modules_by_name(model)
     found: dict[str, InputProducts] = {}
-    for names in _portions({name: LayerMatrix(modules[name]).weight.shape[2] for name in layers}):
+    inputs = {name: LayerMatrix(modules[name]).weight.shape[2] for name in layers}
+    for names in portions(inputs, "its channels are judged by their norms"):
         handles = [
             modules[name].register_forward_pre_hook(
                 _hook(name, LayerMatrix(modules[name]), found, places), with_kwargs=True
@@ -118,14 +122,22 @@ def read_rows(name: str, matrix: LayerMatrix, x: Tensor, places: Places, batch: 
     return matrix.rows(x, places.draw(name, batch, images, matrix.places(x)))
 
 
-def _portions(inputs: Mapping[str, int]) -> Iterator[list[str]]:
-    """Split layers so that the products of one portion fit into memory."""
-    large = [name for name, wide in inputs.items() if wide**2 > LARGEST]
+def portions(inputs: Mapping[str, int], instead: str) -> Iterator[list[str]]:
+    """Split layers so that the inner products of one portion fit into 1 GiB.
+
+    Args:
+        inputs: Layer -> number of its inputs, kernel included.
+        instead: What becomes of a layer that has too many of them.
+
+    Warns:
+        UserWarning: a layer alone would need more; it is left out.
+    """
+    large = [name for name, wide in inputs.items() if (wide + 1) ** 2 > LARGEST]
     if large:
         more = f" and {len(large) - 1} more layers" if large[1:] else ""
         warnings.warn(
             f"{large[0]}{more} ({inputs[large[0]]} inputs): too many to reconstruct some from the "
-            "others; its channels are judged by their norms",
+            f"others; {instead}",
             stacklevel=3,
         )
     portion: list[str] = []
@@ -133,10 +145,30 @@ def _portions(inputs: Mapping[str, int]) -> Iterator[list[str]]:
     for name, wide in inputs.items():
         if name in large:
             continue
-        if portion and size + wide**2 > LARGEST:
+        own = (wide + 1) ** 2  # a constant may be among them
+        if portion and size + own > LARGEST:
             yield portion
             portion, size = [], 0
         portion.append(name)
-        size += wide**2
+        size += own
     if portion:
         yield portion
+
+
+def shifted_layers(
+    modules: Mapping[str, nn.Module], groups: ChannelGroups, norms: bool = True
+) -> set[str]:
+    """Return the layers whose output may be shifted: by their bias, or freely before a norm.
+
+    Args:
+        modules: All modules by name.
+        groups: Channel groups, which know the order of the layers.
+        norms: Whether statistics of the norm behind a layer follow.
+    """
+    following = dict(pairwise(groups.order))
+    return {
+        name
+        for name, module in modules.items()
+        if getattr(module, "bias", None) is not None
+        or (norms and isinstance(modules.get(following.get(name, "")), _BatchNorm))
+    }

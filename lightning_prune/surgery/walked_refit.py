@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.names import modules_by_name
 from lightning_prune.observe.walk import Stop, walk
 from lightning_prune.plan import PruningPlan
-from lightning_prune.surgery.input_products import LARGEST, precise, read_rows
+from lightning_prune.surgery.input_products import LARGEST, precise, read_rows, shifted_layers
 from lightning_prune.surgery.layer_matrix import LayerMatrix, is_matrix
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.places import Places
@@ -135,13 +134,7 @@ class _Walker:
         self.mask = ChannelMask(model, groups, plan)
         self.found = WalkedRefit()
         self._places, self._ridge, self._total, self._progress = places, ridge, total, progress
-        following = dict(pairwise(groups.order))
-        self._free = {
-            name
-            for name, module in self.modules.items()
-            if getattr(module, "bias", None) is not None
-            or (norms and isinstance(self.modules.get(following.get(name, "")), _BatchNorm))
-        }
+        self._free = shifted_layers(self.modules, groups, norms)
 
     def refit(self, stop: Stop) -> None:
         """Fit a layer whose inputs are others than those of the dense network."""

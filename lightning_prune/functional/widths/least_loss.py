@@ -16,7 +16,7 @@ def least_loss_widths(
 
     Step by step the group becomes narrower whose next width loses least for what it saves,
 
-    .. math:: \min_g \frac{(a_g (l_g(w') - l_g(w)))^p}{cost(w) - cost(w')}
+    .. math:: \min_g \frac{(l_g(w') - l_g(w))^p}{cost(w) - cost(w')}
 
     until the budget is met; costs are products of widths, so they are computed again at each step.
     Then groups are widened while the budget holds, those first that gain most for what they cost.
