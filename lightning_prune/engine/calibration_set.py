@@ -1,5 +1,6 @@
 """Pictures without labels: those that a network is fitted to, and those that judge it."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from lightning_prune.graph.model_inputs import batch_length, model_inputs
 
 _FIFTH = 5
 _IMAGE = 3
+_GIBIBYTES = 8.0
 
 
 @dataclass(frozen=True)
@@ -93,3 +95,35 @@ def mirrored(inputs: Any) -> Any:
         return value.flip(-1) if isinstance(value, Tensor) and value.ndim > _IMAGE else value
 
     return tree_map(turned, inputs)
+
+
+def first_of(inputs: Any) -> Any:
+    """Return the first image of a batch, as a batch."""
+    return tree_map(lambda v: v[:1] if isinstance(v, Tensor) and v.ndim else v, inputs)
+
+
+def within_memory(batches: Sequence[Any], values: int) -> Sequence[Any]:
+    """Return the first batches, as many as a walk can hold in memory.
+
+    Args:
+        batches: Batches of inputs.
+        values: Values that the largest layer reads and makes for an image.
+
+    Warns:
+        UserWarning: there are more; how many are used.
+    """
+    # Of both networks; half as much again, since norms and activations make tensors of their own.
+    each = 4 * 2 * 1.5 * values
+    images, held = 0, 0
+    for batch in batches:
+        images += batch_length(batch)
+        if held and images * each > _GIBIBYTES * 2**30:
+            break
+        held += 1
+    if held < len(batches):
+        warnings.warn(
+            f"layers are fitted to {held} of {len(batches)} batches: with their activations more "
+            f"of them would need over {_GIBIBYTES:.0f} GiB; pass smaller images, or fewer",
+            stacklevel=4,
+        )
+    return batches[:held]

@@ -1,20 +1,23 @@
 """From a trained network and some pictures to a narrower one: no labels, no training recipe."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
-from lightning_prune.engine.calibration_set import CalibrationSet, mirrored
+from lightning_prune.engine.calibration_set import (
+    CalibrationSet,
+    first_of,
+    mirrored,
+    within_memory,
+)
 from lightning_prune.engine.compressed import Compressed
 from lightning_prune.engine.kept_features import kept_features
 from lightning_prune.engine.label_free_steps import StepsTaken, label_free_steps
 from lightning_prune.engine.output_agreement import agreement, outputs_of
-from lightning_prune.engine.verified_cut import Verification, verified_cut
+from lightning_prune.engine.verified_cut import verified_cut
 from lightning_prune.functional.reconstruction.elimination import Elimination
 from lightning_prune.functional.widths.least_loss import least_loss_widths
 from lightning_prune.functional.widths.width import least_width, narrower_widths
@@ -26,14 +29,14 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.repaired_losses import repaired_losses
 from lightning_prune.surgery.build_groups import build_groups
 from lightning_prune.surgery.copy_module import copy_module
-from lightning_prune.surgery.masked_refit import masked_refit
+from lightning_prune.surgery.cut import cut_channels
+from lightning_prune.surgery.layer_matrix import is_matrix
+from lightning_prune.surgery.masked_refit import masked_refit, restore
 from lightning_prune.surgery.places import Places
 from lightning_prune.surgery.walked_refit import WalkedRefit
 
 _ROWS = 16384
 _ENOUGH = 128
-# What a walk holds in memory at most: activations before and after a layer, of both networks.
-_GIBIBYTES = 8.0
 _FEWEST, _MOST = 16, 256
 # Of the images, and at least so many: enough to distinguish good widths from bad ones.
 _SEARCHED = 0.25
@@ -143,7 +146,8 @@ class Compression:
         own = getattr(self.module, "saliency", None)
         if not callable(own):
             return []
-        return [own(outputs) for outputs in outputs_of(self.module, self._fitted)]
+        # One by one: the outputs of all would be far larger than what is kept of them.
+        return [own(*outputs_of(self.module, [batch])) for batch in self._fitted]
 
     def _places(self, batches: int | None = None, images: int | None = None) -> Places:
         number = _ROWS // max(1, images or self.images)
@@ -251,34 +255,25 @@ class Compression:
         count = min(len(self._fitted), max(1, round(wanted / length)))
         return self._fitted[:count]
 
-    def _fitting(self) -> Sequence[Any]:
-        """Return the batches that a walk can hold in memory."""
-        values = max((made + read for made, read in self.macs.values.values()), default=0)
-        # Half as much again: norms and activation functions make tensors of their own.
-        each = 4 * 2 * 1.5 * values
-        images, held = 0, 0
-        for batch in self._fitted:
-            images += batch_length(batch)
-            if held and images * each > _GIBIBYTES * 2**30:
-                break
-            held += 1
-        if held < len(self._fitted):
-            warnings.warn(
-                f"layers are fitted to {held} of {len(self._fitted)} batches: with their "
-                f"activations more of them would need over {_GIBIBYTES:.0f} GiB; pass smaller "
-                "images, or fewer",
-                stacklevel=3,
-            )
-        return self._fitted[:held]
-
     def _repair(
-        self, module: nn.Module, dense: nn.Module, plan: PruningPlan, batches: Sequence[Any]
+        self,
+        module: nn.Module,
+        dense: nn.Module,
+        plan: PruningPlan,
+        batches: Sequence[Any],
+        bar: bool = False,
     ) -> WalkedRefit:
         images = sum(map(batch_length, batches))
         places = self._places(len(batches), images)
-        return masked_refit(
-            module, dense, self.groups, plan, batches, call, places=places, ridge=self.ridge
-        )
+        layers = [name for name, layer in module.named_modules() if is_matrix(layer)]
+        shown = iter(self._progress(layers, "Refitting layers") if bar else layers)
+        found = masked_refit(
+            module, dense, self.groups, plan, batches, call, places=places, ridge=self.ridge,
+            progress=lambda _: next(shown, None),
+        )  # fmt: skip
+        for _ in shown:  # those that no batch came to
+            pass
+        return found
 
     # --- the cut ----------------------------------------------------------------------------
 
@@ -295,16 +290,24 @@ class Compression:
 
         Raises:
             ValueError: the target is out of range or out of reach.
+            RuntimeError: the cut network differs from the masked one; the module is as it was.
         """
         self._clock = time.perf_counter()
         power, plan = self.search(mac_target)
-        batches = self._fitting()
+        values = max((sum(pair) for pair in self.macs.values.values()), default=0)
+        batches = within_memory(self._fitted, values)
         target = self.module if module is None else module
         dense = copy_module(self.module)
-        found = self._repair(target, dense, plan, batches)
-        self._took("repair")
+        try:
+            found = self._repair(target, dense, plan, batches, bar=True)
+            self._took("repair")
+            # On a copy first: a cut cannot be taken back where the comparison refuses it.
+            verified_cut(copy_module(target), self.groups, plan, first_of(self._fitted[0]))
+        except BaseException:
+            restore(target, dense)
+            raise
         features = kept_features(target, self.groups, plan)
-        verified_cut(target, self.groups, plan, first_of(self._fitted[0]), Verification())
+        cut_channels(target, self.groups, plan)
         held_back = self.pictures.held_back
 
         def score() -> float:
@@ -340,8 +343,3 @@ class Compression:
 
 def _same(plan: PruningPlan, other: PruningPlan) -> bool:
     return all(torch.equal(keep, other.keep[name]) for name, keep in plan.keep.items())
-
-
-def first_of(inputs: Any) -> Any:
-    """Return the first image of a batch, as a batch."""
-    return tree_map(lambda v: v[:1] if isinstance(v, Tensor) and v.ndim else v, inputs)

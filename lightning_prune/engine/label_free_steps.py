@@ -1,6 +1,5 @@
 """Training steps that need no labels: the dense network says what is right."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from lightning_prune.engine.calibration_set import mirrored
 from lightning_prune.engine.kept_features import feature_loss, recorded
 from lightning_prune.engine.output_agreement import distillation_loss
+from lightning_prune.functional.schedule import learning_rate_factor
 from lightning_prune.graph.forward_pass import call, untouched
 
 _WARMUP = 20
@@ -78,66 +78,55 @@ def label_free_steps(
     before = score() if steps else 0.0
     if not steps:
         return StepsTaken(0, 0, before, before)
-    loss_of = distillation_loss(module)
     parameters = [p for p in module.parameters() if p.is_floating_point()]
-    best, best_score, kept = _copy(module), before, 0
+    best, best_score, kept = _copies(parameters), before, 0
+    loss_of, kept_of = distillation_loss(module), features or {}
     random = torch.Generator().manual_seed(seed)
+    warmup, every = min(_WARMUP, steps // 4), max(1, steps // max(1, checks))
     order: list[int] = []
-    every = max(1, steps // max(1, checks))
     done = 0
-    kept_of = features or {}
-    with (
-        untouched(module), untouched(dense), torch.enable_grad(),
-        recorded(module, kept_of) as given, recorded(dense, kept_of) as wished,
-    ):  # fmt: skip
-        module.eval()
-        dense.eval()
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
-        for step in progress(range(steps)):
-            if not order:
-                order = torch.randperm(len(batches), generator=random).tolist()
-            batch = batches[order.pop()]
-            if mirror and bool(torch.rand((), generator=random) < _HALF):
-                batch = mirrored(batch)
-            with torch.no_grad():
-                wanted = call(dense, batch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr * _rate(step, steps)
-            loss = loss_of(call(module, batch), wanted)
-            if kept_of:
-                loss = loss + _FEATURES * feature_loss(given, wished, kept_of)
-            optimizer.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, _CLIP)
-            if not bool(norm.isfinite()):
-                break
-            optimizer.step()
-            done = step + 1
-            if done % every == 0 or done == steps:
+    try:
+        with (
+            untouched(module), untouched(dense), torch.enable_grad(),
+            recorded(module, kept_of) as given, recorded(dense, kept_of) as wished,
+        ):  # fmt: skip
+            module.eval()
+            dense.eval()
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
+            for step in progress(range(steps)):
+                if not order:
+                    order = torch.randperm(len(batches), generator=random).tolist()
+                batch = batches[order.pop()]
+                if mirror and bool(torch.rand((), generator=random) < _HALF):
+                    batch = mirrored(batch)
+                with torch.no_grad():
+                    wanted = call(dense, batch)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * learning_rate_factor(step, steps, warmup, 0.0, "cosine")
+                loss = loss_of(call(module, batch), wanted)
+                if kept_of:
+                    loss = loss + _FEATURES * feature_loss(given, wished, kept_of)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(parameters, _CLIP)
+                optimizer.step()
+                done = step + 1
+                if done % every and done < steps:
+                    continue
                 now = score()
                 if now > best_score:
-                    best, best_score, kept = _copy(module), now, done
-                elif kept == 0 and _LONG <= steps <= 2 * done:
-                    break  # half of them, and never better than before
-        for parameter in parameters:
-            parameter.grad = None
-    module.load_state_dict(best, strict=False)
+                    best, best_score, kept = _copies(parameters), now, done
+                elif not bool(loss.isfinite()) or (kept == 0 and _LONG <= steps <= 2 * done):
+                    break  # lost, or half of them and never better than before
+    finally:  # what an interruption leaves is no worse than what was there
+        with torch.no_grad():
+            for parameter, value in zip(parameters, best, strict=True):
+                parameter.copy_(value)
+                parameter.grad = None
     return StepsTaken(done, kept, before, best_score)
 
 
-def _rate(step: int, steps: int) -> float:
-    """Return the learning rate of a step as a fraction of its peak."""
-    warmup = min(_WARMUP, steps // 4)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def _copy(module: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: value.detach().clone()
-        for name, value in module.state_dict().items()
-        if isinstance(value, Tensor)
-    }
+def _copies(parameters: Sequence[Tensor]) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in parameters]

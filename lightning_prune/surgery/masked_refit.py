@@ -30,6 +30,7 @@ def masked_refit(
     *,
     places: Places | None = None,
     ridge: float = 0.01,
+    progress: Callable[[str], None] | None = None,
 ) -> WalkedRefit:
     """Mask a plan and refit what reads masked channels, by ``walked_refit`` if that is possible.
 
@@ -46,6 +47,7 @@ def masked_refit(
         forward: ``(model, batch) -> anything``.
         places: Which places the walk reads; None: 64 of each image.
         ridge: Regularization as a fraction of the mean squared input, positive.
+        progress: Called with the name of each layer that the walk comes to.
 
     Returns:
         Errors of the walk; without one there are none, and ``left`` says so under "".
@@ -55,16 +57,14 @@ def masked_refit(
     """
     try:
         return walked_refit(
-            model, dense, groups, plan, batches, forward, places=places, ridge=ridge
-        )
+            model, dense, groups, plan, batches, forward, places=places, ridge=ridge,
+            progress=progress,
+        )  # fmt: skip
     except PathsDifferError as error:
         reason = f"{error}; layers are refitted in separate passes, which repairs less"
         warnings.warn(reason, stacklevel=2)
     found = WalkedRefit(left={"": reason})
-    with torch.no_grad():  # the walk came half way
-        own, before = (chain(net.parameters(), net.buffers()) for net in (model, dense))
-        for tensor, value in zip(own, before, strict=True):
-            tensor.copy_(value)
+    restore(model, dense)  # the walk came half way
     places = places or Places()
     compensate(
         model, groups, plan, lambda: batches, forward,
@@ -78,3 +78,11 @@ def masked_refit(
                 found.norms.append(name)
         recalibrate_norms(model, batches, forward)
     return found
+
+
+@torch.no_grad()
+def restore(model: nn.Module, dense: nn.Module) -> None:
+    """Restore the numbers of a model, as wide as then, from a copy of it."""
+    own, before = (chain(net.parameters(), net.buffers()) for net in (model, dense))
+    for tensor, value in zip(own, before, strict=True):
+        tensor.copy_(value)
