@@ -46,7 +46,8 @@ def kept_features(
     chosen = names[:: -(-len(names) // most)] if names else []
     if names and names[-1] not in chosen:
         chosen.append(names[-1])
-    return {name: torch.nonzero(found[name]).flatten() for name in chosen}
+    device = next(module.parameters()).device
+    return {name: torch.nonzero(found[name]).flatten().to(device) for name in chosen}
 
 
 def _width(layer: nn.Module) -> int | None:
@@ -59,13 +60,13 @@ def _width(layer: nn.Module) -> int | None:
 
 @contextmanager
 def recorded(module: nn.Module, layers: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Record what layers give in each pass; of a layer that runs several times, the last."""
+    """Record what layers give in each pass, channels last; of several runs in a pass the last."""
     outputs: dict[str, Tensor] = {}
 
     def record(name: str) -> object:
-        def hook(_layer: nn.Module, _inputs: object, output: object) -> None:
+        def hook(layer: nn.Module, _inputs: object, output: object) -> None:
             if isinstance(output, Tensor):
-                outputs[name] = output
+                outputs[name] = output if isinstance(layer, nn.Linear) else output.movedim(1, -1)
 
         return hook
 
@@ -83,6 +84,12 @@ def feature_loss(
 ) -> Tensor:
     """Return the mean over layers of the squared difference, in variances of the dense features.
 
+    Args:
+        outputs: Layer -> features of the pruned network, channels last, as ``recorded`` has them.
+        dense_outputs: The same of the dense network.
+        kept: Layer -> the dense channels that the pruned network has. Layers that a pass did not
+            come to are left out.
+
     >>> same = {"norm": torch.tensor([[1.0, 3.0]])}
     >>> dense = {"norm": torch.tensor([[1.0, 7.0, 3.0]])}
     >>> feature_loss(same, dense, {"norm": torch.tensor([0, 2])}).item()
@@ -93,13 +100,8 @@ def feature_loss(
         if name not in outputs or name not in dense_outputs:
             continue
         own, wanted = outputs[name], dense_outputs[name]
-        dim = 1 if own.dim() != 3 or own.shape[1] == len(index) else 2
-        if own.shape[dim] != len(index):
-            dim = own.dim() - 1
-        wanted = wanted.index_select(dim, index.to(wanted.device))
-        if wanted.shape != own.shape:
-            continue
-        rest = [d for d in range(own.dim()) if d != dim]
-        variance = (wanted - wanted.mean(rest, keepdim=True)).square().mean()
+        wanted = wanted.index_select(-1, index)
+        means = wanted.flatten(0, -2).mean(0)
+        variance = (wanted - means).square().mean()
         losses.append((own - wanted).square().mean() / variance.clamp(min=1e-12))
     return torch.stack(losses).mean() if losses else torch.zeros(())

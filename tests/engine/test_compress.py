@@ -1,6 +1,8 @@
 """A trained network and batches without labels in, a narrower network out."""
 
 import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import lightning as L
 import pytest
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_prune.engine.compress import compress
 from lightning_prune.engine.compression import Compression
+from lightning_prune.engine.label_free_steps import label_free_steps
 from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.macs import count_macs
 from lightning_prune.surgery.copy_module import copy_module
@@ -448,3 +451,46 @@ def test_long_harm_ends_after_half_of_the_steps():
     found = compress(net, batches, 0.5, steps=60)
     assert found.steps.kept == 0
     assert found.steps.steps == 30
+
+
+def test_a_refused_cut_and_an_interruption_leave_the_module_as_it_was(monkeypatch):
+    def refuses(*_: object) -> None:
+        raise RuntimeError("the cut model differs")
+
+    def interrupts(items: Iterable[Any], title: str) -> Iterator[Any]:
+        for number, item in enumerate(items):
+            if title == "Refitting layers" and number == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    net, batches = make("plain")
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt):
+        compress(net, batches, 0.5, steps=0, progress=interrupts)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    monkeypatch.setattr("lightning_prune.engine.compression.verified_cut", refuses)
+    with pytest.raises(RuntimeError, match="differs"):
+        compress(net, batches, 0.5, steps=0)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_interrupted_steps_leave_the_best_weights():
+    def interrupts(items: Iterable[int]) -> Iterator[int]:
+        yield from list(items)[:9]
+        raise KeyboardInterrupt
+
+    net, batches = make("plain")
+    dense = copy_module(net)
+    scores = iter([0.0, 1.0, 0.5])  # before, after 5 steps; 10 are never made
+    seen: list[torch.Tensor] = []
+
+    def score() -> float:
+        seen.append(net[6].weight.detach().clone())
+        return next(scores)
+
+    with torch.no_grad():
+        net[0][0].weight.mul_(0.5)
+    with pytest.raises(KeyboardInterrupt):
+        label_free_steps(net, dense, batches, score, steps=30, progress=interrupts)
+    assert not torch.equal(seen[0], seen[1])
+    assert torch.equal(net[6].weight, seen[1])

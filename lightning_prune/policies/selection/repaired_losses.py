@@ -28,7 +28,6 @@ def repaired_losses(
     *,
     places: Places | None = None,
     ridge: float = 0.01,
-    importance: Mapping[str, Tensor] | None = None,
     total: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[Sequence[str]], Iterable[str]] = _all,
 ) -> dict[str, Elimination]:
@@ -48,8 +47,6 @@ def repaired_losses(
         forward: ``(model, batch) -> anything``.
         places: Which places are read; None: 64 of each image.
         ridge: Regularization as a fraction of the mean squared input, positive.
-        importance: Layer -> what a squared error of each of its outputs costs, (m,); None: the
-            variance of all outputs of a layer costs 1.
         total: Sums a tensor over all processes; None: there is one.
         progress: Yields the names of the groups, and shows how far they have come.
     """
@@ -68,7 +65,6 @@ def repaired_losses(
                 products[layer].centred / max(1, products[layer].count),
                 LayerMatrix(modules[layer]).weight[0],
                 index,
-                None if importance is None else importance.get(layer),
             )
             for layer, index in blocks[name].items()
             if layer in products and products[layer].is_finite
