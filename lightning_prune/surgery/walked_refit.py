@@ -20,6 +20,7 @@ from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.places import Places
 
 _TINY = 1e-30
+_ROUNDING = 1e-6
 
 
 @dataclass
@@ -264,7 +265,8 @@ class _Sums:
         crossed = (weight * mixed.transpose(1, 2)).sum(2)
         inner = (weight @ products * weight).sum(2)
         missed = (variance if free else self.squares) - 2 * crossed + inner
-        whole = variance[alive].sum().clamp(min=1e-30)
+        # Of outputs that hardly vary, no more than rounding is left of the variance.
+        whole = variance[alive].sum().clamp(min=_TINY + _ROUNDING * self.squares[alive].sum())
         return float(missed[alive].sum().clamp(min=0) / whole)
 
 
