@@ -14,14 +14,58 @@ from lightning_prune.plan import PruningPlan
 _MOST = 16
 
 
+def feature_widths(module: nn.Module, groups: ChannelGroups, most: int = _MOST) -> dict[str, int]:
+    """Return layers whose outputs are compared, each with how many channels it has.
+
+    Batch norms where a group has some, else the layers that make its channels. Of many layers some
+    are taken, evenly spaced in the order of the network.
+
+    Args:
+        module: The network.
+        groups: Its channel groups.
+        most: How many layers at most.
+    """
+    modules = modules_by_name(module)
+    found: dict[str, int] = {}
+    for group in groups.values():
+        norms = [m for m in group.members if isinstance(modules[m.layer], _BatchNorm)]
+        for member in norms or group.sources:
+            width = _width(modules[member.layer])
+            if width is not None:
+                found[member.layer] = width
+    names = [name for name in groups.order if name in found]
+    chosen = names[:: -(-len(names) // most)] if names else []
+    if names and names[-1] not in chosen:
+        chosen.append(names[-1])
+    return {name: found[name] for name in chosen}
+
+
+def kept_channels(
+    widths: Mapping[str, int], groups: ChannelGroups, plan: PruningPlan
+) -> dict[str, Tensor]:
+    """Return which channels of layers' outputs a plan keeps, int64.
+
+    Args:
+        widths: Layer -> how many channels it has before the cut.
+        groups: The channel groups.
+        plan: What is kept.
+    """
+    kept = {name: torch.ones(width, dtype=torch.bool) for name, width in widths.items()}
+    for name in plan.keep:
+        mask = plan.mask(name)
+        for member in groups[name].members:
+            if member.role != "consumer" and member.layer in kept:
+                kept[member.layer][member.index] &= mask[member.channel]
+    return {name: torch.nonzero(channels).flatten() for name, channels in kept.items()}
+
+
 def kept_features(
     module: nn.Module, groups: ChannelGroups, plan: PruningPlan, most: int = _MOST
 ) -> dict[str, Tensor]:
     """Return layers whose outputs are compared, each with the channels of it that a cut keeps.
 
-    Batch norms where a group has some, else the layers that make its channels: the plan says which
-    channel of the dense network each one of the pruned network is, so that nothing has to be
-    learnt in between. Of many layers some are taken, evenly spaced in the order of the network.
+    The plan says which channel of the dense network each one of the pruned network is, so that
+    nothing has to be learnt in between.
 
     Args:
         module: The dense network, or the masked one.
@@ -29,25 +73,9 @@ def kept_features(
         plan: What is kept.
         most: How many layers at most.
     """
-    modules = modules_by_name(module)
-    found: dict[str, Tensor] = {}
-    for group in groups.values():
-        mask = plan.mask(group.name) if group.name in plan.keep else None
-        norms = [m for m in group.members if isinstance(modules[m.layer], _BatchNorm)]
-        for member in norms or group.sources:
-            layer = modules[member.layer]
-            width = _width(layer)
-            if width is None:
-                continue
-            kept = found.setdefault(member.layer, torch.ones(width, dtype=torch.bool))
-            if mask is not None:
-                kept[member.index] &= mask[member.channel]
-    names = [name for name in groups.order if name in found]
-    chosen = names[:: -(-len(names) // most)] if names else []
-    if names and names[-1] not in chosen:
-        chosen.append(names[-1])
+    kept = kept_channels(feature_widths(module, groups, most), groups, plan)
     device = next(module.parameters()).device
-    return {name: torch.nonzero(found[name]).flatten().to(device) for name in chosen}
+    return {name: index.to(device) for name, index in kept.items()}
 
 
 def _width(layer: nn.Module) -> int | None:
