@@ -52,7 +52,7 @@ class Distiller(PruningStage):
     Args:
         outputs: Weight of the outputs, at least 0.
         features: Weight of the features, at least 0: mean over up to 17 layers of the squared
-            difference, in variances of the dense features.
+            difference, in variances of the features.
         start: ``mask``: from the first masked channels (or slices); ``cut``: from the cut.
         temperature: By which class scores are divided where a module does not say how its outputs
             are compared.

@@ -108,7 +108,10 @@ def recorded(module: nn.Module, layers: Mapping[str, Tensor]) -> Iterator[dict[s
 
 
 def feature_loss(
-    outputs: Mapping[str, Tensor], dense_outputs: Mapping[str, Tensor], kept: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor],
+    dense_outputs: Mapping[str, Tensor],
+    kept: Mapping[str, Tensor],
+    bounded: bool = False,
 ) -> Tensor:
     """Return the mean over layers of the squared difference, in variances of the dense features.
 
@@ -117,6 +120,9 @@ def feature_loss(
         dense_outputs: The same of the dense network.
         kept: Layer -> the dense channels that the pruned network has. Layers that a pass did not
             come to are left out.
+        bounded: In variances of the pruned network's features where those are larger: a dense
+            network that gives almost the same everywhere, as one that is hardly trained, would
+            otherwise drown everything else.
 
     >>> same = {"norm": torch.tensor([[1.0, 3.0]])}
     >>> dense = {"norm": torch.tensor([[1.0, 7.0, 3.0]])}
@@ -129,7 +135,12 @@ def feature_loss(
             continue
         own, wanted = outputs[name], dense_outputs[name]
         wanted = wanted.index_select(-1, index)
-        means = wanted.flatten(0, -2).mean(0)
-        variance = (wanted - means).square().mean()
+        variance = _variance(wanted)
+        if bounded:
+            variance = torch.maximum(variance, _variance(own.detach()))
         losses.append((own - wanted).square().mean() / variance.clamp(min=1e-12))
     return torch.stack(losses).mean() if losses else torch.zeros(())
+
+
+def _variance(features: Tensor) -> Tensor:
+    return (features - features.flatten(0, -2).mean(0)).square().mean()

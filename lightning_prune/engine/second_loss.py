@@ -92,7 +92,8 @@ class SecondLoss:
             return torch.as_tensor(total)
         own = {n: _some(given[n], self.channels[n][0]).float() for n in given}
         theirs = {name: value.float() for name, value in wanted.items()}
-        found = feature_loss(own, theirs, {name: dense[name] for name in own if name in theirs})
+        both = {name: dense[name] for name in own if name in theirs}
+        found = feature_loss(own, theirs, both, bounded=True)
         return total + self._features * found
 
     def _of_outputs(self, outputs: Any, dense: Any, batch: Any) -> Tensor:
