@@ -213,7 +213,7 @@ class Distiller(PruningStage):
         self._step_back()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Let the dense network go."""
+        """Drop the dense network."""
         self._let_go()
 
     def state_dict(self) -> dict[str, Any]:

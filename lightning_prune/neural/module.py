@@ -22,7 +22,7 @@ from lightning_prune.neural.arguments import (
     with_behavior,
 )
 from lightning_prune.neural.functional.own_rates import own_rates
-from lightning_prune.neural.functional.poisson_loss import poisson_loss
+from lightning_prune.neural.functional.poisson_loss import poisson_divergence, poisson_loss
 from lightning_prune.neural.metrics.bits_per_spike import BitsPerSpike
 from lightning_prune.neural.metrics.normalized_correlation import NormalizedCorrelation
 from lightning_prune.neural.network.network import NeuralResponseNetwork
@@ -242,19 +242,7 @@ class NeuralResponseModule(ScheduledModule):
         )  # fmt: skip
         return loss
 
-    def distillation_loss(self, outputs: Any, dense_outputs: Any) -> Tensor:
-        r"""Return the Poisson loss against the rates of the dense network, less its least value.
-
-        .. math:: L = \frac{1}{N} \sum_n (e^{y_n} - e^{\hat y_n}) - e^{\hat y_n} (y_n - \hat y_n)
-
-        Args:
-            outputs: Log-rates y, (B, N) or those of every session (B, N_s): all count alike.
-            dense_outputs: The same of the dense network.
-        """
-        given = torch.cat([rates.flatten() for rates in _rates(outputs)])
-        wanted = torch.cat([rates.flatten() for rates in _rates(dense_outputs)]).to(given)
-        rates = wanted.exp()
-        return poisson_loss(given, rates) - poisson_loss(wanted, rates)
+    distillation_loss = staticmethod(poisson_divergence)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Keep the readouts' masks within their limit."""
@@ -361,7 +349,3 @@ class NeuralResponseModule(ScheduledModule):
         lr, decay = self.hparams["lr"], self.hparams["weight_decay"]
         core_lr = lr * self.hparams["core_lr_scale"]
         return torch.optim.AdamW(parameter_groups(self.network, lr, core_lr, decay), lr=lr)
-
-
-def _rates(outputs: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
-    return [outputs] if isinstance(outputs, Tensor) else outputs
