@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ChannelRegularizer as ChannelRegularizer,
     )
     from lightning_prune.callbacks.channel_resetter import ChannelResetter as ChannelResetter
+    from lightning_prune.callbacks.distiller import Distiller as Distiller
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )
@@ -133,6 +134,7 @@ _HOMES = {
     "DetectionModule": "detection.module",
     "Detections": "detection.predict.detections",
     "DigitsDetectionDataModule": "detection.data.digits",
+    "Distiller": "callbacks.distiller",
     "ExactResume": "runs.resume.exact_resume",
     "ExponentialMovingAverage": "callbacks.exponential_moving_average",
     "FPGM": "policies.criteria.fpgm",

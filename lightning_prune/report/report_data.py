@@ -91,6 +91,21 @@ class CutFacts:
 
 
 @dataclass
+class DistillationFacts:
+    """How the pruned model learnt from the dense one, beside its own task.
+
+    Attributes:
+        epoch: First epoch (0-based) in which it did.
+        outputs: Weight of the outputs in the loss.
+        features: Weight of the features.
+    """
+
+    epoch: int
+    outputs: float
+    features: float
+
+
+@dataclass
 class CheckpointRow:
     """A checkpoint that a callback has written.
 
@@ -158,6 +173,7 @@ class ReportData:
         first_mask_epoch: Epoch (0-based) at whose start something was masked first.
         checkpoints: Files that callbacks have written.
         usage: Channel usage; None: not tracked.
+        distillation: How it learnt from the dense model; None: it did not.
         seed: Seed of the run.
         versions: Package -> its version.
         device: Where the model was trained.
@@ -177,6 +193,7 @@ class ReportData:
     first_mask_epoch: int | None = None
     checkpoints: list[CheckpointRow] = field(default_factory=list)
     usage: Usage | None = None
+    distillation: DistillationFacts | None = None
     seed: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
@@ -222,6 +239,7 @@ class ReportData:
                 "wrote it (`versions` in the file), or run again"
             )
         cut, usage = content["cut"], content["usage"]
+        distilled = content.get("distillation")  # reports of earlier versions do not say
         typed = {
             "dense": ModelFacts(**content["dense"]),
             "pruned": ModelFacts(**content["pruned"]),
@@ -229,6 +247,7 @@ class ReportData:
             "cut": None if cut is None else CutFacts(**cut),
             "checkpoints": [CheckpointRow(**row) for row in content["checkpoints"]],
             "usage": None if usage is None else Usage.from_plain(usage),
+            "distillation": None if distilled is None else DistillationFacts(**distilled),
         }
         return cls(**{**content, **typed})
 

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from lightning_prune.report.report_data import (
     CheckpointRow,
+    DistillationFacts,
     LayerRow,
     ModelFacts,
     ReportData,
@@ -127,6 +128,16 @@ def checkpoint_table(rows: Sequence[CheckpointRow]) -> Table:
     return table
 
 
+def distilled(facts: DistillationFacts) -> str:
+    """Return how the pruned model learnt from the dense one, in words.
+
+    >>> distilled(DistillationFacts(12, 1.0, 0.5))
+    'Learnt from the dense model too, from epoch 13 on: weight 1 of its outputs, 0.5 of features.'
+    """
+    weights = f"weight {facts.outputs:g} of its outputs, {facts.features:g} of features"
+    return f"Learnt from the dense model too, from epoch {facts.epoch + 1} on: {weights}."
+
+
 def print_report(content: ReportData, console: Console | None = None) -> None:
     """Print the tables; on a terminal with colour, elsewhere as plain text."""
     # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
@@ -141,6 +152,8 @@ def print_report(content: ReportData, console: Console | None = None) -> None:
         console.print("Slices bring no speed on general hardware: size and MACs stay.")
     if usage:
         console.print(usage_table(usage))
+    if content.distillation is not None:
+        console.print(distilled(content.distillation), soft_wrap=True)
     if content.layers or content.slices or not usage:
         console.print(summary_table(content.dense, content.pruned))
     if content.checkpoints:

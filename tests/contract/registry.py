@@ -335,6 +335,12 @@ RECIPES = {
         by_module=_BY_RATIO | _RESETS_ALL,
         files="[channel,channel_reset]",
     ),
+    "channel_distilled": Recipe(
+        True,
+        (*_NO_COST, "+stage@pruning.distiller=distiller"),
+        by_module=_BY_RATIO,
+        files="channel",
+    ),
 }
 
 
