@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )
+    from lightning_prune.callbacks.label_free_steps import LabelFreeSteps as LabelFreeSteps
     from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter as OptimizerResetter
     from lightning_prune.callbacks.physical_pruner import PhysicalPruner as PhysicalPruner
     from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint as PrunedCheckpoint
@@ -151,6 +152,7 @@ _HOMES = {
     "NeuralResponseModule": "neural.module",
     "NeuralSessionsDataModule": "neural.data.sessions",
     "ObjectSamples": "functional.objects",
+    "LabelFreeSteps": "callbacks.label_free_steps",
     "OptimizerResetter": "callbacks.optimizer_resetter",
     "PhysicalPruner": "callbacks.physical_pruner",
     "PrunedCheckpoint": "callbacks.pruned_checkpoint",

@@ -304,6 +304,11 @@ RECIPES = {
         alike=True,
     ),
     "magnitude": Recipe(True, by_module=_BY_RATIO, alike=True),
+    "compress": Recipe(
+        True,
+        (*_NO_COST, "pruning.label_free_steps.steps=4", "pruning.masker.compensate_images=32"),
+        by_module=_BY_RATIO,
+    ),
     "slice": Recipe(False, by_module=_SLICE_LAYERS, alike=True),
     "channel_and_slice": Recipe(
         True,
