@@ -143,6 +143,15 @@ class LearningStage(Protocol):
 
 
 @runtime_checkable
+class ImitatingStage(Protocol):
+    """Draw what was cut towards the dense network: `PruningReport` says what came of it."""
+
+    @property
+    def label_free(self) -> Mapping[str, Any] | None:
+        """Return `steps`, `kept`, and agreement `before` and `after`; None: nothing was cut."""
+
+
+@runtime_checkable
 class PlannedStage(Protocol):
     """Say when it acts: a run of the command line prints it before it trains."""
 

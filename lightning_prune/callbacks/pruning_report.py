@@ -17,6 +17,7 @@ from lightning_prune.callbacks.protocol import (
     ClusteringMasker,
     DecidingMasker,
     GroupedMasker,
+    ImitatingStage,
     LearningStage,
     Masker,
     SliceHolder,
@@ -39,6 +40,7 @@ from lightning_prune.report.recording import (
 )
 from lightning_prune.report.report_data import (
     DistillationFacts,
+    LabelFreeFacts,
     ReportData,
     Side,
     Usage,
@@ -177,6 +179,8 @@ class PruningReport(PruningStage):
                     self.content.usage = usage
             if isinstance(callback, LearningStage) and callback.distillation["epoch"] is not None:
                 self.content.distillation = DistillationFacts(**callback.distillation)
+            if isinstance(callback, ImitatingStage) and callback.label_free is not None:
+                self.content.label_free = LabelFreeFacts(**callback.label_free)
         if self.content.is_empty:
             if trains(trainer):
                 rank_zero_warn(

@@ -106,6 +106,23 @@ class DistillationFacts:
 
 
 @dataclass
+class LabelFreeFacts:
+    """What came of the steps that were made right after the cut, without labels.
+
+    Attributes:
+        steps: Steps that were made.
+        kept: After how many of them the weights were taken; 0: all were taken back.
+        before: Agreement with the dense model, on images that were held back, before the first one.
+        after: That of the weights that were kept.
+    """
+
+    steps: int
+    kept: int
+    before: float
+    after: float
+
+
+@dataclass
 class CheckpointRow:
     """A checkpoint that a callback has written.
 
@@ -174,6 +191,7 @@ class ReportData:
         checkpoints: Files that callbacks have written.
         usage: Channel usage; None: not tracked.
         distillation: How it learnt from the dense model; None: it did not.
+        label_free: What steps without labels brought; None: there were none.
         seed: Seed of the run.
         versions: Package -> its version.
         device: Where the model was trained.
@@ -194,6 +212,7 @@ class ReportData:
     checkpoints: list[CheckpointRow] = field(default_factory=list)
     usage: Usage | None = None
     distillation: DistillationFacts | None = None
+    label_free: LabelFreeFacts | None = None
     seed: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
@@ -239,7 +258,8 @@ class ReportData:
                 "wrote it (`versions` in the file), or run again"
             )
         cut, usage = content["cut"], content["usage"]
-        distilled = content.get("distillation")  # reports of earlier versions do not say
+        # Reports of earlier versions do not say.
+        distilled, steps = content.get("distillation"), content.get("label_free")
         typed = {
             "dense": ModelFacts(**content["dense"]),
             "pruned": ModelFacts(**content["pruned"]),
@@ -248,6 +268,7 @@ class ReportData:
             "checkpoints": [CheckpointRow(**row) for row in content["checkpoints"]],
             "usage": None if usage is None else Usage.from_plain(usage),
             "distillation": None if distilled is None else DistillationFacts(**distilled),
+            "label_free": None if steps is None else LabelFreeFacts(**steps),
         }
         return cls(**{**content, **typed})
 

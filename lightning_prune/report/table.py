@@ -8,6 +8,7 @@ from rich.table import Table
 from lightning_prune.report.report_data import (
     CheckpointRow,
     DistillationFacts,
+    LabelFreeFacts,
     LayerRow,
     ModelFacts,
     ReportData,
@@ -138,6 +139,22 @@ def distilled(facts: DistillationFacts) -> str:
     return f"Learnt from the dense model too, from epoch {facts.epoch + 1} on: {weights}."
 
 
+def imitated(facts: LabelFreeFacts) -> str:
+    """Return what steps without labels brought, in words.
+
+    >>> imitated(LabelFreeFacts(300, 250, 0.81, 0.93))
+    'Steps without labels: 250 of 300 kept, agreement with the dense model .810 to .930.'
+    >>> imitated(LabelFreeFacts(150, 0, 0.81, 0.81))
+    'Steps without labels: all 150 taken back, agreement with the dense model stays .810.'
+    """
+    before, after = (f"{value:.3f}".removeprefix("0") for value in (facts.before, facts.after))
+    if not facts.kept:
+        taken = f"all {facts.steps} taken back, agreement with the dense model stays {before}"
+        return f"Steps without labels: {taken}."
+    kept = f"{facts.kept} of {facts.steps} kept"
+    return f"Steps without labels: {kept}, agreement with the dense model {before} to {after}."
+
+
 def print_report(content: ReportData, console: Console | None = None) -> None:
     """Print the tables; on a terminal with colour, elsewhere as plain text."""
     # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
@@ -152,6 +169,8 @@ def print_report(content: ReportData, console: Console | None = None) -> None:
         console.print("Slices bring no speed on general hardware: size and MACs stay.")
     if usage:
         console.print(usage_table(usage))
+    if content.label_free is not None:
+        console.print(imitated(content.label_free), soft_wrap=True)
     if content.distillation is not None:
         console.print(distilled(content.distillation), soft_wrap=True)
     if content.layers or content.slices or not usage:

@@ -1,6 +1,7 @@
 """Steps without labels right after the cut, in real runs."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_prune import ChannelMasker, LabelFreeSteps, PhysicalPruner, recipes
+from lightning_prune import ChannelMasker, LabelFreeSteps, PhysicalPruner, PruningReport, recipes
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.engine.calibration_set import CalibrationSet
@@ -136,6 +137,15 @@ def test_a_resumed_run_equals_the_uninterrupted_one(epoch: int, tmp_path: Path):
     fit(tmp_path, resumed, again, ckpt_path=tmp_path / "saved.ckpt")
     assert same(whole, resumed)
     assert again.taken.steps == 6
+
+
+def test_the_report_says_what_it_brought(tmp_path: Path):
+    steps = LabelFreeSteps(8, images=96)
+    report = PruningReport(str(tmp_path), figures=False, latency_rounds=0)
+    fit(tmp_path, Classifier(), steps, report)
+    content = json.loads((tmp_path / "pruning_report.json").read_text())
+    assert content["label_free"] == steps.label_free
+    assert content["label_free"]["steps"] == 8
 
 
 def test_there_must_be_a_dense_network(tmp_path: Path):
