@@ -110,7 +110,7 @@ def ending(folder: Path, run: pl.Trainer) -> dict[str, Any]:
         if "Checkpoint" not in name  # paths
     }
     for name, state in callbacks.items():
-        if name == "Distiller":
+        if name in ("Distiller", "LabelFreeSteps"):
             state.pop("path")
         if isinstance(state.get("content"), dict):
             state["content"].pop("checkpoints", None)
