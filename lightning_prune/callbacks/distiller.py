@@ -98,7 +98,9 @@ class Distiller(PruningStage):
         return {"epoch": self._start_epoch, **weights}
 
     def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str | None:
-        """Return from when the dense network is learnt from, in words."""
+        """Return from when the dense network is learnt from, in words; None: never."""
+        if not self._acts:
+            return None
         when = "the first mask" if self.start == "mask" else "the cut"
         weights = f"outputs weigh {self.outputs:g}, features {self.features:g}"
         return f"the dense network is learnt from as well, from {when} on ({weights})"
