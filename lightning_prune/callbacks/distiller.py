@@ -98,7 +98,9 @@ class Distiller(PruningStage):
         return {"epoch": self._start_epoch, **weights}
 
     def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str | None:
-        """Return from when the dense network is learnt from, in words."""
+        """Return from when the dense network is learnt from, in words; None: never."""
+        if not self._acts:
+            return None
         when = "the first mask" if self.start == "mask" else "the cut"
         weights = f"outputs weigh {self.outputs:g}, features {self.features:g}"
         return f"the dense network is learnt from as well, from {when} on ({weights})"
@@ -144,7 +146,7 @@ class Distiller(PruningStage):
         if not self._acts:
             return
         pipeline = Pipeline.of(trainer)
-        if not self._dense.is_known and (pipeline.is_cut or _is_masked(trainer)):
+        if not self._dense.is_known and (pipeline.is_cut or pipeline.holds_zeros):
             self._dense.remember(trainer)  # a run that was begun without a Distiller
         if self.features and self._kept is None:
             if pipeline.is_cut:
@@ -168,7 +170,8 @@ class Distiller(PruningStage):
         self._step_back()
         if not self._acts:
             return
-        if not self._dense.is_known and (Pipeline.of(trainer).is_cut or _is_masked(trainer)):
+        pipeline = Pipeline.of(trainer)
+        if not self._dense.is_known and (pipeline.is_cut or pipeline.holds_zeros):
             self._dense.remember(trainer)
         if self._loss is None and self._is_due(trainer):
             self._begin(trainer, pl_module)
@@ -285,7 +288,8 @@ class Distiller(PruningStage):
             )
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
-        return Pipeline.of(trainer).is_cut or (self.start == "mask" and _is_masked(trainer))
+        pipeline = Pipeline.of(trainer)
+        return pipeline.is_cut or (self.start == "mask" and pipeline.holds_zeros)
 
     def _channels(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
@@ -305,9 +309,3 @@ class Distiller(PruningStage):
         self._step_back()
         self._twin = self._loss = self._layer = None
         self._knows_masks = False
-
-
-def _is_masked(trainer: pl.Trainer) -> bool:
-    holders = (c for c in callbacks_of(trainer) if isinstance(c, SliceHolder))
-    zeroed = any(fraction > 0 for holder in holders for fraction in holder.slice_share.values())
-    return zeroed or Pipeline.of(trainer).is_masked

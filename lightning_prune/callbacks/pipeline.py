@@ -14,6 +14,7 @@ from lightning_prune.callbacks.protocol import (
     GroupedMasker,
     Masker,
     MaskHolder,
+    SliceHolder,
 )
 from lightning_prune.callbacks.trainer.strategy import (
     check_order,
@@ -87,6 +88,13 @@ class Pipeline:
     def is_masked(self) -> bool:
         """Return whether any channel is held at zero now."""
         return any(masker.plan for masker in self.maskers)
+
+    @property
+    def holds_zeros(self) -> bool:
+        """Return whether any channel or slice is held at zero now."""
+        holders = (c for c in self._callbacks if isinstance(c, SliceHolder))
+        zeroed = any(fraction > 0 for holder in holders for fraction in holder.slice_share.values())
+        return zeroed or self.is_masked
 
     @property
     def is_finished(self) -> bool:

@@ -131,7 +131,7 @@ class PruningReport(PruningStage):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the last metrics of the dense model when the first mask appears."""
-        if self.content.first_mask_epoch is None and _is_masked(trainer):
+        if self.content.first_mask_epoch is None and Pipeline.of(trainer).holds_zeros:
             self.content.first_mask_epoch = trainer.current_epoch
         pipeline = Pipeline.of(trainer)
         for masker in pipeline.maskers:
@@ -255,9 +255,3 @@ class PruningReport(PruningStage):
 def _decisions(masker: Masker) -> Sequence[GroupDecision]:
     """Return a masker's decisions, or what its plan says of them."""
     return masker.decisions if isinstance(masker, DecidingMasker) else decisions_of(masker.plan)
-
-
-def _is_masked(trainer: pl.Trainer) -> bool:
-    holders = (c for c in callbacks_of(trainer) if isinstance(c, SliceHolder))
-    zeroed = any(fraction > 0 for holder in holders for fraction in holder.slice_share.values())
-    return zeroed or Pipeline.of(trainer).is_masked

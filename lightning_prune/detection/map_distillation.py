@@ -40,6 +40,8 @@ def raw_maps(outputs: Any, num_classes: int) -> list[RawMaps]:
         if isinstance(boxes, Tensor) and isinstance(classes, Tensor):
             return [RawMaps(boxes, classes)]
         return [found for part in outputs.values() for found in raw_maps(part, num_classes)]
+    if isinstance(outputs, tuple) and outputs and isinstance(outputs[0], list | Mapping):
+        return raw_maps(outputs[0], num_classes)  # coefficients and prototypes of masks behind them
     if not isinstance(outputs, list) or not outputs:
         return []
     wide = {part.shape[1] for part in outputs if isinstance(part, Tensor) and part.ndim == _MAP}

@@ -330,8 +330,7 @@ class NeuralResponseModule(ScheduledModule):
         Raises:
             TypeError: the data have no labels.
         """
-        label = batch[1].get("label")
-        if label is None:
+        if (label := batch[1].get("label")) is None:
             raise TypeError(
                 "the data have no stimulus classes to separate: give the sessions an array "
                 "labels_<name> (for example fixation and saccade), or choose a recipe that needs "

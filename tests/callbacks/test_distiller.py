@@ -1,4 +1,5 @@
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_prune import ChannelMasker, Distiller, PhysicalPruner, SliceMasker
+from lightning_prune import ChannelMasker, Distiller, PhysicalPruner, PruningReport, SliceMasker
 from lightning_prune.callbacks.exponential_moving_average import ExponentialMovingAverage
 from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.files.read_checkpoint import read_checkpoint
@@ -486,3 +487,90 @@ def test_a_run_that_was_begun_without_it(tmp_path: Path):
     outputs = Distiller(features=0.0)
     fit(tmp_path, Classifier(), outputs, Watch(), ckpt_path=cut)
     assert outputs.distillation["epoch"] == 3
+
+
+def test_used_again_in_a_new_run(tmp_path: Path):
+    """As a new stage would: nothing of the last run's dense network is left."""
+    distiller = Distiller()
+    fit(tmp_path / "a", Classifier("adamw"), distiller)
+    before = distiller.state_dict()["digest"]
+    own, other = Classifier(), Classifier()
+    fit(tmp_path / "b", own, distiller)
+    fit(tmp_path / "c", other, Distiller())
+    assert distiller.state_dict()["digest"] != before
+    assert same(own, other)
+
+
+def test_the_plan_of_the_run_says_when(tmp_path: Path):
+    assert "from the first mask on (outputs weigh 1, features 0.5)" in str(
+        Distiller(features=0.5).calendar(Classifier(), True)
+    )
+    assert "from the cut on" in str(Distiller(start="cut").calendar(Classifier(), True))
+    assert Distiller(0.0, 0.0).calendar(Classifier(), True) is None
+
+
+def test_the_report_says_since_when(tmp_path: Path):
+    report = PruningReport(str(tmp_path), latency_rounds=0, show=False, figures=False)
+    fit(tmp_path, Classifier(), report, Distiller(0.5, 2.0))
+    content = json.loads((tmp_path / "pruning_report.json").read_text())
+    assert content["distillation"] == {"epoch": 1, "outputs": 0.5, "features": 2.0}
+
+
+class Shared(pl.LightningModule):
+    """Foreign in every way: dicts, two outputs, no example input, attention and layer norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.norm = nn.Linear(6, 16), nn.LayerNorm(16)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+        self.mlp = nn.Sequential(nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16))
+        self.value, self.gate = nn.Linear(16, 3), nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.embed(x)
+        x = x + self.attention(*[self.norm(x)] * 3, need_weights=False)[0]
+        x = x + self.mlp(x)
+        return {"value": self.value(x), "gate": self.gate(x).sigmoid()}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        found = self(batch["x"])
+        return (found["value"] * found["gate"] - batch["y"]).square().mean()
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.AdamW(self.parameters(), 1e-2)
+
+    def train_dataloader(self) -> Any:
+        generator = torch.Generator().manual_seed(1)
+        x = torch.randn(48, 5, 6, generator=generator)
+        y = torch.stack([x.sum(2), x[..., 0], x[..., 1] * x[..., 2]], 2)
+        rows = [{"x": a, "y": b} for a, b in zip(x, y, strict=True)]
+        return torch.utils.data.DataLoader(rows, batch_size=8)
+
+
+@RESUMED
+def test_a_foreign_module_cut_to_half_and_its_dense_network_whole(tmp_path: Path):
+    """The dense network is built from the narrow module: exact norms and heads come back too."""
+    model, watch, distiller = Shared(), Watch(), Distiller()
+    twins: list[Any] = []
+
+    class Twin(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            twins[:] = [distiller._loss._twin.network] if distiller._loss else []
+
+    every = pl.callbacks.ModelCheckpoint(
+        tmp_path / "files", "{epoch}", save_top_k=-1, auto_insert_metric_name=False,
+        save_on_train_epoch_end=True,
+    )  # fmt: skip
+    fit(tmp_path, model, distiller, watch, Twin(), every, enable_checkpointing=True)
+    assert model.embed.out_features < 16
+    assert list(watch.losses) == [1, 2, 3]
+    x = torch.randn(2, 5, 6)
+    expected = twins[0](x)["value"]
+    distiller = Distiller()
+    fit(
+        tmp_path, again := Shared(), distiller, Watch(), Twin(), ckpt_path=tmp_path / "files/2.ckpt"
+    )
+    assert twins[0].embed.out_features == 16
+    assert torch.equal(twins[0](x)["value"], expected)
+    assert again.embed.out_features == model.embed.out_features

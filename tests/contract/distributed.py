@@ -156,7 +156,7 @@ class Record(Callback):
             "average": _copies(averaged_copies(trainer)[0].named_parameters()),
             "optimizer": trainer.optimizers[0].state_dict(),
             "schedule": {name: schedule[name] for name in numbers},
-            "stages": {type(stage).__name__: stage.state_dict() for stage in self.stages},
+            "stages": {type(stage).__name__: _plain_state(stage) for stage in self.stages},
         }
         self.content["epochs"][trainer.current_epoch] = copy.deepcopy(content)
 
@@ -165,6 +165,12 @@ class Record(Callback):
         self.content["trained"] = _all_bound(trainer, pl_module)
         self.content["random"] = torch.get_rng_state()
         torch.save(self.content, self.folder / f"rank{trainer.global_rank}.pt")
+
+
+def _plain_state(stage: PruningStage) -> dict[str, Any]:
+    state = stage.state_dict()
+    # Of the file that it learns from: where it is, and what rounding may change.
+    return {k: v for k, v in state.items() if k not in ("path", "digest")}
 
 
 def _copies(named: Any) -> dict[str, Tensor]:

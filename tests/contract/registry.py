@@ -249,6 +249,7 @@ class Recipe:
         by_batch: whether it decides by gradients of single batches: by which samples are in one,
             and never under manual optimization.
         alike: whether all of its stages are in others too, so that it waits for the full matrix.
+        second_loss: whether a stage adds a loss to that of the module.
         overrides: what makes it small, on any module.
         by_module: and on one module.
     """
@@ -260,6 +261,7 @@ class Recipe:
     stage: str = "masker"
     by_batch: bool = False
     alike: bool = False
+    second_loss: bool = False
 
 
 _HALF = ("pruning.masker.pruning_ratio=0.5",)
@@ -345,6 +347,7 @@ RECIPES = {
         (*_NO_COST, "+stage@pruning.distiller=distiller"),
         by_module=_BY_RATIO,
         files="channel",
+        second_loss=True,
     ),
 }
 

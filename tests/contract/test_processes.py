@@ -151,6 +151,8 @@ def test_both_ranks_go_through_the_same(launch, run):
 @each_launch
 def test_gradients_are_averaged_at_every_step(launch):
     """Oracle: the mean of what each rank's share gives; before, under and after masks."""
+    if RECIPES[launch.recipe].second_loss:
+        pytest.skip("the oracle knows the module's loss; two processes train as one, see below")
     first, second = launch.ranks("whole")
     places = [f"{epoch}.{batch}" for epoch in range(EPOCHS) for batch in range(4)]
     assert list(first["batches"]) == list(second["batches"]) == places

@@ -54,6 +54,8 @@ def test_forms_of_raw_maps():
     heads = {"one2many": named, "one2one": {"boxes": other.boxes, "scores": other.classes}}
     assert [len(raw_maps(form, 3)) for form in (named, heads)] == [1, 2]
     assert torch.equal(raw_maps(heads, 3)[1].boxes, other.boxes)
+    levels = [torch.zeros(1, 67, 2, 2), torch.zeros(1, 67, 1, 1)]
+    assert len(raw_maps((levels, torch.zeros(1, 32, 5), torch.zeros(1, 32, 4, 4)), 3)) == 1
     assert raw_maps(torch.zeros(1, 7, 84), 3) == []
     assert raw_maps((torch.zeros(1, 7, 84), [torch.zeros(1, 67, 2, 2)]), 3) == []
     loss = map_distillation_loss(other, RawMaps(other.boxes + 2, other.classes))

@@ -1,10 +1,11 @@
 """A function around the ``training_step`` that a Trainer calls, for a while."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
+from torch import Tensor
 
 _NAME = "training_step"
 
@@ -48,8 +49,11 @@ class StepAround:
             vars(self._module)[_NAME] = self._own
 
 
-def with_loss(output: Any, second: Any) -> Any:
-    """Return what a training step gave, a loss or a dict with one, with another loss added."""
-    if isinstance(output, dict) and "loss" in output:
+def with_loss(output: Any, second: Tensor) -> Any:
+    """Return what a training step gave, a loss or a dict with one, with another loss added.
+
+    Anything else is left to Lightning, which refuses it.
+    """
+    if isinstance(output, Mapping) and isinstance(output.get("loss"), Tensor):
         return {**output, "loss": output["loss"] + second.to(output["loss"])}
-    return output + second.to(output)
+    return output + second.to(output) if isinstance(output, Tensor) else output
