@@ -47,6 +47,8 @@ PLAIN = {
         "pruning.masker.recalibrate_images=0",
         "pruning.pruner.recalibrate_images=0",
     ),
+    # A step is made of a batch as one rank's loader has it.
+    "compress": ("~pruning.label_free_steps",),
     # Features are compared in the variances of a rank's own samples.
     "channel_distilled": ("pruning.distiller.features=0",),
 }
