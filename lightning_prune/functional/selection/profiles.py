@@ -32,13 +32,11 @@ def count_profiles(matrix: Tensor, noise: Sequence[Tensor] | None = None) -> Pro
     r"""Count the different rows of a separability matrix.
 
     .. math:: \Delta_{ij}(S) = \sqrt{\frac{1}{P} \sum_p (S_{ip} - S_{jp})^2}, \qquad
-        d = \max_n \max_{i, j\ \text{in one cluster}} \Delta_{ij}(N_n)
+        d = \max_n \max_{i, j} \Delta_{ij}(N_n)
 
-    Complete linkage merges rows whose :math:`\Delta(S)` is at most d, the most by which noise
-    alone sets channels of one profile apart. At first all channels are one cluster; the d of those
-    that this d leaves is taken once more, as the largest of fewer differences is smaller, until
-    clusters stay. Profiles that are nearer to one another are one, so that few objects, or few
-    classes, tell fewer of them apart.
+    Complete linkage merges rows into clusters whose members differ by at most d, the most by
+    which noise alone sets channels apart; the count is that of the clusters. Profiles that are
+    nearer to one another are one, so that few objects, or few classes, tell fewer of them apart.
 
     Without noise, d is where the heights of the merges jump most, as a ratio, those below 0.02 (a
     hundredth of the range) counting as 0.02: profiles that noise blurs little are found; whether
@@ -70,9 +68,9 @@ def count_profiles(matrix: Tensor, noise: Sequence[Tensor] | None = None) -> Pro
             "pairs)"
         )
     if noise is None:
-        merges = _merges(_apart(matrix))
-        distance = _before_the_jump(merges[:, 2])
-        return Profiles(1 + int((merges[:, 2] > distance).sum()), distance)
+        heights = _heights(matrix)
+        distance = _before_the_jump(heights)
+        return Profiles(1 + int((heights > distance).sum()), distance)
     wrong = [tuple(one.shape) for one in noise if one.shape != matrix.shape]
     if wrong or not noise:
         raise ValueError(
@@ -82,8 +80,9 @@ def count_profiles(matrix: Tensor, noise: Sequence[Tensor] | None = None) -> Pro
     known = ~torch.stack([one.isnan().any(0) for one in noise]).any(0).cpu()
     if not bool(known.any()):
         return Profiles(1, 2.0)  # nothing is known that could set two channels apart
-    by_noise = np.max([_apart(one.cpu()[:, known]) for one in noise], axis=0)
-    return _beside(_merges(_apart(matrix.cpu()[:, known])), by_noise)
+    distance = max(float(_apart(one.cpu()[:, known]).max()) for one in noise)
+    heights = _heights(matrix.cpu()[:, known])
+    return Profiles(1 + int((heights > distance).sum()), distance)
 
 
 def estimation_noise(first: Tensor, second: Tensor) -> Tensor:
@@ -110,27 +109,15 @@ def _apart(rows: Tensor) -> Array:
     return dissimilarity(rows).numpy() / rows.shape[1] ** 0.5
 
 
-def _merges(apart: Array) -> Array:
-    """Return the C - 1 merges of complete linkage as scipy lists them, (C - 1, 4)."""
+def _heights(rows: Tensor) -> Array:
+    """Return the differences at which complete linkage merges (C, P) rows, (C - 1,) ascending."""
     from scipy.cluster.hierarchy import linkage  # not above: few runs count
     from scipy.spatial.distance import squareform
 
-    if len(apart) == 1:
-        return np.zeros((0, 4))
-    return np.asarray(linkage(squareform(apart, checks=False), "complete"), dtype=np.float64)
-
-
-def _beside(merges: Array, by_noise: Array) -> Profiles:
-    """Return the profiles that differ by more than noise sets channels of one cluster apart."""
-    from scipy.cluster.hierarchy import fcluster
-
-    cluster = np.zeros(len(by_noise), dtype=np.int64)
-    while True:
-        distance = float(by_noise[cluster[:, None] == cluster].max())
-        count = 1 + int((merges[:, 2] > distance).sum())
-        if count == len(np.unique(cluster)):
-            return Profiles(count, distance)
-        cluster = fcluster(merges, distance, "distance")
+    if len(rows) == 1:
+        return np.zeros(0)
+    merges = linkage(squareform(_apart(rows), checks=False), "complete")
+    return np.asarray(merges[:, 2], dtype=np.float64)
 
 
 def _before_the_jump(heights: Array) -> float:
