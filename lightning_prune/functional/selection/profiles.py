@@ -36,11 +36,11 @@ def count_profiles(matrix: Tensor, noise: Sequence[Tensor] | None = None) -> Pro
 
     Complete linkage merges rows into clusters whose members differ by at most d, the most by
     which noise alone sets channels apart; the count is that of the clusters. Profiles that are
-    nearer to one another are one, so that few objects, or few classes, tell fewer of them apart.
+    nearer to one another are one, so that few objects, or few classes, show fewer of them.
 
     Without noise, d is where the heights of the merges jump most, as a ratio, those below 0.02 (a
     hundredth of the range) counting as 0.02: profiles that noise blurs little are found; whether
-    all channels are alike or all different, rows that are more than that apart cannot tell.
+    all channels are alike or all different, rows that are more than that apart cannot say.
 
     Args:
         matrix: (C, P) separability S, in [0, 2].
@@ -106,7 +106,7 @@ def estimation_noise(first: Tensor, second: Tensor) -> Tensor:
 
 def _apart(rows: Tensor) -> Array:
     """Return the rms difference of every pair of (C, P) rows, (C, C)."""
-    return dissimilarity(rows).numpy() / rows.shape[1] ** 0.5
+    return np.asarray(dissimilarity(rows).numpy() / rows.shape[1] ** 0.5, dtype=np.float64)
 
 
 def _heights(rows: Tensor) -> Array:
