@@ -49,6 +49,7 @@ from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.random_choice import RandomChoice
+from lightning_prune.policies.criteria.reconstruction import Reconstruction
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.surgery.recalibrate import recalibrate_norms
@@ -191,34 +192,75 @@ def dense_control(protocol: Protocol) -> tuple[None, DetectionModule]:
     return None, model
 
 
-def torch_pruning_loop(protocol: Protocol) -> tuple[DetectionModule, DetectionModule]:
-    """Cut once as torch-pruning's YOLOv8 example does, by global L2 norm, and train on.
+def torch_pruning_loop(ranked: str, epochs: int, norms: bool = False) -> Callable[..., Any]:
+    """Return a method: cut as torch-pruning's YOLOv8 example does, by the L2 norm, and train on.
 
-    The head is left alone, as there; the ratio is the smallest that halves the MACs.
+    The head is left alone, as there. Its smallest steps are taken until half of the MACs are left:
+    all of them before the first epoch, or an equal part of the MACs at the start of some epochs.
+
+    Args:
+        ranked: ``global`` or ``local``.
+        epochs: At the start of how many epochs channels are cut.
+        norms: Whether norm statistics are estimated again after each cut.
     """
-    import torch_pruning as tp
 
-    example = torch.zeros(1, 3, protocol.arguments.image_size, protocol.arguments.image_size)
+    def method(protocol: Protocol) -> tuple[DetectionModule | None, DetectionModule]:
+        model = protocol.dense()
+        cutting = TorchPruning(protocol, model, ranked, epochs, norms)
+        protocol.recover(model, [cutting])
+        return cutting.after, model
 
-    def cut(ratio: float) -> tuple[DetectionModule, float]:
-        model = protocol.dense().eval()
-        before = count_macs(model.network, example)
-        tp.pruner.MagnitudePruner(
-            model.network, example, importance=tp.importance.GroupMagnitudeImportance(p=2),
-            global_pruning=True, pruning_ratio=ratio, round_to=8,
-            ignored_layers=[model.network.head],
-        ).step()  # fmt: skip
-        return model, count_macs(model.network, example) / before
+    return method
 
-    low, high = 0.0, 0.9
-    for _ in range(8):
-        middle = (low + high) / 2
-        low, high = (low, middle) if cut(middle)[1] <= 0.5 else (middle, high)
-    model, _ = cut(high)
-    after = copy.deepcopy(model)
-    model.train()
-    protocol.recover(model)
-    return after, model
+
+class TorchPruning(Callback):
+    """Cuts a model with torch-pruning at the start of its first epochs."""
+
+    STEPS = 200
+    """Of equal parts of the channels, as fine as the widths in multiples of 8 allow."""
+
+    def __init__(
+        self, protocol: Protocol, model: DetectionModule, ranked: str, epochs: int, norms: bool
+    ) -> None:
+        import torch_pruning as tp
+
+        side = protocol.arguments.image_size
+        self.protocol, self.epochs, self.norms = protocol, epochs, norms
+        self.example = torch.zeros(1, 3, side, side)
+        self.after: DetectionModule | None = None
+        self.dense_macs = count_macs(model.network, self.example)
+        model.eval()
+        self.pruner = tp.pruner.MagnitudePruner(
+            model.network, self.example, importance=tp.importance.GroupMagnitudeImportance(p=2),
+            global_pruning=ranked == "global", pruning_ratio=0.95, round_to=8,
+            iterative_steps=self.STEPS, ignored_layers=[model.network.head],
+        )  # fmt: skip
+        model.train()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Cut to this epoch's share of the MACs; the optimizer starts again on what is left."""
+        assert isinstance(pl_module, DetectionModule)
+        if trainer.current_epoch >= self.epochs:
+            return
+        wanted = 1 - 0.5 * (trainer.current_epoch + 1) / self.epochs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for _ in range(self.STEPS):
+                if count_macs(pl_module.network, self.example) <= wanted * self.dense_macs:
+                    break
+                self.pruner.step()
+        if self.norms:
+            data = self.protocol.data()
+            data.setup("fit")
+            batches = data.collection_dataloader()
+            recalibrate_norms(pl_module, batches, lambda net, batch: net(batch[0]))
+        made: Any = pl_module.configure_optimizers()
+        (old,), fresh = trainer.optimizers, made["optimizer"]
+        for group, other in zip(old.param_groups, fresh.param_groups, strict=True):
+            group["params"] = other["params"]
+        old.state.clear()
+        if trainer.current_epoch == self.epochs - 1:
+            self.after = copy.deepcopy(pl_module)
 
 
 def ranked_stages(
@@ -255,6 +297,23 @@ def by_separability(protocol: Protocol) -> list[Callback]:
     return [masker, PhysicalPruner(recalibrate_images=ALL)]
 
 
+def in_one_step(
+    mac_target: float, criterion: Callable[[Protocol], Criterion] | None = None, **options: Any
+) -> Callable[..., Any]:
+    """Return a method: mask in one step, refit, cut, train on; by measured losses by default."""
+
+    def stages(protocol: Protocol) -> list[Callback]:
+        own = {"ranking": "measured", "fast_widths": None, "compensate_images": ALL} | options
+        masker = ChannelMasker(
+            start_epoch=0, end_epoch=1, mac_target=mac_target, keep_range=(0.125, 1.0),
+            round_to=8, hold_epochs=0, gradient_images=ALL, recalibrate_images=ALL,
+            criterion=Reconstruction() if criterion is None else criterion(protocol), **own,
+        )  # fmt: skip
+        return [masker, PhysicalPruner(recalibrate_images=0)]
+
+    return with_callbacks(stages)
+
+
 def without_labels(mac_target: float, steps: int) -> Callable[..., Any]:
     """Return a method: compress by the training photographs, then train on with labels."""
 
@@ -275,7 +334,11 @@ def without_labels(mac_target: float, steps: int) -> Callable[..., Any]:
 
 METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionModule]]] = {
     "dense, 8 more epochs": dense_control,
-    PEER: torch_pruning_loop,
+    PEER: torch_pruning_loop("global", epochs=1),
+    "torch-pruning L2 global, norms": torch_pruning_loop("global", epochs=1, norms=True),
+    "torch-pruning L2 global, 4 epochs, norms": torch_pruning_loop("global", epochs=4, norms=True),
+    "torch-pruning L2 local, norms": torch_pruning_loop("local", epochs=1, norms=True),
+    "torch-pruning L2 local, 4 epochs, norms": torch_pruning_loop("local", epochs=4, norms=True),
     "separability": with_callbacks(by_separability),
     "group norm, local, compensated": by_ranking(
         lambda _: GroupNorm(), ranking="local", compensate_images=128
@@ -297,6 +360,15 @@ METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionM
     "group norm, global, regularized": with_callbacks(regularized),
     "BN scale, global": by_ranking(lambda _: BNScale()),
     "random, global": by_ranking(lambda protocol: RandomChoice(protocol.seed)),
+    "measured losses, half": in_one_step(0.5),
+    "measured losses, third": in_one_step(1 / 3),
+    "equal widths, half": in_one_step(0.5, ranking="local"),
+    "measured losses by group norm, half": in_one_step(0.5, lambda _: GroupNorm()),
+    "measured losses, not refitted, half": in_one_step(0.5, compensate_images=0),
+    "group norm, equal widths, half": in_one_step(0.5, lambda _: GroupNorm(), ranking="local"),
+    "random, equal widths, half": in_one_step(
+        0.5, lambda protocol: RandomChoice(protocol.seed), ranking="local"
+    ),
     "one step, half": without_labels(0.5, 0),
     "one step, third": without_labels(1 / 3, 0),
     "label-free, half": without_labels(0.5, 300),

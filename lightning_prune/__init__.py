@@ -18,9 +18,11 @@ if TYPE_CHECKING:
         ChannelRegularizer as ChannelRegularizer,
     )
     from lightning_prune.callbacks.channel_resetter import ChannelResetter as ChannelResetter
+    from lightning_prune.callbacks.distiller import Distiller as Distiller
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )
+    from lightning_prune.callbacks.label_free_steps import LabelFreeSteps as LabelFreeSteps
     from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter as OptimizerResetter
     from lightning_prune.callbacks.physical_pruner import PhysicalPruner as PhysicalPruner
     from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint as PrunedCheckpoint
@@ -133,6 +135,7 @@ _HOMES = {
     "DetectionModule": "detection.module",
     "Detections": "detection.predict.detections",
     "DigitsDetectionDataModule": "detection.data.digits",
+    "Distiller": "callbacks.distiller",
     "ExactResume": "runs.resume.exact_resume",
     "ExponentialMovingAverage": "callbacks.exponential_moving_average",
     "FPGM": "policies.criteria.fpgm",
@@ -149,6 +152,7 @@ _HOMES = {
     "NeuralResponseModule": "neural.module",
     "NeuralSessionsDataModule": "neural.data.sessions",
     "ObjectSamples": "functional.objects",
+    "LabelFreeSteps": "callbacks.label_free_steps",
     "OptimizerResetter": "callbacks.optimizer_resetter",
     "PhysicalPruner": "callbacks.physical_pruner",
     "PrunedCheckpoint": "callbacks.pruned_checkpoint",

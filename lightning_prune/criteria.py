@@ -11,6 +11,7 @@ from lightning_prune.policies.criteria.lamp import LAMP
 from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
+from lightning_prune.policies.criteria.reconstruction import Reconstruction
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.criteria.snp import SNP
 from lightning_prune.policies.criteria.taylor import Taylor
@@ -29,6 +30,7 @@ __all__ = [
     "MacAware",
     "Magnitude",
     "RandomChoice",
+    "Reconstruction",
     "Separability",
     "Taylor",
 ]

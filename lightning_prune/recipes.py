@@ -13,6 +13,7 @@ from lightning.pytorch import Callback
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
+from lightning_prune.callbacks.label_free_steps import LabelFreeSteps
 from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint
@@ -25,6 +26,7 @@ from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.magnitude import Magnitude
+from lightning_prune.policies.criteria.reconstruction import Reconstruction
 from lightning_prune.policies.layers.layer_rule import LayerRule
 from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
@@ -166,6 +168,54 @@ def magnitude(
     return [masks, *_cut(folder, monitor)]
 
 
+def compress(
+    mac_target: float | None = 0.5,
+    dense_epochs: int = 12,
+    *,
+    criterion: Criterion | None = None,
+    layers: Layers = None,
+    steps: int = 300,
+    seed: int = 0,
+    folder: Folder = None,
+    monitor: str | None = None,
+    **masker: Any,
+) -> list[Callback]:
+    """Return the stages that cut in one step, at the widths that lose least once refitted.
+
+    Then the cut network takes label-free steps towards the dense one, and is trained on.
+
+    Args:
+        mac_target: As in ``channel``, like all that is not named here.
+        dense_epochs: Epochs before the cut; 0 where the network is trained already.
+        criterion: Which channels stay at a layer's width; None: ``Reconstruction``.
+        layers: Names or patterns of the layers to prune, or a rule; None: all.
+        steps: Label-free steps.
+        seed: Of the order of their batches.
+        folder: Where the dense network, checkpoints and report are written.
+        monitor: Metric of the best checkpoint after the cut.
+        masker: Further arguments of ``ChannelMasker``.
+
+    Raises:
+        ValueError: no folder: the dense network is read from there.
+    """
+    if folder is None:
+        raise ValueError(
+            "recipes.compress reads the dense network again after the cut: pass folder=PATH"
+        )
+    at_once = {
+        "keep_range": (0.125, 1.0),
+        "ranking": "measured",
+        "fast_widths": None,
+        "hold_epochs": 0,
+        "recalibrate_images": 0,
+        "compensate_images": 256,
+    } | masker
+    end, chosen = dense_epochs + 1, criterion or Reconstruction()
+    masks = _channel_masker(dense_epochs, end, mac_target, chosen, layers, folder, at_once)
+    pruner, *rest = _cut(folder, monitor, recalibrate_images=0)
+    return [masks, pruner, LabelFreeSteps(steps, seed=seed), *rest]
+
+
 def sequential_activation(
     mac_target: float | None = 0.5,
     dense_epochs: int = 12,
@@ -290,6 +340,7 @@ RECIPES: dict[str, Callable[..., list[Callback]]] = {
         separability,
         bn_scale,
         magnitude,
+        compress,
         neural,
         channel_and_slice,
         slice,

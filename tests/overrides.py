@@ -68,6 +68,7 @@ TINY_RECIPES = {
     "channel_and_slice": FEW_BY_RATIO,
     "bn_scale": FEW_BY_RATIO,
     "magnitude": FEW_BY_RATIO,
+    "compress": [*FEW_BY_RATIO, "pruning.label_free_steps.steps=4"],
     "slice": [],
     "neural": FEW_BY_RATIO,
     # All channels: in so small a run none is dead.

@@ -55,7 +55,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         keep_range: Smallest fraction of a layer's channels that stays, in [0, 1), and 1.
         round_to: The number of channels that stay in a layer is a multiple of it.
         ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
-            ``isomorphic``: one ranking per set of groups of equal structure.
+            ``isomorphic``: one ranking per set of groups of equal structure; ``measured``: as many
+            MACs as with ``local``, at the widths whose loss is least once consumers are refitted.
         fast_widths: Moves widths a little from what the ranking gives, at the same MACs, to those
             that take least time on the target; None: they stay.
         layers: Names or patterns of the layers to prune, or a rule such as ``WidestLayers``;
@@ -63,14 +64,14 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         criterion: How important a channel is; None: ``GroupNorm``.
         hold_epochs: Epochs of training with all masks before the cut; 0: cut where the last mask
             falls (with ``start_epoch=0``: before the first epoch).
-        recalibrate_images: Training images from which norm statistics are estimated again after
-            each step; 0: never.
-        compensate_images: Training images from which the layers that read masked channels learn,
-            by least squares, to predict those from the channels that stay; 0: never. It needs
-            ``recalibrate_images``; averaged copies start again at each step.
+        recalibrate_images: Training images from which norm statistics are estimated again at
+            each step: after it, or before layers are refitted; 0: never.
+        compensate_images: Training images from which, after each step, every layer behind a mask
+            is fitted by least squares to what the model gave before it, front to back, norms
+            included (``walked_refit``); 0: never. Averaged copies start again at each step.
         gradient_images: Training images from which criteria get what they need: gradients of the
-            loss (``Taylor``, ``Fisher``) or activations (``APoZ``, ``HRank``, ``SNP``,
-            ``Separability``).
+            loss (``Taylor``, ``Fisher``), activations (``APoZ``, ``HRank``, ``SNP``,
+            ``Separability``), or the losses of ``Reconstruction`` and ``ranking="measured"``.
         dense_checkpoint: Where the dense model is saved before the first mask, its weights as they
             are validated (averaged, if they are); None: nowhere.
         norms: ``exact``: layer, group and RMS norms count channels that are cut as zeros, so that
@@ -109,11 +110,6 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         attention: Attention = "heads",
     ) -> None:
         self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[1]))
-        if compensate_images and not recalibrate_images:
-            raise ValueError(
-                f"compensate_images={compensate_images} shifts what norms see: set "
-                "recalibrate_images too, for example to 64"
-            )
         super().__init__(
             mac_target,
             layers,

@@ -134,6 +134,24 @@ class UsageTracker(Protocol):
 
 
 @runtime_checkable
+class LearningStage(Protocol):
+    """Learn from the dense network: `PruningReport` says since when, and with which weights."""
+
+    @property
+    def distillation(self) -> Mapping[str, Any]:
+        """Return `epoch` (0-based; None: not yet), and `outputs` and `features`, their weights."""
+
+
+@runtime_checkable
+class ImitatingStage(Protocol):
+    """Draw what was cut towards the dense network: `PruningReport` says what came of it."""
+
+    @property
+    def label_free(self) -> Mapping[str, Any] | None:
+        """Return `steps`, `kept`, and agreement `before` and `after`; None: nothing was cut."""
+
+
+@runtime_checkable
 class PlannedStage(Protocol):
     """Say when it acts: a run of the command line prints it before it trains."""
 

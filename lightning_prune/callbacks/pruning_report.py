@@ -17,6 +17,8 @@ from lightning_prune.callbacks.protocol import (
     ClusteringMasker,
     DecidingMasker,
     GroupedMasker,
+    ImitatingStage,
+    LearningStage,
     Masker,
     SliceHolder,
     UsageTracker,
@@ -36,7 +38,14 @@ from lightning_prune.report.recording import (
     record_run,
     record_size,
 )
-from lightning_prune.report.report_data import ReportData, Side, Usage, write_report
+from lightning_prune.report.report_data import (
+    DistillationFacts,
+    LabelFreeFacts,
+    ReportData,
+    Side,
+    Usage,
+    write_report,
+)
 from lightning_prune.report.table import print_report
 from lightning_prune.report.usage_figure import usage_figure
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
@@ -168,6 +177,10 @@ class PruningReport(PruningStage):
                 usage = Usage.from_plain(callback.usage_history)
                 if usage.epochs and usage.layers:
                     self.content.usage = usage
+            if isinstance(callback, LearningStage) and callback.distillation["epoch"] is not None:
+                self.content.distillation = DistillationFacts(**callback.distillation)
+            if isinstance(callback, ImitatingStage) and callback.label_free is not None:
+                self.content.label_free = LabelFreeFacts(**callback.label_free)
         if self.content.is_empty:
             if trains(trainer):
                 rank_zero_warn(

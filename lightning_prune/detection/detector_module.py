@@ -15,6 +15,7 @@ from lightning_prune.detection.distillation import (
     detection_agreement,
     detection_distillation_loss,
 )
+from lightning_prune.detection.map_distillation import map_distillation_loss, raw_maps
 from lightning_prune.detection.network.postprocess import (
     clip_boxes,
     find_candidates,
@@ -40,7 +41,12 @@ class DetectorModule(ScheduledModule):
     Subclasses have the hyper-parameters ``num_classes``, ``in_channels``, ``confidence``,
     ``nms_iou``, ``max_detections``, ``object_confidence``, ``optimizer``, ``lr``, ``momentum`` and
     ``weight_decay`` besides those of the schedule, and call ``super().__init__`` first.
+
+    Attributes:
+        sums_loss: Their loss is the sum over the images of a batch.
     """
+
+    sums_loss = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -232,7 +238,15 @@ class DetectorModule(ScheduledModule):
         return class_saliency(self.predictions_of(outputs).detach().float())
 
     def distillation_loss(self, outputs: Any, dense_outputs: Any) -> Tensor:
-        """Return how far eval outputs are from those of the dense network; needs no labels."""
+        """Return how far outputs are from those of the dense network; needs no labels.
+
+        Of maps that the loss takes in training, and of predictions in eval mode.
+        """
+        maps = raw_maps(outputs, self.hparams["num_classes"])
+        if maps:
+            dense_maps = raw_maps(dense_outputs, self.hparams["num_classes"])
+            losses = map(map_distillation_loss, maps, dense_maps)
+            return torch.stack([*losses]).mean()
         given, wanted = self.predictions_of(outputs), self.predictions_of(dense_outputs)
         return detection_distillation_loss(given, wanted)
 

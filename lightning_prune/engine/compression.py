@@ -32,12 +32,10 @@ from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
 from lightning_prune.surgery.layer_matrix import is_matrix
 from lightning_prune.surgery.masked_refit import masked_refit, restore
-from lightning_prune.surgery.places import Places
+from lightning_prune.surgery.places import Places, places_for
 from lightning_prune.surgery.walked_refit import WalkedRefit
 
-_ROWS = 16384
 _ENOUGH = 128
-_FEWEST, _MOST = 16, 256
 # Of the images, and at least so many: enough to distinguish good widths from bad ones.
 _SEARCHED = 0.25
 _FEW = 16
@@ -150,9 +148,8 @@ class Compression:
         return [own(*outputs_of(self.module, [batch])) for batch in self._fitted]
 
     def _places(self, batches: int | None = None, images: int | None = None) -> Places:
-        number = _ROWS // max(1, images or self.images)
         maps = self._maps if batches is None else self._maps[:batches]
-        return Places(min(_MOST, max(_FEWEST, number)), self.seed, maps)
+        return places_for(images or self.images, self.seed, maps)
 
     def _took(self, part: str) -> None:
         now = time.perf_counter()

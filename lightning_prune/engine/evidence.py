@@ -7,7 +7,9 @@ from functools import partial
 
 from torch import Tensor
 
+from lightning_prune.engine.calibration import measured_losses
 from lightning_prune.engine.front_end import FrontEnd
+from lightning_prune.functional.reconstruction.elimination import Elimination
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.policies.criteria.criterion import Criterion, Need
@@ -22,10 +24,12 @@ class Collected:
     Attributes:
         objects: Activations at objects, of no layer where nobody needs them.
         outputs: Source's name -> mean over images of the criterion's ``output_values``.
+        eliminations: Group -> what its consumers lose at each width.
     """
 
     objects: ObjectActivations = field(default_factory=lambda: ObjectActivations(()))
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    eliminations: Mapping[str, Elimination] = field(default_factory=dict)
 
 
 @contextmanager
@@ -37,6 +41,7 @@ def evidence(
     names: Sequence[str],
     images: int | None,
     beside_chance: bool = False,
+    widths: Mapping[str, Sequence[int]] | None = None,
 ) -> Iterator[Collected]:
     """Collect what is needed for a decision; gradients are there until the block ends.
 
@@ -48,6 +53,7 @@ def evidence(
         names: Those that are decided.
         images: Training images whose loss is differentiated, or that outputs are averaged over.
         beside_chance: Whether activations are collected under random labels too.
+        widths: Group -> widths whose losses are measured, where losses are needed.
     """
     # One layer may show the channels of several groups.
     sources = list(dict.fromkeys(m.layer for name in names for m in groups[name].sources))
@@ -57,7 +63,8 @@ def evidence(
     if "activations" in needs:
         means = front.output_means(groups, names, criterion.output_values, images)
         outputs = {name: mean.value for name, mean in means.items()}
-    collected = Collected(objects, outputs)
+    eliminations = measured_losses(front, groups, widths or {}, images) if "losses" in needs else {}
+    collected = Collected(objects, outputs, eliminations)
     if not needs & GRADIENTS:
         yield collected
         return

@@ -14,14 +14,58 @@ from lightning_prune.plan import PruningPlan
 _MOST = 16
 
 
+def feature_widths(module: nn.Module, groups: ChannelGroups, most: int = _MOST) -> dict[str, int]:
+    """Return layers whose outputs are compared, each with how many channels it has.
+
+    Batch norms where a group has some, else the layers that make its channels. Of many layers some
+    are taken, evenly spaced in the order of the network.
+
+    Args:
+        module: The network.
+        groups: Its channel groups.
+        most: How many layers at most.
+    """
+    modules = modules_by_name(module)
+    found: dict[str, int] = {}
+    for group in groups.values():
+        norms = [m for m in group.members if isinstance(modules[m.layer], _BatchNorm)]
+        for member in norms or group.sources:
+            width = _width(modules[member.layer])
+            if width is not None:
+                found[member.layer] = width
+    names = [name for name in groups.order if name in found]
+    chosen = names[:: -(-len(names) // most)] if names else []
+    if names and names[-1] not in chosen:
+        chosen.append(names[-1])
+    return {name: found[name] for name in chosen}
+
+
+def kept_channels(
+    widths: Mapping[str, int], groups: ChannelGroups, plan: PruningPlan
+) -> dict[str, Tensor]:
+    """Return which channels of layers' outputs a plan keeps, int64.
+
+    Args:
+        widths: Layer -> how many channels it has before the cut.
+        groups: The channel groups.
+        plan: What is kept.
+    """
+    kept = {name: torch.ones(width, dtype=torch.bool) for name, width in widths.items()}
+    for name in plan.keep:
+        mask = plan.mask(name)
+        for member in groups[name].members:
+            if member.role != "consumer" and member.layer in kept:
+                kept[member.layer][member.index] &= mask[member.channel]
+    return {name: torch.nonzero(channels).flatten() for name, channels in kept.items()}
+
+
 def kept_features(
     module: nn.Module, groups: ChannelGroups, plan: PruningPlan, most: int = _MOST
 ) -> dict[str, Tensor]:
     """Return layers whose outputs are compared, each with the channels of it that a cut keeps.
 
-    Batch norms where a group has some, else the layers that make its channels: the plan says which
-    channel of the dense network each one of the pruned network is, so that nothing has to be
-    learnt in between. Of many layers some are taken, evenly spaced in the order of the network.
+    The plan says which channel of the dense network each one of the pruned network is, so that
+    nothing has to be learnt in between.
 
     Args:
         module: The dense network, or the masked one.
@@ -29,25 +73,9 @@ def kept_features(
         plan: What is kept.
         most: How many layers at most.
     """
-    modules = modules_by_name(module)
-    found: dict[str, Tensor] = {}
-    for group in groups.values():
-        mask = plan.mask(group.name) if group.name in plan.keep else None
-        norms = [m for m in group.members if isinstance(modules[m.layer], _BatchNorm)]
-        for member in norms or group.sources:
-            layer = modules[member.layer]
-            width = _width(layer)
-            if width is None:
-                continue
-            kept = found.setdefault(member.layer, torch.ones(width, dtype=torch.bool))
-            if mask is not None:
-                kept[member.index] &= mask[member.channel]
-    names = [name for name in groups.order if name in found]
-    chosen = names[:: -(-len(names) // most)] if names else []
-    if names and names[-1] not in chosen:
-        chosen.append(names[-1])
+    kept = kept_channels(feature_widths(module, groups, most), groups, plan)
     device = next(module.parameters()).device
-    return {name: torch.nonzero(found[name]).flatten().to(device) for name in chosen}
+    return {name: index.to(device) for name, index in kept.items()}
 
 
 def _width(layer: nn.Module) -> int | None:
@@ -80,7 +108,10 @@ def recorded(module: nn.Module, layers: Mapping[str, Tensor]) -> Iterator[dict[s
 
 
 def feature_loss(
-    outputs: Mapping[str, Tensor], dense_outputs: Mapping[str, Tensor], kept: Mapping[str, Tensor]
+    outputs: Mapping[str, Tensor],
+    dense_outputs: Mapping[str, Tensor],
+    kept: Mapping[str, Tensor],
+    bounded: bool = False,
 ) -> Tensor:
     """Return the mean over layers of the squared difference, in variances of the dense features.
 
@@ -89,6 +120,9 @@ def feature_loss(
         dense_outputs: The same of the dense network.
         kept: Layer -> the dense channels that the pruned network has. Layers that a pass did not
             come to are left out.
+        bounded: In variances of the pruned network's features where those are larger: a dense
+            network that gives almost the same everywhere, as one that is hardly trained, would
+            otherwise drown everything else.
 
     >>> same = {"norm": torch.tensor([[1.0, 3.0]])}
     >>> dense = {"norm": torch.tensor([[1.0, 7.0, 3.0]])}
@@ -101,7 +135,12 @@ def feature_loss(
             continue
         own, wanted = outputs[name], dense_outputs[name]
         wanted = wanted.index_select(-1, index)
-        means = wanted.flatten(0, -2).mean(0)
-        variance = (wanted - means).square().mean()
+        variance = _variance(wanted)
+        if bounded:
+            variance = torch.maximum(variance, _variance(own.detach()))
         losses.append((own - wanted).square().mean() / variance.clamp(min=1e-12))
     return torch.stack(losses).mean() if losses else torch.zeros(())
+
+
+def _variance(features: Tensor) -> Tensor:
+    return (features - features.flatten(0, -2).mean(0)).square().mean()

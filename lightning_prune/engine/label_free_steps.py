@@ -49,6 +49,7 @@ def label_free_steps(
     lr: float = 5e-4,
     checks: int = 6,
     seed: int = 0,
+    hold: Callable[[], None] | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> StepsTaken:
     """Train a pruned network towards the outputs of the dense one, and keep the best weights.
@@ -70,6 +71,7 @@ def label_free_steps(
         lr: Peak learning rate.
         checks: How often the score is asked for.
         seed: Of the order of the batches.
+        hold: Called after each step: zeroes what is held at zero.
         progress: Shows how far it has come.
 
     Source: Liu, Zhang, Kuang, Zhou, Xue, Wang, Chen, Yang, Liao, Zhang, 2022, Practical network
@@ -78,7 +80,9 @@ def label_free_steps(
     before = score() if steps else 0.0
     if not steps:
         return StepsTaken(0, 0, before, before)
-    parameters = [p for p in module.parameters() if p.is_floating_point()]
+    own = [p for p in module.parameters() if p.is_floating_point()]
+    # A network that was read for inference alone has none that are trained.
+    parameters = [p for p in own if p.requires_grad] or own
     best, best_score, kept = _copies(parameters), before, 0
     loss_of, kept_of = distillation_loss(module), features or {}
     random = torch.Generator().manual_seed(seed)
@@ -112,6 +116,8 @@ def label_free_steps(
                 loss.backward()
                 nn.utils.clip_grad_norm_(parameters, _CLIP)
                 optimizer.step()
+                if hold is not None:
+                    hold()
                 done = step + 1
                 if done % every and done < steps:
                     continue

@@ -1,12 +1,12 @@
 """The phases of a run, on one screen: dense, masking, holding, and then somebody cuts."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from lightning_prune.engine.agreement import agree
-from lightning_prune.engine.calibration import reestimate_norms, refit_consumers
+from lightning_prune.engine.calibration import reestimate_norms, refit_masked
 from lightning_prune.engine.evidence import Collected, evidence
 from lightning_prune.engine.front_end import FrontEnd
 from lightning_prune.engine.live_mask import LiveChannels
@@ -14,8 +14,11 @@ from lightning_prune.engine.mask_state import MaskState
 from lightning_prune.engine.next_action import Cut, Mask, Steps, next_action
 from lightning_prune.engine.phase import Phase
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Need
+from lightning_prune.surgery.copy_module import copy_module
+from lightning_prune.surgery.masked_refit import restore
 
 Changes = dict[str, Any]
 """Fields of a ``MaskState`` that a decision changes, and their values."""
@@ -31,12 +34,14 @@ class Choice:
         decide: ``(state, collected) -> changes``; with ``plan`` where something is masked. It may
             raise ``NonFiniteImportanceError``.
         beside_chance: Whether activations are collected under random labels too.
+        widths: Group -> widths whose losses are measured, where losses are needed.
     """
 
     names: Sequence[str]
     needs: frozenset[Need]
     decide: Callable[[MaskState, Collected], Changes]
     beside_chance: bool = False
+    widths: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 class Policy(Protocol):
@@ -49,6 +54,10 @@ class Policy(Protocol):
     @property
     def criterion(self) -> Criterion:
         """How important a channel is."""
+
+    @property
+    def macs(self) -> MacModel:
+        """MACs as a function of widths."""
 
     def choices(self, state: MaskState, action: Mask) -> Sequence[Choice]:
         """Return the decisions of a step, in their order: each sees what the last one masked."""
@@ -66,8 +75,8 @@ class Images:
 
     Attributes:
         evidence: What criteria need.
-        refit: Consumers' reconstruction of channels that are about to be masked.
-        norms: Norm statistics after a mask.
+        refit: What layers behind masks are fitted to.
+        norms: Norm statistics after a mask, or before a refit.
         norms_between: Norm statistics before each further step.
     """
 
@@ -101,28 +110,33 @@ class Masking(Generic[PolicyT]):
         return replace(state, finished=True) if isinstance(action, Cut) else state
 
     def step(self, state: MaskState, action: Mask, epoch: int) -> MaskState:
-        """Collect evidence, decide, refit consumers, mask, re-estimate norms."""
+        """Collect evidence, decide, mask, re-estimate norms, refit what is left."""
         front, groups, images = self.front, self.policy.groups, self.images
         if state.phase is Phase.DENSE:
             front.before_first_mask()
         elif images.norms_between:
             # An epoch is too short for a small momentum to follow what the last masks changed.
             reestimate_norms(front, images.norms_between)
-        for choice in front.progress(self.policy.choices(state, action), "Choosing channels"):
+        before = copy_module(front.model) if images.refit else None
+        choices = self.policy.choices(state, action)
+        for number, choice in enumerate(front.progress(choices, "Choosing channels"), 1):
             changes, failure = self._decide(state, choice)
             if changes is None:
                 # Further decisions would build on this one.
                 front.report_failure(failure)
                 return replace(state, failed_epoch=epoch)
-            if images.refit and "plan" in changes:
-                refit_consumers(front, groups, changes["plan"], state.plan, images.refit)
             state = replace(state, **changes)
             if "plan" in changes:
                 state = self.hold(state)
-                if images.norms:
+                if images.norms and (before is None or number < len(choices)):
                     reestimate_norms(front, images.norms)
-                if images.refit:
-                    front.restart_averages()
+        if before is not None and state.plan.keep:
+            restore(front.model, before)
+            if images.norms:
+                # Of the network that is imitated: after a few epochs they lag behind its weights.
+                reestimate_norms(front, images.norms)
+            refit_masked(front, groups, state.plan, self.policy.macs, images.refit)
+            front.restart_averages()
         return self._in_phase(replace(state, step_epoch=epoch))
 
     def hold(self, state: MaskState) -> MaskState:
@@ -156,6 +170,7 @@ class Masking(Generic[PolicyT]):
             choice.names,
             self.images.evidence,
             choice.beside_chance,
+            choice.widths,
         ) as collected:
             return agree(self.front, partial(choice.decide, state, collected))
 

@@ -11,6 +11,7 @@ from lightning_prune.engine.masking import Changes, Choice
 from lightning_prune.engine.next_action import Mask
 from lightning_prune.engine.phase import Phase
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.selection.evidence import group_evidence
@@ -42,6 +43,11 @@ class RatioPolicy:
         """How important a channel is."""
         return self.selection.criterion
 
+    @property
+    def macs(self) -> MacModel:
+        """MACs as a function of widths."""
+        return self.selection.macs
+
     def choices(self, state: MaskState, action: Mask) -> Sequence[Choice]:
         """Return the one decision of a step."""
         selection = self._unfreed(state)
@@ -59,7 +65,7 @@ class RatioPolicy:
                 "met": self._is_met(step.macs_fraction),
             }
 
-        return [Choice(selection.names, self.criterion.needs, decide)]
+        return [Choice(selection.names, selection.needs, decide, widths=selection.allowed)]
 
     def freed(self, state: MaskState, names: Sequence[str]) -> Changes:
         """Return plan and MACs without the masks of some groups."""
@@ -75,12 +81,14 @@ class RatioPolicy:
 
     def _evidence(self, names: Sequence[str], collected: Collected) -> dict[str, Evidence] | None:
         """Return what was collected of each group; None where weights and gradients decide."""
-        needs = self.criterion.needs
-        if not needs & {"activations", "clusters"}:
+        needs = self.selection.needs
+        if not needs & {"activations", "clusters", "losses"}:
             return None
         seen = collected.objects if "clusters" in needs else None
-        outputs = collected.outputs
-        return group_evidence(self.model, self.groups, names, seen=seen, outputs=outputs)
+        return group_evidence(
+            self.model, self.groups, names,
+            seen=seen, outputs=collected.outputs, eliminations=collected.eliminations,
+        )  # fmt: skip
 
     def _unfreed(self, state: MaskState) -> RatioSelection:
         names = tuple(name for name in self.selection.names if name not in state.freed)

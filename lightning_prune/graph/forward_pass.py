@@ -23,7 +23,8 @@ def call(model: nn.Module, example_input: Any) -> Any:
 
 
 @contextmanager
-def _eager() -> Iterator[None]:
+def eager() -> Iterator[None]:
+    """Run what ``torch.compile`` compiled as it was written: compiled code calls no hooks."""
     # Nothing was compiled where this was never imported; importing it takes seconds.
     if "torch._dynamo" not in sys.modules:
         yield
@@ -66,7 +67,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     wants = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     plain = [(part, _plain_values(part), set(vars(part))) for part in model.modules()]
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
-    with torch.random.fork_rng(devices), _eager():
+    with torch.random.fork_rng(devices), eager():
         try:
             yield
         finally:

@@ -103,13 +103,16 @@ class ChannelPruner:
             warnings.warn(what_is_left_out(refused), stacklevel=5)
         names = select_groups(args.layers or None, model, self.groups)
         macs = MacModel.of(model, self.groups, example, front.call)
+        front.check_batches("measured", int(args.measured))
         ranking: Ranking = "global" if args.global_pruning else "local"
+        if args.isomorphic or args.measured:
+            ranking = "measured" if args.measured else "isomorphic"
         selection = RatioSelection(
             self.groups,
             names,
             macs,
             criterion,
-            "isomorphic" if args.isomorphic else ranking,
+            ranking,
             (1 - args.max_pruning_rate, 1.0),
             args.block_size,
             args.fast_widths,

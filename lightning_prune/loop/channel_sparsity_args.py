@@ -57,6 +57,7 @@ class ChannelSparsityArgs:
         epoch_rate: Epochs from one step to the next.
         global_pruning: One ranking over all groups; False: the same ratio in every group.
         isomorphic: One ranking per set of groups of equal structure, whatever global_pruning says.
+        measured: Widths of the least loss once consumers are refitted, whatever these two say.
         block_size: Channels that remain in a layer are a multiple of it.
         global_prune_rate: Fraction of the channels that goes by the end; absent: 1, with a target.
         max_pruning_rate: Largest fraction of a layer's channels that goes.
@@ -72,10 +73,10 @@ class ChannelSparsityArgs:
         container: "tuple": several inputs are passed as a tuple instead of a list.
         fast_widths: How widths move to such as run fast; null: they are what the ranking gives.
         hold_epochs: Epochs of training with all masks before the cut.
-        compensate_images: Training images from which the layers that read masked channels learn to
-            reconstruct them from the rest; 0: never.
-        recalibrate_images: Training images from which norm statistics are estimated again after
-            each step; 0: never.
+        compensate_images: Training images from which, after each step, layers behind a mask are
+            fitted to what the model gave before it, norms included; 0: never.
+        recalibrate_images: Training images from which norm statistics are estimated again at
+            each step: after it, or before layers are refitted; 0: never.
         gradient_images: Training images whose loss is differentiated, or whose activations are
             averaged, for the methods that need it.
         norms: "exact": layer, group and RMS norms count channels that are cut as zeros, so that the
@@ -97,6 +98,7 @@ class ChannelSparsityArgs:
     epoch_rate: Annotated[int, AtLeast(1)] = 1
     global_pruning: bool = True
     isomorphic: bool = False
+    measured: bool = False
     block_size: Annotated[int, AtLeast(1)] = 1
     global_prune_rate: Annotated[float | None, Between(0, 1, ends="(]")] = None
     max_pruning_rate: Annotated[float, Between(0, 1, ends="(]")] = 0.9
@@ -123,11 +125,6 @@ class ChannelSparsityArgs:
             raise ValueError(
                 "one of mac_target (fraction of the dense MACs that remains) and "
                 "global_prune_rate (fraction of the channels that goes) is needed"
-            )
-        if self.compensate_images and not self.recalibrate_images:
-            raise ValueError(
-                f"compensate_images={self.compensate_images} shifts what norms see: set "
-                "recalibrate_images too, for example to 64"
             )
         _ = self.schedule
 

@@ -88,7 +88,7 @@ class LoopFrontEnd:
         """
         met: set[Need] = {"gradients"}  # those that backward left
         if self.batches_of is not None:
-            met |= {"activations", *(GRADIENTS if self.loss is not None else ())}
+            met |= {"activations", "losses", *(GRADIENTS if self.loss is not None else ())}
         where = "a loop has where `batches` and `loss_fn` are passed to Pruning"
         if "clusters" in criterion.needs:
             where = "Pruning does not collect"

@@ -14,6 +14,7 @@ from lightning_prune.policies.criteria.lamp import LAMP
 from lightning_prune.policies.criteria.mac_aware import MacAware
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
+from lightning_prune.policies.criteria.reconstruction import Reconstruction
 from lightning_prune.policies.criteria.snp import SNP
 from lightning_prune.policies.criteria.taylor import Taylor
 from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
@@ -39,6 +40,7 @@ PRUNING_METHODS: dict[str, Callable[[], Criterion]] = {
     "APoZImportance": APoZ,
     "HRankImportance": HRank,
     "SNPImportance": SNP,
+    "ReconstructionImportance": Reconstruction,
     "RandomImportance": RandomChoice,
 }
 """Name -> how important a channel is; the names are torch-pruning's and the seed's."""

@@ -22,7 +22,7 @@ from lightning_prune.neural.arguments import (
     with_behavior,
 )
 from lightning_prune.neural.functional.own_rates import own_rates
-from lightning_prune.neural.functional.poisson_loss import poisson_loss
+from lightning_prune.neural.functional.poisson_loss import poisson_divergence, poisson_loss
 from lightning_prune.neural.metrics.bits_per_spike import BitsPerSpike
 from lightning_prune.neural.metrics.normalized_correlation import NormalizedCorrelation
 from lightning_prune.neural.network.network import NeuralResponseNetwork
@@ -241,6 +241,8 @@ class NeuralResponseModule(ScheduledModule):
             batch_size=len(log_rate),
         )  # fmt: skip
         return loss
+
+    distillation_loss = staticmethod(poisson_divergence)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Keep the readouts' masks within their limit."""

@@ -1,7 +1,8 @@
 """Walks all batches through a network together, from one layer to the next."""
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -177,6 +178,40 @@ def walk(
             for one in travellers:
                 one.end()
     return [one.output for one in travellers[:: len(sides)]]
+
+
+@torch.no_grad()
+def paths(
+    model: nn.Module,
+    batches: Iterable[Any],
+    forward: Forward,
+    counts: Callable[[nn.Module], bool],
+) -> list[int]:
+    """Return a number for each batch, equal where batches come to the same layers in one order.
+
+    Args:
+        model: The network; it runs in eval mode.
+        batches: What ``forward`` takes.
+        forward: ``(model, batch) -> anything``.
+        counts: Which layers a path is made of.
+    """
+    layers = {name: layer for name, layer in modules_by_name(model).items() if counts(layer)}
+    path: dict[str, None] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda _layer, _inputs: path.setdefault(name)
+
+    found = []
+    with ExitStack() as stack:
+        stack.enter_context(untouched(model))
+        model.eval()
+        for name, layer in layers.items():
+            stack.callback(layer.register_forward_pre_hook(hook(name)).remove)
+        for batch in batches:
+            path.clear()
+            forward(model, batch)
+            found.append(zlib.crc32("\n".join(path).encode()))
+    return found
 
 
 def _stops(

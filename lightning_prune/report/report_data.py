@@ -121,6 +121,38 @@ class CutFacts:
 
 
 @dataclass
+class DistillationFacts:
+    """How the pruned model learnt from the dense one, beside its own task.
+
+    Attributes:
+        epoch: First epoch (0-based) in which it did.
+        outputs: Weight of the outputs in the loss.
+        features: Weight of the features.
+    """
+
+    epoch: int
+    outputs: float
+    features: float
+
+
+@dataclass
+class LabelFreeFacts:
+    """What came of the steps that were made right after the cut, without labels.
+
+    Attributes:
+        steps: Steps that were made.
+        kept: After how many of them the weights were taken; 0: all were taken back.
+        before: Agreement with the dense model, on images that were held back, before the first one.
+        after: That of the weights that were kept.
+    """
+
+    steps: int
+    kept: int
+    before: float
+    after: float
+
+
+@dataclass
 class CheckpointRow:
     """A checkpoint that a callback has written.
 
@@ -188,6 +220,8 @@ class ReportData:
         first_mask_epoch: Epoch (0-based) at whose start something was masked first.
         checkpoints: Files that callbacks have written.
         usage: Channel usage; None: not tracked.
+        distillation: How it learnt from the dense model; None: it did not.
+        label_free: What steps without labels brought; None: there were none.
         seed: Seed of the run.
         versions: Package -> its version.
         device: Where the model was trained.
@@ -208,6 +242,8 @@ class ReportData:
     first_mask_epoch: int | None = None
     checkpoints: list[CheckpointRow] = field(default_factory=list)
     usage: Usage | None = None
+    distillation: DistillationFacts | None = None
+    label_free: LabelFreeFacts | None = None
     seed: int | None = None
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
@@ -253,7 +289,10 @@ class ReportData:
                 f"lightning_prune reads version {VERSION}: read it with the lightning_prune that "
                 "wrote it (`versions` in the file), or run again"
             )
-        cut, usage, decided = content["cut"], content["usage"], content.get("separability")
+        cut, usage = content["cut"], content["usage"]
+        # Reports of earlier versions do not say.
+        distilled, steps = content.get("distillation"), content.get("label_free")
+        decided = content.get("separability")
         typed = {
             "dense": ModelFacts(**content["dense"]),
             "pruned": ModelFacts(**content["pruned"]),
@@ -262,6 +301,8 @@ class ReportData:
             "checkpoints": [CheckpointRow(**row) for row in content["checkpoints"]],
             "usage": None if usage is None else Usage.from_plain(usage),
             "separability": None if decided is None else SeparabilityFacts(**decided),
+            "distillation": None if distilled is None else DistillationFacts(**distilled),
+            "label_free": None if steps is None else LabelFreeFacts(**steps),
         }
         return cls(**{**content, **typed})
 

@@ -7,6 +7,8 @@ from rich.table import Table
 
 from lightning_prune.report.report_data import (
     CheckpointRow,
+    DistillationFacts,
+    LabelFreeFacts,
     LayerRow,
     ModelFacts,
     ReportData,
@@ -155,6 +157,32 @@ def checkpoint_table(rows: Sequence[CheckpointRow]) -> Table:
     return table
 
 
+def distilled(facts: DistillationFacts) -> str:
+    """Return how the pruned model learnt from the dense one, in words.
+
+    >>> distilled(DistillationFacts(12, 1.0, 0.5))
+    'Learnt from the dense model too, from epoch 13 on: weight 1 of its outputs, 0.5 of features.'
+    """
+    weights = f"weight {facts.outputs:g} of its outputs, {facts.features:g} of features"
+    return f"Learnt from the dense model too, from epoch {facts.epoch + 1} on: {weights}."
+
+
+def imitated(facts: LabelFreeFacts) -> str:
+    """Return what steps without labels brought, in words.
+
+    >>> imitated(LabelFreeFacts(300, 250, 0.81, 0.93))
+    'Steps without labels: 250 of 300 kept, agreement with the dense model .810 to .930.'
+    >>> imitated(LabelFreeFacts(150, 0, 0.81, 0.81))
+    'Steps without labels: all 150 taken back, agreement with the dense model stays .810.'
+    """
+    before, after = (f"{value:.3f}".removeprefix("0") for value in (facts.before, facts.after))
+    if not facts.kept:
+        taken = f"all {facts.steps} taken back, agreement with the dense model stays {before}"
+        return f"Steps without labels: {taken}."
+    kept = f"{facts.kept} of {facts.steps} kept"
+    return f"Steps without labels: {kept}, agreement with the dense model {before} to {after}."
+
+
 def print_report(content: ReportData, console: Console | None = None) -> None:
     """Print the tables; on a terminal with colour, elsewhere as plain text."""
     # Outside a terminal rich assumes 80 columns, in which layer names would be folded.
@@ -171,6 +199,10 @@ def print_report(content: ReportData, console: Console | None = None) -> None:
         console.print("Slices bring no speed on general hardware: size and MACs stay.")
     if usage:
         console.print(usage_table(usage))
+    if content.label_free is not None:
+        console.print(imitated(content.label_free), soft_wrap=True)
+    if content.distillation is not None:
+        console.print(distilled(content.distillation), soft_wrap=True)
     if content.layers or content.slices or not usage:
         console.print(summary_table(content.dense, content.pruned))
     if content.checkpoints:

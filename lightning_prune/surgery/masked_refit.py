@@ -2,18 +2,20 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lightning_prune.graph.forward_pass import untouched
 from lightning_prune.graph.group import ChannelGroups
-from lightning_prune.observe.walk import PathsDifferError
+from lightning_prune.observe.walk import PathsDifferError, paths
 from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.compensate import compensate
+from lightning_prune.surgery.layer_matrix import is_matrix
 from lightning_prune.surgery.mask import ChannelMask
 from lightning_prune.surgery.places import Places
 from lightning_prune.surgery.recalibrate import recalibrate_norms
@@ -30,6 +32,8 @@ def masked_refit(
     *,
     places: Places | None = None,
     ridge: float = 0.01,
+    context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    total: Callable[[Tensor], Tensor] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> WalkedRefit:
     """Mask a plan and refit what reads masked channels, by ``walked_refit`` if that is possible.
@@ -47,6 +51,8 @@ def masked_refit(
         forward: ``(model, batch) -> anything``.
         places: Which places the walk reads; None: 64 of each image.
         ridge: Regularization as a fraction of the mean squared input, positive.
+        context: Makes a context for each pass, such as autocast.
+        total: Sums a tensor over all processes; None: there is one.
         progress: Called with the name of each layer that the walk comes to.
 
     Returns:
@@ -56,9 +62,11 @@ def masked_refit(
         UserWarning: the paths of batches differ.
     """
     try:
+        if total is not None:
+            _check_paths(model, batches, forward, context, total)
         return walked_refit(
             model, dense, groups, plan, batches, forward, places=places, ridge=ridge,
-            progress=progress,
+            context=context, total=total, progress=progress,
         )  # fmt: skip
     except PathsDifferError as error:
         reason = f"{error}; layers are refitted in separate passes, which repairs less"
@@ -66,18 +74,46 @@ def masked_refit(
     found = WalkedRefit(left={"": reason})
     restore(model, dense)  # the walk came half way
     places = places or Places()
-    compensate(
-        model, groups, plan, lambda: batches, forward,
-        ridge=ridge, positions=places.number, seed=places.seed,
-    )  # fmt: skip
+    with context():
+        compensate(
+            model, groups, plan, lambda: batches, forward,
+            ridge=ridge, positions=places.number, seed=places.seed, total=total,
+        )  # fmt: skip
     ChannelMask(model, groups, plan).apply()
-    with untouched(model):
+    with untouched(model), context():
         for name, module in model.named_modules():
             if isinstance(module, _BatchNorm):
                 module.train()
                 found.norms.append(name)
         recalibrate_norms(model, batches, forward)
     return found
+
+
+def _check_paths(
+    model: nn.Module,
+    batches: Sequence[Any],
+    forward: Callable[[nn.Module, Any], Any],
+    context: Callable[[], AbstractContextManager[Any]],
+    total: Callable[[Tensor], Tensor],
+) -> None:
+    """Raise PathsDifferError in all processes where the paths of any batches differ.
+
+    A process that left a walk alone would have the others wait for it for ever.
+    """
+    device = next(model.parameters(), torch.zeros(())).device
+    one = torch.ones((), dtype=torch.float64, device=device)
+    if total(one.clone()) == 1:
+        return  # the walk itself finds out
+    with context():
+        # Small enough that squares are exact.
+        numbers = [path % (1 << 20) for path in paths(model, batches, forward, is_matrix)]
+    seen = torch.tensor([numbers], dtype=torch.float64, device=device)
+    count, sums, squares = (total(v) for v in (len(numbers) * one, seen.sum(), (seen**2).sum()))
+    if count * squares != sums**2:
+        raise PathsDifferError(
+            "batches of several processes come to different layers: the forward pass branches on "
+            "what it reads"
+        )
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _IMAGE = 2
+_ROWS = 16384
+_FEWEST, _MOST = 16, 256
 
 
 class Places:
@@ -75,3 +77,12 @@ class Places:
             drawn = torch.multinomial(weights[known], focused, replacement=True, generator=random)
             chosen[known, :focused] = drawn
         return chosen
+
+
+def places_for(images: int, seed: int = 0, maps: Sequence[Tensor | None] = ()) -> Places:
+    """Return as many places an image as least squares need of so many: 16 to 256.
+
+    >>> places_for(128).number, places_for(4).number
+    (128, 256)
+    """
+    return Places(min(_MOST, max(_FEWEST, _ROWS // max(1, images))), seed, maps)

@@ -40,16 +40,19 @@ def test_methods_are_trained_kept_and_compared(tmp_path: Path) -> None:
         "--output", str(tmp_path / "accuracy.json"), "--seeds", "0", "--image-size", "64",
         "--dense-epochs", "1", "--recovery-epochs", "5", "--rounds", "3",
         "--methods", "torch-pruning L2 global", "group norm, local, compensated",
+        "torch-pruning L2 local, 4 epochs, norms", "measured losses, half",
     ]  # fmt: skip
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     result = json.loads((tmp_path / "accuracy.json").read_text())
-    peer, ours = result["rows"]
+    peer, ours, tuned, measured = result["rows"]
     assert peer["method"] == "torch-pruning L2 global"
     assert 0.4 < peer["macs"] <= 0.5
+    assert 0.4 < tuned["macs"] <= 0.5
     assert 0.49 < ours["macs"] <= 0.5
+    assert 0.47 < measured["macs"] <= 0.5
     assert ours["against_peer"]["seeds"] == [0]
-    for row in (peer, ours):
+    for row in result["rows"]:
         for moment in ("cut", "trained", "recalibrated"):
             assert 0 <= row[f"{moment}_map50_95"][0] <= 1
     # Finished runs are not repeated.

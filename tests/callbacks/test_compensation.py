@@ -110,6 +110,7 @@ def test_gradients_reach_the_sequential_masker_too(tmp_path):
     assert model.net.deep[0].out_channels < 16
 
 
-def test_it_needs_norms_that_are_estimated_anew():
-    with pytest.raises(ValueError, match=r"compensate_images=8 .*recalibrate_images"):
-        stage(compensate_images=8, recalibrate_images=0)
+def test_norms_follow_the_refit_by_themselves(tmp_path):
+    without = loss_after_masking(tmp_path / "without", recalibrate_images=0)
+    given = loss_after_masking(tmp_path / "given", recalibrate_images=0, compensate_images=96)
+    assert given < without

@@ -44,6 +44,8 @@ def words_for(group: str, option: str) -> list[str]:
         return ["+pruning=sequential_activation", f"criterion={option}"]
     if group == "penalty":  # of any recipe that regularizes channels
         return ["+pruning=channel", f"penalty@pruning.regularizer.penalty={option}"]
+    if (group, option) == ("stage", "distiller"):  # added to any recipe
+        return ["+pruning=channel", "+stage@pruning.distiller=distiller"]
     if group in PARTS:
         part = re.compile(rf"/{group}(/{option}@|@.*: {option}\b)")
         users = [path for path in FILES if part.search(path.read_text())]

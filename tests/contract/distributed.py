@@ -46,7 +46,9 @@ PLAIN = {
         "pruning.masker.compensate_images=0",
         "pruning.masker.recalibrate_images=0",
         "pruning.pruner.recalibrate_images=0",
-    )
+    ),
+    # Features are compared in the variances of a rank's own samples.
+    "channel_distilled": ("pruning.distiller.features=0",),
 }
 
 

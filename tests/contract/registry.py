@@ -304,6 +304,11 @@ RECIPES = {
         alike=True,
     ),
     "magnitude": Recipe(True, by_module=_BY_RATIO, alike=True),
+    "compress": Recipe(
+        True,
+        (*_NO_COST, "pruning.label_free_steps.steps=4", "pruning.masker.compensate_images=32"),
+        by_module=_BY_RATIO,
+    ),
     "slice": Recipe(False, by_module=_SLICE_LAYERS, alike=True),
     "channel_and_slice": Recipe(
         True,
@@ -334,6 +339,12 @@ RECIPES = {
         (*_RESETS, "pruning.channel_resetter.reset_type=original"),
         by_module=_BY_RATIO | _RESETS_ALL,
         files="[channel,channel_reset]",
+    ),
+    "channel_distilled": Recipe(
+        True,
+        (*_NO_COST, "+stage@pruning.distiller=distiller"),
+        by_module=_BY_RATIO,
+        files="channel",
     ),
 }
 

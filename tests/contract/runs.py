@@ -109,7 +109,9 @@ def ending(folder: Path, run: pl.Trainer) -> dict[str, Any]:
         for name, state in last["callbacks"].items()
         if "Checkpoint" not in name  # paths
     }
-    for state in callbacks.values():
+    for name, state in callbacks.items():
+        if name == "Distiller":
+            state.pop("path")
         if isinstance(state.get("content"), dict):
             state["content"].pop("checkpoints", None)
     with (folder / "metrics.csv").open() as file:

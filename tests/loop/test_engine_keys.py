@@ -10,6 +10,7 @@ from lightning_prune.loop.pruning import Pruning
 from lightning_prune.policies.criteria.apoz import APoZ
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
+from lightning_prune.policies.criteria.reconstruction import Reconstruction
 from lightning_prune.policies.criteria.taylor import Taylor
 from tests.callbacks.classifiers import Classifier, patterns, trainer
 from tests.loop.plain import channel_pruning, masked, write
@@ -28,19 +29,24 @@ class AfterTheMask(Callback):
 
 
 @pytest.mark.parametrize("images", [0, 96])
-@pytest.mark.parametrize("criterion", [GroupNorm, Taylor, Fisher, APoZ])
-def test_a_loop_does_what_the_callback_does(criterion, images, tmp_path):
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("criterion", [GroupNorm, Taylor, Fisher, APoZ, Reconstruction])
+def test_a_loop_does_what_the_callback_does(criterion, measured, images, tmp_path):
     """Oracle: ChannelMasker on the same weights and images; plan, refits and norms are equal."""
+    if measured and criterion not in (GroupNorm, Reconstruction):
+        pytest.skip("a ranking needs nothing of a criterion")
     stage = plain(
         ChannelMasker,
         0, 1, pruning_ratio=0.5, criterion=criterion(), gradient_images=96,
         compensate_images=images, recalibrate_images=images,
+        **{"ranking": "measured"} if measured else {},
     )  # fmt: skip
     after = AfterTheMask()
     trainer(tmp_path, [stage, after], 2, limit_train_batches=1).fit(Classifier())
 
     model = Classifier().train()
     keys = {"compensate_images": images, "recalibrate_images": images}
+    keys |= {"measured": True} if measured else {}
     method = {"pruning_method": f"{criterion.__name__}Importance"}
     pruner = Pruning(
         model,
@@ -92,7 +98,7 @@ def test_importances_that_are_not_finite_are_tried_again(tmp_path):
     ("keys", "message"),
     [
         ({"recalibrate_images": 8}, r"recalibrate_images=8 needs training batches: pass Pruning"),
-        ({"compensate_images": 8}, "compensate_images=8 shifts what norms see: set recalibrate"),
+        ({"compensate_images": 8}, r"compensate_images=8 needs training batches: pass Pruning"),
         (
             {"pruning_method": "FisherImportance"},
             "Fisher needs gradients of the loss of single batches, .* `batches` and `loss_fn`",
@@ -100,6 +106,11 @@ def test_importances_that_are_not_finite_are_tried_again(tmp_path):
         (
             {"pruning_method": "HRankImportance"},
             "HRank needs activations of layers at training images, .* `batches`",
+        ),
+        ({"measured": True}, r"measured=1 needs training batches: pass Pruning"),
+        (
+            {"pruning_method": "ReconstructionImportance"},
+            "Reconstruction needs what consumers lose without channels, .* `batches`",
         ),
         ({"hold_epochs": -1}, "hold_epochs=-1"),
     ],

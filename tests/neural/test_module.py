@@ -349,3 +349,22 @@ def test_windows_are_labelled_by_their_stimulus():
 def test_data_without_labels_say_what_is_missing():
     with pytest.raises(TypeError, match=r"no stimulus classes .* labels_<name>"):
         module().object_positions(batch())
+
+
+def test_distillation_is_the_poisson_loss_against_the_rates_of_the_dense_network():
+    torch.manual_seed(0)
+    module = NeuralResponseModule(cells=[2, 3])
+    given = [torch.randn(4, 2, requires_grad=True), torch.randn(4, 3, requires_grad=True)]
+    dense = [torch.randn(4, 2), torch.randn(4, 3)]
+    expected = torch.stack(
+        [
+            (y.exp() - t.exp() * y) - (t.exp() - t.exp() * t)
+            for ys, ts in zip(given, dense, strict=True)
+            for y, t in zip(ys.flatten(), ts.flatten(), strict=True)
+        ]
+    ).mean()
+    found = module.distillation_loss(given, dense)
+    assert torch.allclose(found, expected)
+    (gradient,) = torch.autograd.grad(found, given[0])
+    assert torch.allclose(gradient, (given[0].exp() - dense[0].exp()) / 20)
+    assert module.distillation_loss(dense, dense).item() == 0

@@ -6,6 +6,8 @@ import pytest
 from lightning_prune.report.report_data import (
     CheckpointRow,
     CutFacts,
+    DistillationFacts,
+    LabelFreeFacts,
     LayerUsage,
     ModelFacts,
     ReportData,
@@ -23,6 +25,8 @@ FULL = replace(
     first_mask_epoch=1,
     checkpoints=[CheckpointRow("last.ckpt", "cut", 4, None, None, "the latest")],
     usage=Usage(1e-6, [0, 1], {"stem": LayerUsage([8, 8], [7, 8], [0, 1])}),
+    distillation=DistillationFacts(3, 1.0, 0.5),
+    label_free=LabelFreeFacts(300, 250, 0.8, 0.9),
     seed=7,
     versions={"torch": "2"},
     device="cpu",
@@ -41,7 +45,8 @@ def test_the_file_has_the_keys_that_scripts_know(tmp_path):
     plain = json.loads(write_report(tmp_path, FULL).read_text())
     assert list(plain) == [
         "version", "dense", "pruned", "layers", "cut", "slices", "first_mask_epoch",
-        "checkpoints", "usage", "seed", "versions", "device", "module", "separability",
+        "checkpoints", "usage", "distillation", "label_free", "seed", "versions", "device",
+        "module", "separability",
     ]  # fmt: skip
     assert plain["version"] == 1
     assert plain["cut"] == {

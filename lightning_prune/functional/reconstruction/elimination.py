@@ -45,6 +45,30 @@ class Elimination:
     widths: tuple[int, ...]
     losses: tuple[float, ...]
 
+    @property
+    def importance(self) -> Tensor:
+        """Return the most that a channel had cost when each of them went, (C,) float64.
+
+        Channels that never went get as much as the last one that did; of equal ones the first to
+        go has least.
+        """
+        costs = [0.0]
+        for (wide, narrow), (before, after) in zip(
+            pairwise(self.widths), pairwise(self.losses), strict=True
+        ):
+            each = max(costs[-1], (after - before) / (wide - narrow))
+            costs += [each] * (wide - narrow)
+        channels = self.widths[0]
+        costs += [costs[-1]] * (channels + 1 - len(costs))
+        # Apart by less than any loss means, so that sorting finds the order again.
+        ranks = torch.arange(1, channels + 1, dtype=torch.float64) * (1e-9 * costs[-1] + 1e-30)
+        gone = torch.zeros(channels, dtype=torch.bool)
+        gone[self.order] = True
+        order = torch.cat([self.order, torch.nonzero(~gone).flatten()])
+        found = torch.empty(channels, dtype=torch.float64)
+        found[order] = torch.tensor(costs[1:], dtype=torch.float64) + ranks
+        return found
+
     def keep(self, width: int) -> Tensor:
         """Return which channels stay at a width, sorted."""
         channels = self.widths[0]

@@ -1,5 +1,7 @@
 """How unlikely spike counts are under predicted rates."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,31 @@ def poisson_loss(log_rate: Tensor, spikes: Tensor, mask: Tensor | None = None) -
     weights = weights.to(losses.dtype)
     total = weights.sum()
     return (losses * weights).sum() / torch.where(total > 0, total, 1.0)
+
+
+def poisson_divergence(
+    log_rate: Tensor | Sequence[Tensor], dense: Tensor | Sequence[Tensor]
+) -> Tensor:
+    r"""Return the Poisson loss against the rates of the dense network, less its least value.
+
+    .. math:: L = \frac{1}{N} \sum_n e^{y_n} - e^{\hat y_n} - e^{\hat y_n} (y_n - \hat y_n)
+
+    with y the log-rates and a hat for those of the dense network; 0 where they are equal.
+
+    Args:
+        log_rate: Log-rates of any shape, or several such tensors, whose entries all count alike.
+        dense: The same of the dense network.
+
+    >>> log_rate, dense = torch.tensor([0.0, 0.0]), torch.tensor([0.0, 2.0]).log1p()
+    >>> round(float(poisson_divergence(log_rate, dense)), 4)  # (1 - 3 + 3 log 3) / 2
+    0.6479
+    """
+    given, wanted = (
+        torch.cat([one.flatten() for one in ([rates] if isinstance(rates, Tensor) else rates)])
+        for rates in (log_rate, dense)
+    )
+    expected = wanted.exp()
+    return poisson_loss(given, expected) - poisson_loss(wanted, expected)
 
 
 def full_mask(mask: Tensor, spikes: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from lightning_prune.functional.reconstruction.elimination import Elimination
 from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.functional.selection.moments import ClassMoments
 from lightning_prune.graph.group import ChannelGroups, Group, Member
@@ -17,7 +18,7 @@ from lightning_prune.graph.names import modules_by_name
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.non_finite_importance import check_finite
 
-Need = Literal["gradients", "batch_gradients", "activations", "clusters"]
+Need = Literal["gradients", "batch_gradients", "activations", "clusters", "losses"]
 """What must be collected from training data before a criterion can judge; see ``Criterion``."""
 
 _COLLECTED: dict[Need, str] = {
@@ -25,6 +26,7 @@ _COLLECTED: dict[Need, str] = {
     "batch_gradients": "gradients of the loss of single batches",
     "activations": "activations of layers at training images",
     "clusters": "clusters of channels by the classes that they separate",
+    "losses": "what consumers lose without channels, the others refitted",
 }
 
 
@@ -40,6 +42,8 @@ class Evidence:
         moments: Producer's name -> class statistics of its output; empty where no object matched.
         clustering: Clusters of the channels for every k; None where no object matched.
         outputs: Source's name -> mean over images of what the criterion's ``output_values`` gives.
+        elimination: The order in which channels go at the least loss that their consumers cannot
+            repair; None: not measured.
     """
 
     model: nn.Module
@@ -47,6 +51,7 @@ class Evidence:
     moments: Mapping[str, ClassMoments] = field(default_factory=dict)
     clustering: ChannelClustering | None = None
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    elimination: Elimination | None = None
 
 
 class Criterion(ABC):
@@ -58,6 +63,7 @@ class Criterion(ABC):
             ``add_batch`` is called while ``.grad`` holds those of a batch's loss alone.
             ``activations``: ``output_values`` of layer outputs, averaged over images, in
             ``Evidence.outputs``. ``clusters``: ``Evidence.clustering`` and ``moments``.
+            ``losses``: ``Evidence.elimination``.
     """
 
     needs: frozenset[Need] = frozenset()

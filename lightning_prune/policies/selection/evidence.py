@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from lightning_prune.functional.reconstruction.elimination import Elimination
 from lightning_prune.functional.widths.width import is_selectable
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.observe.activations import ObjectActivations
@@ -19,6 +20,7 @@ def group_evidence(
     seen: ObjectActivations | None = None,
     clusterer: ChannelClusterer | None = None,
     outputs: Mapping[str, Tensor] | None = None,
+    eliminations: Mapping[str, Elimination] | None = None,
 ) -> dict[str, Evidence]:
     """Return the evidence for each group from what was seen of its layers.
 
@@ -29,6 +31,7 @@ def group_evidence(
         seen: Activations at objects of the groups' sources; None: there are no clusters.
         clusterer: How channels are clustered; None: as ``ChannelClusterer`` does by default.
         outputs: Source's name -> mean over images of a criterion's ``output_values``.
+        eliminations: Group -> what its consumers lose at each width.
 
     Raises:
         NonFiniteImportanceError: an activation at the objects was NaN or infinite.
@@ -44,5 +47,6 @@ def group_evidence(
                 clusterer.cluster_seen(group, seen) if is_selectable(group.channels) else None
             )
         known = {member.layer: outputs[member.layer] for member in group.sources} if outputs else {}
-        found[name] = Evidence(model, group, moments, clustering, known)
+        elimination = (eliminations or {}).get(name)
+        found[name] = Evidence(model, group, moments, clustering, known, elimination)
     return found

@@ -10,8 +10,11 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.isomorphic import isomorphic_sets
 from lightning_prune.validation import validated
 
-Ranking = Literal["global", "local", "isomorphic"]
-"""Which groups are ranked together: all, none, or those of the same structure."""
+Ranking = Literal["global", "local", "isomorphic", "measured"]
+"""Which groups are ranked together: all, none, or those of the same structure.
+
+``measured``: none, and widths are those of the least loss that was measured.
+"""
 
 Scopes = Callable[[nn.Module, ChannelGroups, Sequence[str]], Sequence[int]]
 """(model, its groups, G names) -> G numbers; groups of the same number are ranked together."""
@@ -25,10 +28,13 @@ class RankingRule:
         scopes: Which of them are ranked together.
         max_shift: Most blocks by which a width may leave the common ratio to meet a MAC target;
             for scopes of one group each. None: as many as it takes.
+        measured: Whether the ratio says only how many MACs remain, and losses that were measured
+            say at which widths (``least_loss_widths``).
     """
 
     scopes: Scopes
     max_shift: int | None = None
+    measured: bool = False
 
 
 def _all_together(_model: nn.Module, _groups: ChannelGroups, names: Sequence[str]) -> list[int]:
@@ -43,6 +49,7 @@ RANKINGS: dict[Ranking, RankingRule] = {
     "global": RankingRule(_all_together),
     "local": RankingRule(_each_alone, max_shift=1),
     "isomorphic": RankingRule(isomorphic_sets),
+    "measured": RankingRule(_each_alone, measured=True),
 }
 
 

@@ -9,16 +9,20 @@ from torch import Tensor, nn
 
 from lightning_prune.annotations import Such
 from lightning_prune.arguments import Count
+from lightning_prune.functional.widths.least_loss import least_loss_widths
 from lightning_prune.functional.widths.removal import RemovalPath
 from lightning_prune.functional.widths.width import least_width, narrower_widths
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
-from lightning_prune.policies.criteria.criterion import Criterion, Evidence, check_observable
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence, Need, check_observable
 from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ranking import Ranking, RankingRule, ranking_rule
 from lightning_prune.validation import validated
 
+_LOSSES: frozenset[Need] = frozenset({"losses"})
+# Of the rule for widths; see ``least_loss_widths``.
+_POWER = 0.5
 # More than this fraction of the dense MACs under the target, and blocks are exchanged.
 _TOLERANCE = 0.005
 
@@ -66,7 +70,8 @@ class RatioSelection:
         criterion: How important a channel is.
         ranking: ``global``: one ranking over all groups; ``local``: the same ratio in every group;
             ``isomorphic``: one ranking per set of structurally equal groups, and the same ratio in
-            every set; or a ``RankingRule``.
+            every set; ``measured``: as many MACs as with ``local``, at the widths of the least
+            loss; or a ``RankingRule``.
         keep_range: Smallest and largest fraction of a group's channels that stays: the smallest
             in [0, 1), the largest 1.
         round_to: Widths are multiples of it; at least one such block remains.
@@ -84,6 +89,17 @@ class RatioSelection:
     keep_range: SmallestKept = (0.0, 1.0)
     round_to: Count = 1
     fast_widths: FastWidths | None = None
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What must be collected: for the criterion, and for the ranking."""
+        measured = ranking_rule(self.ranking).measured
+        return self.criterion.needs | (_LOSSES if measured else frozenset())
+
+    @property
+    def allowed(self) -> dict[str, tuple[int, ...]]:
+        """Return the widths of each group, from its own down."""
+        return dict(zip(self.names, self._allowed, strict=True))
 
     def check(self, model: nn.Module, mac_target: float | None) -> None:
         """Check before training what can be known before training.
@@ -137,8 +153,8 @@ class RatioSelection:
             ratio: Fraction of the channels that is gone after this step, in [0, 1].
             mac_target: Fraction of the dense MACs that remains at the end; None: the ratio decides.
             held: What is removed already and stays removed.
-            evidence: Group name -> what was collected for the criterion, if it needs activations
-                or clusters; None: nothing.
+            evidence: Group name -> what was collected, if activations, clusters or losses are
+                needed; None: nothing.
 
         Raises:
             NonFiniteImportanceError: an importance is NaN or infinite.
@@ -146,7 +162,10 @@ class RatioSelection:
         held = PruningPlan() if held is None else held
         path = self._path(model, held, evidence)
         names, cost = self.names, self.macs.cost_of(self.names)
-        widths, met = self._widths(path, ratio, mac_target)
+        if ranking_rule(self.ranking).measured:
+            widths, met = self._least_loss(path, ratio, mac_target, evidence or {})
+        else:
+            widths, met = self._widths(path, ratio, mac_target)
         if self.fast_widths is not None and names:
             widths = self._faster(self.fast_widths, path, widths, ratio, mac_target, met)
         keep = {
@@ -175,6 +194,29 @@ class RatioSelection:
             max_shift = ranking_rule(self.ranking).max_shift
             within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, max_shift)
         return (widths, False) if within is None else (within, True)
+
+    def _least_loss(
+        self,
+        path: RemovalPath,
+        ratio: float,
+        mac_target: float | None,
+        evidence: Mapping[str, Evidence],
+    ) -> tuple[list[int], bool]:
+        """Return the widths that lose least at the MACs of the ratio, or at the target."""
+        cost = self.macs.cost_of(self.names)
+        budget: float = cost(path.widths(ratio))
+        met = mac_target is not None and budget <= mac_target * self.macs.total
+        if mac_target is not None and met:
+            budget = mac_target * self.macs.total
+        if cost(path.narrowest) > budget:
+            return path.narrowest, False
+        losses = []
+        for name, widths in zip(self.names, path.allowed, strict=True):
+            measured = evidence[name].elimination
+            assert measured is not None  # asked for by `needs`
+            known = dict(zip(measured.widths, measured.losses, strict=True))
+            losses.append([known[width] for width in widths])
+        return least_loss_widths(path.allowed, losses, cost, budget, _POWER), met
 
     def _faster(
         self,
