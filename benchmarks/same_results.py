@@ -97,6 +97,14 @@ RESET = [
     "pruning.channel_resetter.min_batches=1",
     "pruning.channel_resetter.threshold=0.3",
 ]
+BY_CLASS = [
+    "pruning.masker.layers=[network.backbone.p5.*]",
+    "pruning.masker.mac_target=0.95",
+    "pruning.masker.matching=all",  # after a few steps no object is found yet
+    "pruning.masker.layers_per_step=4",
+    "pruning.masker.epochs_per_step=1",
+    "pruning.masker.hold_epochs=0",
+]
 RECIPES = {
     "bn_scale": [],
     "channel": [],
@@ -104,14 +112,8 @@ RECIPES = {
     "channel_reset": [*RESET, "pruning.channel_resetter.end_epoch=null"],
     "magnitude": [],
     "neural": ["pruning.masker.gradient_images=8", "pruning.masker.compensate_images=16"],
-    "sequential_activation": [
-        "pruning.masker.layers=[network.backbone.p5.*]",
-        "pruning.masker.mac_target=0.95",
-        "pruning.masker.matching=all",  # after a few steps no object is found yet
-        "pruning.masker.layers_per_step=4",
-        "pruning.masker.epochs_per_step=1",
-        "pruning.masker.hold_epochs=0",
-    ],
+    "separability": BY_CLASS,
+    "sequential_activation": BY_CLASS,
     "slice": [],
     "[channel,channel_reset]": RESET,
 }

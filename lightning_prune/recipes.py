@@ -4,8 +4,6 @@ The stages are Lightning callbacks: ``Trainer(callbacks=recipes.channel(mac_targ
 function does not name itself is passed on to the masker: ``recipes.channel(round_to=4)``.
 """
 
-import difflib
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
 from lightning_prune.policies.criteria.bn_scale import BNScale
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.fisher import Fisher
+from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.reconstruction import Reconstruction
 from lightning_prune.policies.layers.layer_rule import LayerRule
@@ -33,6 +32,7 @@ from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.runs.configuration.resolvers import part
+from lightning_prune.validation import known_arguments
 
 Layers = list[str] | LayerRule | None
 Folder = str | Path | None
@@ -248,8 +248,25 @@ def sequential_activation(
         "clusterer": ChannelClusterer(seed=seed),
         "dense_checkpoint": _dense_checkpoint(folder),
     }
-    masks = SequentialActivationMasker(**chosen | _known(SequentialActivationMasker, masker))
+    further = known_arguments(SequentialActivationMasker, masker)
+    masks = SequentialActivationMasker(**chosen | further)
     return [masks, *_cut(folder, monitor, recalibrate_images=64)]
+
+
+def separability(
+    mac_target: float | None = 0.5, dense_epochs: int = 12, **settings: Any
+) -> list[Callback]:
+    """Return the stages of ``sequential_activation`` that trust separability only where it is.
+
+    Widths follow the number of different profiles; where separability is noise, the norm chooses.
+
+    Args:
+        mac_target: As in ``channel``, like all that is not named here; None: each layer's count.
+        dense_epochs: Epochs before the first layers are masked.
+        settings: Further arguments of ``sequential_activation``.
+    """
+    chosen = {"count": "distinct", "noise_criterion": GroupNorm(), **settings}
+    return sequential_activation(mac_target, dense_epochs, **chosen)
 
 
 def slice(
@@ -311,7 +328,7 @@ def channel_reset(
         folder: Where the report is written.
         resetter: Further arguments of ``ChannelResetter``.
     """
-    chosen = {"end_epoch": dense_epochs} | _known(ChannelResetter, resetter)
+    chosen = {"end_epoch": dense_epochs} | known_arguments(ChannelResetter, resetter)
     return [ChannelResetter(**chosen), PruningReport(_text(folder), latency_rounds=0)]
 
 
@@ -320,6 +337,7 @@ RECIPES: dict[str, Callable[..., list[Callback]]] = {
     for recipe in (
         channel,
         sequential_activation,
+        separability,
         bn_scale,
         magnitude,
         compress,
@@ -349,13 +367,13 @@ def _channel_masker(
         "layers": layers,
         "dense_checkpoint": _dense_checkpoint(folder),
     }
-    return ChannelMasker(**chosen | _known(ChannelMasker, further))
+    return ChannelMasker(**chosen | known_arguments(ChannelMasker, further))
 
 
 def _slices(
     reg: float, start_epoch: int, masker: Mapping[str, Any]
 ) -> tuple[SliceRegularizer, SliceMasker]:
-    masks = SliceMasker(**_known(SliceMasker, masker))
+    masks = SliceMasker(**known_arguments(SliceMasker, masker))
     spared, end = masks.disable_first_index, masker["end_epoch"]
     regularizer = SliceRegularizer(
         reg, masks.block_size, masks.layers, start_epoch, end, disable_first_index=spared
@@ -380,21 +398,3 @@ def _dense_checkpoint(folder: Folder) -> str | None:
 
 def _text(folder: Folder) -> str | None:
     return None if folder is None else str(folder)
-
-
-def _known(stage: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return further arguments of a stage, if it has them.
-
-    Raises:
-        TypeError: it does not.
-    """
-    allowed = list(inspect.signature(stage).parameters)
-    for name in given:
-        if name not in allowed:
-            near = difflib.get_close_matches(name, allowed, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise TypeError(
-                f"{name}={given[name]!r} is an argument neither of the recipe nor of "
-                f"{stage.__name__}.{hint} {stage.__name__} has {', '.join(allowed)}"
-            )
-    return dict(given)

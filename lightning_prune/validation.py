@@ -214,3 +214,21 @@ def _converted(annotation: Any, value: Any) -> Any:
     if origin is list and isinstance(value, list | tuple):
         return [_converted(arguments[0], item) for item in value]
     return value
+
+
+def known_arguments(stage: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return further arguments of a stage, if it has them.
+
+    Raises:
+        TypeError: it does not.
+    """
+    allowed = list(inspect.signature(stage).parameters)
+    for name in given:
+        if name not in allowed:
+            near = get_close_matches(name, allowed, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise TypeError(
+                f"{name}={given[name]!r} is an argument neither of the recipe nor of "
+                f"{stage.__name__}.{hint} {stage.__name__} has {', '.join(allowed)}"
+            )
+    return dict(given)

@@ -63,6 +63,7 @@ FEW_BY_RATIO = [
 # What makes each recipe small, by its name.
 TINY_RECIPES = {
     "sequential_activation": [*TINY_PRUNING, *FEW_LAYERS],
+    "separability": [*TINY_PRUNING, *FEW_LAYERS],
     "channel": FEW_BY_RATIO,
     "channel_and_slice": FEW_BY_RATIO,
     "bn_scale": FEW_BY_RATIO,

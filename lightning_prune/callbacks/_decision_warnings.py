@@ -20,14 +20,15 @@ def warn_of_decisions(decisions: Sequence[GroupDecision]) -> None:
     noise = [
         f"{d.group} {d.separability:.3g} (at random {d.separability_at_random:.3g})"
         for d in decisions
-        if d.noise
+        if d.noise and d.status == "pruned"
     ]
     if noise:
         rank_zero_warn(
             f"{len(noise)} of {len(decisions)} groups separate the classes no better than labels "
             "dealt out at random, so that their clusters, and the knee, are those of noise: mean "
             f"separability {_listed(noise)}. A criterion of the weights (Magnitude, GroupNorm) "
-            "says more there: leave these layers to it, start pruning later, or read more images"
+            "says more there: leave these layers to it (noise_criterion), start pruning later, or "
+            "read more images"
         )
 
 

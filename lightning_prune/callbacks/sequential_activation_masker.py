@@ -30,12 +30,16 @@ from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import Matching
-from lightning_prune.policies.criteria.criterion import Criterion, why_hidden
+from lightning_prune.policies.criteria.criterion import Criterion, why_hidden, why_unmet
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
 from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
-from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
+from lightning_prune.policies.selection.sequential import (
+    CountRule,
+    GroupDecision,
+    SequentialSelection,
+)
 from lightning_prune.policies.selection.step_schedule import StepSchedule
 from lightning_prune.report.dry_run import dry_run_text
 from lightning_prune.validation import validated
@@ -69,6 +73,9 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         recalibrate_images: Training images from which norm statistics are estimated again before
             each further step and after each layer, so that the masked model still finds its
             objects; 0: never.
+        compensate_images: Training images from which, after each step, every layer behind a mask
+            is fitted by least squares to what the model gave before it, front to back, norms
+            included (``walked_refit``); 0: never. Averaged copies start again at each step.
         matching: ``detected``: only objects that the model got right; ``all``: every one.
         background: Background cells as one more class: True, False, or ``auto``: where the data
             have one class only.
@@ -81,6 +88,11 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
             the log says by how much outputs differ.
         attention: What of attention goes: whole ``heads``, the same channels of the ``width`` of
             every head, or ``both``.
+        count: What sets a layer's width, before a ``mac_target`` scales all of them: the ``knee``,
+            or the number of ``distinct`` profiles beside the noise of estimates.
+        noise_criterion: Which channels stay where a layer separates the classes no better than
+            labels dealt out at random; a criterion of weights, such as ``GroupNorm``. Such a
+            layer shrinks as the others do on average. None: its clusters choose all the same.
 
     Raises:
         ValueError: an argument is out of range; before training: an unknown layer, an unreachable
@@ -105,6 +117,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         hold_epochs: HoldEpochs = 1,
         images: OptionalCount = 256,
         recalibrate_images: TrainingImages = 64,
+        compensate_images: TrainingImages = 64,
         matching: Matching = "detected",
         background: Background = "auto",
         dry_run: bool = False,
@@ -112,12 +125,19 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         seed: int = 0,
         norms: Norms = "exact",
         attention: Attention = "heads",
+        count: CountRule = "knee",
+        noise_criterion: Criterion | None = None,
     ) -> None:
+        if noise_criterion is not None:
+            where = "a noise_criterion does without, as it chooses by weights"
+            unmet = why_unmet(noise_criterion, frozenset(), where)
+            if unmet is not None:
+                raise ValueError(f"noise_criterion: {unmet}")
         super().__init__(
             mac_target,
             layers,
             criterion or Separability(),
-            Images(images, 0, recalibrate_images, recalibrate_images),
+            Images(images, compensate_images, recalibrate_images, recalibrate_images),
             Observation(images, matching, background, seed),
             dense_checkpoint,
             norms,
@@ -131,6 +151,8 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         self.fast_widths = fast_widths
         self.clusterer = clusterer or ChannelClusterer()
         self.dry_run = dry_run
+        self.count: CountRule = count
+        self.noise_criterion = noise_criterion
         self.clusterings: dict[str, ChannelClustering] = {}
 
     @property
@@ -196,7 +218,14 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         reasons = {name: why_hidden(front.model, groups[name]) for name in names}
         hidden = {name: why for name, why in reasons.items() if why is not None}
         selection = SequentialSelection(
-            groups, names, self.clusterer, self.criterion, *limits, hidden
+            groups,
+            names,
+            self.clusterer,
+            self.criterion,
+            *limits,
+            hidden,
+            self.count,
+            self.noise_criterion,
         )
         selection.check(front.model, macs, self.mac_target)
         nothing = selection.why_nothing()

@@ -16,7 +16,10 @@ def dry_run(run: Masking[SequentialPolicy]) -> list[GroupDecision]:
     policy, images = run.policy, run.images.evidence
     names, criterion, state = policy.selection.names, policy.criterion, MaskState()
     needs = CLUSTERS | criterion.needs
-    with evidence(run.front, criterion, needs, policy.groups, names, images) as collected:
+    beside_chance = policy.selection.needs_chance
+    with evidence(
+        run.front, criterion, needs, policy.groups, names, images, beside_chance
+    ) as collected:
         if policy.mac_target is not None:
             changes = policy.plan_widths(policy.mac_target, state, collected)
             state = MaskState(widths=changes["widths"])

@@ -57,33 +57,43 @@ class SequentialPolicy:
         found = []
         if self.mac_target is not None and state.widths is None:
             plan = partial(self.plan_widths, self.mac_target)
-            found.append(Choice(self.selection.observed, CLUSTERS, plan))
+            beside_chance = self.selection.needs_chance
+            found.append(Choice(self.selection.observed, CLUSTERS, plan, beside_chance))
         needs = CLUSTERS | self.criterion.needs
-        beside_chance = "clusters" in self.criterion.needs
+        beside_chance = "clusters" in self.criterion.needs or self.selection.needs_chance
         for name in action.groups:
             decide = partial(self._decide, name)
             if name in self.selection.hidden:
                 found.append(Choice((), frozenset(), decide))
             else:
-                found.append(Choice((name,), needs, decide, beside_chance))
+                widths = {name: self.selection.widths_of(self.groups[name])}
+                found.append(Choice((name,), needs, decide, beside_chance, widths))
         return found
 
     def plan_widths(self, target: float, state: MaskState, collected: Collected) -> Changes:
-        """Plan the widths of all groups from their knees in the dense model."""
+        """Plan the widths of all groups from their knees, or counts, in the dense model."""
         selection = self.selection
-        knees: dict[str, int | None] = {}
+        counts: dict[str, int | None] = {}
+        noise = []
         for name in self.progress(selection.names, "Planning widths"):
             group = selection.groups[name]
             left = selection.why_left(group)
             clustering = None if left else selection.cluster(group, collected.objects)
-            knees[name] = None if clustering is None else clustering.knee
-        return {"widths": selection.plan_widths(knees, self.macs, target)}
+            counts[name] = selection.count_of(clustering)
+            if clustering is not None and selection.is_noise(group, collected.objects):
+                noise.append(name)
+        return {"widths": selection.plan_widths(counts, self.macs, target, noise)}
 
     def decide(self, name: str, state: MaskState, collected: Collected) -> GroupDecision:
         """Choose the channels of one group."""
         width = None if state.widths is None else state.widths.get(name)
         found, clustering = self.selection.decide(
-            self.model, name, collected.objects, width, collected.outputs
+            self.model,
+            name,
+            collected.objects,
+            width,
+            collected.outputs,
+            collected.eliminations.get(name),
         )
         if clustering is not None:
             self.clusterings[name] = clustering

@@ -11,6 +11,7 @@ from lightning_prune.functional.selection.embedding import embed_channels
 from lightning_prune.functional.selection.kmedoids import KMedoids, kmedoids, kmedoids_sweep
 from lightning_prune.functional.selection.knee import find_knee
 from lightning_prune.functional.selection.moments import ClassMoments, class_moments, merge_moments
+from lightning_prune.functional.selection.profiles import count_profiles
 from lightning_prune.functional.selection.selection import (
     ChannelSelection,
     choose_channels,
@@ -33,6 +34,7 @@ __all__ = [
     "class_moments",
     "clip_width",
     "cluster_channels",
+    "count_profiles",
     "dissimilarity",
     "embed_channels",
     "filter_norm",

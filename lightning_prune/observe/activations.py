@@ -35,7 +35,8 @@ class ObjectActivations:
         moments: Statistics of all layers, their channels side by side (sum of widths, K).
         objects: Number of objects seen.
         matched: Number of them that the model got right.
-        shuffles: How many times the labels are dealt out at random too, for comparison.
+        shuffles: How many times the labels are dealt out at random too, for comparison; and how
+            many times objects are halved.
         seed: Seed of that.
         sample: The objects that these random labels are dealt out to; None without any.
     """
@@ -84,6 +85,18 @@ class ObjectActivations:
             return []
         rows, classes = self._rows(layer), self.moments.num_classes
         return self.sample.shuffled(rows, classes, self.shuffles, self.seed)
+
+    def halves_of(self, layer: str) -> list[tuple[ClassMoments, ClassMoments]]:
+        """Return the statistics of one layer over random halves of the sample, several times."""
+        if self.sample is None or self.moments is None:
+            return []
+        rows, classes = self._rows(layer), self.moments.num_classes
+        return self.sample.halves(rows, classes, self.shuffles, self.seed)
+
+    @property
+    def sampled(self) -> float:
+        """Fraction of the objects that the sample holds, in (0, 1]; 1 where there is none."""
+        return 1.0 if self.sample is None else len(self.sample.label) / self.sample.seen
 
     def _rows(self, layer: str) -> slice:
         place = self.layers.index(layer)

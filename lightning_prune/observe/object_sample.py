@@ -73,10 +73,38 @@ class ObjectSample:
 
         The labels do not depend on the order of the objects, as processes share them out.
         """
-        order = self.values.to(torch.float64).sum(1).argsort()
-        values, label = self.values[order, columns], self.label[order]
+        values, label = self._ordered(columns)
         generator = torch.Generator().manual_seed(seed)
         return [
             class_moments(values, label[torch.randperm(len(label), generator=generator)], classes)
             for _ in range(times)
         ]
+
+    def halves(
+        self, columns: slice, classes: int, times: int, seed: int
+    ) -> list[tuple[ClassMoments, ClassMoments]]:
+        """Return the statistics of two random halves of the sample, so many times.
+
+        Each class is halved; of an odd number of objects the second half has one more. As with
+        random labels, halves do not depend on the order of the objects.
+        """
+        values, label = self._ordered(columns)
+        generator = torch.Generator().manual_seed(seed)
+        members = [(label == k).nonzero()[:, 0] for k in range(classes)]
+        found = []
+        for _ in range(times):
+            first = torch.zeros(len(label), dtype=torch.bool)
+            for places in members:
+                dealt = torch.randperm(len(places), generator=generator)
+                first[places[dealt[: len(places) // 2]]] = True
+            found.append(
+                (
+                    class_moments(values[first], label[first], classes),
+                    class_moments(values[~first], label[~first], classes),
+                )
+            )
+        return found
+
+    def _ordered(self, columns: slice) -> tuple[Tensor, Tensor]:
+        order = self.values.to(torch.float64).sum(1).argsort()
+        return self.values[order, columns], self.label[order]

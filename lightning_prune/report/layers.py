@@ -64,5 +64,6 @@ def layer_rows(
                 separability=decision.separability,
                 separability_at_random=decision.separability_at_random,
                 noise=decision.noise,
+                count=decision.count,
             )
     return sorted(rows.values(), key=lambda row: place.get(row.name, len(place)))

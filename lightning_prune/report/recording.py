@@ -16,7 +16,12 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.latency import measure_latency
 from lightning_prune.report.layers import layer_rows
-from lightning_prune.report.report_data import CutFacts, ModelFacts, ReportData
+from lightning_prune.report.report_data import (
+    CutFacts,
+    ModelFacts,
+    ReportData,
+    SeparabilityFacts,
+)
 from lightning_prune.surgery.cut import PrunedChannels
 
 _PACKAGES = ("torch", "lightning", "torch-pruning", "scikit-learn")
@@ -65,6 +70,7 @@ def record_decisions(
     new = layer_rows(decisions, groups, model)
     names = {row.name for row in new}
     data.layers = [*(row for row in data.layers if row.name not in names), *new]
+    data.separability = SeparabilityFacts.of(data.layers)
 
 
 def record_cut(

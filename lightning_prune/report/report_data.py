@@ -1,7 +1,7 @@
 """What a pruning report holds, and how it is written and read."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -49,6 +49,7 @@ class LayerRow:
         separability: Mean separability of its channels, in [0, 2]; None: not measured.
         separability_at_random: What labels dealt out at random give.
         noise: Whether its separability is no better than that.
+        count: How many different profiles its channels have; None: not counted.
     """
 
     name: str
@@ -65,11 +66,40 @@ class LayerRow:
     separability: float | None = None
     separability_at_random: float | None = None
     noise: bool = False
+    count: int | None = None
 
     @property
     def label(self) -> str:
         """Return what tables call it: the layer, or ``layer:2`` where that is its group."""
         return self.group if self.group.startswith(f"{self.name}:") else self.name
+
+
+@dataclass
+class SeparabilityFacts:
+    """How many groups separability has decided, of those that were pruned.
+
+    Attributes:
+        groups: Groups that were pruned.
+        decided: Those whose channels its clusters chose, where it is better than chance.
+        noise: Those where it is not, whoever chose.
+        fraction: ``decided`` of ``groups``, in [0, 1].
+    """
+
+    groups: int
+    decided: int
+    noise: int
+    fraction: float
+
+    @classmethod
+    def of(cls, rows: Sequence[LayerRow]) -> "SeparabilityFacts | None":
+        """Return what the rows of all layers come to; None where it was measured in none."""
+        groups = {row.group: row for row in rows if row.status != "left"}.values()
+        measured = [row for row in groups if row.separability is not None]
+        if not measured:
+            return None
+        noise = sum(row.noise for row in measured)
+        decided = sum(row.status == "pruned" and not row.noise for row in measured)
+        return cls(len(groups), decided, noise, decided / len(groups))
 
 
 @dataclass
@@ -196,6 +226,7 @@ class ReportData:
         versions: Package -> its version.
         device: Where the model was trained.
         module: Name of the LightningModule's class; None: not known.
+        separability: How many groups it has decided; None: it was not measured.
 
     >>> data = ReportData(dense=ModelFacts(macs=80), pruned=ModelFacts(macs=20))
     >>> data.macs_fraction, ReportData.from_plain(data.to_plain()) == data
@@ -217,6 +248,7 @@ class ReportData:
     versions: dict[str, str] = field(default_factory=dict)
     device: str | None = None
     module: str | None = None
+    separability: SeparabilityFacts | None = None
 
     @property
     def trained(self) -> Side:
@@ -260,6 +292,7 @@ class ReportData:
         cut, usage = content["cut"], content["usage"]
         # Reports of earlier versions do not say.
         distilled, steps = content.get("distillation"), content.get("label_free")
+        decided = content.get("separability")
         typed = {
             "dense": ModelFacts(**content["dense"]),
             "pruned": ModelFacts(**content["pruned"]),
@@ -267,6 +300,7 @@ class ReportData:
             "cut": None if cut is None else CutFacts(**cut),
             "checkpoints": [CheckpointRow(**row) for row in content["checkpoints"]],
             "usage": None if usage is None else Usage.from_plain(usage),
+            "separability": None if decided is None else SeparabilityFacts(**decided),
             "distillation": None if distilled is None else DistillationFacts(**distilled),
             "label_free": None if steps is None else LabelFreeFacts(**steps),
         }

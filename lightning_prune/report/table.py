@@ -12,6 +12,7 @@ from lightning_prune.report.report_data import (
     LayerRow,
     ModelFacts,
     ReportData,
+    SeparabilityFacts,
     Usage,
 )
 
@@ -19,24 +20,51 @@ _MILLIONS = 1e6
 
 
 def layer_table(rows: Sequence[LayerRow]) -> Table:
-    """Return the table of layers: channels before and after, what set the width, and why."""
+    """Return the table of layers: channels before and after, what set the width, and why.
+
+    Where separability was measured, with the number of different profiles, and separability
+    beside that of labels dealt out at random.
+    """
+    measured = any(row.separability is not None for row in rows)
     table = Table(title="Layers, front to back", title_justify="left", header_style="bold")
     table.add_column("layer", no_wrap=True)
     for heading in ("before", "after", "removed", "knee"):
         table.add_column(heading, justify="right")
+    if measured:
+        table.add_column("profiles", justify="right")
+        table.add_column("separability (random)", justify="right")
     table.add_column("set by")
     table.add_column("status")
     for row in rows:
+        separability = ("-" if row.count is None else str(row.count), _beside_random(row))
         table.add_row(
             row.label,
             str(row.channels_before),
             str(row.channels_after),
             f"{row.pruning_ratio:.0%}",
             "-" if row.knee is None else str(row.knee),
+            *(separability if measured else ()),
             row.bound,
             row.status,
         )
     return table
+
+
+def _beside_random(row: LayerRow) -> str:
+    if row.separability is None or row.separability_at_random is None:
+        return "-"
+    return f"{row.separability:.3f} ({row.separability_at_random:.3f})"
+
+
+def what_separability_decided(facts: SeparabilityFacts) -> str:
+    """Return the sentence that says how many groups separability has decided.
+
+    >>> what_separability_decided(SeparabilityFacts(groups=59, decided=47, noise=12, fraction=0.8))
+    'Separability decided 47 of 59 pruned groups (80%); in 12 it is no better than chance.'
+    """
+    noise = f"; in {facts.noise} it is no better than chance" if facts.noise else ""
+    of = f"{facts.decided} of {facts.groups} pruned groups ({facts.fraction:.0%})"
+    return f"Separability decided {of}{noise}."
 
 
 def reasons(rows: Sequence[LayerRow]) -> dict[str, list[str]]:
@@ -164,6 +192,8 @@ def print_report(content: ReportData, console: Console | None = None) -> None:
         console.print(layer_table(content.layers))
     for reason, names in reasons(content.layers).items():
         console.print(f"{reason}: {', '.join(names)}", style="yellow")
+    if content.separability is not None:
+        console.print(what_separability_decided(content.separability))
     if content.slices:
         console.print(slice_table(content.slices))
         console.print("Slices bring no speed on general hardware: size and MACs stay.")

@@ -18,7 +18,10 @@ from lightning_prune.callbacks.sequential_activation_masker import SequentialAct
 from lightning_prune.functional.selection.moments import class_moments
 from lightning_prune.functional.selection.selection import select_channels
 from lightning_prune.functional.selection.separability import separability_matrix
+from lightning_prune.policies.criteria.fisher import Fisher
+from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.magnitude import Magnitude
+from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.widest_layers import WidestLayers
 from lightning_prune.surgery.architecture import is_tracked
 from tests.callbacks.classifiers import (
@@ -380,3 +383,51 @@ def test_layers_that_tell_the_classes_apart_are_not_noise(tmp_path):
     other = masker(criterion=Magnitude())
     trainer(tmp_path, [other, PhysicalPruner()], 3).fit(Classifier())
     assert {decision.separability for decision in other.decisions} == {None}
+
+
+# --- counts and noise -----------------------------------------------------------------------
+
+
+def test_where_all_is_noise_the_norm_chooses_and_one_message_says_so(tmp_path):
+    stage = masker(layers_per_step=2, mac_target=0.5, noise_criterion=GroupNorm(), count="distinct")
+    with pytest.warns(UserWarning) as caught:
+        trainer(tmp_path, [stage, PhysicalPruner()], 5).fit(RandomLabels())
+    told = [str(w.message) for w in caught if "random labels" in str(w.message)]
+    assert "net.stem.0, net.inner.0: separability no better than that of random labels" in told[0]
+    assert told[0].endswith("chosen by GroupNorm at the planned width (2 of 2 groups)")
+    assert not any("dealt out at random" in str(w.message) for w in caught)  # of clusters' choices
+    for decision in stage.decisions:
+        assert (decision.noise, decision.status) == (True, "fallback")
+        assert decision.count <= 2
+
+
+def test_without_a_target_a_layer_keeps_as_many_channels_as_it_has_profiles(tmp_path):
+    stage = masker(start_epoch=2, mac_target=None, keep_range=None, count="distinct")
+    trainer(tmp_path, [stage, PhysicalPruner()], 4).fit(Classifier())
+    for decision in stage.decisions:
+        assert not decision.noise
+        assert (len(decision.keep), decision.bound) == (decision.count, "count")
+        assert 1 <= decision.count <= decision.channels
+
+
+def test_a_dry_run_counts_too(tmp_path, capsys):
+    stage = masker(dry_run=True, count="distinct", mac_target=0.6)
+    trainer(tmp_path, [stage, PhysicalPruner()], 3).fit(Classifier())
+    lines = capsys.readouterr().out.splitlines()
+    head = next(line for line in lines if line.startswith("group"))
+    assert head.split() == ["group", "before", "after", "knee", "profiles", "set", "by"]
+    row = next(line for line in lines if line.startswith("net.deep.0")).split()
+    assert 1 <= int(row[4]) <= 16
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"count": "null"}, "count='null': pass 'knee' or 'distinct'"),
+        ({"noise_criterion": Fisher()}, "noise_criterion: Fisher needs gradients of the loss"),
+        ({"noise_criterion": Separability()}, "Separability needs clusters of channels .* weights"),
+    ],
+)
+def test_wrong_counts_and_criteria_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        masker(**options)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lightning_prune.functional.selection.moments import class_moments
+from lightning_prune.functional.selection.moments import class_moments, merge_moments
 from lightning_prune.observe import object_sample
 from lightning_prune.observe.activations import ObjectActivations, merge_activations
 from lightning_prune.observe.object_sample import ObjectSample
@@ -60,6 +60,26 @@ def test_a_shuffle_deals_out_all_labels_once_more():
     assert all(torch.equal(a.mean, b.mean) for a, b in zip(dealt, again, strict=True))
 
 
+@pytest.mark.parametrize("piece", [80, 7])
+def test_halves_part_every_class_and_do_not_depend_on_the_order(piece):
+    values, label = objects()
+    values, label = values[:-1], label[:-1]  # 19 objects in the last class
+    real = class_moments(values, label, CLASSES)
+    order = torch.randperm(79, generator=torch.Generator().manual_seed(1))
+    found = sample(values, label, piece).halves(EVERY, CLASSES, 3, seed=5)
+    other = sample(values[order], label[order], 79).halves(EVERY, CLASSES, 3, seed=5)
+    assert len(found) == 3
+    for (first, second), again in zip(found, other, strict=True):
+        assert first.count.tolist() == [10, 10, 10, 9]
+        assert second.count.tolist() == [10, 10, 10, 10]
+        same(merge_moments(first, second), real)  # each object is in one of them
+        same(first, again[0])
+        same(second, again[1])
+    assert not torch.allclose(found[0][0].mean, found[1][0].mean)
+    some = sample(values, label, piece).halves(slice(2, 4), CLASSES, 3, seed=5)
+    torch.testing.assert_close(some[0][0].mean, found[0][0].mean[2:4])
+
+
 def test_where_there_is_no_room_every_object_is_as_likely_to_stay(monkeypatch):
     monkeypatch.setattr(object_sample, "_VALUES", 20 * CHANNELS + 5)
     values, label = objects()
@@ -96,8 +116,12 @@ def test_parts_of_several_processes_give_the_labels_of_one(monkeypatch):
     for ours, theirs in zip(both.shuffled_of("a"), alone.shuffled_of("a"), strict=True):
         same(ours, theirs)
     same(both.sampled_of("a"), both.of("a"))
+    for ours, theirs in zip(both.halves_of("a"), alone.halves_of("a"), strict=True):
+        same(ours[0], theirs[0])
+    assert both.sampled == 1.0
     monkeypatch.setattr(object_sample, "_VALUES", 20 * CHANNELS)
     few = merge_activations([seen(slice(0, None, 2), 7), seen(slice(1, None, 2), 8)])
+    assert few.sampled == 0.25
     assert int(few.of("a").count.sum()) == 80
     assert int(few.sampled_of("a").count.sum()) == 20
     assert torch.equal(few.shuffled_of("a")[0].count, few.sampled_of("a").count)
@@ -106,5 +130,7 @@ def test_parts_of_several_processes_give_the_labels_of_one(monkeypatch):
 def test_without_objects_there_is_no_sample():
     nothing = ObjectActivations(("a",), shuffles=3)
     assert nothing.shuffled_of("a") == []
+    assert nothing.halves_of("a") == []
+    assert nothing.sampled == 1.0
     with pytest.raises(ValueError, match="no object was seen at layer 'a'"):
         nothing.sampled_of("a")

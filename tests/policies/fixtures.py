@@ -6,6 +6,7 @@ from lightning_prune.functional.selection.moments import ClassMoments, class_mom
 from lightning_prune.graph.group import ChannelGroups, Group, Member
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.observe.activations import ObjectActivations
+from lightning_prune.observe.object_sample import ObjectSample
 from tests.networks import EXAMPLE, Residual, make
 
 CLASSES = 3
@@ -50,4 +51,28 @@ def shuffled_group() -> Group:
             Member("a", "producer", torch.arange(5), torch.arange(5), ROWS),
             Member("b", "producer", torch.arange(5), order, ROWS),
         ),
+    )  # fmt: skip
+
+
+def sampled(
+    net: torch.nn.Module, layers: tuple[str, ...], noise: tuple[str, ...] = (), objects: int = 300
+) -> ObjectActivations:
+    """Object activations with the sample of them that random labels are dealt out to.
+
+    Of layers of noise no channel answers to the classes; of the others, channels have the profile
+    of their number modulo 3.
+    """
+    generator = torch.Generator().manual_seed(0)
+    widths = tuple(net.get_submodule(layer).weight.shape[0] for layer in layers)
+    label = torch.arange(objects) % CLASSES
+    columns = []
+    for layer, width in zip(layers, widths, strict=True):
+        # Class means whose differences say the same of no two of the three profiles.
+        means = torch.tensor([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 3.0]])
+        centres = means[torch.arange(width) % 3] * (layer not in noise)
+        columns.append(centres[:, label].T + torch.randn(objects, width, generator=generator))
+    values = torch.cat(columns, dim=1)
+    return ObjectActivations(
+        layers, widths, class_moments(values, label, CLASSES), objects, objects, 8,
+        sample=ObjectSample.of(values, label, generator),
     )  # fmt: skip

@@ -11,11 +11,12 @@ from lightning_prune.report.report_data import (
     LayerUsage,
     ModelFacts,
     ReportData,
+    SeparabilityFacts,
     Usage,
     read_report,
     write_report,
 )
-from tests.report.reports import content
+from tests.report.reports import content, row
 
 FULL = replace(
     content(2),
@@ -29,6 +30,7 @@ FULL = replace(
     seed=7,
     versions={"torch": "2"},
     device="cpu",
+    separability=SeparabilityFacts(2, 1, 1, 0.5),
 )
 
 
@@ -44,7 +46,7 @@ def test_the_file_has_the_keys_that_scripts_know(tmp_path):
     assert list(plain) == [
         "version", "dense", "pruned", "layers", "cut", "slices", "first_mask_epoch",
         "checkpoints", "usage", "distillation", "label_free", "seed", "versions", "device",
-        "module",
+        "module", "separability",
     ]  # fmt: skip
     assert plain["version"] == 1
     assert plain["cut"] == {
@@ -84,3 +86,27 @@ def test_training_ends_with_the_dense_model_where_only_usage_was_tracked():
     assert FULL.trained == ReportData(slices={"a": 0.0}).trained == ReportData().trained == "pruned"
     assert ReportData().is_empty
     assert not ReportData(usage=FULL.usage).is_empty
+
+
+def test_separability_has_decided_where_it_chose_and_is_better_than_chance():
+    measured = {"separability": 0.4, "separability_at_random": 0.01, "count": 5}
+    noise = measured | {"noise": True}
+    rows = [
+        row("a", **measured),
+        row("b", **measured | {"group": "a"}),  # tied to a: one group
+        row("c", **noise),  # its clusters chose all the same
+        row("d", **noise, status="fallback"),
+        row("e", status="fallback"),  # no object was matched
+        row("f", status="left"),
+    ]
+    assert SeparabilityFacts.of(rows) == SeparabilityFacts(4, 1, 2, 0.25)
+    assert SeparabilityFacts.of(rows[4:]) is None
+    assert SeparabilityFacts.of([]) is None
+
+
+def test_a_report_of_an_earlier_release_is_read():
+    plain = FULL.to_plain()
+    del plain["separability"]
+    for layer in plain["layers"]:
+        del layer["count"]
+    assert ReportData.from_plain(plain) == replace(FULL, separability=None)

@@ -3,7 +3,13 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from lightning_prune.report.report_data import CheckpointRow, CutFacts, LayerUsage, Usage
+from lightning_prune.report.report_data import (
+    CheckpointRow,
+    CutFacts,
+    LayerUsage,
+    SeparabilityFacts,
+    Usage,
+)
 from lightning_prune.report.table import print_report
 from tests.report.reports import content, row
 
@@ -43,6 +49,19 @@ def test_reasons_are_given_once_for_all_their_layers():
         for name in ("a", "b")
     ]
     assert "left (3 channels are too few): a, b" in printed(report)[1]
+
+
+def test_separability_stands_beside_that_of_random_labels_where_it_was_measured():
+    report = content()
+    report.layers[0] = row(
+        "stem", count=5, separability=0.41, separability_at_random=0.0123, bound="count"
+    )
+    report.separability = SeparabilityFacts(3, 2, 1, 2 / 3)
+    lines, text = printed(report)
+    cells = [[cell for cell in line if cell != "│"] for line in lines]
+    assert ["stem", "16", "8", "50%", "9", "5", "0.410", "(0.012)", "count", "pruned"] in cells
+    assert "Separability decided 2 of 3 pruned groups (67%); in 1 it is no better than" in text
+    assert "profiles" not in printed(content())[1]
 
 
 def test_slices_are_listed_by_layer_and_called_no_faster():

@@ -1,30 +1,34 @@
 """Sequential selection: widths planned once, channels chosen front to back."""
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.functional.selection.chance import against_chance
+from lightning_prune.functional.reconstruction.elimination import Elimination
 from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.functional.widths.budget import scale_widths
-from lightning_prune.functional.widths.width import allowed_widths, clip_width, is_selectable
+from lightning_prune.functional.widths.width import (
+    allowed_widths,
+    clip_width,
+    is_selectable,
+    narrower_widths,
+)
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence, check_observable
-from lightning_prune.policies.selection.clusterer import (
-    ChannelClusterer,
-    group_separability,
-    source_moments,
-)
+from lightning_prune.policies.selection.clusterer import ChannelClusterer, source_moments
 from lightning_prune.policies.selection.fast_widths import FastWidths
+from lightning_prune.policies.selection.group_chance import group_chance
+
+CountRule = Literal["knee", "distinct"]
+"""What sets a group's width: the knee of the MSS curve, or the count of different profiles."""
 
 _NO_OBJECT = "no object was matched"
-_NOISE = "separability no better than that of random labels: its clusters are noise"
+_NOISE = "separability no better than that of random labels"
 _ONE_CLASS = "objects of one class only were matched, so there is nothing to tell apart"
 
 
@@ -37,14 +41,16 @@ class GroupDecision:
         keep: Kept channels, sorted.
         channels: Channels before.
         knee: Knee of the MSS curve, or None.
-        bound: What set the width: ``knee``, ``lower``, ``upper``, ``rounding``, ``fallback`` or
-            ``mac_target``; of weight-based selection ``ratio``, ``mac_target`` or
-            ``keep_range`` (also: one block left).
-        status: ``pruned``, ``fallback`` (pruned without activations) or ``left``.
+        bound: What set the width: ``knee``, ``count``, ``lower``, ``upper``, ``rounding``,
+            ``fallback`` or ``mac_target``; of weight-based selection ``ratio``, ``mac_target``
+            or ``keep_range`` (also: one block left).
+        status: ``pruned``, ``fallback`` (pruned without activations, or not by them) or ``left``.
         reason: Why it was left alone or fell back, or that its clusters are noise; empty otherwise.
         separability: Mean separability of its channels, in [0, 2]; None: not measured.
         separability_at_random: What labels dealt out at random give.
         noise: Whether its separability is no better than that.
+        count: How many different profiles its channels have, beside the noise of estimates; None:
+            not counted.
     """
 
     group: str
@@ -57,6 +63,7 @@ class GroupDecision:
     separability: float | None = None
     separability_at_random: float | None = None
     noise: bool = False
+    count: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the decision as plain data."""
@@ -76,6 +83,9 @@ class SequentialSelection:
         round_to: Widths are multiples of it.
         fast_widths: How planned widths move to such as run fast; None: they stay.
         hidden: Groups of which no layer shows the channels -> why; they are left as they are.
+        count: What sets a width: the ``knee``, or the number of ``distinct`` profiles.
+        noise_criterion: Which channels stay where separability is noise; a criterion of weights.
+            None: those of the clusters all the same.
     """
 
     groups: ChannelGroups
@@ -86,6 +96,8 @@ class SequentialSelection:
     round_to: int
     fast_widths: FastWidths | None = None
     hidden: Mapping[str, str] = field(default_factory=dict)
+    count: CountRule = "knee"
+    noise_criterion: Criterion | None = None
 
     @property
     def observed(self) -> tuple[str, ...]:
@@ -102,7 +114,9 @@ class SequentialSelection:
         # Where nothing can be read, that is an error; else it is a reason in the report.
         for name in self.observed or self.names:
             check_observable(model, self.groups[name])
-            self.criterion.check(model, self.groups[name])
+            for criterion in (self.criterion, self.noise_criterion):
+                if criterion is not None:
+                    criterion.check(model, self.groups[name])
         self.clusterer.check()
         if mac_target is None:
             return
@@ -143,31 +157,63 @@ class SequentialSelection:
         """Cluster a group's channels; see ``ChannelClusterer.cluster_seen``."""
         return self.clusterer.cluster_seen(group, seen)
 
+    def widths_of(self, group: Group) -> tuple[int, ...]:
+        """Return the widths that a group may have, from its own down."""
+        multiple, least = group.round_to(self.round_to), self._narrowest(group)
+        return narrower_widths(group.channels, least, multiple)
+
+    @property
+    def needs_chance(self) -> bool:
+        """Return whether widths rest on what random labels, and halves of the objects, give."""
+        return self.count == "distinct" or self.noise_criterion is not None
+
+    def count_of(self, clustering: ChannelClustering | None) -> int | None:
+        """Return the number of channels that a group keeps by itself; None: it does not say."""
+        if clustering is None:
+            return None
+        return clustering.knee if self.count == "knee" else clustering.count
+
+    def is_noise(self, group: Group, seen: ObjectActivations) -> bool:
+        """Return whether a group's clusters are noise, and another criterion chooses there."""
+        if self.noise_criterion is None:
+            return False
+        chance = group_chance(group, seen)
+        return chance is not None and chance.is_noise
+
     def plan_widths(
-        self, knees: Mapping[str, int | None], macs: MacModel, mac_target: float
+        self,
+        counts: Mapping[str, int | None],
+        macs: MacModel,
+        mac_target: float,
+        noise: Collection[str] = (),
     ) -> dict[str, int]:
-        """Scale the knees of all groups by one factor until the model meets the MAC target.
+        """Scale the counts of all groups by one factor until the model meets the MAC target.
+
+        A group whose separability is noise says nothing of its width: it takes the mean fraction
+        of its channels that the others ask for, so that it shrinks as they do on average.
 
         What the factor leaves of the budget widens single groups; see ``scale_widths``. Then
         ``fast_widths`` moves them.
 
         Args:
-            knees: Group -> knee of its dense MSS curve; None: the upper bound.
+            counts: Group -> knee of its dense MSS curve, or its count; None: the upper bound.
             macs: MACs as a function of widths.
             mac_target: Fraction of the dense MACs that may remain, met from below.
+            noise: Groups whose separability is noise.
         """
         free = [name for name in self.names if self.why_left(self.groups[name]) is None]
         wide = [self.groups[name].channels for name in free]
-        counts = [
-            clip_width(knees[name], channels, None, 1).width
-            if knees[name] is not None
+        wishes = [
+            clip_width(counts[name], channels, None, 1).width
+            if counts[name] is not None
             else clip_width(None, channels, self.keep_range, 1).width
             for name, channels in zip(free, wide, strict=True)
         ]
+        wishes = _with_mean_fraction(wishes, wide, [name in noise for name in free])
 
         cost, budget = macs.cost_of(free), mac_target * macs.total
         multiples = [self.groups[name].round_to(self.round_to) for name in free]
-        widths = scale_widths(counts, wide, cost, budget, self.keep_range, multiples)
+        widths = scale_widths(wishes, wide, cost, budget, self.keep_range, multiples)
         if self.fast_widths is not None:
             allowed = [
                 allowed_widths(channels, self.keep_range, multiple)
@@ -183,6 +229,7 @@ class SequentialSelection:
         seen: ObjectActivations,
         width: int | None = None,
         outputs: Mapping[str, Tensor] | None = None,
+        elimination: Elimination | None = None,
     ) -> tuple[GroupDecision, ChannelClustering | None]:
         """Choose the channels of one group.
 
@@ -192,6 +239,7 @@ class SequentialSelection:
             seen: Activations of (at least) its producers.
             width: Planned width; None: the knee within the bounds.
             outputs: Source's name -> what was collected for a criterion that needs activations.
+            elimination: What its consumers lose, for a criterion that needs losses.
 
         Returns:
             The decision, and the clustering that it rests on.
@@ -208,46 +256,58 @@ class SequentialSelection:
                 None,
             )
         clustering = self.cluster(group, seen)
-        knee = None if clustering is None else clustering.knee
-        multiple = group.round_to(self.round_to)
-        own = clip_width(knee, group.channels, self.keep_range, multiple)
-        planned = width is not None
-        bound: str = own.bound if width in (None, own.width) else "mac_target"
-        width = own.width if width is None else width
+        by_clusters = clustering is not None and "clusters" in self.criterion.needs
+        chance = group_chance(group, seen) if by_clusters else None
+        noise = chance is not None and chance.is_noise
+        criterion, planned = self.criterion, width is not None
+        wish = self.count_of(clustering)
+        status, reason = "pruned", f"{_NOISE}: its clusters are noise" if noise else ""
+        where = "planned width" if planned else "upper bound"
         moments = source_moments(group, seen)
-        evidence = Evidence(model, group, moments, clustering, outputs or {})
-        keep = self.criterion.choose(evidence, width)
-        status, reason = "pruned", ""
-        if clustering is None and "clusters" in self.criterion.needs:
-            where = "planned width" if planned else "upper bound"
+        if noise and self.noise_criterion is not None:
+            criterion, wish = self.noise_criterion, None
+            by = type(criterion).__name__
+            status, reason = "fallback", f"{_NOISE}: channels chosen by {by} at the {where}"
+        elif clustering is None and "clusters" in self.criterion.needs:
             why = _ONE_CLASS if moments else _NO_OBJECT
             status, reason = (
                 "fallback",
                 f"{why}: channels chosen by weight magnitude at the {where}",
             )
-        decision = GroupDecision(name, keep, group.channels, knee, bound, status, reason)
-        if clustering is not None and "clusters" in self.criterion.needs:
-            decision = self._beside_chance(decision, group, seen)
+        own = clip_width(wish, group.channels, self.keep_range, group.round_to(self.round_to))
+        bound: str = own.bound if width in (None, own.width) else "mac_target"
+        if bound == "knee" and self.count == "distinct":
+            bound = "count"
+        evidence = Evidence(model, group, moments, clustering, outputs or {}, elimination)
+        decision = GroupDecision(
+            group=name,
+            keep=criterion.choose(evidence, own.width if width is None else width),
+            channels=group.channels,
+            knee=None if clustering is None else clustering.knee,
+            bound=bound,
+            status=status,
+            reason=reason,
+            separability=None if chance is None else chance.separability,
+            separability_at_random=None if chance is None else chance.at_random,
+            noise=noise,
+            count=None if clustering is None or seen.sample is None else clustering.count,
+        )
         return decision, clustering
 
-    def _beside_chance(
-        self, decision: GroupDecision, group: Group, seen: ObjectActivations
-    ) -> GroupDecision:
-        sampled, parts = {}, {}
-        for member in group.sources:
-            sampled[member.layer] = seen.sampled_of(member.layer)
-            parts[member.layer] = seen.shuffled_of(member.layer)
-        shuffled = [
-            group_separability(group, dict(zip(parts, moments, strict=True)))
-            for moments in zip(*parts.values(), strict=True)
-        ]
-        chance = against_chance(group_separability(group, sampled), shuffled)
-        if chance is None:
-            return decision
-        return dataclasses.replace(
-            decision,
-            separability=chance.separability,
-            separability_at_random=chance.at_random,
-            noise=chance.is_noise,
-            reason=_NOISE if chance.is_noise else decision.reason,
-        )
+
+def _with_mean_fraction(
+    wishes: Sequence[int], channels: Sequence[int], unknown: Sequence[bool]
+) -> list[int]:
+    """Return the wishes, those that are unknown as the mean fraction of the others; half without.
+
+    >>> _with_mean_fraction([1, 8, 4], [16, 16, 16], [True, False, False])
+    [6, 8, 4]
+    """
+    known = [
+        wish / wide for wish, wide, no in zip(wishes, channels, unknown, strict=True) if not no
+    ]
+    fraction = sum(known) / len(known) if known else 0.5
+    return [
+        max(1, round(fraction * wide)) if no else wish
+        for wish, wide, no in zip(wishes, channels, unknown, strict=True)
+    ]

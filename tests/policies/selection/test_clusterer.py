@@ -5,8 +5,8 @@ import torch
 from lightning_prune.functional.selection.clustering import cluster_channels
 from lightning_prune.functional.selection.moments import class_moments
 from lightning_prune.functional.selection.separability import separability_matrix
-from lightning_prune.policies.selection.clusterer import ChannelClusterer
-from tests.policies.fixtures import residual, seen, shuffled_group, values
+from lightning_prune.policies.selection.clusterer import ChannelClusterer, group_noise
+from tests.policies.fixtures import residual, sampled, seen, shuffled_group, values
 
 
 def matrix_of(moments):
@@ -69,3 +69,46 @@ def test_settings_reach_the_clustering(embedding):
 def test_wrong_arguments(options, message):
     with pytest.raises(ValueError, match=message):
         ChannelClusterer(**options)
+
+
+def test_profiles_are_counted_beside_the_noise_of_halves():
+    net, groups = residual()
+    found = sampled(net, groups.prunable_layers, noise=groups["b1.0"].producers)
+    clusterer = ChannelClusterer(embedding="none")
+    assert clusterer.cluster_seen(groups["project.0"], found).count == 3
+    assert clusterer.cluster_seen(groups["b1.0"], found).count == 1
+    # Rows alone do not know how far noise sets channels apart.
+    alone = clusterer.cluster_seen(groups["b1.0"], seen(net, groups.prunable_layers))
+    assert alone.count > 1
+
+
+def test_the_noise_of_a_group_is_that_of_its_separability():
+    """Oracle: over many draws of the objects themselves, errors are as large."""
+    net, groups = residual()
+    group, drawn = groups["project.0"], []
+    for seed in range(12):
+        torch.manual_seed(seed)
+        rows = torch.arange(12)[:, None] % 3 * torch.tensor([[0.0, 1.0, 2.0]])
+        label = torch.arange(300) % 3
+        drawn.append(matrix_of(class_moments(rows[:, label].T + torch.randn(300, 12), label, 3)))
+    errors = torch.stack(drawn).std(0)
+    found = sampled(net, groups.prunable_layers)
+    noise = group_noise(group, found)
+    assert len(noise) == 8
+    assert noise[0].shape == (12, 3 * len(group.producers))
+    # Of other profiles, but as many objects: the same size.
+    assert 0.3 < float(torch.stack(noise).std()) / float(errors.mean()) < 3
+
+
+def test_classes_of_few_objects_have_no_estimate_of_their_noise():
+    net, groups = residual()
+    layers = groups.prunable_layers
+    few = sampled(net, layers, objects=11)  # 4, 4 and 3
+    noise = group_noise(groups["project.0"], few)[0]
+    pairs = [False, True, True]  # 01, 02, 12
+    assert noise.isnan().any(0).tolist() == pairs * len(groups["project.0"].producers)
+    fewer = sampled(net, layers, objects=8)
+    assert group_noise(groups["project.0"], fewer)[0].isnan().all()
+    clusterer = ChannelClusterer(embedding="none")
+    assert clusterer.cluster_seen(groups["project.0"], fewer).count == 1
+    assert group_noise(groups["project.0"], seen(net, layers)) == []

@@ -14,6 +14,8 @@ from lightning_prune.graph.trace import trace_groups
 from lightning_prune.observe.activations import ObjectActivations
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.bn_scale import BNScale
+from lightning_prune.policies.criteria.criterion import Evidence
+from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.group_scores import weight_norm
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.random_choice import RandomChoice
@@ -23,7 +25,7 @@ from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, NETWORKS, Chain, make
-from tests.policies.fixtures import one_class, residual, seen
+from tests.policies.fixtures import one_class, residual, sampled, seen
 
 CLUSTERER = ChannelClusterer(embedding="pca")
 
@@ -265,3 +267,81 @@ def test_a_baseline_does_not_fall_back_without_objects():
         assert decision.status == status
         assert len(decision.keep) == 3
         assert ("at the planned width" in decision.reason) == (status == "fallback")
+
+
+# --- counts and noise -----------------------------------------------------------------------
+
+
+def test_the_count_sets_the_width_where_it_is_asked_to():
+    net, groups = residual()
+    found = sampled(net, groups.prunable_layers)
+    by_knee, _ = selection(groups).decide(net, "project.0", found)
+    by_count, clustering = selection(groups, count="distinct").decide(net, "project.0", found)
+    assert by_knee.count == by_count.count == clustering.count == 3
+    assert by_knee.knee == by_count.knee
+    assert (len(by_count.keep), by_count.bound) == (3, "count")
+    # One of each profile, the strongest.
+    norms = weight_norm(net, groups["project.0"], 1)
+    assert sorted(int(k) % 3 for k in by_count.keep) == [0, 1, 2]
+    assert all(norms[k] == norms[int(k) % 3 :: 3].max() for k in by_count.keep)
+    wide, _ = selection(groups, keep_range=(0.5, 0.75), count="distinct").decide(
+        net, "project.0", found
+    )
+    assert (len(wide.keep), wide.bound) == (6, "lower")
+
+
+def test_without_a_sample_nothing_is_said_of_the_count():
+    net, groups = residual()
+    decision, _ = selection(groups).decide(net, "project.0", all_of(net, groups))
+    assert (decision.count, decision.separability) == (None, None)
+
+
+@pytest.mark.parametrize("width", [None, 4])
+def test_where_separability_is_noise_the_norm_chooses(width):
+    net, groups = residual()
+    group = groups["b1.0"]
+    found = sampled(net, groups.prunable_layers, noise=group.producers)
+    norm = GroupNorm()
+    chooser = selection(groups, noise_criterion=norm)
+    decision, _ = chooser.decide(net, "b1.0", found, width)
+    expected = clip_width(None, group.channels, (0.25, 0.5)).width if width is None else width
+    assert decision.noise
+    assert (decision.status, decision.count) == ("fallback", 1)
+    where = "upper bound" if width is None else "planned width"
+    assert decision.reason.endswith(f"random labels: channels chosen by GroupNorm at the {where}")
+    assert decision.bound == ("fallback" if width is None else "mac_target")
+    assert len(decision.keep) == expected
+    evidence = Evidence(net, group)
+    assert torch.equal(decision.keep, norm.choose(evidence, expected))
+    # Where it is not, and where nobody asks, clusters choose as ever.
+    kept = chooser.decide(net, "project.0", found, 4)[0]
+    plain = selection(groups).decide(net, "project.0", found, 4)[0]
+    assert (kept.status, kept.noise, kept.reason) == ("pruned", False, "")
+    assert torch.equal(kept.keep, plain.keep)
+    as_ever = selection(groups).decide(net, "b1.0", found, width)[0]
+    assert (as_ever.status, as_ever.noise) == ("pruned", True)
+    assert as_ever.reason.endswith("random labels: its clusters are noise")
+
+
+def test_a_group_of_noise_shrinks_as_the_others_do_on_average():
+    net = make(Chain)
+    groups = trace_groups(net, EXAMPLE)
+    macs = MacModel.of(net, groups, EXAMPLE)
+    stage = selection(groups, keep_range=None)
+    names = [name for name in groups if stage.why_left(groups[name]) is None]
+    counts = {name: groups[name].channels // 2 for name in groups}
+    told = stage.plan_widths(counts, macs, 0.4)
+    counts[names[0]] = 1
+    assert stage.plan_widths(counts, macs, 0.4, names[:1]) == told
+    assert stage.plan_widths(counts, macs, 0.4) != told
+    # Where all are, all shrink alike.
+    ones = dict.fromkeys(groups, 1)
+    assert stage.plan_widths(ones, macs, 0.4, names) == told
+
+
+def test_the_noise_criterion_is_asked_before_training():
+    net = make(Chain)
+    groups = trace_groups(net, EXAMPLE)
+    macs = MacModel.of(net, groups, EXAMPLE)
+    with pytest.raises(ValueError, match="no BatchNorm"):
+        selection(groups, noise_criterion=BNScale()).check(net, macs, None)
