@@ -82,6 +82,22 @@ class DenseNetwork:
             broadcast(trainer, None)  # nobody looks for the file while it is copied
         return build_dense(pl_module, state, self.path)
 
+    def check_widths(self, network: nn.Module, pl_module: pl.LightningModule) -> None:
+        """Refuse a network that is not as wide as the one that is about to be pruned.
+
+        Raises:
+            ValueError: a layer is wider or narrower; the message names the first.
+        """
+        own = {name: tuple(value.shape) for name, value in pl_module.named_parameters()}
+        for name, value in network.named_parameters():
+            if own.get(name) != tuple(value.shape):
+                raise ValueError(
+                    f"teacher={printable(str(self.path), 1000)}: {name} is {tuple(value.shape)} "
+                    f"there and {own.get(name)} in the network that is to be pruned, whose "
+                    "channels its features are compared with: pass the dense checkpoint of this "
+                    "network, or set features=0"
+                )
+
 
 def _problem(what: str, path: str) -> str:
     return (
@@ -109,7 +125,7 @@ def weights_digest(state: Mapping[str, Any]) -> str:
 
     >>> a, b = {"w": torch.zeros(2)}, {"w": torch.zeros(2, dtype=torch.float64)}
     >>> weights_digest(a) == weights_digest({"w": torch.zeros(2)}), weights_digest(a)[:8]
-    (True, '2d6c40b1')
+    (True, 'c54171ae')
     >>> weights_digest(a) == weights_digest(b)
     False
     """

@@ -60,8 +60,8 @@ class Distiller(PruningStage):
 
     Raises:
         ValueError: an argument is out of range; before training: no dense network to learn from, a
-            file that is missing, was changed or is of another network, manual optimization; at the
-            first batch: a training step that calls no network.
+            file that is missing, was changed or is of another network (with features: of another
+            width), manual optimization; at the first batch: a training step that calls no network.
 
     Source: Hinton, Vinyals, Dean, 2015, Distilling the Knowledge in a Neural Network,
     arXiv 1503.02531.
@@ -155,6 +155,8 @@ class Distiller(PruningStage):
                     "network's features are left is not known. Set features=0, or resume a "
                     "checkpoint from before the cut"
                 )
+            if self._twin is not None:
+                self._dense.check_widths(self._twin.network, pl_module)
             widths = feature_widths(pl_module, pipeline.groups())
             self._kept = {name: torch.arange(width) for name, width in widths.items()}
 

@@ -332,8 +332,13 @@ def test_the_map_follows_masks_and_cuts(tmp_path: Path):
 def test_a_second_cut_composes(tmp_path: Path):
     """The second Trainer prunes the narrow model further, against the network it started from."""
     model = Classifier()
-    fit(tmp_path, model, Distiller())
+    run = fit(tmp_path, model, Distiller())
     narrow = model.net.stem[0].out_channels
+    run.save_checkpoint(tmp_path / "cut.ckpt")
+    for start, name in ((model, "dense"), (Classifier(), "cut")):
+        wrong = Distiller(teacher=str(tmp_path / f"{name}.ckpt"))
+        with pytest.raises(ValueError, match="in the network that is to be pruned, whose channels"):
+            fit(tmp_path / "w", start, wrong)
     again = Distiller(teacher=str(tmp_path / "dense.ckpt"), features=0.0)
     watch = Watch()
     fit(tmp_path / "b", model, again, watch)
