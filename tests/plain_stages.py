@@ -29,6 +29,7 @@ _PLAIN: dict[type, dict[str, Any]] = {
         "round_to": 1,
         "fast_widths": None,
         "layers_per_step": None,
+        "compensate_images": 0,
     },
     PhysicalPruner: {"recalibrate_images": 0},
     OptimizerResetter: {"restart_at": "cut"},

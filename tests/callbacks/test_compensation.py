@@ -12,6 +12,7 @@ from lightning_prune.callbacks.exponential_moving_average import ExponentialMovi
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.trainer.averages import averaged_copies
 from lightning_prune.policies.criteria.fisher import Fisher
+from lightning_prune.policies.criteria.reconstruction import Reconstruction
 from tests.callbacks.classifiers import Classifier, masker, patterns, trainer
 from tests.plain_stages import plain
 
@@ -108,6 +109,24 @@ def test_gradients_reach_the_sequential_masker_too(tmp_path):
     trainer(tmp_path, [chosen, PhysicalPruner()], 4).fit(model)
     assert {decision.status for decision in chosen.decisions} == {"pruned"}
     assert model.net.deep[0].out_channels < 16
+
+
+@pytest.mark.parametrize("criterion", [None, Reconstruction()])
+def test_the_sequential_masker_refits_after_each_step(criterion, tmp_path):
+    """Front to back over two steps; the cut removes what was masked, as PhysicalPruner compares."""
+    losses = []
+    for images in (0, 96):
+        watch, model = AfterMask(), Classifier()
+        chosen = masker(
+            start_epoch=1, mac_target=0.3, layers_per_step=2, criterion=criterion,
+            compensate_images=images, recalibrate_images=96,
+        )  # fmt: skip
+        pl.seed_everything(0)
+        run = trainer(tmp_path / str(images), [chosen, watch, PhysicalPruner()], 5)
+        run.fit(model)
+        losses.append(watch.loss)
+        assert model.net.deep[0].out_channels < 16
+    assert losses[1] < losses[0]
 
 
 def test_norms_follow_the_refit_by_themselves(tmp_path):
