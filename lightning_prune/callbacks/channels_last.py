@@ -41,7 +41,7 @@ class ChannelsLast(Callback):
         self.enabled = enabled
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Convert the module, before DDP and averages take up its parameters."""
+        """Convert the module, before DDP and averages see its parameters."""
         if self._applies(trainer, pl_module):
             lay_out_channels_last([pl_module])
 
@@ -54,7 +54,7 @@ class ChannelsLast(Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Give files the tensors that they would hold without this callback."""
+        """Make tensors contiguous: a file says nothing of the format."""
         for name in _MODEL_STATES:
             if name in checkpoint:
                 lay_out_plainly(checkpoint[name])

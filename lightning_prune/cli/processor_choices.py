@@ -27,13 +27,13 @@ def choose_for_processor(cfg: DictConfig, model: Any, stored: Mapping[str, Any] 
     on_cpu = trains_on_cpu(cfg.trainer.get("accelerator"))
     pays = on_cpu and bool(getattr(model, "fast_on_cpu", False))
     if cfg.trainer.get("precision", _FULL) is None:
-        chosen = _HALF if pays and has_fast_bf16() else _FULL
-        cfg.trainer.precision = chosen if stored is None else _at(stored, "trainer", "precision")
-        cfg.trainer.precision = cfg.trainer.precision or _FULL
+        fastest = _HALF if pays and has_fast_bf16() else _FULL
+        before = fastest if stored is None else _at(stored, "trainer", "precision")
+        cfg.trainer.precision = before or _FULL
     callback = cfg.callbacks.get("channels_last") if cfg.get("callbacks") else None
     if isinstance(callback, DictConfig) and callback.get("enabled", False) is None:
-        before = None if stored is None else _at(stored, "callbacks", "channels_last", "enabled")
-        callback.enabled = pays if stored is None else bool(before)
+        place = ("callbacks", "channels_last", "enabled")
+        callback.enabled = pays if stored is None else bool(_at(stored, *place))
     if on_cpu and str(cfg.trainer.get("precision")).startswith("bf16") and not has_fast_bf16():
         say(
             f"trainer.precision={cfg.trainer.precision}: this processor has no instructions for "
@@ -53,14 +53,14 @@ def trains_on_cpu(accelerator: Any) -> bool:
 def has_fast_bf16() -> bool:
     """Return whether this processor multiplies bf16 matrices faster than those of 32 bits.
 
-    These are x86 processors with AMX. With AVX512-BF16 alone a step of YOLOv8n was no faster than in
-    32 bits, without it it took two to eight times as long (docs/log.md).
+    These are x86 processors with AMX. With AVX512-BF16 alone a step of YOLOv8n took as long as in
+    32 bits, without it two to eight times as long (docs/log.md).
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     if hasattr(torch.cpu, "get_capabilities"):
         return bool(torch.cpu.get_capabilities().get("amx_bf16"))
-    # Before torch 2.12 or so; all processors with tiles multiply bf16 in them.
+    # In earlier versions of torch; all processors with tiles multiply bf16 in them.
     found = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(found and found())
 

@@ -256,8 +256,8 @@ def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     """Resize parameters and buffers to the shapes of other tensors of the same names.
 
     Values are left undefined where a shape changes: a strict load fills them. Device, dtype,
-    memory format and ``requires_grad`` stay, tensors that layers share stay shared; the layers' size attributes
-    follow.
+    memory format and ``requires_grad`` stay, tensors that layers share stay shared; the layers'
+    size attributes follow.
 
     Args:
         module: The module to resize.

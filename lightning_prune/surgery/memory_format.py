@@ -1,4 +1,4 @@
-"""The order in which the values of tensors lie in memory, kept where tensors are made anew."""
+"""The memory format of tensors (channels last), kept where others take their place."""
 
 from collections.abc import Iterable, MutableMapping
 from typing import Any
@@ -22,7 +22,7 @@ def memory_format_of(values: Tensor) -> torch.memory_format:
     torch.contiguous_format
     """
     last = _LAST.get(values.ndim)
-    if last is None or values.stride() == _strides(values, None):
+    if last is None or values.stride() == _strides(values, torch.contiguous_format):
         return torch.contiguous_format
     same = values.stride() == _strides(values, last)
     return last if same else torch.contiguous_format
@@ -87,17 +87,16 @@ def plainly_laid_out(content: Any) -> Any:
 def _plain(value: Any) -> Any:
     # Sparse and quantized tensors have no strides of this kind.
     if isinstance(value, Tensor) and value.layout is torch.strided and value.ndim in _LAST:
-        return value.contiguous()
+        return _laid_out(value.detach(), torch.contiguous_format)
     return value
 
 
 def _laid_out(values: Tensor, wanted: torch.memory_format) -> Tensor:
     if values.stride() == _strides(values, wanted):
         return values
-    # Not contiguous(memory_format=...), which leaves strides that are right but for sizes of 1.
+    # Not contiguous(...), which takes strides for right that differ where a size is 1.
     return torch.empty_like(values, memory_format=wanted).copy_(values)
 
 
-def _strides(values: Tensor, wanted: torch.memory_format | None) -> tuple[int, ...]:
-    empty = torch.empty(values.shape, device="meta")
-    return empty.stride() if wanted is None else empty.to(memory_format=wanted).stride()
+def _strides(values: Tensor, wanted: torch.memory_format) -> tuple[int, ...]:
+    return torch.empty(values.shape, device="meta", memory_format=wanted).stride()
