@@ -30,6 +30,8 @@ def choose_for_processor(cfg: DictConfig, model: Any, stored: Mapping[str, Any] 
         fastest = _HALF if pays and has_fast_bf16() else _FULL
         before = fastest if stored is None else _at(stored, "trainer", "precision")
         cfg.trainer.precision = before or _FULL
+        if stored is None and before == _HALF:
+            say(f"precision: {_HALF}, as this processor is fast in it (trainer.precision={_FULL})")
     callback = cfg.callbacks.get("channels_last") if cfg.get("callbacks") else None
     if isinstance(callback, DictConfig) and callback.get("enabled", False) is None:
         place = ("callbacks", "channels_last", "enabled")

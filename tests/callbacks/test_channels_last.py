@@ -1,5 +1,8 @@
 """The callback in whole runs: what keeps the format, what files hold, and that nothing changes."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +100,29 @@ def test_a_run_may_go_on_in_the_other_format(first, tmp_path):
     assert formats == [{wanted}]
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], value, atol=0.02, rtol=0.02, msg=name)
+
+
+def test_two_processes_keep_the_format_and_one_set_of_weights(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.callbacks.channels_last_on_two", str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "do not match bucket view strides" not in done.stderr
+    for name, epochs in (("whole", EPOCHS), ("masked", EPOCHS - 2), ("cut", EPOCHS - 4)):
+        ranks = [torch.load(tmp_path / f"{name}{rank}.pt", weights_only=True) for rank in (0, 1)]
+        whole = torch.load(tmp_path / "whole0.pt", weights_only=True)
+        for rank in ranks:
+            assert rank["last"]
+            assert rank["epochs"] == epochs
+            for key, value in whole["weights"].items():
+                # Every rank has norm statistics of its own until a file is written.
+                if "running" not in key:
+                    assert torch.equal(rank["weights"][key], value), (name, key)
 
 
 @pytest.mark.parametrize(
