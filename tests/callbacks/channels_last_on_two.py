@@ -1,4 +1,4 @@
-"""A cut in channels last on two processes: ``python -m tests.callbacks.channels_last_on_two DIR``."""
+"""Channels last on two processes: ``python -m tests.callbacks.channels_last_on_two FOLDER``."""
 
 import sys
 import warnings
