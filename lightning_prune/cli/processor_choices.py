@@ -39,8 +39,8 @@ def choose_for_processor(cfg: DictConfig, model: Any, stored: Mapping[str, Any] 
     if on_cpu and str(cfg.trainer.get("precision")).startswith("bf16") and not has_fast_bf16():
         say(
             f"trainer.precision={cfg.trainer.precision}: this processor has no instructions for "
-            f"bf16 matrices, so that it takes several times as long as {_FULL} would; the results "
-            f"hold. trainer.precision={_FULL} continues faster"
+            f"bf16 matrices, so that it may take several times as long as {_FULL}; the results "
+            f"hold. trainer.precision={_FULL} is faster"
         )
 
 

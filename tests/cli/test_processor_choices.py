@@ -124,7 +124,7 @@ def test_the_choice_is_in_the_folder_of_the_run(
 ):
     monkeypatch.setattr(Line, "fast_on_cpu", True, raising=False)
     processor(True)
-    outcome = cli(*FAKE, "trainer=cpu", "dense_epochs=2")
+    outcome = cli(*FAKE, "trainer=cpu", "trainer.precision=null", "dense_epochs=2")
     assert outcome.code == 0, outcome.err
     assert kept(outcome.folder) == ("bf16-mixed", True)
     processor(False)  # as on another machine
@@ -138,12 +138,13 @@ def test_the_choice_is_in_the_folder_of_the_run(
     assert kept(outcome.folder) == ("32-true", True)
 
 
-def test_the_default_trainer_stays_with_32_bits(
-    cli: Callable[..., Any], processor, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("words", [["trainer=cpu"], ["trainer.accelerator=cpu"]])
+def test_nothing_but_the_format_is_chosen_unasked(
+    cli: Callable[..., Any], words, processor, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(Line, "fast_on_cpu", True, raising=False)
     processor(True)
-    outcome = cli(*FAKE, "trainer.accelerator=cpu", "dense_epochs=1")
+    outcome = cli(*FAKE, *words, "dense_epochs=1")
     assert kept(outcome.folder) == ("32-true", True)
 
 
