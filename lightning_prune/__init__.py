@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from lightning_prune.callbacks.channel_resetter import ChannelResetter as ChannelResetter
     from lightning_prune.callbacks.distiller import Distiller as Distiller
+    from lightning_prune.callbacks.channels_last import ChannelsLast as ChannelsLast
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )
@@ -128,6 +129,7 @@ _HOMES = {
     "ChannelResetter": "callbacks.channel_resetter",
     "ChannelSelection": "functional.selection.selection",
     "ChannelUsage": "observe.usage",
+    "ChannelsLast": "callbacks.channels_last",
     "CheckpointError": "files.checkpoint_error",
     "ClassifierModule": "vision.classifier_module",
     "CocoJsonDataModule": "detection.data.coco_json",

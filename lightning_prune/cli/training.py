@@ -20,6 +20,7 @@ from lightning_prune.cli.check import check_config
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.given import was_given
 from lightning_prune.cli.objectives import MACS, check_objectives, objective_values, returned
+from lightning_prune.cli.processor_choices import choose_for_processor
 from lightning_prune.cli.run_plan import RunPlan
 from lightning_prune.cli.training_end import TrainingEnd
 from lightning_prune.errors import ConfigError
@@ -76,6 +77,7 @@ def _run(cfg: DictConfig, goes_on: bool) -> Value:
         take_up(cfg, start, keep_epochs=not was_given("dense_epochs"))
     model = build(cfg.model, "model")
     plan_epochs(cfg, pretrained=getattr(model, "pretrained", False))
+    choose_for_processor(cfg, model, None if start is None else start.config)
     keep_wandb_id(cfg)
     callbacks = build_all(cfg.get("pruning"), "pruning") | build_all(cfg.callbacks, "callbacks")
     loggers = list(build_all(cfg.logger, "logger").values())
@@ -209,6 +211,7 @@ def _test(cfg: DictConfig, data: Any) -> Value:
     if MACS in (cfg.get("objectives") or []):
         raise ConfigError(f"objectives: {MACS} is known to a run that trains; leave it out here")
     model = _load(hydra.utils.get_class(cfg.model._target_), Path(cfg.ckpt_path))
+    choose_for_processor(cfg, model, None)
     save_config(cfg)
     loggers = list(build_all(cfg.logger, "logger").values())
     progress = [c for c in build_all(cfg.callbacks, "callbacks").values() if _is_bar(c)]

@@ -70,6 +70,7 @@ class DetectionModule(DetectorModule):
             ``{"activation": "relu"}``; what is left out comes from ``weights``.
 
     Attributes:
+        fast_on_cpu: True: trained on a processor, channels last and bf16-mixed pay.
         network: The ``YOLOv8``, or ``YOLOv8Reset`` with ``reset_blocks``.
         pretrained: True when every layer, the class head included, came from ``weights``.
 
@@ -77,6 +78,8 @@ class DetectionModule(DetectorModule):
         ValueError: an argument is out of range or does not fit the weights.
         FileNotFoundError: there is no such weight file.
     """
+
+    fast_on_cpu = True
 
     def __init__(
         self,

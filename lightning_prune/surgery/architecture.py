@@ -16,6 +16,7 @@ from lightning_prune.surgery.cut_shapes import why_no_attention, why_no_chain, w
 from lightning_prune.surgery.exact_norms import sync_norm_sizes
 from lightning_prune.surgery.incoming_values import check_values
 from lightning_prune.surgery.json_tensor import from_json_tensor, to_json_tensor
+from lightning_prune.surgery.memory_format import memory_format_of
 from lightning_prune.surgery.recorded_attributes import (
     attributes_of,
     check_attributes,
@@ -254,9 +255,9 @@ def _impossible(
 def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     """Resize parameters and buffers to the shapes of other tensors of the same names.
 
-    Values are left undefined where a shape changes: a strict load fills them. Device, dtype and
-    ``requires_grad`` stay, tensors that layers share stay shared; the layers' size attributes
-    follow.
+    Values are left undefined where a shape changes: a strict load fills them. Device, dtype,
+    memory format and ``requires_grad`` stay, tensors that layers share stay shared; the layers'
+    size attributes follow.
 
     Args:
         module: The module to resize.
@@ -278,7 +279,9 @@ def resize_to(module: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
         value: Tensor = getattr(first, name)
         if shape is None or shape == value.shape or len(shape) != value.ndim:
             continue
-        fresh: Tensor = torch.empty(shape, dtype=value.dtype, device=value.device)
+        fresh: Tensor = torch.empty(
+            shape, dtype=value.dtype, device=value.device, memory_format=memory_format_of(value)
+        )
         if isinstance(value, nn.Parameter):
             fresh = nn.Parameter(fresh, requires_grad=value.requires_grad)
         for holder, layer, own in places:

@@ -16,6 +16,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.adapted_layers import adapt_layers
 from lightning_prune.surgery.exact_norms import count_cut_as_zeros
 from lightning_prune.surgery.mask import ChannelSlice, channel_slices
+from lightning_prune.surgery.memory_format import laid_out_like
 from lightning_prune.surgery.norm_kind import norm_kind
 from lightning_prune.surgery.sizes import set_sizes, sizes_after
 
@@ -36,9 +37,10 @@ class Replacement:
 
     def select(self, values: Tensor) -> Tensor:
         """Cut another tensor of the old parameter's shape in the same way."""
+        narrow = values
         for dim, index in self.kept.items():
-            values = values.index_select(dim, index.to(values.device))
-        return values.contiguous(memory_format=torch.preserve_format)
+            narrow = narrow.index_select(dim, index.to(values.device))
+        return laid_out_like(narrow, values)
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ class PrunedChannels:
 def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> PrunedChannels:
     """Remove the channels that a plan does not keep, for good.
 
-    Parameters become new, narrower ones with the same ``requires_grad``; gradients are dropped;
-    buffers and the layers' size attributes follow. Optimizers still hold the old parameters: pass
-    the result to ``rebind_optimizer``. A submodule that keeps more than tensors of its layers by
-    channel defines ``follow_cut(replaced)``: it is called with the replacements of its own
-    parameters, by their names in it.
+    Parameters become new, narrower ones with the same ``requires_grad`` and memory format;
+    gradients are dropped; buffers and the layers' size attributes follow. Optimizers still hold the
+    old parameters: pass the result to ``rebind_optimizer``. A submodule that keeps more than
+    tensors of its layers by channel defines ``follow_cut(replaced)``: it is called with the
+    replacements of its own parameters, by their names in it.
 
     Args:
         model: The live model; masked or not, kept values are untouched, but for rows of queries
@@ -116,6 +118,7 @@ def cut_channels(model: nn.Module, groups: ChannelGroups, plan: PruningPlan) -> 
             shape = [-1 if d == dim else 1 for d in range(values.ndim)]
             own = factor[kept[dim]] if dim in kept else factor
             narrow = narrow * own.to(narrow).view(shape)
+        narrow = laid_out_like(narrow, values)
         if isinstance(values, nn.Parameter):
             new = nn.Parameter(narrow, requires_grad=values.requires_grad)
             replacement = Replacement(values, new, kept)

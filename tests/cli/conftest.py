@@ -49,3 +49,27 @@ def cli(
         return Outcome(code, out, err, folder)
 
     return call
+
+
+@pytest.fixture
+def again(
+    cli: Callable[..., Outcome],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Outcome]:
+    """Call the command line without a folder of its own."""
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        code = 0
+        try:
+            main(arguments)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        finally:
+            GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None
+            sys.argv = ["train.py"]
+        return Outcome(code, *capfd.readouterr(), Path())
+
+    return call

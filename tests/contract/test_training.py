@@ -1,7 +1,7 @@
 """Ways to train that a pruned run shares with any other: each is pruned, cut, and resumed."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 
+from lightning_prune.callbacks.channels_last import ChannelsLast
 from lightning_prune.surgery.architecture import track_architecture
+from lightning_prune.surgery.memory_format import memory_format_of
 from tests.contract.registry import EPOCHS, RECIPES, Classifier, Net, stages
 from tests.contract.runs import QUIET, differences, fit
 
@@ -129,6 +131,8 @@ WAYS: dict[str, tuple[Callable[[], pl.LightningModule], Callable[[], dict[str, A
     ),
     "16-mixed with a scaler": (Classifier, scaled),
     "bf16-mixed": (Classifier, lambda: {"precision": "bf16-mixed"}),
+    "channels last": (Classifier, dict),
+    "bf16-mixed, channels last": (Classifier, lambda: {"precision": "bf16-mixed"}),
     "manual, two optimizers": (TwoOptimizers, lambda: {"gradient_clip_val": None}),
     "parameter groups": (Groups, dict),
     "a plateau schedule": (Plateau, dict),
@@ -148,9 +152,18 @@ def train(
         folder / "epoch", "{epoch}", save_top_k=-1, save_on_train_epoch_end=True,
         auto_insert_metric_name=False,
     )  # fmt: skip
-    run = fit(folder, "classifier", [*build.values(), files], ckpt, model=make(), **options())
+    more = [ChannelsLast()] if "channels last" in way else []
+    run = fit(
+        folder, "classifier", [*build.values(), *more, files], ckpt, model=make(), **options()
+    )
     last = torch.load(folder / "epoch" / f"{EPOCHS - 1}.ckpt", weights_only=True)
     return run, {"weights": last["state_dict"], "optimizers": last["optimizer_states"]}
+
+
+def states_of(optimizers: list[torch.optim.Optimizer]) -> Iterator[torch.Tensor]:
+    for optimizer in optimizers:
+        for state in optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, torch.Tensor))
 
 
 @pytest.mark.parametrize(
@@ -180,6 +193,12 @@ def test_a_way_to_train(recipe: str, way: str, tmp_path: Path) -> None:
         assert module.net.deep[0].out_channels < 32
     trained = {id(p) for o in run.optimizers for g in o.param_groups for p in g["params"]}
     assert trained == {id(p) for p in module.parameters() if p.requires_grad}
+    if "channels last" in way:
+        kept = [*module.parameters(), *states_of(run.optimizers)]
+        # One input channel: the strides of both formats are the same.
+        assert {memory_format_of(v) for v in kept if v.ndim == 4 and v.shape[1] > 1} == {
+            torch.channels_last
+        }
     if way == "frozen parameters":
         assert not any(p.requires_grad for p in module.net.stem.parameters())
     if way == "tied parameters":

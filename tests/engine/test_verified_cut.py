@@ -7,6 +7,7 @@ from lightning_prune.engine.verified_cut import Verification, verified_cut
 from lightning_prune.graph.forward_pass import call
 from lightning_prune.graph.trace import trace_groups
 from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.memory_format import lay_out_channels_last
 from tests.networks import EXAMPLE, Residual, make, random_plan
 
 
@@ -26,6 +27,13 @@ def test_masked_channels_are_cut(kind):
     assert model.stem[0].out_channels == 4
     assert pruned.output_difference < 0.1
     assert pruned.masked is None
+
+
+def test_under_autocast_outputs_are_compared_in_full_precision():
+    model, groups, plan, x = masked()
+    lay_out_channels_last([model])
+    checks = Verification(context=lambda: torch.autocast("cpu", torch.bfloat16))
+    assert verified_cut(model, groups, plan, x, checks).output_difference < 1e-5
 
 
 def test_channels_that_are_not_zero_are_named():

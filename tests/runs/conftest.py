@@ -1,5 +1,5 @@
 """The command line inside the test process, as the tests of `cli` call it."""
 
-from tests.cli.conftest import cli
+from tests.cli.conftest import again, cli
 
-__all__ = ["cli"]
+__all__ = ["again", "cli"]

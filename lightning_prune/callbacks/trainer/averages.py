@@ -9,6 +9,7 @@ from lightning.pytorch.callbacks import (
 from torch import nn
 
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
+from lightning_prune.surgery.memory_format import lay_out_plainly
 from lightning_prune.surgery.recalibrate import norm_statistics
 
 
@@ -52,6 +53,7 @@ def save_validated_weights(trainer: pl.Trainer, path: str) -> None:
     for callback in callbacks_of(trainer):
         if isinstance(callback, WeightAveraging) and callback._average_model is not None:
             checkpoint["state_dict"] = callback._average_model.module.state_dict()
+    lay_out_plainly(checkpoint["state_dict"])
     trainer.strategy.save_checkpoint(checkpoint, path)
     trainer.strategy.barrier("save_validated_weights")
 

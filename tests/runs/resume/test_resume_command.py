@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 
-from lightning_prune.cli.train import main
 from lightning_prune.errors import ConfigError
 from lightning_prune.runs.resume.resume_command import finished_result, quote, resume_arguments
 from tests.cli.conftest import FAKE, Outcome
@@ -34,30 +30,6 @@ def stopper(folder: Path, step: int, signum: int = 15) -> list[str]:
         f"+callbacks.stopper.flag={quote(folder / 'stopped')}",
         f"+callbacks.stopper.signum={signum}",
     ]
-
-
-@pytest.fixture
-def again(
-    cli: Callable[..., Outcome],
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Callable[..., Outcome]:
-    """Call the command line without a folder of its own."""
-
-    def call(*arguments: str) -> Outcome:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        code = 0
-        try:
-            main(arguments)
-        except SystemExit as end:
-            code = int(end.code or 0)
-        finally:
-            GlobalHydra.instance().clear()
-            HydraConfig.instance().cfg = None
-            sys.argv = ["train.py"]
-        return Outcome(code, *capfd.readouterr(), Path())
-
-    return call
 
 
 def end_of(folder: Path) -> dict[str, Any]:
