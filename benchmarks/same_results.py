@@ -109,6 +109,7 @@ RECIPES = {
     "bn_scale": [],
     "channel": [],
     "channel_and_slice": [],
+    "compress": ["pruning.label_free_steps.steps=3", "pruning.masker.gradient_images=8"],
     "channel_reset": [*RESET, "pruning.channel_resetter.end_epoch=null"],
     "magnitude": [],
     "neural": ["pruning.masker.gradient_images=8", "pruning.masker.compensate_images=16"],
@@ -143,6 +144,7 @@ def _masker(**arguments: Any) -> list[Callback]:
 
 def _sequential(mac_target: float | None, **arguments: Any) -> lp.SequentialActivationMasker:
     chosen = FREE | {"keep_range": (0.25, 0.5), "layers_per_step": None, "images": 512}
+    chosen["compensate_images"] = 0
     return lp.SequentialActivationMasker(1, **chosen | {"mac_target": mac_target} | arguments)
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         ChannelRegularizer as ChannelRegularizer,
     )
     from lightning_prune.callbacks.channel_resetter import ChannelResetter as ChannelResetter
-    from lightning_prune.callbacks.distiller import Distiller as Distiller
     from lightning_prune.callbacks.channels_last import ChannelsLast as ChannelsLast
+    from lightning_prune.callbacks.distiller import Distiller as Distiller
     from lightning_prune.callbacks.exponential_moving_average import (
         ExponentialMovingAverage as ExponentialMovingAverage,
     )

@@ -4,38 +4,36 @@ The stages are Lightning callbacks: ``Trainer(callbacks=recipes.channel(mac_targ
 function does not name itself is passed on to the masker: ``recipes.channel(round_to=4)``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lightning.pytorch import Callback
 
-from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.label_free_steps import LabelFreeSteps
-from lightning_prune.callbacks.optimizer_resetter import OptimizerResetter
-from lightning_prune.callbacks.physical_pruner import PhysicalPruner
-from lightning_prune.callbacks.pruned_checkpoint import PrunedCheckpoint
 from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
-from lightning_prune.callbacks.slice_masker import SliceMasker
-from lightning_prune.callbacks.slice_regularizer import SliceRegularizer
 from lightning_prune.policies.criteria.bn_scale import BNScale
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.magnitude import Magnitude
 from lightning_prune.policies.criteria.reconstruction import Reconstruction
-from lightning_prune.policies.layers.layer_rule import LayerRule
 from lightning_prune.policies.penalties.bn_scale_penalty import BNScalePenalty
 from lightning_prune.policies.penalties.channel_penalty import ChannelPenalty
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
+from lightning_prune.recipe_stages import (
+    Folder,
+    Layers,
+    channel_masker,
+    cut_stages,
+    dense_checkpoint,
+    folder_text,
+    slice_stages,
+)
 from lightning_prune.runs.configuration.resolvers import part
 from lightning_prune.validation import known_arguments
-
-Layers = list[str] | LayerRule | None
-Folder = str | Path | None
 
 
 def channel(
@@ -76,9 +74,9 @@ def channel(
         ['ChannelRegularizer', 'ChannelMasker', 'PhysicalPruner']
     """
     end = dense_epochs + part(recovery_epochs, 0.75)
-    masks = _channel_masker(dense_epochs, end, mac_target, criterion, layers, folder, masker)
+    masks = channel_masker(dense_epochs, end, mac_target, criterion, layers, folder, masker)
     regularizer = ChannelRegularizer(reg, penalty=penalty, layers=layers)
-    return [regularizer, masks, *_cut(folder, monitor)]
+    return [regularizer, masks, *cut_stages(folder, monitor)]
 
 
 def bn_scale(
@@ -164,8 +162,8 @@ def magnitude(
     """
     at_once = {"hold_epochs": 0, "recalibrate_images": 0, "compensate_images": 0} | masker
     end, chosen = dense_epochs + 1, criterion or Magnitude()
-    masks = _channel_masker(dense_epochs, end, mac_target, chosen, layers, folder, at_once)
-    return [masks, *_cut(folder, monitor)]
+    masks = channel_masker(dense_epochs, end, mac_target, chosen, layers, folder, at_once)
+    return [masks, *cut_stages(folder, monitor)]
 
 
 def compress(
@@ -211,8 +209,8 @@ def compress(
         "compensate_images": 256,
     } | masker
     end, chosen = dense_epochs + 1, criterion or Reconstruction()
-    masks = _channel_masker(dense_epochs, end, mac_target, chosen, layers, folder, at_once)
-    pruner, *rest = _cut(folder, monitor, recalibrate_images=0)
+    masks = channel_masker(dense_epochs, end, mac_target, chosen, layers, folder, at_once)
+    pruner, *rest = cut_stages(folder, monitor, recalibrate_images=0)
     return [masks, pruner, LabelFreeSteps(steps, seed=seed), *rest]
 
 
@@ -246,11 +244,11 @@ def sequential_activation(
         "layers": layers,
         "seed": seed,
         "clusterer": ChannelClusterer(seed=seed),
-        "dense_checkpoint": _dense_checkpoint(folder),
+        "dense_checkpoint": dense_checkpoint(folder),
     }
     further = known_arguments(SequentialActivationMasker, masker)
     masks = SequentialActivationMasker(**chosen | further)
-    return [masks, *_cut(folder, monitor, recalibrate_images=64)]
+    return [masks, *cut_stages(folder, monitor, recalibrate_images=64)]
 
 
 def separability(
@@ -287,8 +285,8 @@ def slice(
         masker: Further arguments of ``SliceMasker``.
     """
     end = dense_epochs + part(recovery_epochs, 0.5)
-    stages = _slices(reg, 0, {"start_epoch": dense_epochs, "end_epoch": end} | masker)
-    return [*stages, PruningReport(_text(folder), latency_rounds=0)]
+    stages = slice_stages(reg, 0, {"start_epoch": dense_epochs, "end_epoch": end} | masker)
+    return [*stages, PruningReport(folder_text(folder), latency_rounds=0)]
 
 
 def channel_and_slice(
@@ -314,7 +312,7 @@ def channel_and_slice(
     start = dense_epochs + part(recovery_epochs, 0.5)
     end = start + part(recovery_epochs, 0.25)
     chosen = {"start_epoch": start, "end_epoch": end} | dict(slices or {})
-    slice_regularizer, slice_masks = _slices(slice_reg, dense_epochs, chosen)
+    slice_regularizer, slice_masks = slice_stages(slice_reg, dense_epochs, chosen)
     return [regularizer, slice_regularizer, masks, slice_masks, *rest]
 
 
@@ -329,7 +327,7 @@ def channel_reset(
         resetter: Further arguments of ``ChannelResetter``.
     """
     chosen = {"end_epoch": dense_epochs} | known_arguments(ChannelResetter, resetter)
-    return [ChannelResetter(**chosen), PruningReport(_text(folder), latency_rounds=0)]
+    return [ChannelResetter(**chosen), PruningReport(folder_text(folder), latency_rounds=0)]
 
 
 RECIPES: dict[str, Callable[..., list[Callback]]] = {
@@ -348,53 +346,3 @@ RECIPES: dict[str, Callable[..., list[Callback]]] = {
     )
 }
 """Name of each recipe, as in ``+pruning=NAME`` -> its function."""
-
-
-def _channel_masker(
-    start: int,
-    end: int,
-    mac_target: float | None,
-    criterion: Criterion | None,
-    layers: Layers,
-    folder: Folder,
-    further: Mapping[str, Any],
-) -> ChannelMasker:
-    chosen = {
-        "start_epoch": start,
-        "end_epoch": end,
-        "mac_target": mac_target,
-        "criterion": criterion,
-        "layers": layers,
-        "dense_checkpoint": _dense_checkpoint(folder),
-    }
-    return ChannelMasker(**chosen | known_arguments(ChannelMasker, further))
-
-
-def _slices(
-    reg: float, start_epoch: int, masker: Mapping[str, Any]
-) -> tuple[SliceRegularizer, SliceMasker]:
-    masks = SliceMasker(**known_arguments(SliceMasker, masker))
-    spared, end = masks.disable_first_index, masker["end_epoch"]
-    regularizer = SliceRegularizer(
-        reg, masks.block_size, masks.layers, start_epoch, end, disable_first_index=spared
-    )
-    return regularizer, masks
-
-
-def _cut(folder: Folder, monitor: str | None, recalibrate_images: int = 256) -> Sequence[Callback]:
-    """Return the stages from the cut to the report."""
-    checkpoints = None if folder is None else str(Path(folder) / "checkpoints")
-    return (
-        PhysicalPruner(recalibrate_images=recalibrate_images),
-        OptimizerResetter(),
-        PrunedCheckpoint(checkpoints, monitor=monitor),
-        PruningReport(_text(folder)),
-    )
-
-
-def _dense_checkpoint(folder: Folder) -> str | None:
-    return None if folder is None else str(Path(folder) / "checkpoints" / "dense.ckpt")
-
-
-def _text(folder: Folder) -> str | None:
-    return None if folder is None else str(folder)

@@ -46,7 +46,8 @@ ROOMS = {
     "callbacks": FLOOR_4 | RUNS | {"loading"},
     "loading": FLOOR_4 | RUNS,
     "criteria": FLOOR_3,
-    "recipes": FLOOR_4 | RUNS | {"callbacks"},
+    "recipe_stages": FLOOR_4 | RUNS | {"callbacks"},
+    "recipes": FLOOR_4 | RUNS | {"callbacks", "recipe_stages"},
     "pruned_run": FLOOR_4 | RUNS | {"callbacks", "recipes"},
     "data": FLOOR_0 | {"runs"},
     "modules": SHARED,
@@ -61,6 +62,7 @@ ROOMS = {
 }
 LIGHTNING = {
     "callbacks",
+    "recipe_stages",
     "recipes",
     "pruned_run",
     "runs",

@@ -33,13 +33,13 @@ _FEWEST = 5
 
 
 class LabelFreeSteps(PruningStage):
-    """Take some steps towards the dense network's outputs right after the cut, without labels.
+    """Train some steps towards the dense network's outputs right after the cut, without labels.
 
     Training images without their labels, no task loss: the pruned network learns what the dense
     one of the same run says (the file that the masker writes before its first mask), outputs and
     features, as ``lightning_prune.compress`` does. Every fifth image is held back; the weights that
     agree best with the dense network on these are kept, those from before the steps where none do.
-    Training with labels goes on from there. Averages of the model start again.
+    Training with labels continues from there. Averages of the model start again.
 
     Args:
         steps: Number of steps, each of a batch as the loader of the data gives it.
@@ -106,7 +106,7 @@ class LabelFreeSteps(PruningStage):
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
     ) -> None:
-        """Take the steps."""
+        """Train the cut network without labels."""
         if not self._dense.is_known and self.teacher is None:
             self._dense.remember(trainer)
         dense = self._dense.load(trainer, pl_module)

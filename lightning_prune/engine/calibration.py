@@ -99,4 +99,9 @@ def _places(front: FrontEnd, model: nn.Module, batches: Sequence[Any]) -> Places
         with torch.no_grad(), untouched(model):
             model.eval()
             maps = [saliency(front.forward(model, batch)) for batch in batches]
-    return places_for(sum(map(batch_length, batches)), maps=maps)
+    images = torch.tensor(float(sum(map(batch_length, batches))), device=_device(model))
+    return places_for(int(front.total(images)), maps=maps)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters(), torch.zeros(())).device

@@ -167,6 +167,12 @@ def walk(
 
     travellers = [_Traveller(run(side, batch)) for batch in batches for side in sides]
     with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        with context():
+            passes = torch.get_default_dtype()
+        # The process has one for all threads: contexts that change it end in another order than
+        # they began, and the last one would leave it changed.
+        torch.set_default_dtype(passes)
         for side in sides:
             stack.enter_context(untouched(side))
             side.eval()

@@ -285,20 +285,19 @@ _SLICE_LAYERS = {
     "transformer": ("pruning.masker.layers=null",),
     "neural": (f"pruning.masker.layers={_SLICED}",),
 }
+_BY_CLASS = (
+    *_NO_COST,
+    "pruning.masker.matching=all",
+    "pruning.masker.clusterer.embedding=pca",
+    "pruning.masker.layers_per_step=2",
+)
+_BY_CLASS_IN = {
+    "detection": ("pruning.masker.layers_per_step=5",),
+    "neural": ("pruning.masker.background=false", "pruning.masker.round_to=4"),
+}
 RECIPES = {
-    "sequential_activation": Recipe(
-        True,
-        (
-            *_NO_COST,
-            "pruning.masker.matching=all",
-            "pruning.masker.clusterer.embedding=pca",
-            "pruning.masker.layers_per_step=2",
-        ),
-        {
-            "detection": ("pruning.masker.layers_per_step=5",),
-            "neural": ("pruning.masker.background=false", "pruning.masker.round_to=4"),
-        },
-    ),
+    "sequential_activation": Recipe(True, _BY_CLASS, _BY_CLASS_IN),
+    "separability": Recipe(True, _BY_CLASS, _BY_CLASS_IN, alike=True),
     "channel": Recipe(True, by_module=_BY_RATIO),
     "bn_scale": Recipe(
         True,
@@ -308,7 +307,7 @@ RECIPES = {
     "magnitude": Recipe(True, by_module=_BY_RATIO, alike=True),
     "compress": Recipe(
         True,
-        (*_NO_COST, "pruning.label_free_steps.steps=4", "pruning.masker.compensate_images=32"),
+        (*_NO_COST, "pruning.label_free_steps.steps=4", "pruning.masker.compensate_images=64"),
         by_module=_BY_RATIO,
     ),
     "slice": Recipe(False, by_module=_SLICE_LAYERS, alike=True),

@@ -2,6 +2,8 @@
 
 import random
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -315,3 +317,30 @@ def test_a_walk_without_batches_or_to_unknown_layers_is_refused():
     with pytest.raises(KeyError, match="no layer 'head'"):
         walk(net, [torch.zeros(1, 2)], call, {"0": ignore, "head": ignore})
     assert not hooks_of(net)
+
+
+def test_contexts_that_change_the_default_type_leave_it_as_it_was() -> None:
+    """Those of double precision do; the passes of several batches end one after the other."""
+
+    @contextmanager
+    def double() -> Iterator[None]:
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
+
+    class Made(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(x)) + torch.zeros(2)  # of the default type
+
+    net, batches = Made().double(), [torch.rand(3, 2).double() for _ in range(3)]
+    names = {name: lambda _: None for name in ("first", "last")}
+    found = walk(net, batches, call, names, context=double)
+    assert all(output.dtype == torch.float64 for output in found)
+    assert torch.get_default_dtype() == torch.float32
