@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from lightning_prune.policies.selection.sequential import GroupDecision
 
@@ -10,13 +10,18 @@ from lightning_prune.policies.selection.sequential import GroupDecision
 def warn_of_decisions(decisions: Sequence[GroupDecision]) -> None:
     """Warn of groups that were decided without activations, and of those that separate nothing.
 
+    Where a ``noise_criterion`` decides for the latter, that is logged.
+
     Args:
         decisions: Those of one step.
     """
-    reasons = dict.fromkeys(d.reason for d in decisions if d.status == "fallback")
-    for reason in reasons:
-        fallen = [d.group for d in decisions if d.status == "fallback" and d.reason == reason]
-        rank_zero_warn(f"{_listed(fallen)}: {reason} ({len(fallen)} of {len(decisions)} groups)")
+    fallbacks = [d for d in decisions if d.status == "fallback"]
+    for reason in dict.fromkeys(d.reason for d in fallbacks):
+        fallen = [d for d in fallbacks if d.reason == reason]
+        groups = _listed(d.group for d in fallen)
+        # What a noise_criterion decides was asked for.
+        say = rank_zero_info if all(d.noise for d in fallen) else rank_zero_warn
+        say(f"{groups}: {reason} ({len(fallen)} of {len(decisions)} groups)")
     noise = [
         f"{d.group} {d.separability:.3g} (at random {d.separability_at_random:.3g})"
         for d in decisions

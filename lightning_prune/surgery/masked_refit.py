@@ -119,6 +119,14 @@ def _check_paths(
 @torch.no_grad()
 def restore(model: nn.Module, dense: nn.Module) -> None:
     """Restore the numbers of a model, as wide as then, from a copy of it."""
-    own, before = (chain(net.parameters(), net.buffers()) for net in (model, dense))
-    for tensor, value in zip(own, before, strict=True):
-        tensor.copy_(value)
+    own, before = map(_numbers, (model, dense))
+    for name, tensor in own.items():
+        # Some losses and metrics keep buffers that are as long as the last batch made them.
+        if name in before and before[name].shape == tensor.shape:
+            tensor.copy_(before[name])
+
+
+def _numbers(net: nn.Module) -> dict[str, Tensor]:
+    # By name: a copy may have its children in another order.
+    named = net.named_parameters, net.named_buffers
+    return dict(chain.from_iterable(of(remove_duplicate=False) for of in named))

@@ -15,6 +15,7 @@ from lightning_prune.plan import PruningPlan
 from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.layer_matrix import LayerMatrix
 from lightning_prune.surgery.mask import ChannelMask
+from lightning_prune.surgery.masked_refit import restore
 from lightning_prune.surgery.places import Places
 from lightning_prune.surgery.recalibrate import recalibrate_norms
 from lightning_prune.surgery.scramble import scramble
@@ -436,3 +437,21 @@ def test_the_refit_is_that_of_the_function():
     torch.testing.assert_close(net[2].weight.detach(), solved[0][0])
     torch.testing.assert_close(net[2].bias.detach(), solved[1][0])
     assert names == ["0", "2"]
+
+
+def test_numbers_are_restored_by_name() -> None:
+    class Turning(nn.Module):
+        """Copies of containers may have their children in another order."""
+
+        def __init__(self, widths: list[int]) -> None:
+            super().__init__()
+            for width in widths:
+                self.add_module(f"of_{width}", nn.Linear(2, width))
+            # openretina's loss keeps one that is as long as the last session has cells.
+            self.register_buffer("last", torch.zeros(widths[0]))
+
+    net, other = Turning([3, 5]), Turning([5, 3])
+    restore(net, other)
+    assert torch.equal(net.of_3.weight, other.of_3.weight)
+    assert torch.equal(net.of_5.bias, other.of_5.bias)
+    assert net.last.shape == (3,)
