@@ -44,7 +44,7 @@ class LabelFreeSteps(PruningStage):
     Args:
         steps: Number of steps, each of a batch as the loader of the data gives it.
         images: Training images that steps are made of, the fifth that is held back among them.
-        lr: Peak learning rate.
+        peak_lr: Learning rate after the warm-up.
         mirror: Whether every second batch, by chance, is mirrored, where images keep their meaning.
         teacher: A checkpoint of the same network before it was pruned, instead of the masker's.
         seed: Of the order of the batches.
@@ -62,14 +62,14 @@ class LabelFreeSteps(PruningStage):
         self,
         steps: Annotated[int, AtLeast(1, "label-free steps")] = 300,
         images: Count = 256,
-        lr: Annotated[float, Above(0, "a learning rate")] = 5e-4,
+        peak_lr: Annotated[float, Above(0, "a learning rate")] = 5e-4,
         mirror: bool = False,
         teacher: str | None = None,
         seed: int = 0,
     ) -> None:
         self.steps = steps
         self.images = images
-        self.lr = lr
+        self.peak_lr = peak_lr
         self.mirror = mirror
         self.teacher = teacher
         self.seed = seed
@@ -166,8 +166,8 @@ class LabelFreeSteps(PruningStage):
         taken = label_free_steps(
             pl_module, dense, pictures.fitted,
             lambda: agreement(pl_module, pictures.held_back, wanted),
-            features=features, mirror=self.mirror, steps=self.steps, lr=self.lr, seed=self.seed,
-            hold=Pipeline.of(trainer).apply_masks, progress=shown,
+            features=features, mirror=self.mirror, steps=self.steps, lr=self.peak_lr,
+            seed=self.seed, hold=Pipeline.of(trainer).apply_masks, progress=shown,
         )  # fmt: skip
         if trainer.world_size > 1:  # processes round differently
             agreed = broadcast(trainer, [p.detach().cpu() for p in pl_module.parameters()])

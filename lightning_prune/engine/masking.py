@@ -117,7 +117,10 @@ class Masking(Generic[PolicyT]):
         elif images.norms_between:
             # An epoch is too short for a small momentum to follow what the last masks changed.
             reestimate_norms(front, images.norms_between)
-        before = copy_module(front.model) if images.refit else None
+        before = None
+        if images.refit:
+            front.agree_on_norms()
+            before = copy_module(front.model)
         choices = self.policy.choices(state, action)
         for number, choice in enumerate(front.progress(choices, "Choosing channels"), 1):
             changes, failure = self._decide(state, choice)

@@ -534,7 +534,7 @@ def test_a_schedule_that_ends_above_the_target_says_how_far_it_came(tmp_path):
         ({"mac_target": 1.0}, r"mac_target=1.0: pass a number in \(0, 1\)"),
         ({"keep_range": (1.0, 1.0)}, r"keep_range=\(1\.0, 1\.0\): pass the smallest fraction"),
         ({"round_to": 0}, "round_to=0: pass an integer of at least 1"),
-        ({"ranking": "none"}, "ranking='none': pass 'global', 'local' or 'isomorphic'"),
+        ({"ranking": "none"}, "ranking='none': pass 'global', 'local', 'isomorphic' or 'measured'"),
         ({"hold_epochs": -1}, "hold_epochs=-1"),
         ({"gradient_images": 0}, "gradient_images=0"),
         ({"recalibrate_images": -1}, "recalibrate_images=-1"),

@@ -63,7 +63,7 @@ def same(ours: nn.Module, theirs: nn.Module) -> bool:
 
 
 def test_the_cut_network_comes_nearer_to_the_dense_one(tmp_path: Path):
-    steps = LabelFreeSteps(60, images=96, lr=5e-3)
+    steps = LabelFreeSteps(60, images=96, peak_lr=5e-3)
     watch = fit(tmp_path, Classifier(), steps)
     taken = steps.taken
     assert taken.kept > 0
@@ -76,7 +76,7 @@ def test_the_cut_network_comes_nearer_to_the_dense_one(tmp_path: Path):
 
 def test_the_stage_takes_the_steps_of_the_function(tmp_path: Path):
     """Oracle: label_free_steps on a copy of the cut network."""
-    watch = fit(tmp_path, Classifier(), LabelFreeSteps(12, images=96, lr=2e-3, seed=3))
+    watch = fit(tmp_path, Classifier(), LabelFreeSteps(12, images=96, peak_lr=2e-3, seed=3))
     dense, own = dense_network(tmp_path), watch.before
     images = patterns(96, 1).tensors[0]
     pictures = CalibrationSet.of(own, images.split(32))
@@ -90,7 +90,7 @@ def test_the_stage_takes_the_steps_of_the_function(tmp_path: Path):
 
 
 def test_steps_that_harm_are_taken_back(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    steps = LabelFreeSteps(10, images=96, lr=50.0)
+    steps = LabelFreeSteps(10, images=96, peak_lr=50.0)
     with caplog.at_level("INFO"):
         watch = fit(tmp_path, Classifier(), steps)
     assert steps.taken.kept == 0

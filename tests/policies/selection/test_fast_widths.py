@@ -15,6 +15,7 @@ from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.policies.selection.ranking import RANKINGS
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
+from tests.policies.selection.made_up_losses import evidence
 
 PICTURE = torch.zeros(1, 3, 64, 64)
 
@@ -52,11 +53,13 @@ def took(case, step, vector=16):
 def test_the_target_is_met_in_less_time(networks, network, ranking, target):
     case = networks[network]
     net, groups, macs = case
-    plain = selection(case, ranking, None).select(net, 1.0, target)
-    fast = selection(case, ranking, FastWidths()).select(net, 1.0, target)
+    one, other = selection(case, ranking, None), selection(case, ranking, FastWidths())
+    plain = one.select(net, 1.0, target, None, evidence(one, net))
+    fast = other.select(net, 1.0, target, None, evidence(other, net))
     assert fast.reached
-    assert target - 0.01 < fast.macs_fraction <= target
-    assert took(case, fast) < took(case, plain)
+    assert target - (0.02 if ranking == "measured" else 0.01) < fast.macs_fraction <= target
+    # Widths that were measured may be the fastest already.
+    assert took(case, fast) < took(case, plain) * (1.001 if ranking == "measured" else 1)
     cut = copy.deepcopy(net)
     cut_channels(cut, groups, fast.plan)
     counter = FlopCounterMode(display=False)

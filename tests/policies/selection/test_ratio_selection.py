@@ -1,6 +1,5 @@
 import copy
 import re
-import zlib
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from lightning_prune.policies.selection.ranking import RANKINGS
 from lightning_prune.policies.selection.ratio_selection import RatioSelection
 from lightning_prune.surgery.cut import cut_channels
 from tests.networks import EXAMPLE, NETWORKS, Chain, Residual, make
+from tests.policies.selection.made_up_losses import evidence, made_up
 
 PICTURE = torch.zeros(1, 3, 64, 64)
 
@@ -45,14 +45,8 @@ class Case:
 
     def select(self, selection: RatioSelection, *arguments):
         """Select with losses that are measured, were they of any use to the ranking."""
-        if "losses" not in selection.needs:
-            return selection.select(self.net, *arguments)
         held = arguments[2] if len(arguments) > 2 else None
-        known = {
-            name: Evidence(self.net, self.groups[name], elimination=made_up(name, widths))
-            for name, widths in selection.allowed.items()
-        }
-        return selection.select(self.net, *arguments[:2], held, known)
+        return selection.select(self.net, *arguments[:2], held, evidence(selection, self.net))
 
     def counted(self, plan: PruningPlan) -> int:
         """MACs of the model that is really cut, by torch's own counter."""
@@ -62,13 +56,6 @@ class Case:
         with counter, torch.no_grad():
             net(self.example)
         return counter.get_total_flops() // 2
-
-
-def made_up(name: str, widths: tuple[int, ...]) -> Elimination:
-    """Losses that differ between groups and grow faster the narrower they become."""
-    weight = 1 + zlib.crc32(name.encode()) % 50
-    losses = tuple(weight * (1 - width / widths[0]) ** 2 for width in widths)
-    return Elimination(torch.arange(widths[0] - widths[-1]), widths, losses)
 
 
 @pytest.fixture(scope="module")
