@@ -81,24 +81,18 @@ BY_RATIO = [
     "pruning.masker.mac_target=null",
     "pruning.masker.pruning_ratio=0.5",
 ]
+BY_CLASS = [
+    "pruning.masker.layers=[network.backbone.p5.*]",
+    "pruning.masker.mac_target=null",
+    # After a few steps no object is found yet.
+    "pruning.masker.matching=all",
+    "pruning.masker.clusterer.embedding=pca",
+    "pruning.masker.layers_per_step=3",
+    "pruning.masker.hold_epochs=1",
+]
 RECIPES = {
-    "sequential_activation": [
-        "pruning.masker.layers=[network.backbone.p5.*]",
-        "pruning.masker.mac_target=null",
-        # After a few steps no object is found yet.
-        "pruning.masker.matching=all",
-        "pruning.masker.clusterer.embedding=pca",
-        "pruning.masker.layers_per_step=3",
-        "pruning.masker.hold_epochs=1",
-    ],
-    "separability": [
-        "pruning.masker.layers=[network.backbone.p5.*]",
-        "pruning.masker.mac_target=null",
-        "pruning.masker.matching=all",
-        "pruning.masker.clusterer.embedding=pca",
-        "pruning.masker.layers_per_step=3",
-        "pruning.masker.hold_epochs=1",
-    ],
+    "sequential_activation": BY_CLASS,
+    "separability": BY_CLASS,
     "compress": [*BY_RATIO, "pruning.label_free_steps.steps=4"],
     "channel": BY_RATIO,
     "bn_scale": BY_RATIO,
