@@ -30,6 +30,7 @@ class DenseNetwork:
     """The dense network of a run as it is in a file, which a resumed run must find again.
 
     Args:
+        stage: Name of the stage that learns from it, for messages.
         teacher: The file, where it is not the masker's.
 
     Attributes:
@@ -37,8 +38,8 @@ class DenseNetwork:
         digest: That of its weights.
     """
 
-    def __init__(self, teacher: str | None = None) -> None:
-        self.teacher = teacher
+    def __init__(self, stage: str, teacher: str | None = None) -> None:
+        self.stage, self.teacher = stage, teacher
         self.path: str | None = None
         self.digest: str | None = None
 
@@ -55,7 +56,7 @@ class DenseNetwork:
         """
         path = self.teacher or dense_file(trainer)
         if path is None or not Path(path).is_file():
-            raise ValueError(_problem("is not there", str(path)))
+            raise ValueError(_problem(self.stage, "is not there", str(path)))
         self.path, self.digest = path, weights_digest(weights_of(path))
 
     def load(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> nn.Module:
@@ -73,7 +74,9 @@ class DenseNetwork:
         else:
             own = dense_file(trainer)
             places = [self.teacher] if self.teacher is not None else [own, self.path]
-            self.path, state = find_known([p for p in places if p is not None], self.digest)
+            self.path, state = find_known(
+                self.stage, [p for p in places if p is not None], self.digest
+            )
             if self.teacher is None and own is not None and not Path(own).exists():
                 # The run continues in another folder, which is to be complete.
                 if trainer.is_global_zero:
@@ -99,10 +102,10 @@ class DenseNetwork:
                 )
 
 
-def _problem(what: str, path: str) -> str:
+def _problem(stage: str, what: str, path: str) -> str:
     return (
         f"the dense network that this run learns from {what}: {printable(path, 1000)}. Put the "
-        "file back, pass a copy of it (teacher=PATH), or leave the Distiller out"
+        f"file back, pass a copy of it (teacher=PATH), or leave the {stage} out"
     )
 
 
@@ -139,7 +142,7 @@ def weights_digest(state: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def find_known(paths: Sequence[str], digest: str) -> tuple[str, dict[str, Any]]:
+def find_known(stage: str, paths: Sequence[str], digest: str) -> tuple[str, dict[str, Any]]:
     """Return the first file that holds weights of a digest, and these.
 
     Raises:
@@ -152,7 +155,7 @@ def find_known(paths: Sequence[str], digest: str) -> tuple[str, dict[str, Any]]:
             if weights_digest(state) == digest:
                 return path, state
             problem = "does not hold the weights that this run began with"
-    raise ValueError(_problem(problem, paths[0]))
+    raise ValueError(_problem(stage, problem, paths[0]))
 
 
 def build_dense(pl_module: pl.LightningModule, state: dict[str, Any], path: str) -> nn.Module:

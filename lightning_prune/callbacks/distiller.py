@@ -81,7 +81,7 @@ class Distiller(PruningStage):
         self.start = start
         self.temperature = temperature
         self.teacher = teacher
-        self._dense = DenseNetwork(teacher)
+        self._dense = DenseNetwork("Distiller", teacher)
         self._start_epoch: int | None = None
         self._kept: dict[str, Tensor] | None = None
         self._around: StepAround | None = None

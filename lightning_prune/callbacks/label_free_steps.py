@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
-from itertools import islice
 from typing import Annotated, Any
 
 import lightning.pytorch as pl
@@ -74,7 +73,7 @@ class LabelFreeSteps(PruningStage):
         self.teacher = teacher
         self.seed = seed
         self.taken: StepsTaken | None = None
-        self._dense = DenseNetwork(teacher)
+        self._dense = DenseNetwork("LabelFreeSteps", teacher)
 
     @property
     def label_free(self) -> Mapping[str, Any] | None:
@@ -94,6 +93,8 @@ class LabelFreeSteps(PruningStage):
                 "LabelFreeSteps has no pruned network to train: no callback masks channels; add a "
                 "masker, such as those of +pruning=compress"
             )
+        if self.taken is not None:
+            return  # a run that was resumed behind them needs the dense network no more
         if self._dense.is_known or self.teacher is not None:
             self._dense.load(trainer, pl_module)
         elif dense_file(trainer) is None:
@@ -143,7 +144,7 @@ class LabelFreeSteps(PruningStage):
     def _batches(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[Any]:
         """Yield the same batches on every rank: all of them make the same steps."""
         seen = 0
-        for batch in on_device(trainer, islice(collection_loader(trainer, pl_module), self.images)):
+        for batch in on_device(trainer, collection_loader(trainer, pl_module)):
             yield batch
             seen += batch_length(batch)
             if seen >= self.images:

@@ -17,8 +17,9 @@ def dry_run(run: Masking[SequentialPolicy]) -> list[GroupDecision]:
     names, criterion, state = policy.selection.names, policy.criterion, MaskState()
     needs = CLUSTERS | criterion.needs
     beside_chance = policy.selection.needs_chance
+    widths = {name: policy.selection.widths_of(policy.groups[name]) for name in names}
     with evidence(
-        run.front, criterion, needs, policy.groups, names, images, beside_chance
+        run.front, criterion, needs, policy.groups, names, images, beside_chance, widths
     ) as collected:
         if policy.mac_target is not None:
             changes = policy.plan_widths(policy.mac_target, state, collected)

@@ -139,6 +139,23 @@ def test_a_resumed_run_equals_the_uninterrupted_one(epoch: int, tmp_path: Path):
     assert again.taken.steps == 6
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_only_a_run_before_the_cut_needs_the_dense_network(epoch: int, tmp_path: Path):
+    """Before the first mask it is written again; behind the cut nobody asks for it."""
+
+    class Save(pl.Callback):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+
+    fit(tmp_path, Classifier(), LabelFreeSteps(4, images=96), Save())
+    (tmp_path / "dense.ckpt").unlink()
+    again = LabelFreeSteps(4, images=96)
+    fit(tmp_path, Classifier(), again, ckpt_path=tmp_path / f"{epoch}.ckpt")
+    assert again.taken is not None
+    assert again.taken.steps == 4
+    assert (tmp_path / "dense.ckpt").is_file() == (epoch == 0)  # masked, and written, once more
+
+
 def test_the_report_says_what_it_brought(tmp_path: Path):
     steps = LabelFreeSteps(8, images=96)
     report = PruningReport(str(tmp_path), figures=False, latency_rounds=0)

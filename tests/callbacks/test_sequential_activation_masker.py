@@ -21,6 +21,7 @@ from lightning_prune.functional.selection.separability import separability_matri
 from lightning_prune.policies.criteria.fisher import Fisher
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.criteria.magnitude import Magnitude
+from lightning_prune.policies.criteria.reconstruction import Reconstruction
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.widest_layers import WidestLayers
 from lightning_prune.surgery.architecture import is_tracked
@@ -409,6 +410,12 @@ def test_without_a_target_a_layer_keeps_as_many_channels_as_it_has_profiles(tmp_
         assert not decision.noise
         assert (len(decision.keep), decision.bound) == (decision.count, "count")
         assert 1 <= decision.count <= decision.channels
+
+
+def test_a_dry_run_measures_losses_too(tmp_path, capsys):
+    stage = masker(dry_run=True, criterion=Reconstruction(), mac_target=0.6)
+    trainer(tmp_path, [stage, PhysicalPruner()], 5).fit(Classifier())
+    assert "net.inner.0" in capsys.readouterr().out
 
 
 def test_a_dry_run_counts_too(tmp_path, capsys):
