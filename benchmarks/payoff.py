@@ -168,7 +168,7 @@ def candidates(network: nn.Module, args: argparse.Namespace) -> dict[str, nn.Mod
             groups, tuple(groups), macs, GroupNorm(), ranking, keep_range=(0.1, 1.0),
             round_to=round_to, fast_widths=fast,
         )  # fmt: skip
-        plan = selection.select(network, 1.0, mac_target=target).plan
+        plan = selection.select(network, 1.0, target=target).plan
         models[f"{ranking}, round {round_to}{kind}"] = cut(network, plan, image_size)
     widths = uniform(groups, macs, target, lambda channels: 16 if channels > 16 else 8)
     models["uniform, round 16, narrow 8"] = cut(

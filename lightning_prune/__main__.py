@@ -19,6 +19,10 @@ COMMANDS = {
         "lightning_prune.cli.export",
         "write a checkpoint as a checked file for another runtime",
     ),
+    "latency": (
+        "lightning_prune.cli.latency",
+        "time a network at many widths, for pruning to a latency_target",
+    ),
     "layers": ("lightning_prune.cli.layers", "list what of a network can be pruned, in groups"),
     "predict": (
         "lightning_prune.cli.predict",

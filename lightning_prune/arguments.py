@@ -39,6 +39,10 @@ MacTarget = Annotated[
     float | None,
     Between(0, 1, "the fraction of the dense model's MACs that remains, for example 0.5", "()"),
 ]
+LatencyTarget = Annotated[
+    float | None,
+    Above(0, "the fraction of the dense network's time that remains, below 1, or milliseconds"),
+]
 PruningRatio = Annotated[float, Between(0, 1, "the fraction that the last step removes", "(]")]
 
 

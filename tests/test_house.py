@@ -18,6 +18,7 @@ CHECKS = {"annotations", "arguments", "validation"}
 FLOOR_0 = {"functional", "files", "errors"} | CHECKS
 FLOOR_1 = FLOOR_0 | {"graph", "plan"}
 FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
+LATENCY = FLOOR_2 | {"export"}
 FLOOR_3 = FLOOR_2 | {"policies", "engine", "loop", "testing"}
 FLOOR_4 = FLOOR_3 | {"report"}
 RUNS = FLOOR_0 | {"runs", "moved"}
@@ -42,8 +43,9 @@ ROOMS = {
     "loop": FLOOR_2 | {"policies", "engine"},
     "report": FLOOR_3,
     "runs": FLOOR_0 | {"moved"},
-    "export": FLOOR_4,
-    "callbacks": FLOOR_4 | RUNS | {"loading"},
+    "export": FLOOR_2,
+    "latency": LATENCY,
+    "callbacks": FLOOR_4 | RUNS | {"loading", "latency"},
     "loading": FLOOR_4 | RUNS,
     "criteria": FLOOR_3,
     "recipe_stages": FLOOR_4 | RUNS | {"callbacks"},

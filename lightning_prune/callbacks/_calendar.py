@@ -12,23 +12,34 @@ def epochs_in_words(first: int, last: int | None) -> str:
     return f"in epochs {first + 1} to {last + 1}"
 
 
-def masks_in_words(
-    epochs: tuple[int, int, int], groups: int, mac_target: float | None, cuts: bool
-) -> str:
+def masks_goal(mac_target: float | None, latency_target: float | None) -> str:
+    """Return how far masks go, in words; "" where no target says.
+
+    >>> masks_goal(0.5, None), masks_goal(None, 0.5), masks_goal(None, 12.5)
+    ('50% of the MACs remain', '50% of the time remains', '12.5 ms remain')
+    """
+    if latency_target is not None:
+        if latency_target < 1:
+            return f"{latency_target:.0%} of the time remains"
+        return f"{latency_target:g} ms remain"
+    return "" if mac_target is None else f"{mac_target:.0%} of the MACs remain"
+
+
+def masks_in_words(epochs: tuple[int, int, int], groups: int, target: str, cuts: bool) -> str:
     """Return when groups of layers are masked and cut, and down to what target.
 
     Args:
         epochs: Epochs of the first mask, of the last, and of the cut.
         groups: How many groups are masked; 0: not known.
-        mac_target: Fraction of the dense MACs that remains; None: no target.
+        target: How far masks go; "": no target.
         cuts: Whether the masks are cut out.
 
-    >>> masks_in_words((2, 2, 3), groups=5, mac_target=0.5, cuts=False)
+    >>> masks_in_words((2, 2, 3), groups=5, target="50% of the MACs remain", cuts=False)
     '5 groups of layers are masked at the start of epoch 3 until 50% of the MACs remain'
     """
     first, last, cut = epochs
     when = f"at the start of epoch {first + 1}" if first == last else epochs_in_words(first, last)
-    goal = "" if mac_target is None else f" until {mac_target:.0%} of the MACs remain"
+    goal = f" until {target}" if target else ""
     layers = f"{groups} groups of layers are" if groups > 1 else "layers are"
     end = f"; cut at the start of epoch {cut + 1} at the latest" if cuts else ""
     return f"{layers} masked {when}{goal}{end}"

@@ -7,15 +7,18 @@ from lightning_prune.arguments import (
     Count,
     Epoch,
     HoldEpochs,
+    LatencyTarget,
     MacTarget,
     PruningRatio,
     TrainingImages,
 )
+from lightning_prune.callbacks._calendar import masks_goal
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._latency import LatencyAim
 from lightning_prune.callbacks._observation import Observation
 from lightning_prune.callbacks._schedule import last_epoch, refuse_late_start
 from lightning_prune.callbacks.masking_stage import MaskingStage
-from lightning_prune.engine.mask_state import MaskState
+from lightning_prune.engine.mask_state import MaskState, measured_words
 from lightning_prune.engine.masking import Images, Masking
 from lightning_prune.engine.phase import Phase
 from lightning_prune.engine.ratio_policy import RatioPolicy, ratio_decisions
@@ -79,6 +82,12 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             the log says by how much outputs differ.
         attention: What of attention goes: whole ``heads``, the same channels of the ``width`` of
             every head, or ``both``.
+        latency_target: Fraction of the dense network's time that remains, below 1, or milliseconds
+            (1 and more), with ``mac_target=None``: ONNX Runtime times the kernels of the network
+            at many widths before training, widths are chosen by that table, and those found are
+            measured and corrected (``pip install 'lightning-prune[onnx]'``); None: MACs decide.
+        latency_table: File of a table that was measured on the machine that the network is for
+            (``python -m lightning_prune latency``); None: this machine is measured, one thread.
 
     Raises:
         ValueError: an argument is out of range; before training: an unknown layer, an unreachable
@@ -108,6 +117,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         dense_checkpoint: str | None = None,
         norms: Norms = "exact",
         attention: Attention = "heads",
+        latency_target: LatencyTarget = None,
+        latency_table: str | None = None,
     ) -> None:
         self.keep_range: tuple[float, float] = (float(keep_range[0]), float(keep_range[1]))
         super().__init__(
@@ -119,6 +130,8 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             dense_checkpoint,
             norms,
             attention,
+            latency_target,
+            latency_table,
         )
         self.schedule: RatioSchedule = RatioSchedule(
             start_epoch, end_epoch, epoch_rate, pruning_ratio
@@ -175,17 +188,18 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         if after.step_epoch is not None and after.step_epoch != before.step_epoch:
             rank_zero_info(
                 f"Epoch {after.step_epoch + 1}: {after.removed:.1%} of the channels masked, "
-                f"{after.macs_fraction:.1%} of the MACs remain."
+                f"{after.macs_fraction:.1%} of the MACs remain{measured_words(after)}."
             )
         if before.finished or not after.finished or self._run is None:
             return
-        if self.plan and self.mac_target is not None and not after.met:
+        target = masks_goal(self.mac_target, self.latency_target)
+        if self.plan and target and not after.met:
+            which = "MAC" if self.latency_target is None else "latency"
             rank_zero_warn(
-                "the schedule is over with the MAC target unmet: "
-                f"{after.macs_fraction:.1%} of the dense MACs remain (target "
-                f"{self.mac_target:.1%}) with {after.removed:.0%} of the channels masked; that is "
-                "what is cut. Raise pruning_ratio, lower keep_range or round_to, or select more "
-                "layers"
+                f"the schedule is over with the {which} target unmet: "
+                f"{after.macs_fraction:.1%} of the dense MACs remain (target: {target}) with "
+                f"{after.removed:.0%} of the channels masked; that is what is cut. Raise "
+                "pruning_ratio, lower keep_range or round_to, or select more layers"
             )
         elif not self.plan and self._run.policy.why_nothing(after) is None:
             rank_zero_warn(
@@ -197,13 +211,21 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     # --- preparation ------------------------------------------------------------------------
 
     def _begin(
-        self, front: TrainerFrontEnd, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
+        self,
+        front: TrainerFrontEnd,
+        groups: ChannelGroups,
+        names: tuple[str, ...],
+        macs: MacModel,
+        latency: LatencyAim | None,
     ) -> Masking[RatioPolicy]:
         limits = self.ranking, self.keep_range, self.round_to, self.fast_widths
-        selection = RatioSelection(groups, names, macs, self.criterion, *limits)
-        policy = RatioPolicy(front.model, selection, self.mac_target)
+        model = None if latency is None else latency.model
+        selection = RatioSelection(groups, names, macs, self.criterion, *limits, model)
+        target = self.mac_target if latency is None else latency.fraction
+        measure = None if latency is None else latency.measure
+        policy = RatioPolicy(front.model, selection, target, measure)
         if not self._state.freed:
-            selection.check(front.model, self.mac_target)
+            selection.check(front.model, target)
             nothing = selection.why_nothing()
             if nothing is not None:
                 rank_zero_warn(

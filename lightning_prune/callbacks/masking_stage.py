@@ -3,14 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Generic
+from typing import Any, Generic
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_warn
 
-from lightning_prune.callbacks._calendar import masks_in_words
+from lightning_prune.callbacks._calendar import masks_goal, masks_in_words
 from lightning_prune.callbacks._data import example_input
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._latency import LatencyAim, LatencyGoal
 from lightning_prune.callbacks._observation import Observation
 from lightning_prune.callbacks._prunable_groups import prunable_groups
 from lightning_prune.callbacks._schedule import warn_of_nothing_masked
@@ -44,9 +45,11 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         dense_checkpoint: Where the dense model is saved before the first mask; None: nowhere.
         norms: "exact": norms over cut channels count them as zeros; "plain": they do not.
         attention: Whether heads of attention, their width or both are groups.
+        latency_target: Fraction of the dense time that remains, or milliseconds; None: no target.
+        latency_table: File of a measured table; None: this machine is measured.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or there are two targets.
     """
 
     schedule: RatioSchedule | StepSchedule
@@ -61,6 +64,8 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         dense_checkpoint: str | None,
         norms: Norms,
         attention: Attention,
+        latency_target: float | None,
+        latency_table: str | None,
     ) -> None:
         super().__init__()
         self.mac_target = mac_target
@@ -69,8 +74,13 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         self.dense_checkpoint = dense_checkpoint
         self.norms: Norms = norms
         self.attention: Attention = attention
+        self.latency_target = latency_target
+        self.latency_table = latency_table
         self._images = images
         self._observation = observation
+        self._goal: LatencyGoal | None = None
+        if latency_target is not None:
+            self._goal = LatencyGoal(latency_target, latency_table, mac_target)
 
     @property
     def plan(self) -> PruningPlan:
@@ -99,6 +109,7 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         groups: ChannelGroups,
         names: tuple[str, ...],
         macs: MacModel,
+        latency: LatencyAim | None,
     ) -> Masking[PolicyT]:
         """Return what masks these groups, after all checks before training."""
 
@@ -110,10 +121,22 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
     def _log_progress(self, before: MaskState, after: MaskState) -> None:
         """Log what a step has come to, and how a schedule has ended."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far masks have come, and the latency table of the run."""
+        own = super().state_dict()
+        return own if self._goal is None else own | {"latency_table": self._goal.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        super().load_state_dict(state_dict)
+        if self._goal is not None:
+            self._goal.load_state_dict(state_dict.get("latency_table"))
+
     def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str:
         """Return when channels are masked and cut, in words."""
         names = () if self.groups is None else select_groups(self.layers, pl_module, self.groups)
-        return masks_in_words(self._epochs(len(names)), len(names), self.mac_target, cuts)
+        target = masks_goal(self.mac_target, self.latency_target)
+        return masks_in_words(self._epochs(len(names)), len(names), target, cuts)
 
     # --- hooks ------------------------------------------------------------------------------
 
@@ -207,7 +230,9 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         self._check_held(groups)
         names = select_groups(self.layers, pl_module, groups)
         macs = MacModel.of(pl_module, groups, example)
-        self._run = self._begin(front, groups, names, macs)
+        goal = self._goal
+        latency = None if goal is None else goal.prepare(front, groups, names, macs, example)
+        self._run = self._begin(front, groups, names, macs, latency)
         return self._run
 
     def _check_held(self, groups: ChannelGroups) -> None:

@@ -11,18 +11,21 @@ from lightning_prune.arguments import (
     Epoch,
     HoldEpochs,
     KeepRange,
+    LatencyTarget,
     MacTarget,
     OptionalCount,
     TrainingImages,
 )
+from lightning_prune.callbacks._calendar import masks_goal
 from lightning_prune.callbacks._decision_warnings import warn_of_decisions
 from lightning_prune.callbacks._front_end import TrainerFrontEnd
+from lightning_prune.callbacks._latency import LatencyAim
 from lightning_prune.callbacks._observation import Background, Observation
 from lightning_prune.callbacks._schedule import last_epoch
 from lightning_prune.callbacks.masking_stage import MaskingStage
 from lightning_prune.callbacks.trainer.loops import stop_before_training
 from lightning_prune.engine.dry_run import dry_run
-from lightning_prune.engine.mask_state import MaskState
+from lightning_prune.engine.mask_state import MaskState, measured_words
 from lightning_prune.engine.masking import Images, Masking
 from lightning_prune.engine.sequential_policy import SequentialPolicy
 from lightning_prune.engine.steps import GroupSteps
@@ -93,6 +96,12 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         noise_criterion: Which channels stay where a layer separates the classes no better than
             labels dealt out at random; a criterion of weights, such as ``GroupNorm``. Such a
             layer shrinks as the others do on average. None: its clusters choose all the same.
+        latency_target: Fraction of the dense network's time that remains, below 1, or milliseconds
+            (1 and more), with ``mac_target=None``: ONNX Runtime times the kernels of the network
+            at many widths before training, widths are chosen by that table, and those found are
+            measured and corrected (``pip install 'lightning-prune[onnx]'``); None: MACs decide.
+        latency_table: File of a table that was measured on the machine that the network is for
+            (``python -m lightning_prune latency``); None: this machine is measured, one thread.
 
     Raises:
         ValueError: an argument is out of range; before training: an unknown layer, an unreachable
@@ -127,6 +136,8 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         attention: Attention = "heads",
         count: CountRule = "knee",
         noise_criterion: Criterion | None = None,
+        latency_target: LatencyTarget = None,
+        latency_table: str | None = None,
     ) -> None:
         if noise_criterion is not None:
             where = "a noise_criterion does without, as it chooses by weights"
@@ -142,6 +153,8 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
             dense_checkpoint,
             norms,
             attention,
+            latency_target,
+            latency_table,
         )
         self.schedule: StepSchedule = StepSchedule(
             start_epoch, layers_per_step, epochs_per_step, hold_epochs
@@ -203,16 +216,22 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         if after.widths is not None and before.widths is None and self._run is not None:
             macs = self._run.policy.macs
             fraction = macs.remaining(after.widths) / macs.total
+            target = masks_goal(self.mac_target, self.latency_target)
             rank_zero_info(
-                f"Planned widths of {len(after.widths)} groups leave {fraction:.1%} of the MACs "
-                f"(target {self.mac_target:.1%})."
+                f"Planned widths of {len(after.widths)} groups leave {fraction:.1%} of the MACs"
+                f"{measured_words(after)} (target: {target})."
             )
         warn_of_decisions(after.decisions[len(before.decisions) :])
 
     # --- preparation ------------------------------------------------------------------------
 
     def _begin(
-        self, front: TrainerFrontEnd, groups: ChannelGroups, names: tuple[str, ...], macs: MacModel
+        self,
+        front: TrainerFrontEnd,
+        groups: ChannelGroups,
+        names: tuple[str, ...],
+        macs: MacModel,
+        latency: LatencyAim | None,
     ) -> Masking[SequentialPolicy]:
         limits = self.keep_range, self.round_to, self.fast_widths
         reasons = {name: why_hidden(front.model, groups[name]) for name in names}
@@ -227,7 +246,9 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
             self.count,
             self.noise_criterion,
         )
-        selection.check(front.model, macs, self.mac_target)
+        target = self.mac_target if latency is None else latency.fraction
+        cost = macs if latency is None else latency.model
+        selection.check(front.model, cost, target)
         nothing = selection.why_nothing()
         if nothing is not None:
             rank_zero_warn(
@@ -237,7 +258,14 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         if not self.dry_run:
             self._check_schedule(front.trainer, len(names))
         policy = SequentialPolicy(
-            front.model, selection, macs, self.mac_target, front.progress, self.clusterings
+            front.model,
+            selection,
+            macs,
+            target,
+            front.progress,
+            self.clusterings,
+            None if latency is None else latency.model,
+            None if latency is None else latency.measure,
         )
         return Masking(front, policy, GroupSteps(self.schedule, names), self._images)
 

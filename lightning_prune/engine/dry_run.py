@@ -21,7 +21,7 @@ def dry_run(run: Masking[SequentialPolicy]) -> list[GroupDecision]:
     with evidence(
         run.front, criterion, needs, policy.groups, names, images, beside_chance, widths
     ) as collected:
-        if policy.mac_target is not None:
-            changes = policy.plan_widths(policy.mac_target, state, collected)
+        if policy.target is not None:
+            changes = policy.plan_widths(policy.target, state, collected)
             state = MaskState(widths=changes["widths"])
         return [policy.decide(name, state, collected) for name in names]

@@ -23,10 +23,12 @@ class MaskState:
         step_epoch: Epoch of the latest step.
         failed_epoch: Latest epoch at which a step could not be decided.
         finished: Whether the masks may be cut out.
-        met: Whether the MAC target is met.
+        met: Whether the target is met.
         ratio: Ratio of the schedule at the latest step, in [0, 1].
         removed: Fraction of the channels of the selected groups that is masked.
         macs_fraction: MACs that remain, as a fraction of the dense model's.
+        latency_fraction: Time that remains, as a fraction of the dense model's, where it was
+            measured; None: it was not.
         freed: Groups whose mask was lifted: they are not masked again.
         decisions: What was decided for each group, where groups are masked one after the other.
         widths: Group -> width that was planned for it.
@@ -50,6 +52,7 @@ lightning_prune
     ratio: float = 0.0
     removed: float = 0.0
     macs_fraction: float = 1.0
+    latency_fraction: float | None = None
     freed: tuple[str, ...] = ()
     decisions: tuple[GroupDecision, ...] = ()
     widths: Mapping[str, int] | None = None
@@ -100,6 +103,17 @@ lightning_prune
             "decisions": tuple(decisions),
         }
         return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
+
+
+def measured_words(state: MaskState) -> str:
+    """Return which fraction of the time was measured, for the end of a sentence; "": none was.
+
+    >>> measured_words(MaskState(latency_fraction=0.5)), measured_words(MaskState())
+    (', 50.0% of the time as measured', '')
+    """
+    if state.latency_fraction is None:
+        return ""
+    return f", {state.latency_fraction:.1%} of the time as measured"
 
 
 def plan_of(decisions: Iterable[GroupDecision]) -> PruningPlan:

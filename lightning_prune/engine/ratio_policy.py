@@ -1,6 +1,6 @@
 """Masks the least important channels of all groups, at a ratio and down to a MAC target."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import nn
@@ -8,6 +8,7 @@ from torch import nn
 from lightning_prune.engine.evidence import Collected
 from lightning_prune.engine.mask_state import MaskState
 from lightning_prune.engine.masking import Changes, Choice
+from lightning_prune.engine.measured_target import nearest_measured
 from lightning_prune.engine.next_action import Mask
 from lightning_prune.engine.phase import Phase
 from lightning_prune.graph.group import ChannelGroups
@@ -15,7 +16,7 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
 from lightning_prune.policies.selection.evidence import group_evidence
-from lightning_prune.policies.selection.ratio_selection import RatioSelection
+from lightning_prune.policies.selection.ratio_selection import RatioSelection, RatioStep
 from lightning_prune.policies.selection.sequential import GroupDecision
 
 
@@ -26,12 +27,15 @@ class RatioPolicy:
     Attributes:
         model: The live model.
         selection: How channels are selected at a ratio.
-        mac_target: Fraction of the dense MACs that remains; None: the ratio decides.
+        target: Fraction of the dense MACs, or time, that remains; None: the ratio decides.
+        measure: Measures which fraction of the dense time widths take; None: a model of it is
+            believed.
     """
 
     model: nn.Module
     selection: RatioSelection
-    mac_target: float | None
+    target: float | None
+    measure: Callable[[Mapping[str, int]], float] | None = None
 
     @property
     def groups(self) -> ChannelGroups:
@@ -54,15 +58,15 @@ class RatioPolicy:
 
         def decide(state: MaskState, collected: Collected) -> Changes:
             known = self._evidence(selection.names, collected)
-            target, held = self.mac_target, state.plan
-            step = selection.select(self.model, action.ratio, target, held, known)
+            step, measured = self._selected(selection, action.ratio, state.plan, known)
             return {
                 "phase": Phase.MASKING,
                 "plan": step.plan,
                 "ratio": step.ratio,
                 "removed": step.removed,
                 "macs_fraction": step.macs_fraction,
-                "met": self._is_met(step.macs_fraction),
+                "latency_fraction": measured,
+                "met": measured is not None or self._is_met(step.cost_fraction),
             }
 
         return [Choice(selection.names, selection.needs, decide, widths=selection.allowed)]
@@ -71,13 +75,36 @@ class RatioPolicy:
         """Return plan and MACs without the masks of some groups."""
         keep = {name: k for name, k in state.plan.keep.items() if name not in names}
         plan = PruningPlan(keep, {name: state.plan.channels[name] for name in keep})
-        macs = self.selection.macs
+        macs, cost = self.selection.macs, self.selection.cost
         fraction = macs.remaining(plan.widths()) / macs.total
-        return {"plan": plan, "macs_fraction": fraction, "met": self._is_met(fraction)}
+        met = self._is_met(cost.remaining(plan.widths()) / cost.total)
+        return {"plan": plan, "macs_fraction": fraction, "latency_fraction": None, "met": met}
 
     def why_nothing(self, state: MaskState) -> str | None:
         """Return why no channel of any group that is not freed can be masked, or None."""
         return self._unfreed(state).why_nothing()
+
+    def _selected(
+        self,
+        selection: RatioSelection,
+        ratio: float,
+        held: PruningPlan,
+        known: Mapping[str, Evidence] | None,
+    ) -> tuple[RatioStep, float | None]:
+        """Return a step, and the fraction of the dense time that was measured of it.
+
+        Where a target is met, its widths are measured; see ``nearest_measured``.
+        """
+        step = selection.select(self.model, ratio, self.target, held, known)
+        measure = self.measure
+        if self.target is None or measure is None or not self._is_met(step.cost_fraction):
+            return step, None
+
+        def find(aim: float) -> RatioStep | None:
+            found = selection.select(self.model, ratio, aim, held, known)
+            return found if found.cost_fraction <= aim else None
+
+        return nearest_measured(find, lambda found: measure(found.plan.widths()), self.target)
 
     def _evidence(self, names: Sequence[str], collected: Collected) -> dict[str, Evidence] | None:
         """Return what was collected of each group; None where weights and gradients decide."""
@@ -95,7 +122,7 @@ class RatioPolicy:
         return replace(self.selection, names=names)
 
     def _is_met(self, fraction: float) -> bool:
-        return self.mac_target is not None and fraction <= self.mac_target
+        return self.target is not None and fraction <= self.target
 
 
 def ratio_decisions(
@@ -111,6 +138,8 @@ def ratio_decisions(
     found = []
     for name, keep in state.plan.keep.items():
         channels, bound = state.plan.channels[name], "mac_target" if state.met else "ratio"
+        if state.met and state.latency_fraction is not None:
+            bound = "latency_target"
         if len(keep) == channels:
             why = "none of its blocks of channels was due at this ratio"
             found.append(GroupDecision(name, keep, channels, None, "none", "left", why))

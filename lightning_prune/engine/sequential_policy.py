@@ -1,7 +1,7 @@
 """Masks groups one after the other, each judged with all earlier ones masked."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,9 +11,11 @@ from torch import nn
 from lightning_prune.engine.evidence import Collected
 from lightning_prune.engine.mask_state import MaskState, plan_of
 from lightning_prune.engine.masking import Changes, Choice
+from lightning_prune.engine.measured_target import nearest_measured
 from lightning_prune.engine.next_action import Mask
 from lightning_prune.engine.phase import Phase
 from lightning_prune.functional.selection.clustering import ChannelClustering
+from lightning_prune.graph.cost_model import CostModel
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion, Need
@@ -30,17 +32,22 @@ class SequentialPolicy:
         model: The live model.
         selection: How widths are planned and channels selected.
         macs: MACs as a function of widths.
-        mac_target: Fraction of the dense MACs that remains; None: every group keeps its own knee.
+        target: Fraction of the dense cost that remains; None: every group keeps its own knee.
         progress: Shows how far planning has come.
         clusterings: Group -> the clusters that its choice rests on, in the process that decides.
+        cost: What the target counts; None: MACs.
+        measure: Measures which fraction of the dense time widths take; None: a model of it is
+            believed.
     """
 
     model: nn.Module
     selection: SequentialSelection
     macs: MacModel
-    mac_target: float | None
+    target: float | None
     progress: Callable[[Sequence[str], str], Iterable[str]]
     clusterings: dict[str, ChannelClustering] = field(default_factory=dict)
+    cost: CostModel | None = None
+    measure: Callable[[Mapping[str, int]], float] | None = None
 
     @property
     def groups(self) -> ChannelGroups:
@@ -55,8 +62,8 @@ class SequentialPolicy:
     def choices(self, state: MaskState, action: Mask) -> Sequence[Choice]:
         """Return the decisions of a step, front to back; widths of all groups are planned first."""
         found = []
-        if self.mac_target is not None and state.widths is None:
-            plan = partial(self.plan_widths, self.mac_target)
+        if self.target is not None and state.widths is None:
+            plan = partial(self.plan_widths, self.target)
             beside_chance = self.selection.needs_chance
             found.append(Choice(self.selection.observed, CLUSTERS, plan, beside_chance))
         needs = CLUSTERS | self.criterion.needs
@@ -82,7 +89,20 @@ class SequentialPolicy:
             counts[name] = selection.count_of(clustering)
             if clustering is not None and selection.is_noise(group, collected.objects):
                 noise.append(name)
-        return {"widths": selection.plan_widths(counts, self.macs, target, noise)}
+        cost = self.macs if self.cost is None else self.cost
+
+        def planned(aim: float) -> dict[str, int] | None:
+            try:
+                return selection.plan_widths(counts, cost, aim, noise)
+            except ValueError:  # out of reach; the target itself was checked before training
+                if aim == target:
+                    raise
+                return None
+
+        if self.measure is None:
+            return {"widths": planned(target)}
+        widths, real = nearest_measured(planned, self.measure, target)
+        return {"widths": widths, "latency_fraction": real}
 
     def decide(self, name: str, state: MaskState, collected: Collected) -> GroupDecision:
         """Choose the channels of one group."""
@@ -97,6 +117,8 @@ class SequentialPolicy:
         )
         if clustering is not None:
             self.clusterings[name] = clustering
+        if self.cost is not None and found.bound == "mac_target":
+            return dataclasses.replace(found, bound="latency_target")
         return found
 
     def freed(self, state: MaskState, names: Sequence[str]) -> Changes:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from lightning_prune.graph.layer_widths import End, LayerWidths
 from lightning_prune.graph.macs import MacModel, Values
 
 
@@ -36,36 +37,16 @@ def estimated_time(
     >>> estimated_time(macs, ["0"], vector=16, memory_cost=0)(np.array([[24.0], [17.0], [16.0]]))
     array([384., 384., 192.])
     """
-    place = {name: i for i, name in enumerate(names)}
-    layers = list(macs.layers)
-    count = np.array([float(macs.layers[layer]) for layer in layers])
-    made, read = np.array([macs.values.get(layer, (0, 0)) for layer in layers]).reshape(-1, 2).T
-    ends = {"out": macs.outputs, "in": macs.inputs}
-    dense = {end: np.ones(len(layers)) for end in ends}
-    # Widths are fixed + w @ varying, and products of widths where groups are factors.
-    varying = {end: np.zeros((len(place), len(layers))) for end in ends}
-    fixed = {end: np.ones(len(layers)) for end in ends}
-    higher: dict[str, list[tuple[int, tuple[int, ...], float]]] = {end: [] for end in ends}
-    for number, layer in enumerate(layers):
-        for end, fractions in ends.items():
-            if layer not in fractions:
-                continue
-            size = dense[end][number] = fractions[layer].size
-            for key, part in fractions[layer].monomials(place, macs.channels):
-                if not key:
-                    fixed[end][number] = part * size
-                elif len(key) == 1:
-                    varying[end][key[0], number] += part * size
-                else:
-                    higher[end].append((number, key, part * size))
+    layers = LayerWidths(macs, names)
+    count = np.array([float(macs.layers[layer]) for layer in layers.layers])
+    values = [macs.values.get(layer, (0, 0)) for layer in layers.layers]
+    made, read = np.array(values).reshape(-1, 2).T
 
-    def shares(widths: Values, end: str) -> tuple[Values, Values]:
+    def shares(widths: Values, end: End) -> tuple[Values, Values]:
         """Return the remaining fraction of each layer's width, and that in whole vectors."""
-        left = fixed[end] + widths @ varying[end]
-        for number, key, part in higher[end]:
-            left[:, number] += part * widths[:, key].prod(1)
+        left, dense = layers.of(widths, end), layers.dense[end]
         rounded = np.ceil(left / vector - 1e-9) * vector
-        return left / dense[end], np.where(dense[end] > 1, rounded, left) / dense[end]
+        return left / dense, np.where(dense > 1, rounded, left) / dense
 
     def time(widths: Values) -> Values:
         out, whole_out = shares(widths, "out")

@@ -162,8 +162,8 @@ class _Walker:
             bias.copy_(solved[1].flatten().to(bias.dtype))
         self.mask.apply()
         alive = matrix.weight.flatten(2).any(2)
-        self.found.before[stop.name] = sums.error(weight, alive)
-        self.found.errors[stop.name] = sums.error(matrix.weight, alive)
+        before, after = sums.errors([weight, matrix.weight], alive)
+        self.found.before[stop.name], self.found.errors[stop.name] = before, after
 
     def _sums(
         self, stop: Stop, matrix: LayerMatrix, dense: LayerMatrix, shift: bool
@@ -241,20 +241,24 @@ class _Sums:
         return cls(turned @ rows, turned @ y, y.square().sum(1), y.sum(1), count)
 
     def add(self, rows: Tensor, y: Tensor) -> "_Sums":
-        more = _Sums.of(rows, y)
-        both = zip(vars(self).values(), vars(more).values(), strict=True)
-        return _Sums(*(mine.add_(other) for mine, other in both))
+        turned = rows.transpose(1, 2)
+        self.products.baddbmm_(turned, rows)
+        self.mixed.baddbmm_(turned, y)
+        self.squares += y.square().sum(1)
+        self.outputs += y.sum(1)
+        self.count += rows.shape[1]
+        return self
 
-    def error(self, weight: Tensor, alive: Tensor) -> float:
-        """Return the squared error of a weight as a fraction of the variance of what is wanted.
+    def errors(self, weights: Sequence[Tensor], alive: Tensor) -> list[float]:
+        """Return the squared errors of weights as fractions of the variance of what is wanted.
 
         Of the outputs that are there, around their means where a constant is fitted.
 
         Args:
-            weight: (groups, outputs, inputs).
+            weights: (groups, outputs, inputs) each.
             alive: (groups, outputs), True = counts.
         """
-        inputs = weight.shape[2]
+        inputs = weights[0].shape[2]
         free = self.products.shape[1] > inputs
         variance = self.squares - self.outputs.square() / self.count
         products, mixed = self.products[:, :inputs, :inputs], self.mixed[:, :inputs]
@@ -262,12 +266,15 @@ class _Sums:
             means = self.products[:, :inputs, inputs]
             products = products - means[:, :, None] * means[:, None] / self.count
             mixed = mixed - means[:, :, None] * self.outputs[:, None] / self.count
-        crossed = (weight * mixed.transpose(1, 2)).sum(2)
-        inner = (weight @ products * weight).sum(2)
-        missed = (variance if free else self.squares) - 2 * crossed + inner
         # Of outputs that hardly vary, no more than rounding is left of the variance.
         whole = variance[alive].sum().clamp(min=_TINY + _ROUNDING * self.squares[alive].sum())
-        return float(missed[alive].sum().clamp(min=0) / whole)
+        found = []
+        for weight in weights:
+            crossed = (weight * mixed.transpose(1, 2)).sum(2)
+            inner = (weight @ products * weight).sum(2)
+            missed = (variance if free else self.squares) - 2 * crossed + inner
+            found.append(float(missed[alive].sum().clamp(min=0) / whole))
+        return found
 
 
 def _moments(sums: Tensor) -> tuple[Tensor, Tensor]:

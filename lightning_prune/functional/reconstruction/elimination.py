@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -129,8 +130,8 @@ class _Repaired:
         given, taken = solved.split([len(gone), len(self.inverse)], dim=1)
         cost = self.scale * float((gone.T * given).sum())
         across = self.inverse[:, rows]
-        self.weight -= given.T @ across.T
-        self.inverse -= across @ taken
+        self.weight.addmm_(given.T, across.T, alpha=-1)
+        self.inverse.addmm_(across, taken, alpha=-1)
         # Rounding must not let what is gone come back.
         self.weight[:, rows] = 0
         self.inverse[rows] = 0
@@ -161,6 +162,7 @@ def eliminate(
     *,
     ridge: float = 0.01,
     portion: float = 0.0625,
+    stops: int = 64,
 ) -> Elimination:
     r"""Remove the channels of a group whose loss its consumers can best repair, one by one.
 
@@ -180,6 +182,8 @@ def eliminate(
         widths: Widths whose losses are wanted, descending from C.
         ridge: Regularization as a fraction of the mean squared input, positive.
         portion: Fraction of the remaining channels that goes at once, in (0, 1]; at least one.
+        stops: At how many widths a loss is measured at most; those between are interpolated. Every
+            removal costs the square of all inputs, of which wide layers have thousands.
 
     Returns:
         The order down to the last width, and the loss at each.
@@ -199,8 +203,9 @@ def eliminate(
     repaired = [_Repaired(consumer, ridge) for consumer in consumers]
     left = torch.ones(channels, dtype=torch.bool)
     order: list[Tensor] = []
+    measured = _apart(widths, stops)
     losses = [0.0]
-    for wide, narrow in pairwise(widths):
+    for wide, narrow in pairwise(measured):
         lost, width = losses[-1], wide
         while width > narrow:
             count = min(width - narrow, max(1, math.ceil(portion * width)))
@@ -214,4 +219,15 @@ def eliminate(
             width -= count
         losses.append(lost)
     gone = torch.cat(order) if order else torch.zeros(0, dtype=torch.int64)
-    return Elimination(gone, tuple(widths), tuple(losses))
+    between = np.interp(widths, measured[::-1], losses[::-1])
+    return Elimination(gone, tuple(widths), tuple(between.tolist()))
+
+
+def _apart(widths: Sequence[int], most: int) -> list[int]:
+    """Return the first width, the last one, and such between that are far enough apart."""
+    step = (widths[0] - widths[-1]) / most
+    found = [widths[0]]
+    for width in widths[1:]:
+        if found[-1] - width >= step or width == widths[-1]:
+            found.append(width)
+    return found

@@ -52,9 +52,14 @@ def refit_weight(
     # Inputs that never come have zero rows and columns: with a one there they stay as they are.
     damping = torch.where(used & (damping > 0), damping, torch.ones_like(damping))
     missing = mixed - products[:, :, :inputs] @ old.transpose(1, 2)
-    try:
-        added = torch.linalg.solve(products + torch.diag_embed(damping), missing)
-    except RuntimeError:
-        return None
+    damped = products + torch.diag_embed(damping)
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    if not bool(failed.any()):
+        added = torch.cholesky_solve(missing, factor)
+    else:  # rounding left a negative square
+        try:
+            added = torch.linalg.solve(damped, missing)
+        except RuntimeError:
+            return None
     constant = added[:, -1] if shift else added.new_zeros(len(old), old.shape[1])
     return old + added[:, :inputs].transpose(1, 2), constant

@@ -12,6 +12,7 @@ from lightning_prune.arguments import Count
 from lightning_prune.functional.widths.least_loss import least_loss_widths
 from lightning_prune.functional.widths.removal import RemovalPath
 from lightning_prune.functional.widths.width import least_width, narrower_widths
+from lightning_prune.graph.cost_model import CostModel, target_words
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
@@ -46,8 +47,8 @@ class RatioStep:
         removed: Fraction of the channels of the selected groups that is gone.
         macs: MACs that remain.
         macs_fraction: MACs that remain, as a fraction of the dense model's.
-        reached: Whether there is no further step: the MAC target is met, or all that may go is
-            gone.
+        cost_fraction: The same of what the target counts: MACs, or milliseconds.
+        reached: Whether there is no further step: the target is met, or all that may go is gone.
     """
 
     plan: PruningPlan
@@ -55,6 +56,7 @@ class RatioStep:
     removed: float
     macs: int
     macs_fraction: float
+    cost_fraction: float
     reached: bool
 
 
@@ -76,6 +78,9 @@ class RatioSelection:
             in [0, 1), the largest 1.
         round_to: Widths are multiples of it; at least one such block remains.
         fast_widths: How widths move to such as run fast; None: they are what the ranking gives.
+            With a ``latency`` nothing moves: it knows which are fast.
+        latency: Milliseconds as a function of widths: the target is a fraction of these then;
+            None: of the MACs.
 
     Raises:
         ValueError: an argument is out of range.
@@ -89,6 +94,12 @@ class RatioSelection:
     keep_range: SmallestKept = (0.0, 1.0)
     round_to: Count = 1
     fast_widths: FastWidths | None = None
+    latency: CostModel | None = None
+
+    @property
+    def cost(self) -> CostModel:
+        """Return what a target counts."""
+        return self.macs if self.latency is None else self.latency
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -101,25 +112,26 @@ class RatioSelection:
         """Return the widths of each group, from its own down."""
         return dict(zip(self.names, self._allowed, strict=True))
 
-    def check(self, model: nn.Module, mac_target: float | None) -> None:
+    def check(self, model: nn.Module, target: float | None) -> None:
         """Check before training what can be known before training.
 
         Raises:
-            ValueError: the criterion cannot judge a group, or the MAC target is out of reach.
+            ValueError: the criterion cannot judge a group, or the target is out of reach.
         """
         for name in self.names:
             if self.criterion.needs & {"activations", "clusters"}:
                 check_observable(model, self.groups[name])
             self.criterion.check(model, self.groups[name])
-        if mac_target is None:
+        if target is None:
             return
-        least = self.macs.cost_of(self.names)([allowed[-1] for allowed in self._allowed])
-        if least > mac_target * self.macs.total:
+        key, what = target_words(self.cost)
+        least = self.cost.cost_of(self.names)([allowed[-1] for allowed in self._allowed])
+        if least > target * self.cost.total:
             raise ValueError(
-                f"mac_target={mac_target} (fraction of the dense MACs that remains) cannot be "
+                f"{key}={target:.4g} (fraction of the dense {what} that remains) cannot be "
                 f"reached: the {len(self.names)} selected groups leave at least "
-                f"{least / self.macs.total:.1%} of the dense MACs with "
-                f"keep_range={self._limits} and round_to={self.round_to}; raise mac_target, "
+                f"{least / self.cost.total:.1%} of the dense {what} with "
+                f"keep_range={self._limits} and round_to={self.round_to}; raise {key}, "
                 "lower keep_range or round_to, or select more layers"
             )
 
@@ -139,11 +151,11 @@ class RatioSelection:
         self,
         model: nn.Module,
         ratio: float,
-        mac_target: float | None,
+        target: float | None,
         held: PruningPlan | None = None,
         evidence: Mapping[str, Evidence] | None = None,
     ) -> RatioStep:
-        """Choose the channels that are gone at a pruning ratio, none of them beyond the MAC target.
+        """Choose the channels that are gone at a pruning ratio, none of them beyond the target.
 
         Where the ratio would take the model under the target, the blocks that were removed last
         are given back and exchanged until the target is met from below as closely as they allow.
@@ -151,7 +163,7 @@ class RatioSelection:
         Args:
             model: The live model, its masked channels at zero.
             ratio: Fraction of the channels that is gone after this step, in [0, 1].
-            mac_target: Fraction of the dense MACs that remains at the end; None: the ratio decides.
+            target: Fraction of the dense cost that remains at the end; None: the ratio decides.
             held: What is removed already and stays removed.
             evidence: Group name -> what was collected, if activations, clusters or losses are
                 needed; None: nothing.
@@ -161,53 +173,54 @@ class RatioSelection:
         """
         held = PruningPlan() if held is None else held
         path = self._path(model, held, evidence)
-        names, cost = self.names, self.macs.cost_of(self.names)
+        names, cost = self.names, self.cost
         if ranking_rule(self.ranking).measured:
-            widths, met = self._least_loss(path, ratio, mac_target, evidence or {})
+            widths, met = self._least_loss(path, ratio, target, evidence or {})
         else:
-            widths, met = self._widths(path, ratio, mac_target)
-        if self.fast_widths is not None and names:
-            widths = self._faster(self.fast_widths, path, widths, ratio, mac_target, met)
+            widths, met = self._widths(path, ratio, target)
+        if self.fast_widths is not None and names and self.latency is None:
+            widths = self._faster(self.fast_widths, path, widths, ratio, target, met)
         keep = {
             name: order[len(order) - width :].sort()[0]
             for name, order, width in zip(names, path.removed_first, widths, strict=True)
         }
         channels = {name: self.groups[name].channels for name in names}
-        macs = cost(widths)
-        macs_fraction = macs / self.macs.total
-        met = met or (mac_target is not None and macs_fraction <= mac_target)
+        macs = self.macs.cost_of(names)(widths)
+        cost_fraction = cost.cost_of(names)(widths) / cost.total
+        met = met or (target is not None and cost_fraction <= target)
         return RatioStep(
             plan=PruningPlan(keep, channels),
             ratio=ratio,
             removed=1 - sum(widths) / sum(channels.values()) if names else 0.0,
             macs=macs,
-            macs_fraction=macs_fraction,
+            macs_fraction=macs / self.macs.total,
+            cost_fraction=cost_fraction,
             reached=met or widths == path.narrowest,
         )
 
     def _widths(
-        self, path: RemovalPath, ratio: float, mac_target: float | None
+        self, path: RemovalPath, ratio: float, target: float | None
     ) -> tuple[list[int], bool]:
         """Return the widths that the ranking gives, and whether they meet the target."""
-        widths, cost, within = path.widths(ratio), self.macs.cost_of(self.names), None
-        if mac_target is not None and cost(widths) <= (budget := mac_target * self.macs.total):
+        widths, cost, within = path.widths(ratio), self.cost.cost_of(self.names), None
+        if target is not None and cost(widths) <= (budget := target * self.cost.total):
             max_shift = ranking_rule(self.ranking).max_shift
-            within = path.widths_within(cost, budget, _TOLERANCE * self.macs.total, max_shift)
+            within = path.widths_within(cost, budget, _TOLERANCE * self.cost.total, max_shift)
         return (widths, False) if within is None else (within, True)
 
     def _least_loss(
         self,
         path: RemovalPath,
         ratio: float,
-        mac_target: float | None,
+        target: float | None,
         evidence: Mapping[str, Evidence],
     ) -> tuple[list[int], bool]:
-        """Return the widths that lose least at the MACs of the ratio, or at the target."""
-        cost = self.macs.cost_of(self.names)
+        """Return the widths that lose least at the cost of the ratio, or at the target."""
+        cost = self.cost.cost_of(self.names)
         budget: float = cost(path.widths(ratio))
-        met = mac_target is not None and budget <= mac_target * self.macs.total
-        if mac_target is not None and met:
-            budget = mac_target * self.macs.total
+        met = target is not None and budget <= target * self.cost.total
+        if target is not None and met:
+            budget = target * self.cost.total
         if cost(path.narrowest) > budget:
             return path.narrowest, False
         losses = []

@@ -16,6 +16,7 @@ from lightning_prune.functional.widths.width import (
     is_selectable,
     narrower_widths,
 )
+from lightning_prune.graph.cost_model import CostModel, target_words
 from lightning_prune.graph.group import ChannelGroups, Group
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.observe.activations import ObjectActivations
@@ -42,8 +43,8 @@ class GroupDecision:
         channels: Channels before.
         knee: Knee of the MSS curve, or None.
         bound: What set the width: ``knee``, ``count``, ``lower``, ``upper``, ``rounding``,
-            ``fallback`` or ``mac_target``; of weight-based selection ``ratio``, ``mac_target``
-            or ``keep_range`` (also: one block left).
+            ``fallback``, ``mac_target`` or ``latency_target``; of weight-based selection
+            ``ratio``, one of the two targets, or ``keep_range`` (also: one block left).
         status: ``pruned``, ``fallback`` (pruned without activations, or not by them) or ``left``.
         reason: Why it was left alone or fell back, or that its clusters are noise; empty otherwise.
         separability: Mean separability of its channels, in [0, 2]; None: not measured.
@@ -104,12 +105,12 @@ class SequentialSelection:
         """Return the groups whose activations are read."""
         return tuple(name for name in self.names if name not in self.hidden)
 
-    def check(self, model: nn.Module, macs: MacModel, mac_target: float | None) -> None:
+    def check(self, model: nn.Module, cost: CostModel, target: float | None) -> None:
         """Check before training what can be known before training.
 
         Raises:
             ValueError: the criterion cannot judge a group, the backend of the clusterer is not
-                installed, or the MAC target is out of reach.
+                installed, or the target is out of reach.
         """
         # Where nothing can be read, that is an error; else it is a reason in the report.
         for name in self.observed or self.names:
@@ -118,16 +119,17 @@ class SequentialSelection:
                 if criterion is not None:
                     criterion.check(model, self.groups[name])
         self.clusterer.check()
-        if mac_target is None:
+        if target is None:
             return
-        narrowest = macs.remaining({n: self._narrowest(self.groups[n]) for n in self.names})
-        if narrowest > mac_target * macs.total:
+        narrowest = cost.remaining({n: self._narrowest(self.groups[n]) for n in self.names})
+        if narrowest > target * cost.total:
+            key, what = target_words(cost)
             bounds = "1 channel a layer" if self.keep_range is None else f"{self.keep_range[0]:.0%}"
             raise ValueError(
-                f"mac_target={mac_target} (fraction of the dense MACs that remains) cannot be "
+                f"{key}={target:.4g} (fraction of the dense {what} that remains) cannot be "
                 f"reached: the selected {len(self.names)} groups at their narrowest ({bounds} of "
-                f"the channels, round_to={self.round_to}) leave {narrowest / macs.total:.3f}; "
-                "raise mac_target, lower keep_range or select more layers"
+                f"the channels, round_to={self.round_to}) leave {narrowest / cost.total:.3f}; "
+                f"raise {key}, lower keep_range or select more layers"
             )
 
     def why_nothing(self) -> str | None:
@@ -183,22 +185,22 @@ class SequentialSelection:
     def plan_widths(
         self,
         counts: Mapping[str, int | None],
-        macs: MacModel,
-        mac_target: float,
+        cost: CostModel,
+        target: float,
         noise: Collection[str] = (),
     ) -> dict[str, int]:
-        """Scale the counts of all groups by one factor until the model meets the MAC target.
+        """Scale the counts of all groups by one factor until the model meets the target.
 
         A group whose separability is noise says nothing of its width: it takes the mean fraction
         of its channels that the others ask for, so that it shrinks as they do on average.
 
         What the factor leaves of the budget widens single groups; see ``scale_widths``. Then
-        ``fast_widths`` moves them.
+        ``fast_widths`` moves them, where the target counts MACs.
 
         Args:
             counts: Group -> knee of its dense MSS curve, or its count; None: the upper bound.
-            macs: MACs as a function of widths.
-            mac_target: Fraction of the dense MACs that may remain, met from below.
+            cost: MACs, or milliseconds, as a function of widths.
+            target: Fraction of the dense cost that may remain, met from below.
             noise: Groups whose separability is noise.
         """
         free = [name for name in self.names if self.why_left(self.groups[name]) is None]
@@ -211,15 +213,15 @@ class SequentialSelection:
         ]
         wishes = _with_mean_fraction(wishes, wide, [name in noise for name in free])
 
-        cost, budget = macs.cost_of(free), mac_target * macs.total
+        budget = target * cost.total
         multiples = [self.groups[name].round_to(self.round_to) for name in free]
-        widths = scale_widths(wishes, wide, cost, budget, self.keep_range, multiples)
-        if self.fast_widths is not None:
+        widths = scale_widths(wishes, wide, cost.cost_of(free), budget, self.keep_range, multiples)
+        if self.fast_widths is not None and isinstance(cost, MacModel):
             allowed = [
                 allowed_widths(channels, self.keep_range, multiple)
                 for channels, multiple in zip(wide, multiples, strict=True)
             ]
-            widths = self.fast_widths.choose(macs, free, widths, widths, allowed, multiples, budget)
+            widths = self.fast_widths.choose(cost, free, widths, widths, allowed, multiples, budget)
         return dict(zip(free, widths, strict=True))
 
     def decide(

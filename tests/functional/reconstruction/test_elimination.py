@@ -79,6 +79,23 @@ def test_losses_of_portions_are_those_of_what_went(portion):
     assert list(result.losses) == sorted(result.losses)
 
 
+@pytest.mark.parametrize("stops", [1, 3, 7])
+def test_few_stops_measure_some_widths_and_interpolate_the_others(stops):
+    one, x, y = consumer(5, 24)
+    widths = tuple(range(24, 3, -1))
+    result = eliminate([one], widths, ridge=1e-10, portion=1e-6, stops=stops)
+    known = [24, *[w for w in widths if w != 24 and (24 - w) % (21 // stops) == 0], 4]
+    losses = [unrepaired(one, x, y, result.order[: 24 - width].tolist()) for width in known]
+    np.testing.assert_allclose(
+        result.losses, np.interp(widths, known[::-1], losses[::-1]), rtol=1e-5, atol=1e-9
+    )
+    assert sorted(result.order.tolist() + result.keep(4).tolist()) == list(range(24))
+    every = eliminate([one], widths, ridge=1e-10, portion=1e-6, stops=20)
+    assert (
+        every.order.tolist() == eliminate([one], widths, ridge=1e-10, portion=1e-6).order.tolist()
+    )
+
+
 def test_one_after_the_other_is_near_the_best_of_all_choices():
     ratios = []
     for seed in range(10):

@@ -1,0 +1,1 @@
+"""How long networks take where they run: measured, and from that foretold of any widths."""
