@@ -57,10 +57,10 @@ ROOMS = {
     "neural": SHARED,
     "vision": SHARED,
     "moved": set(),
-    "cli": FRONT | {"export"},
+    "cli": FRONT | {"export", "latency"},
     "conf": set(),
     "__main__": {"cli"},
-    "__init__": FRONT | {"export", "moved", "criteria", "recipes", "pruned_run"},
+    "__init__": FRONT | {"export", "latency", "moved", "criteria", "recipes", "pruned_run"},
 }
 LIGHTNING = {
     "callbacks",

@@ -120,8 +120,8 @@ class LatencyGoal:
         content = read_json(Path(self.path))
         if content is None:
             raise ValueError(
-                f"latency_table={printable(self.path)}: there is no such file, or it is no JSON; "
-                "write one by python -m lightning_prune latency CHECKPOINT --output FILE"
+                f"latency_table={printable(self.path, 1000)}: there is no such file, or it is no "
+                "JSON; write one by python -m lightning_prune latency CHECKPOINT --output FILE"
             )
         return content
 

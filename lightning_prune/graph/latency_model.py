@@ -25,10 +25,10 @@ class LatencyModel:
     Attributes:
         macs: MACs and values of the network.
         kernels: Layer name -> its kernel's times.
-        constant: c in milliseconds.
-        scale: s.
-        per_value: v in milliseconds.
-        per_mac: m in milliseconds.
+        constant: Milliseconds that no width changes, c.
+        scale: What a kernel takes inside of a network, in its time alone, s.
+        per_value: Milliseconds for a value that is made or read, v.
+        per_mac: Milliseconds for a MAC of layers without times, m.
     """
 
     macs: MacModel

@@ -79,7 +79,8 @@ def kernel_graph(unit: Unit, inputs: int, outputs: Sequence[int]) -> bytes:
             pointwise("x", f"{end}_stem", _SIDE, width)
             convolution(f"{end}_stem", name, name, width, 1)
             pointwise(name, end, width, _SIDE)
-        made.append(helper.make_tensor_value_info(end, TensorProto.FLOAT, None))
+        sizes = [None] * len(example)
+        made.append(helper.make_tensor_value_info(end, TensorProto.FLOAT, sizes))
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, example)
     graph = helper.make_graph(nodes, "kernels", [given], made)
     model = helper.make_model(

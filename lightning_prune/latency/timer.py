@@ -94,7 +94,7 @@ def measure(
 
 
 def machine() -> str:
-    """Return the name of this machine's processor, as far as the system tells it."""
+    """Return the name of this machine's processor, as far as the system says it."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
