@@ -182,7 +182,7 @@ def test_ultralytics_is_imported_by_name_in_one_room():
         (LIBRARY, LIGHTNING),
         ({"hydra", "omegaconf"}, {"cli", "runs"}),
         ({"torch_pruning"}, {"graph"}),
-        ({"onnx", "onnxruntime", "onnxscript"}, {"export"}),
+        ({"onnx", "onnxruntime", "onnxscript"}, {"export", "latency"}),
         ({"timm"}, {"vision"}),
         ({"segmentation_models_pytorch"}, {"vision"}),
         (FORBIDDEN, set()),

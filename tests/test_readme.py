@@ -223,6 +223,8 @@ def test_command(
         tiny = [*tiny, *TINY_NEURAL_RECIPES["neural"]]
     if recipe and "report" not in line:
         tiny = [*tiny, *NO_COST]
+    if "latency_target" in line:
+        tiny = [*tiny, "pruning.masker.round_to=1", "pruning.masker.pruning_ratio=1"]
     if "best.pt" in line:
         make_weights(tmp_path)
     capsys.readouterr()
