@@ -38,6 +38,8 @@ from torchvision.ops import box_convert
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
+from lightning_prune.callbacks.distiller import Distiller
+from lightning_prune.callbacks.label_free_steps import LabelFreeSteps
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
@@ -314,6 +316,24 @@ def in_one_step(
     return with_callbacks(stages)
 
 
+def recipe_of_compress(mac_target: float, distilled: bool) -> Callable[..., Any]:
+    """Return a method: the stages of `+pruning=compress`, and behind them a `Distiller` or none."""
+
+    def stages(protocol: Protocol) -> list[Callback]:
+        name = f"teacher_{mac_target:.2f}_{distilled}_{protocol.seed}.ckpt"
+        masker = ChannelMasker(
+            start_epoch=0, end_epoch=1, mac_target=mac_target, keep_range=(0.125, 1.0),
+            round_to=8, hold_epochs=0, gradient_images=ALL, recalibrate_images=0,
+            criterion=Reconstruction(), ranking="measured", fast_widths=None,
+            compensate_images=ALL, dense_checkpoint=str(protocol.arguments.work / name),
+        )  # fmt: skip
+        steps = LabelFreeSteps(300, images=ALL, mirror=True, seed=protocol.seed)
+        rest = [Distiller()] if distilled else []
+        return [masker, PhysicalPruner(recalibrate_images=0), steps, *rest]
+
+    return with_callbacks(stages)
+
+
 def without_labels(mac_target: float, steps: int) -> Callable[..., Any]:
     """Return a method: compress by the training photographs, then train on with labels."""
 
@@ -373,6 +393,9 @@ METHODS: dict[str, Callable[[Protocol], tuple[DetectionModule | None, DetectionM
     "one step, third": without_labels(1 / 3, 0),
     "label-free, half": without_labels(0.5, 300),
     "label-free, third": without_labels(1 / 3, 300),
+    "recipe compress, half": recipe_of_compress(0.5, distilled=False),
+    "recipe compress, distilled, half": recipe_of_compress(0.5, distilled=True),
+    "recipe compress, distilled, third": recipe_of_compress(1 / 3, distilled=True),
 }
 
 
