@@ -1,4 +1,4 @@
-"""The page "Your own model" as a new user follows it: its files in a folder, its commands in turn."""
+"""The page "Your own model" as a new user follows it: its files in a folder, its commands."""
 
 import json
 import os

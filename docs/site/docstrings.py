@@ -9,7 +9,10 @@ import griffe
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from formulas import with_formulas  # noqa: E402
+from formulas import with_formulas
+
+# An example that has no heading of its own.
+_PROMPT = re.compile(r"^>>> .*?(?=\n\s*\n|\Z)", re.M | re.S)
 
 
 class MarkdownDocstrings(griffe.Extension):
@@ -19,5 +22,5 @@ class MarkdownDocstrings(griffe.Extension):
         """Rewrite one docstring; aliases share that of what they stand for."""
         if obj.docstring is not None:
             text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.M)
-            text = re.sub(r"^>>> .*?(?=\n\s*\n|\Z)", r"```pycon\n\g<0>\n```", text, flags=re.M | re.S)
+            text = _PROMPT.sub(r"```pycon\n\g<0>\n```", text)
             obj.docstring.value = with_formulas(text)

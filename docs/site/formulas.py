@@ -1,4 +1,4 @@
-"""Formulas as MathML, which browsers draw by themselves: no script is needed, and none is fetched."""
+"""Formulas as MathML, which browsers draw by themselves: no script is fetched."""
 
 import re
 
