@@ -19,12 +19,13 @@ DOCS_BIN := $(DOCS_VENV)/bin
 DOCS_STAMP := $(DOCS_VENV)/.installed
 DOCS_PORT ?= 8000
 
-.PHONY: help setup quick demo docs docs-serve test test-all contract test-sklearn-extra test-ultralytics test-optuna \
+.PHONY: help install setup quick demo docs docs-serve test test-all contract test-sklearn-extra test-ultralytics test-optuna \
   test-timm test-segmentation test-openretina test-outside zoo graph lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup               create $(VENV) and install the project with its tools"
+	@echo "make install             create $(VENV) and install what a run needs"
 	@echo "make quick               install what a run needs, then prune a small YOLOv8 in two minutes: a first look"
 	@echo "make demo                install what a run needs, then prune a YOLOv8 on handwritten digits"
 	@echo "make test                setup, then the tests without the slow ones"
@@ -61,6 +62,8 @@ $(RUNTIME_STAMP): pyproject.toml | $(BIN)/python
 $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(RUNTIME_STAMP) $@
+
+install: $(RUNTIME_STAMP)
 
 setup: $(DEV_STAMP)
 
