@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _look_in_current_folder() -> None:
-    """Let classes of the user's folder be found, as `python -m` does by itself."""
+    """Add the user's folder to where classes are imported from, as `python -m` does."""
     folder = str(Path.cwd())
     if folder not in sys.path and "" not in sys.path:
         sys.path.append(folder)
