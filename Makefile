@@ -14,16 +14,25 @@ ULTRALYTICS := 8.2.103 8.4.0 8.4.190
 ULTRALYTICS_STAMPS := .ultralytics/helpers/.installed $(ULTRALYTICS:%=.ultralytics/%/.installed)
 PIP_TARGET := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade
 
-.PHONY: help setup demo test test-all contract test-sklearn-extra test-ultralytics test-optuna \
+DOCS_VENV := .venv-docs
+DOCS_BIN := $(DOCS_VENV)/bin
+DOCS_STAMP := $(DOCS_VENV)/.installed
+DOCS_PORT ?= 8000
+
+.PHONY: help install setup quick demo docs docs-serve test test-all contract test-sklearn-extra test-ultralytics test-optuna \
   test-timm test-segmentation test-openretina test-outside zoo graph lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make setup               create $(VENV) and install the project with its tools"
+	@echo "make install             create $(VENV) and install what a run needs"
+	@echo "make quick               install what a run needs, then prune a small YOLOv8 in two minutes: a first look"
 	@echo "make demo                install what a run needs, then prune a YOLOv8 on handwritten digits"
 	@echo "make test                setup, then the tests without the slow ones"
 	@echo "make test-all            setup, then every test"
 	@echo "make contract            setup, then every recipe with every module; writes docs/contract.md"
+	@echo "make docs                build the documentation site in build/docs, and check its links"
+	@echo "make docs-serve          the same, then serve it on http://localhost:$(DOCS_PORT)"
 	@echo "make test-sklearn-extra  check the scikit-learn-extra backend in an environment of its own"
 	@echo "make test-ultralytics    read, score and prune files that installed ultralytics versions write"
 	@echo "make test-optuna         sweep for two objectives with an installed hydra-optuna-sweeper"
@@ -54,7 +63,19 @@ $(DEV_STAMP): pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(RUNTIME_STAMP) $@
 
+install: $(RUNTIME_STAMP)
+
 setup: $(DEV_STAMP)
+
+quick: $(RUNTIME_STAMP)
+	$(BIN)/python train.py experiment=quick
+	@echo
+	@echo "Above: a detector that was trained, pruned to half of its MACs, and trained on. Next:"
+	@echo "  look at it       $(BIN)/python -m lightning_prune predict FOLDER --source PHOTOS --save"
+	@echo "  ship it          $(BIN)/python -m lightning_prune export FOLDER (needs: $(BIN)/pip install -e '.[onnx]')"
+	@echo "  long enough      make demo"
+	@echo "  your own model   docs/your_own_model.md"
+	@echo "  all methods      docs/methods/index.md; make docs-serve shows the pages in a browser"
 
 demo: $(RUNTIME_STAMP)
 	$(BIN)/python train.py +pruning=sequential_activation
@@ -80,6 +101,22 @@ $(EXTRA_STAMP): pyproject.toml
 test-sklearn-extra: $(EXTRA_STAMP)
 	$(EXTRA_VENV)/bin/python -m pytest -o addopts= -p no:cacheprovider \
 	  tests/functional/selection/test_kmedoids_sklearn_extra.py
+
+# The pages are read, nothing of the package is imported: its dependencies are not installed.
+$(DOCS_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' > $(DOCS_VENV)/requirements.txt
+	$(DOCS_BIN)/python -m pip install --quiet --disable-pip-version-check -r $(DOCS_VENV)/requirements.txt
+	@touch $@
+
+docs: $(DOCS_STAMP)
+	$(DOCS_BIN)/python docs/site/pages.py build/site
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --config-file build/site/mkdocs.yml
+	$(DOCS_BIN)/python docs/site/check.py build/docs
+	@echo "open build/docs/index.html, or say make docs-serve, which can be searched too"
+
+docs-serve: docs
+	$(DOCS_BIN)/python -m http.server $(DOCS_PORT) --bind localhost --directory build/docs
 
 # AGPL: installed beside the environment, run in processes of its own, never imported by us.
 .ultralytics/helpers/.installed: tests/ultralytics/requirements.txt | $(DEV_STAMP)
@@ -153,4 +190,4 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(EXTRA_VENV) .ultralytics .optuna .outside .zoo dist build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(EXTRA_VENV) $(DOCS_VENV) .ultralytics .optuna .outside .zoo dist build .mypy_cache .pytest_cache .ruff_cache

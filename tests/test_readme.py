@@ -41,7 +41,8 @@ from tests.vision.mask_folders import NAMES as SHAPES
 from tests.vision.mask_folders import write_folder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+TOP = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
+PAGES = [*TOP, *sorted((REPOSITORY / "docs").rglob("*.md"))]
 BLOCKS = [
     (f"{page.name}:{text.count(chr(10), 0, block.start()) + 1}", block[1], block[2])
     for page in PAGES

@@ -65,7 +65,7 @@ def texts() -> Iterator[Path]:
     found = [
         *PACKAGE.rglob("*.py"),
         *(ROOT / "conf").rglob("*.yaml"),
-        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
     ]
     yield from (path for path in [*sorted(found), ROOT / "README.md"] if not is_skipped(path))
 

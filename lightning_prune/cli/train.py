@@ -38,11 +38,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: The arguments behind the program's name; None takes those of the process.
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
+    _look_in_current_folder()
     with plain_ending():
         if "--version" in arguments:
             print(versions())
         else:
             _compose_and_run(arguments)
+
+
+def _look_in_current_folder() -> None:
+    """Add the user's folder to where classes are imported from, as `python -m` does."""
+    folder = str(Path.cwd())
+    if folder not in sys.path and "" not in sys.path:
+        sys.path.append(folder)
 
 
 def run(cfg: DictConfig, goes_on: bool = False) -> Value:
