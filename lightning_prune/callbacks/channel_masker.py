@@ -26,6 +26,7 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerChoice
+from lightning_prune.policies.selection.decision_record import DecisionRecord
 from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.ranking import Ranking
 from lightning_prune.policies.selection.ratio_selection import RatioSelection, SmallestKept
@@ -127,6 +128,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         self.ranking: Ranking = ranking
         self.fast_widths = fast_widths
         self.hold_epochs = hold_epochs
+        self.records: dict[str, DecisionRecord] = {}
 
     @property
     def decisions(self) -> list[GroupDecision]:
@@ -201,7 +203,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
     ) -> Masking[RatioPolicy]:
         limits = self.ranking, self.keep_range, self.round_to, self.fast_widths
         selection = RatioSelection(groups, names, macs, self.criterion, *limits)
-        policy = RatioPolicy(front.model, selection, self.mac_target)
+        policy = RatioPolicy(front.model, selection, self.mac_target, self.records)
         if not self._state.freed:
             selection.check(front.model, self.mac_target)
             nothing = selection.why_nothing()

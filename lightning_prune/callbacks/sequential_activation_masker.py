@@ -34,6 +34,7 @@ from lightning_prune.policies.criteria.criterion import Criterion, why_hidden, w
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
+from lightning_prune.policies.selection.decision_record import DecisionRecord
 from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.sequential import (
     CountRule,
@@ -154,6 +155,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         self.count: CountRule = count
         self.noise_criterion = noise_criterion
         self.clusterings: dict[str, ChannelClustering] = {}
+        self.records: dict[str, DecisionRecord] = {}
 
     @property
     def decisions(self) -> Sequence[GroupDecision]:
@@ -193,7 +195,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         super().load_state_dict(state_dict)
-        self.clusterings = {}
+        self.clusterings, self.records = {}, {}
 
     def _epochs(self, groups: int) -> tuple[int, int, int]:
         cut = self.schedule.cut_epoch(max(groups, 1))
@@ -237,8 +239,9 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         if not self.dry_run:
             self._check_schedule(front.trainer, len(names))
         policy = SequentialPolicy(
-            front.model, selection, macs, self.mac_target, front.progress, self.clusterings
-        )
+            front.model, selection, macs, self.mac_target, front.progress, self.clusterings,
+            self.records,
+        )  # fmt: skip
         return Masking(front, policy, GroupSteps(self.schedule, names), self._images)
 
     def _check_schedule(self, trainer: pl.Trainer, groups: int) -> None:

@@ -1,7 +1,7 @@
 """Masks the least important channels of all groups, at a ratio and down to a MAC target."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -14,8 +14,9 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.policies.selection.decision_record import DecisionRecord, group_norms
 from lightning_prune.policies.selection.evidence import group_evidence
-from lightning_prune.policies.selection.ratio_selection import RatioSelection
+from lightning_prune.policies.selection.ratio_selection import RatioSelection, RatioStep
 from lightning_prune.policies.selection.sequential import GroupDecision
 
 
@@ -27,11 +28,13 @@ class RatioPolicy:
         model: The live model.
         selection: How channels are selected at a ratio.
         mac_target: Fraction of the dense MACs that remains; None: the ratio decides.
+        records: Group -> the numbers that its choice rests on, in the process that decides.
     """
 
     model: nn.Module
     selection: RatioSelection
     mac_target: float | None
+    records: dict[str, DecisionRecord] = field(default_factory=dict)
 
     @property
     def groups(self) -> ChannelGroups:
@@ -56,6 +59,7 @@ class RatioPolicy:
             known = self._evidence(selection.names, collected)
             target, held = self.mac_target, state.plan
             step = selection.select(self.model, action.ratio, target, held, known)
+            self._record(selection.names, held, step, collected)
             return {
                 "phase": Phase.MASKING,
                 "plan": step.plan,
@@ -78,6 +82,19 @@ class RatioPolicy:
     def why_nothing(self, state: MaskState) -> str | None:
         """Return why no channel of any group that is not freed can be masked, or None."""
         return self._unfreed(state).why_nothing()
+
+    def _record(
+        self, names: Sequence[str], held: PruningPlan, step: RatioStep, collected: Collected
+    ) -> None:
+        for name in names:
+            new = DecisionRecord(
+                criterion=type(self.criterion).__name__,
+                norms=group_norms(self.model, self.groups[name]),
+                importance=step.importance[name].detach().double().cpu(),
+                elimination=collected.eliminations.get(name),
+            )
+            old, there = self.records.get(name), held.mask(name) if name in held.keep else None
+            self.records[name] = new if old is None else old.later(new, there)
 
     def _evidence(self, names: Sequence[str], collected: Collected) -> dict[str, Evidence] | None:
         """Return what was collected of each group; None where weights and gradients decide."""

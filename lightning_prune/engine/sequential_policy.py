@@ -16,7 +16,14 @@ from lightning_prune.engine.phase import Phase
 from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.policies.criteria.criterion import Criterion, Need
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence, Need
+from lightning_prune.policies.criteria.separability import Separability
+from lightning_prune.policies.selection.clusterer import source_moments
+from lightning_prune.policies.selection.decision_record import (
+    DecisionRecord,
+    group_norms,
+    source_statistics,
+)
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 
 CLUSTERS: frozenset[Need] = frozenset({"clusters"})
@@ -33,6 +40,7 @@ class SequentialPolicy:
         mac_target: Fraction of the dense MACs that remains; None: every group keeps its own knee.
         progress: Shows how far planning has come.
         clusterings: Group -> the clusters that its choice rests on, in the process that decides.
+        records: Group -> all numbers that it rests on, in that process.
     """
 
     model: nn.Module
@@ -41,6 +49,7 @@ class SequentialPolicy:
     mac_target: float | None
     progress: Callable[[Sequence[str], str], Iterable[str]]
     clusterings: dict[str, ChannelClustering] = field(default_factory=dict)
+    records: dict[str, DecisionRecord] = field(default_factory=dict)
 
     @property
     def groups(self) -> ChannelGroups:
@@ -97,7 +106,26 @@ class SequentialPolicy:
         )
         if clustering is not None:
             self.clusterings[name] = clustering
+        self.records[name] = self._record(name, collected, clustering)
         return found
+
+    def _record(
+        self, name: str, collected: Collected, clustering: ChannelClustering | None
+    ) -> DecisionRecord:
+        group, criterion = self.groups[name], self.criterion
+        moments = source_moments(group, collected.objects)
+        evidence = Evidence(self.model, group, moments, clustering)
+        # Others may draw random numbers, or need gradients that are gone.
+        strengths = criterion.strengths(evidence) if isinstance(criterion, Separability) else None
+        return DecisionRecord(
+            criterion=type(criterion).__name__,
+            norms=group_norms(self.model, group),
+            importance=strengths,
+            clustering=clustering,
+            sources=source_statistics(group, moments),
+            clusterer=self.selection.clusterer,
+            elimination=collected.eliminations.get(name),
+        )
 
     def freed(self, state: MaskState, names: Sequence[str]) -> Changes:
         """Return decisions and plan without the masks of some groups."""

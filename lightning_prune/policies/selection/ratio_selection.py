@@ -1,7 +1,7 @@
 """Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import torch
@@ -48,6 +48,7 @@ class RatioStep:
         macs_fraction: MACs that remain, as a fraction of the dense model's.
         reached: Whether there is no further step: the MAC target is met, or all that may go is
             gone.
+        importance: Group -> (C,) what ranked its channels.
     """
 
     plan: PruningPlan
@@ -56,6 +57,7 @@ class RatioStep:
     macs: int
     macs_fraction: float
     reached: bool
+    importance: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @validated
@@ -183,6 +185,7 @@ class RatioSelection:
             macs=macs,
             macs_fraction=macs_fraction,
             reached=met or widths == path.narrowest,
+            importance=dict(zip(names, path.importance, strict=True)),
         )
 
     def _widths(
