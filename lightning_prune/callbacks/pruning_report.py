@@ -66,9 +66,10 @@ class PruningReport(PruningStage):
     Parameters, MACs and latency are measured before and after the cut, the two models' latencies
     in turn. Metrics are those of the last validation before the first mask and of the last one of
     the run, all that the module logs in it; more can be added with ``add_metrics``.
-    Epoch by epoch it keeps metrics, learning rate and MACs, and in ``report_data/`` the numbers that
-    each choice of channels rests on. ``checkpoints`` says of every file that callbacks have written, and that is there, whether it
-    holds the dense, the masked or the cut model, from which epoch, and why it was written.
+    Epoch by epoch it keeps metrics, learning rate and MACs, and in ``report_data/`` the numbers
+    that each choice of channels rests on. ``checkpoints`` says of every file that callbacks have
+    written, and that is there, whether it holds the dense, the masked or the cut model, from which
+    epoch, and why it was written.
 
     Args:
         folder: Where ``pruning_report.json`` is written when training ends; None: the Trainer's
@@ -183,15 +184,15 @@ class PruningReport(PruningStage):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the epoch: metrics, learning rate, and the MACs that remain."""
-        left = [m.macs_fraction for m in Pipeline.of(trainer).maskers if isinstance(m, MeasuredMasker)]
+        left = [
+            m.macs_fraction for m in Pipeline.of(trainer).maskers if isinstance(m, MeasuredMasker)
+        ]
         known = [fraction for fraction in left if fraction is not None]
         fraction = 1.0 if self.content.cut is None else self.content.macs_fraction
         self.content.history = self.content.history or History()
         rate = max((group["lr"] for group in trainer.optimizers[0].param_groups), default=None)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.content.history.add(
-            trainer.current_epoch, metrics, rate, min(known, default=fraction)
-        )
+        self.content.history.add(trainer.current_epoch, metrics, rate, min(known, default=fraction))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the metrics: Lightning forgets them where a run is resumed."""

@@ -11,9 +11,9 @@ from lightning_prune.detection.sample_boxes import sample_boxes
 from lightning_prune.files.write_json import write_json
 from lightning_prune.neural.module import NeuralResponseModule
 from lightning_prune.neural.sample_rates import sample_rates
-from lightning_prune.report.decision_store import FOLDER
 from lightning_prune.report.page.sample_figures import VERSION
 from lightning_prune.report.page.stored_run import SAMPLES
+from lightning_prune.report.stored_decision import FOLDER
 
 
 @rank_zero_only

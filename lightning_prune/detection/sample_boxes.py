@@ -16,6 +16,8 @@ from lightning_prune.graph.forward_pass import untouched
 SIZE = 160
 _QUALITY = 70
 _MOST_BOXES = 30
+# Images looked at for each one that is shown.
+_SEARCHED = 8
 
 
 def sample_boxes(
@@ -25,7 +27,7 @@ def sample_boxes(
     names: Sequence[str],
     count: int = 6,
 ) -> list[dict[str, Any]]:
-    """Return the detections of both models on the first images that have objects.
+    """Return the detections of both models on images on which they find most.
 
     Args:
         dense: The dense model; None: there is none.
@@ -38,12 +40,14 @@ def sample_boxes(
         Of each image ``width`` and ``height`` (at most 160 pixels), ``data`` (a WebP data URI),
         and ``dense`` (or None) and ``pruned``: ``box``, ``score`` and ``name`` of each object.
     """
-    images = _first(batches, count)
+    images = _first(batches, _SEARCHED * count)
     found = {"dense": None if dense is None else _detect(dense, images)}
     found["pruned"] = _detect(pruned, images)
+    numbers = [sum(len(one[n]) for one in found.values() if one) for n in range(len(images))]
+    best = sorted(range(len(images)), key=lambda n: -numbers[n])[:count]
     rows = []
-    for index, image in enumerate(images):
-        scale = SIZE / max(image.shape[1:])
+    for index in sorted(best):
+        image, scale = images[index], SIZE / max(images[index].shape[1:])
         row = _image(image, scale)
         for side, detections in found.items():
             boxes = None if detections is None else detections[index]

@@ -68,9 +68,7 @@ def _first(batches: Iterable[Any], windows: int) -> list[tuple[Mapping[str, Tens
     return kept
 
 
-def _rates(
-    module: NeuralResponseModule, batches: list[tuple[Mapping[str, Tensor], Any]]
-) -> Tensor:
+def _rates(module: NeuralResponseModule, batches: list[tuple[Mapping[str, Tensor], Any]]) -> Tensor:
     weight = next(p for p in module.parameters() if p.is_floating_point())
     found = []
     with untouched(module), torch.inference_mode():

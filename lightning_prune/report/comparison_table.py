@@ -7,12 +7,16 @@ from rich.text import Text
 from lightning_prune.report.page.comparison import Comparison
 from lightning_prune.report.page.numbers import compact, metric_text
 
+MOST_SETTINGS = 4
+"""Settings that have a column; a terminal has no room for more."""
+
 
 def comparison_table(comparison: Comparison) -> Table:
     """Return the table of a comparison; what no run knows gets no column."""
-    rows, keys = comparison.rows, comparison.keys
+    rows, short = comparison.rows, comparison.short_keys
     columns: list[tuple[str, list[str]]] = [("run", [row.name for row in rows])]
-    columns += [(key, [row.settings.get(key) or "-" for row in rows]) for key in keys]
+    for key in comparison.keys[:MOST_SETTINGS]:
+        columns.append((short[key], [row.settings.get(key) or "-" for row in rows]))
     texts = (
         (comparison.metric or "", [row.metric for row in rows], metric_text),
         ("MACs left", [row.macs_fraction for row in rows], lambda value: f"{value:.1%}"),
@@ -43,3 +47,6 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         better = "lower" if comparison.lower else "higher"
         text = f"*: no other run has a {better} {comparison.metric} at no more MACs"
         console.print(Text(text), style="dim")
+    more = len(comparison.keys) - MOST_SETTINGS
+    if more > 0:
+        console.print(Text(f"{more} more settings differ: the page lists them"), style="dim")

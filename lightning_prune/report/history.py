@@ -47,7 +47,8 @@ class History:
 
     def _forget_from(self, epoch: int) -> None:
         kept = sum(one < epoch for one in self.epochs)
-        for values in (self.epochs, self.learning_rate, self.macs_fraction, *self.metrics.values()):
+        del self.epochs[kept:]
+        for values in (self.learning_rate, self.macs_fraction, *self.metrics.values()):
             del values[kept:]
 
     @classmethod

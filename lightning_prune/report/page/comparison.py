@@ -68,6 +68,16 @@ class Comparison:
         """Return the settings in which the runs differ."""
         return list(dict.fromkeys(key for row in self.rows for key in row.settings))
 
+    @property
+    def short_keys(self) -> dict[str, str]:
+        """Return of each of them the shortest end that still distinguishes it."""
+        short = {}
+        for key in self.keys:
+            ends = [".".join(key.split(".")[-n:]) for n in range(1, key.count(".") + 2)]
+            alone = (e for e in ends if sum(k == e or k.endswith(f".{e}") for k in self.keys) == 1)
+            short[key] = next(alone, key)
+        return short
+
     def to_plain(self) -> dict[str, Any]:
         """Return what the page holds as JSON."""
         rows = [vars(row) for row in self.rows]
@@ -83,7 +93,9 @@ def run_folders(given: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for folder in given:
         if not folder.is_dir():
-            raise ConfigError(f"{folder} is no folder: give folders of runs, or one that holds runs")
+            raise ConfigError(
+                f"{folder} is no folder: give folders of runs, or one that holds runs"
+            )
         inside = [folder] if is_run(folder) else _inside(folder)
         if not inside:
             raise ConfigError(f"{folder} holds no run: give the folder of a run or of a sweep")
@@ -117,8 +129,7 @@ def compare(folders: Sequence[Path], beside: Path) -> Comparison:
     metric = _common(runs, values)
     settings = _settings(runs)
     rows = [_row(*each, metric, beside) for each in zip(runs, names, settings, values, strict=True)]
-    reports = [run.report for run in runs if run.report is not None]
-    lower = metric is not None and any(is_lower_better(metric, report) for report in reports or [None])
+    lower = metric is not None and any(is_lower_better(metric, run.report) for run in runs)
     result = Comparison(metric, lower, rows)
     mark_front(rows, lower)
     return result
@@ -127,12 +138,13 @@ def compare(folders: Sequence[Path], beside: Path) -> Comparison:
 def mark_front(rows: Sequence[Row], lower: bool) -> None:
     """Mark the runs that no other one beats: more of the metric at no more cost, or the reverse."""
     for cost, mark in (("macs_fraction", "front"), ("latency_ms", "fast_front")):
-        known = [row for row in rows if row.metric is not None and getattr(row, cost) is not None]
-        points = [(getattr(row, cost), row.metric if lower else -row.metric) for row in known]  # type: ignore[operator]
-        for row, (price, loss) in zip(known, points, strict=True):
-            beaten = any(
-                p <= price and q <= loss and (p < price or q < loss) for p, q in points
-            )
+        points: list[tuple[Row, float, float]] = []
+        for row in rows:
+            price = getattr(row, cost)
+            if row.metric is not None and price is not None:
+                points.append((row, float(price), row.metric if lower else -row.metric))
+        for row, price, loss in points:
+            beaten = any(p <= price and q <= loss and (p < price or q < loss) for _, p, q in points)
             setattr(row, mark, not beaten)
 
 

@@ -22,7 +22,7 @@ def write_comparison(path: Path, comparison: Comparison, heading: str) -> Path:
         title=path.resolve().parent.name,
         heading=heading,
         comparison=comparison,
-        short=_short(comparison.keys),
+        short=comparison.short_keys,
         charts=charts(comparison),
         data=comparison.to_plain(),
     )
@@ -86,7 +86,9 @@ def scatter(
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.4g}</text>')
     for tick in ticks(x0, x1, 5):
         x, _ = place(tick, y0)
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:.4g}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:.4g}</text>'
+        )
     parts.append(
         f'<text x="{(_WIDTH + _LEFT) / 2:.0f}" y="{_HEIGHT - 8}" text-anchor="middle">'
         f"{escape(title)}</text>"
@@ -108,7 +110,7 @@ def scatter(
     domain = f"{x0:.9g} {x1:.9g} {y0:.9g} {y1:.9g}"
     plane = f"{_LEFT} {_WIDTH - _RIGHT} {_HEIGHT - _BOTTOM} {_TOP}"
     label = f"{metric} over {title}: {len(points)} runs, {len(best)} of them not beaten"
-    return Markup(  # noqa: S704
+    return Markup(
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="{escape(label)}" data-domain="{domain}" data-plane="{plane}">'
         f"{''.join(parts)}</svg>"
@@ -119,13 +121,3 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = (high - low) * 0.12 or abs(high) * 0.1 or 1.0
     return low - room, high + room
-
-
-def _short(keys: Sequence[str]) -> dict[str, str]:
-    """Return the shortest ends of dotted keys that still distinguish them."""
-    short = {}
-    for key in keys:
-        ends = [".".join(key.split(".")[-n:]) for n in range(1, key.count(".") + 2)]
-        own = (end for end in ends if sum(k == end or k.endswith(f".{end}") for k in keys) == 1)
-        short[key] = next(own, key)
-    return short

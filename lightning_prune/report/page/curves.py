@@ -45,7 +45,9 @@ def panels(run: StoredRun) -> list[Panel]:
     if history is None:
         return []
     spans = spans_of(run.report, history)
-    known = {name: line for name, line in history.metrics.items() if any(v is not None for v in line)}
+    known = {
+        name: line for name, line in history.metrics.items() if any(v is not None for v in line)
+    }
     losses = _losses(known)
     metrics = _metrics(known, run.monitor)
     found = [
@@ -61,7 +63,7 @@ def panels(run: StoredRun) -> list[Panel]:
 
 def _losses(known: dict[str, list[float | None]]) -> dict[str, list[float | None]]:
     """Return the losses of training and validation; parts of them where there is no whole one."""
-    whole = {name: known[name] for name in ("train/loss", "val/loss") if name in known}
+    whole = {name: line for name, line in known.items() if name in ("train/loss", "val/loss")}
     parts = {name: line for name, line in known.items() if "loss" in name}
     return whole or dict(list(parts.items())[:_MOST_LINES])
 

@@ -14,7 +14,7 @@ BOUNDS = {
     "lower": "lower bound of keep_range",
     "upper": "upper bound of keep_range",
     "rounding": "rounding to a multiple",
-    "fallback": "fallback: no activations",
+    "fallback": "no knee: upper bound",
     "mac_target": "MAC target",
     "ratio": "pruning ratio",
     "keep_range": "keep_range",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_prune.report.decision_store import StoredDecision
+from lightning_prune.report.stored_decision import StoredDecision
 
 CLASSES = 30
 """Classes that are shown one by one; of more, those with the fewest objects are grouped."""
@@ -18,17 +18,18 @@ _POINTS = 64
 def layer_numbers(stored: StoredDecision, level: int = 0) -> dict[str, Any]:
     """Return what a page draws of a decision when its layer is opened.
 
-    Bytes are base64: ``norms`` (C,) as fractions of ``largest``/255, ``points`` (C, 2) over the
-    span of each axis, ``keep`` and ``owner`` (C,) as 16-bit integers, ``pairs`` (K(K-1)/2,) mean
-    separability of each pair of classes and ``rows`` (24, K) of each of the strongest channels
-    against all other classes, 255 for 2.
+    Bytes are base64: ``keep`` (C,) bits, ``norms`` (C,) as fractions of ``largest``/255,
+    ``points`` (C, 2) over the span of each axis, ``owner`` (C,) which of the kept channels stays
+    for each (two bytes where more than 256 are kept), ``pairs`` (K(K-1)/2,) mean separability of
+    each pair of classes and ``rows`` (24, K) of each of the strongest channels against all other
+    classes, 255 for 2.
 
     Args:
         stored: What was stored of it.
         level: 0: everything; 1: without single channels' rows; 2: without the embedding too.
     """
     facts, arrays = stored.facts, stored.arrays
-    found: dict[str, Any] = {"channels": facts["channels"], "keep": _wide(facts["keep"])}
+    found: dict[str, Any] = {"channels": facts["channels"], "keep": _bits(facts)}
     strength = arrays.get("importance", arrays.get("norms"))
     if "norms" in arrays:
         largest = float(arrays["norms"].max())
@@ -46,7 +47,7 @@ def layer_numbers(stored: StoredDecision, level: int = 0) -> dict[str, Any]:
         span = np.ptp(points, axis=0)
         scaled = (points - points.min(axis=0)) * (255 / np.where(span > 0, span, 1))
         found |= {"points": _bytes(scaled), "method": facts["method"]}
-        found["owner"] = _wide(_owners(arrays["labels"], facts["keep"]))
+        found["owner"] = _owners(arrays["labels"], facts["keep"])
     separability = stored.separability
     if separability is not None and "count_0" in arrays:
         count = arrays["count_0"]
@@ -85,8 +86,8 @@ def _grouped(
         last = square[:, own][:, :, rest].mean(axis=2)
         square = np.pad(square[:, own][:, :, own], ((0, 0), (0, 1), (0, 1)))
         square[:, -1, :-1] = square[:, :-1, -1] = last
-        return square, [*(names[k] for k in own), f"{len(rest)} others"]
-    return square[:, seen][:, :, seen], [names[k] for k in seen]
+        return square, [*(names[k] for k in own.tolist()), f"{len(rest)} others"]
+    return square[:, seen][:, :, seen], [names[k] for k in seen.tolist()]
 
 
 def _names(known: Sequence[str], classes: int) -> list[str]:
@@ -97,18 +98,22 @@ def _names(known: Sequence[str], classes: int) -> list[str]:
     return [*names, *(f"class {k}" for k in range(len(names), classes))]
 
 
-def _owners(labels: np.ndarray, keep: Sequence[int]) -> list[int]:
-    """Return for each channel the one that is kept of its cluster, or itself."""
-    kept = {int(labels[channel]): channel for channel in keep}
-    return [kept.get(int(label), channel) for channel, label in enumerate(labels)]
+def _owners(labels: np.ndarray, keep: Sequence[int]) -> str:
+    """Return for each channel which of the kept ones, counted from 0, is of its cluster."""
+    kept = {int(labels[channel]): number for number, channel in enumerate(keep)}
+    owners = [kept.get(int(label), 0) for label in labels]
+    kind = np.uint8 if len(keep) <= 256 else np.dtype("<u2")
+    return base64.b64encode(np.asarray(owners, dtype=kind).tobytes()).decode()
+
+
+def _bits(facts: Mapping[str, Any]) -> str:
+    mask = np.zeros(facts["channels"], dtype=bool)
+    mask[facts["keep"]] = True
+    return base64.b64encode(np.packbits(mask).tobytes()).decode()
 
 
 def _bytes(values: np.ndarray) -> str:
     return base64.b64encode(np.clip(np.rint(values), 0, 255).astype(np.uint8).tobytes()).decode()
-
-
-def _wide(values: Sequence[int]) -> str:
-    return base64.b64encode(np.asarray(values, dtype="<u2").tobytes()).decode()
 
 
 def largest_separability(layers: Mapping[str, Mapping[str, Any]]) -> int:
@@ -116,3 +121,14 @@ def largest_separability(layers: Mapping[str, Mapping[str, Any]]) -> int:
     maps = [base64.b64decode(layer[key]) for layer in layers.values() for key in ("pairs", "rows")
             if key in layer]  # fmt: skip
     return max((max(values) for values in maps if values), default=255)
+
+
+def shared_classes(layers: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """Return the lists of class names, and leave each layer the number of its own."""
+    lists: list[list[str]] = []
+    for layer in layers.values():
+        if "classes" in layer:
+            if layer["classes"] not in lists:
+                lists.append(layer["classes"])
+            layer["classes"] = lists.index(layer["classes"])
+    return lists

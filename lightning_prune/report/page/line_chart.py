@@ -89,7 +89,7 @@ def line_chart(
     for number, (name, line) in enumerate(lines.items()):
         parts.append(_line(frame, epochs, name, line, number))
     said = "; ".join(_said(name, line) for name, line in lines.items())
-    return Markup(  # noqa: S704
+    return Markup(
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(f"{title} over the epochs. {said}")}" {frame.attributes}>'
         f"{''.join(parts)}</svg>"

@@ -19,15 +19,15 @@ def render(template: str, **context: Any) -> str:
 
 
 def embedded(content: Any) -> Markup:
-    """Return JSON that may stand in a script element, whatever texts are in it.
+    r"""Return JSON that may stand in a script element, whatever texts are in it.
 
     >>> embedded({"name": "</script>"})
-    Markup('{"name":"\\\\u003c/script\\\\u003e"}')
+    Markup('{"name":"\\u003c/script\\u003e"}')
     """
     text = json.dumps(content, allow_nan=False, separators=(",", ":"))
     for sign in "<>&":
         text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return Markup(text)  # noqa: S704
+    return Markup(text)
 
 
 @cache
@@ -55,4 +55,4 @@ def _text(name: str) -> str:
 
 def _part(name: str) -> Markup:
     """Return a file of the package as it is: style and script."""
-    return Markup(_text(name))  # noqa: S704
+    return Markup(_text(name))

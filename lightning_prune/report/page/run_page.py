@@ -13,7 +13,11 @@ from lightning_prune.report.page.facts_table import (
     set_by,
     status_class,
 )
-from lightning_prune.report.page.layer_numbers import largest_separability, layer_numbers
+from lightning_prune.report.page.layer_numbers import (
+    largest_separability,
+    layer_numbers,
+    shared_classes,
+)
 from lightning_prune.report.page.render import render
 from lightning_prune.report.page.sample_figures import sample_figures
 from lightning_prune.report.page.stored_run import StoredRun, read_run
@@ -87,6 +91,7 @@ def _context(run: StoredRun, level: int) -> dict[str, Any]:
             "version": VERSION,
             "layers": layers,
             "largest": largest_separability(layers),
+            "classes": shared_classes(layers),
             "history": None if run.history is None else vars(run.history),
         },
     }

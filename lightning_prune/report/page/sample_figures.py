@@ -56,8 +56,10 @@ def trace_chart(cell: Mapping[str, Any]) -> Markup:
     for name, line in models.items():
         points = " ".join(f"{(n + 0.5) * width:.1f},{y(value)}" for n, value in enumerate(line))
         parts.append(f'<polyline class="{name}" points="{points}"/>')
-    label = f"{cell['name']}: recorded spikes and predicted rates in {steps} frames, up to {top:.3g}"
-    return Markup(  # noqa: S704
+    label = (
+        f"{cell['name']}: recorded spikes and predicted rates in {steps} frames, up to {top:.3g}"
+    )
+    return Markup(
         f'<svg class="trace" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" data-top="{top:.9g}" '
         f'aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )
@@ -85,7 +87,7 @@ def cell_chart(differences: Sequence[Sequence[float | None]]) -> Markup:
         )
     lost = sum(value < 0 for value in values)
     label = f"bits per spike of {len(values)} cells, pruned less dense: {lost} lost"
-    return Markup(  # noqa: S704
+    return Markup(
         f'<svg class="cells" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" data-reach="{reach:.9g}" '
         f'aria-label="{escape(label)}"><path class="grid" d="M0 {middle}H{_WIDTH}"/>'
         f"{''.join(bars)}</svg>"

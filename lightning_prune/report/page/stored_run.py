@@ -12,9 +12,9 @@ from lightning_prune.errors import ConfigError
 from lightning_prune.files.file_error import FileError
 from lightning_prune.files.read_json import read_json
 from lightning_prune.files.read_yaml import read_yaml
-from lightning_prune.report.decision_store import FOLDER, StoredDecision, read_decision
 from lightning_prune.report.history import History
 from lightning_prune.report.report_data import FILE, ReportData
+from lightning_prune.report.stored_decision import FOLDER, StoredDecision, read_decision
 
 SAMPLES = "samples.json"
 _PARTS = (FILE, "result.json", "metrics.csv", "job.json")
@@ -132,8 +132,8 @@ def _history(folder: Path, report: ReportData | None) -> History | None:
             epoch = _number(row.get("epoch"))
             if epoch is None:
                 continue
-            values = {name: _number(text) for name, text in row.items() if name}
-            known = {name: value for name, value in values.items() if value is not None}
+            read = {str(name): _number(text) for name, text in row.items() if name}
+            known = {name: value for name, value in read.items() if value is not None}
             epochs.setdefault(int(epoch), {}).update(known)
     history = History()
     for epoch, values in sorted(epochs.items()):

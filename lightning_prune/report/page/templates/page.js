@@ -40,7 +40,8 @@
   if (strip) { const c = strip.getContext("2d"); for (let x = 0; x < 64; x++) { c.fillStyle = ramp(x / 63); c.fillRect(x, 0, 1, 1); } }
 
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const wide = (text) => { const b = bytes(text), out = []; for (let i = 0; i < b.length; i += 2) out.push(b[i] + 256 * b[i + 1]); return out; };
+  const bits = (text, count) => { const b = bytes(text), out = []; for (let i = 0; i < count; i++) if (b[i >> 3] & (128 >> (i & 7))) out.push(i); return out; };
+  const owners = (text, kept) => { const b = bytes(text); return kept.length <= 256 ? Array.from(b, (n) => kept[n]) : Array.from({ length: b.length / 2 }, (_, i) => kept[b[2 * i] + 256 * b[2 * i + 1]]); };
   const figure = (title, svg, note, isWide) => {
     const f = html("figure", isWide ? "wide" : "");
     f.append(html("h3", "", title), svg);
@@ -67,7 +68,7 @@
     return svg;
   };
   const embedding = (layer, keep) => {
-    const points = bytes(layer.points), owner = wide(layer.owner), W = 340, H = 240;
+    const points = bytes(layer.points), owner = owners(layer.owner, Array.from(keep)), W = 340, H = 240;
     const X = (i) => 10 + (W - 20) * points[2 * i] / 255, Y = (i) => 10 + (H - 20) * points[2 * i + 1] / 255;
     const svg = canvas(W, H, layer.channels + " channels placed by what they separate, " + keep.size + " stay");
     const size = Math.max(2, Math.min(5, 60 / Math.sqrt(layer.channels)));
@@ -94,7 +95,7 @@
   };
   const short = (text, most) => text.length > most ? text.slice(0, most - 1) + "\u2026" : text;
   const heat = (rows, columns, value, rowNames, columnNames, label, marked) => {
-    const cell = 16, L = 84, T = 76, svg = canvas(L + columns * cell + 4, T + rows * cell + 4, label);
+    const longest = (names) => Math.min(12, Math.max(...names.map((n) => n.length))), cell = 16, L = 14 + 6.2 * longest(rowNames), T = 14 + 5.6 * longest(columnNames), svg = canvas(L + columns * cell + 4, T + rows * cell + 4, label);
     for (let r = 0; r < rows; r++) {
       const t = make("text", { x: L - 5, y: T + r * cell + 12, "text-anchor": "end" }, short(rowNames[r], 12));
       if (marked && marked(r)) t.setAttribute("style", "font-weight:700;fill:var(--pruned)");
@@ -116,17 +117,17 @@
   const draw = (details) => {
     const layer = (data.layers || {})[details.dataset.group], place = details.querySelector(".drawn");
     if (!layer || !place || place.childNodes.length) return;
-    const keep = new Set(wide(layer.keep));
+    const keep = new Set(bits(layer.keep, layer.channels)), classes = data.classes[layer.classes] || [];
     if (layer.mss) place.append(figure("Mean simplified silhouette", curve(layer.mss, [["knee", layer.knee], ["chosen", keep.size]].filter((m) => m[1] !== null), "Mean simplified silhouette over the number of clusters", "number of clusters"), "solid: " + keep.size + " chosen" + (layer.knee === null ? "" : "; dashed: knee " + layer.knee)));
     if (layer.points) place.append(figure("Channels by what they separate", embedding(layer, keep), (layer.method === "tsne" ? "t-SNE" : layer.method === "pca" ? "PCA" : "first two columns") + "; a line leads to the channel that stays for a cluster"));
     if (layer.losses && layer.losses.length > 1) place.append(figure("Loss that consumers cannot repair", curve(layer.losses, [["chosen", keep.size]], "Loss over the width", "channels that stay", true), "on a logarithmic scale; solid: " + keep.size + " chosen"));
     if (layer.norms) place.append(figure("Filter norms, largest first", norms(layer, keep), "l1, at most " + layer.largest.toPrecision(3)));
-    if (layer.pairs && layer.classes.length > 1) {
-      const K = layer.classes.length, pairs = bytes(layer.pairs), at = pairIndex(K);
-      place.append(figure("Separability of pairs of classes, mean over channels", heat(K, K, (a, b) => a === b ? null : pairs[at[a + "," + b]], layer.classes, layer.classes, "Mean separability of each pair of " + K + " classes"), "", K > 12));
+    if (layer.pairs && classes.length > 1) {
+      const K = classes.length, pairs = bytes(layer.pairs), at = pairIndex(K);
+      place.append(figure("Separability of pairs of classes, mean over channels", heat(K, K, (a, b) => a === b ? null : pairs[at[a + "," + b]], classes, classes, "Mean separability of each pair of " + K + " classes"), "", K > 12));
       if (layer.rows) {
         const rows = bytes(layer.rows), names = layer.strongest.map((c) => "channel " + c);
-        place.append(figure("Separability of the strongest channels", heat(names.length, K, (r, k) => rows[r * K + k], names, layer.classes, "Mean separability of each class from all others, channel by channel", (r) => keep.has(layer.strongest[r])), "each class against all others; bold channels stay", K > 12));
+        place.append(figure("Separability of the strongest channels", heat(names.length, K, (r, k) => rows[r * K + k], names, classes, "Mean separability of each class from all others, channel by channel", (r) => keep.has(layer.strongest[r])), "each class against all others; bold channels stay", K > 12));
       }
     }
   };
@@ -134,7 +135,7 @@
   const find = byId("find");
   if (find) find.addEventListener("input", () => {
     const wanted = find.value.trim().toLowerCase();
-    document.querySelectorAll(".layers > li").forEach((li) => { li.hidden = wanted !== "" && !li.dataset.name.toLowerCase().includes(wanted); });
+    document.querySelectorAll(".layers > li").forEach((li) => { li.hidden = wanted !== "" && !li.querySelector(".name").textContent.toLowerCase().includes(wanted); });
   });
 
   const usage = byId("usage"), report = read("pruning-report");
