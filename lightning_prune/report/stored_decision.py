@@ -57,7 +57,7 @@ def read_decision(folder: Path, group: str) -> StoredDecision | None:
     if facts is None or facts.get("version") != VERSION or facts.get("group") != group:
         return None
     try:
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as file:
-            return StoredDecision(facts, {name: file[name] for name in file.files})
+        with path.with_suffix(".npz").open("rb") as file, np.load(file, allow_pickle=False) as held:
+            return StoredDecision(facts, {name: held[name] for name in held.files})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return StoredDecision(facts)

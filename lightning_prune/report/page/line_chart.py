@@ -1,4 +1,4 @@
-"""Lines over the epochs of a run, as inline SVG."""
+"""Curves over the epochs of a run, as inline SVG."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ def line_chart(
     """Draw lines over epochs, which are counted from 1 on the axis.
 
     Args:
-        title: What is drawn, for whoever hears it.
+        title: What is drawn, in words.
         epochs: (E,) epochs, 0-based.
         lines: Name -> E values, None where there is none.
         spans: The stages, drawn behind.

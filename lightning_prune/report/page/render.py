@@ -19,7 +19,7 @@ def render(template: str, **context: Any) -> str:
 
 
 def embedded(content: Any) -> Markup:
-    r"""Return JSON that may stand in a script element, whatever texts are in it.
+    r"""Return JSON that may be put into a script element, whatever texts are in it.
 
     >>> embedded({"name": "</script>"})
     Markup('{"name":"\\u003c/script\\u003e"}')

@@ -74,11 +74,11 @@ def cell_chart(differences: Sequence[Sequence[float | None]]) -> Markup:
     values = sorted(value for session in differences for value in session if value is not None)
     if not values:
         return Markup("")
-    reach = max(abs(values[0]), abs(values[-1]), 1e-9)
+    largest = max(abs(values[0]), abs(values[-1]), 1e-9)
     width, middle = _WIDTH / len(values), _HEIGHT / 2
     bars = []
     for number, value in enumerate(values):
-        tall = abs(value) / reach * (middle - 4)
+        tall = abs(value) / largest * (middle - 4)
         top = middle - tall if value > 0 else middle
         kind = "gained" if value > 0 else "lost"
         bars.append(
@@ -88,7 +88,8 @@ def cell_chart(differences: Sequence[Sequence[float | None]]) -> Markup:
     lost = sum(value < 0 for value in values)
     label = f"bits per spike of {len(values)} cells, pruned less dense: {lost} lost"
     return Markup(
-        f'<svg class="cells" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" data-reach="{reach:.9g}" '
+        f'<svg class="cells" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'data-reach="{largest:.9g}" '
         f'aria-label="{escape(label)}"><path class="grid" d="M0 {middle}H{_WIDTH}"/>'
         f"{''.join(bars)}</svg>"
     )

@@ -22,7 +22,7 @@ _PARTS = (FILE, "result.json", "metrics.csv", "job.json")
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as its folder tells it; None or empty: not there.
+    """A run as its folder has it; None or empty: not there.
 
     Attributes:
         folder: The folder.
