@@ -53,7 +53,7 @@ def panels(run: StoredRun) -> list[Panel]:
     found = [
         _panel("Loss", losses, history, spans),
         _panel("Metric", metrics, history, spans),
-        _panel("MACs, fraction of the dense model's", {"MACs": history.macs_fraction}, history,
+        _panel("MACs left, as a fraction", {"MACs": history.macs_fraction}, history,
                spans, zero=True),
         _panel("Learning rate", {"learning rate": history.learning_rate}, history, spans,
                zero=True),
