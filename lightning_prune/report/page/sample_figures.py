@@ -89,7 +89,7 @@ def cell_chart(differences: Sequence[Sequence[float | None]]) -> Markup:
     label = f"bits per spike of {len(values)} cells, pruned less dense: {lost} lost"
     return Markup(
         f'<svg class="cells" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'data-reach="{largest:.9g}" '
+        f'data-largest="{largest:.9g}" '
         f'aria-label="{escape(label)}"><path class="grid" d="M0 {middle}H{_WIDTH}"/>'
         f"{''.join(bars)}</svg>"
     )

@@ -293,7 +293,7 @@ def test_rates_and_cells_are_drawn_to_scale(tmp_path):
         points = [p.split(",") for p in page.all("polyline", side)[0]["points"].split()]
         values = [(1 - float(y) / 110) * float(trace["data-top"]) for _, y in points]
         assert values == pytest.approx(cell[side], abs=0.01)
-    reach = float(page.all("svg", "cells")[0]["data-reach"])
+    reach = float(page.all("svg", "cells")[0]["data-largest"])
     bars = page.all("rect", "lost") + page.all("rect", "gained")
     heights = [float(bar["height"]) * reach / 51 for bar in bars]
     assert heights == pytest.approx([0.4, 0.1, 0.2], abs=0.001)
