@@ -11,6 +11,7 @@ COMMANDS = {
         "lightning_prune.cli.analyze",
         "say from which epoch a regularized run can be pruned",
     ),
+    "compare": ("lightning_prune.cli.compare", "put runs side by side, in a table and on a page"),
     "compress": (
         "lightning_prune.cli.compress",
         "make a trained detector smaller with nothing but pictures",
@@ -28,6 +29,7 @@ COMMANDS = {
         "lightning_prune.cli.predict",
         "detect objects on images and videos, and draw them",
     ),
+    "report": ("lightning_prune.cli.report", "show a run: its tables, and its page drawn again"),
     "train": ("lightning_prune.cli.train", "train, prune and test a model from a Hydra config"),
 }
 

@@ -79,6 +79,14 @@ def test_wheel_holds_configs_licence_and_types(wheel: Path):
         for path in (REPOSITORY / "conf").rglob(pattern)
     }
     assert shipped <= names
+    templates = {
+        "run.html.jinja",
+        "base.html.jinja",
+        "comparison.html.jinja",
+        "page.css",
+        "page.js",
+    }
+    assert {f"lightning_prune/report/page/templates/{name}" for name in templates} <= names
     assert "lightning_prune/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "conf/")) for name in names)

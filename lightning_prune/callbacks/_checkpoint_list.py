@@ -1,5 +1,6 @@
 """Which checkpoint of a run holds which model, for the report."""
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -44,6 +45,7 @@ def checkpoint_list(
             # Written at the start of an epoch, with the weights of the one before.
             row.epoch = row.epoch - 1 if row.epoch else None
         row.why += "" if problem is None else f"; {problem}"
+        row.bytes, row.sha256 = path.stat().st_size, _digest(path)
         rows[path.absolute()] = row
     return list(rows.values())
 
@@ -101,6 +103,11 @@ def _epoch(path: Path) -> tuple[int | None, str | None]:
         return None, "cannot be read"
     except (KeyError, TypeError, ValueError):
         return None, "says no epoch"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(path: Path, folder: Path) -> str:

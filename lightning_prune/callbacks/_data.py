@@ -119,3 +119,14 @@ def has_collection_loader(trainer: pl.Trainer, pl_module: pl.LightningModule) ->
         stacklevel=2,
     )
     return False
+
+
+def class_names(trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[str]:
+    """Return the names of the classes, of the module or else of the data; empty: not known."""
+    hparams = dict(pl_module.hparams)
+    data = getattr(trainer, "datamodule", None)
+    found = (hparams.get("names"), getattr(data, "label_names", None), getattr(data, "names", None))
+    for names in found:
+        if isinstance(names, list | tuple) and names:
+            return [str(name) for name in names]
+    return []

@@ -29,6 +29,7 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.policies.criteria.criterion import Criterion
 from lightning_prune.policies.criteria.group_norm import GroupNorm
 from lightning_prune.policies.layers.layer_rule import LayerChoice
+from lightning_prune.policies.selection.decision_record import DecisionRecord
 from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.ranking import Ranking
 from lightning_prune.policies.selection.ratio_selection import RatioSelection, SmallestKept
@@ -140,6 +141,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         self.ranking: Ranking = ranking
         self.fast_widths = fast_widths
         self.hold_epochs = hold_epochs
+        self.records: dict[str, DecisionRecord] = {}
 
     @property
     def decisions(self) -> list[GroupDecision]:
@@ -223,7 +225,7 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
         selection = RatioSelection(groups, names, macs, self.criterion, *limits, model)
         target = self.mac_target if latency is None else latency.fraction
         measure = None if latency is None else latency.measure
-        policy = RatioPolicy(front.model, selection, target, measure)
+        policy = RatioPolicy(front.model, selection, target, self.records, measure)
         if not self._state.freed:
             selection.check(front.model, target)
             nothing = selection.why_nothing()

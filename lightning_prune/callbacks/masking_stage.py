@@ -98,6 +98,14 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         return None if self._run is None else self._run.policy.groups
 
     @property
+    def macs_fraction(self) -> float | None:
+        """Return the fraction of the dense MACs that its masks leave; None: nothing is masked."""
+        if self._run is None or not self.plan:
+            return None
+        macs = self._run.policy.macs
+        return macs.remaining(self.plan.widths()) / macs.total
+
+    @property
     def is_cut(self) -> bool:
         """Return whether what was masked is cut."""
         return self._state.phase is Phase.CUT

@@ -12,6 +12,7 @@ import lightning.pytorch as pl
 from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.group import Attention, ChannelGroups, Norms
 from lightning_prune.plan import PruningPlan
+from lightning_prune.policies.selection.decision_record import DecisionRecord
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.surgery.cut import PrunedChannels
 
@@ -78,6 +79,24 @@ class ClusteringMasker(DecidingMasker, Protocol):
     @property
     def clusterings(self) -> Mapping[str, ChannelClustering]:
         """Group -> its clusters, as far as this process has them."""
+
+
+@runtime_checkable
+class RecordingMasker(DecidingMasker, Protocol):
+    """Keep the numbers that each choice rests on: `PruningReport` stores them in `report_data/`."""
+
+    @property
+    def records(self) -> Mapping[str, DecisionRecord]:
+        """Group -> its numbers, as far as this process has them."""
+
+
+@runtime_checkable
+class MeasuredMasker(Masker, Protocol):
+    """Say how many MACs its masks leave: `PruningReport` records them epoch by epoch."""
+
+    @property
+    def macs_fraction(self) -> float | None:
+        """Return the fraction of the dense MACs that remains; None: nothing is masked."""
 
 
 @runtime_checkable

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from lightning_prune.annotations import AtLeast
 from lightning_prune.callbacks._checkpoint_list import checkpoint_list
-from lightning_prune.callbacks._data import example_input
+from lightning_prune.callbacks._data import class_names, example_input
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.protocol import (
     ClusteringMasker,
@@ -20,6 +20,8 @@ from lightning_prune.callbacks.protocol import (
     ImitatingStage,
     LearningStage,
     Masker,
+    MeasuredMasker,
+    RecordingMasker,
     SliceHolder,
     UsageTracker,
 )
@@ -27,8 +29,11 @@ from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.logged_metrics import evaluated_metrics
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.policies.selection.sequential import GroupDecision
+from lightning_prune.report.decision_store import write_decision
 from lightning_prune.report.figures import write_figure, write_selection
+from lightning_prune.report.history import History
 from lightning_prune.report.model_figure import model_figure
+from lightning_prune.report.page.run_page import write_page
 from lightning_prune.report.recording import (
     decisions_of,
     record_cut,
@@ -54,17 +59,17 @@ from lightning_prune.surgery.compare import noise_like
 from lightning_prune.surgery.cut import PrunedChannels
 from lightning_prune.validation import validated
 
-_PACKAGES = ("torch", "lightning", "torch-pruning", "scikit-learn")
-
 
 class PruningReport(PruningStage):
-    """Record what was pruned and why; print a table and write ``pruning_report.json``.
+    """Record what was pruned and why; print a table, write ``pruning_report.json`` and a page.
 
     Parameters, MACs and latency are measured before and after the cut, the two models' latencies
     in turn. Metrics are those of the last validation before the first mask and of the last one of
     the run, all that the module logs in it; more can be added with ``add_metrics``.
-    ``checkpoints`` says of every file that callbacks have written, and that is there, whether it
-    holds the dense, the masked or the cut model, from which epoch, and why it was written.
+    Epoch by epoch it keeps metrics, learning rate and MACs, and in ``report_data/`` the numbers
+    that each choice of channels rests on. ``checkpoints`` says of every file that callbacks have
+    written, and that is there, whether it holds the dense, the masked or the cut model, from which
+    epoch, and why it was written.
 
     Args:
         folder: Where ``pruning_report.json`` is written when training ends; None: the Trainer's
@@ -73,6 +78,7 @@ class PruningReport(PruningStage):
         show: Print the table when training ends.
         figures: Draw ``figures/<group>.png`` when a group's channels are chosen, and
             ``figures/overview.png`` and ``figures/usage.png`` whenever the report is written.
+        page: Write ``report.html``, one file to look at, whenever the report is written.
 
     Attributes:
         content: What is known so far.
@@ -88,12 +94,15 @@ class PruningReport(PruningStage):
         latency_rounds: Annotated[int, AtLeast(0, "0: not measured")] = 11,
         show: bool = True,
         figures: bool = True,
+        page: bool = True,
     ) -> None:
         self.folder = folder
         self.latency_rounds = latency_rounds
         self.show = show
         self.figures = figures
+        self.page = page
         self._figures_done: set[str] = set()
+        self._stored: dict[str, int] = {}
         self.content = ReportData()
         self._validated: dict[str, float] = {}
 
@@ -105,7 +114,7 @@ class PruningReport(PruningStage):
         record_metrics(self.content.of(side), metrics)
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``pruning_report.json`` and the overview into a folder; return the former's path.
+        """Write ``pruning_report.json``, overview and page into a folder; return the first's path.
 
         Each file is written whole or not at all.
         """
@@ -114,7 +123,16 @@ class PruningReport(PruningStage):
             write_figure(figures / "overview.png", model_figure(self.content))
         if self.figures and self.content.usage is not None:
             write_figure(figures / "usage.png", usage_figure(self.content.usage))
-        return write_report(Path(folder), self.content)
+        path = write_report(Path(folder), self.content)
+        if self.page:
+            try:
+                write_page(Path(folder))
+            except Exception as error:  # days of training must not end with a page
+                rank_zero_warn(
+                    f"report.html could not be drawn ({type(error).__name__}: {error}): "
+                    f"python -m lightning_prune report {folder} tries again"
+                )
+        return path
 
     @rank_zero_only
     def print(self) -> None:
@@ -126,6 +144,7 @@ class PruningReport(PruningStage):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the dense model, unless a resumed run has done so."""
         record_run(self.content, pl_module, pl_module.device)
+        self.content.classes = class_names(trainer, pl_module)
         if self.content.dense.macs is None:
             record_size(self.content.dense, pl_module, example_input(trainer, pl_module))
 
@@ -140,7 +159,7 @@ class PruningReport(PruningStage):
                 groups = pipeline.groups()
             if groups is not None:  # after the cut decisions stay, of groups that are no more
                 self._record(_decisions(masker), groups, pl_module)
-                self._draw(trainer, masker)
+                self._keep(trainer, masker)
 
     def on_channels_pruned(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, pruned: PrunedChannels
@@ -152,7 +171,7 @@ class PruningReport(PruningStage):
             # A masker whose masks and cut fall on one epoch is seen here for the first time.
             if isinstance(masker, DecidingMasker):
                 self._record(masker.decisions, pruned.groups, masked)
-                self._draw(trainer, masker)
+                self._keep(trainer, masker)
         if not self.content.layers:
             self.add_metrics("dense", self._validated)
         record_cut(self.content, pruned, masked, trainer.current_epoch, trainer.global_step)
@@ -162,6 +181,18 @@ class PruningReport(PruningStage):
         if self.latency_rounds and pruned.masked is not None:
             # The masked copy is as wide as the dense model and computes what the cut one does.
             record_latency(self.content, masked, pl_module, example, self.latency_rounds)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the epoch: metrics, learning rate, and the MACs that remain."""
+        left = [
+            m.macs_fraction for m in Pipeline.of(trainer).maskers if isinstance(m, MeasuredMasker)
+        ]
+        known = [fraction for fraction in left if fraction is not None]
+        fraction = 1.0 if self.content.cut is None else self.content.macs_fraction
+        self.content.history = self.content.history or History()
+        rate = max((group["lr"] for group in trainer.optimizers[0].param_groups), default=None)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.content.history.add(trainer.current_epoch, metrics, rate, min(known, default=fraction))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the metrics: Lightning forgets them where a run is resumed."""
@@ -227,7 +258,7 @@ class PruningReport(PruningStage):
         self._validated = dict(state_dict["validated"])
 
     def _forget_run(self) -> None:
-        self._figures_done = set()
+        self._figures_done, self._stored = set(), {}
 
     def _record(
         self, decisions: Sequence[GroupDecision], groups: ChannelGroups, model: nn.Module
@@ -236,6 +267,17 @@ class PruningReport(PruningStage):
         if decisions and not self.content.layers:
             self.add_metrics("dense", self._validated)
         record_decisions(self.content, decisions, groups, model)
+        self.content.refused |= groups.refused
+
+    def _keep(self, trainer: pl.Trainer, masker: Masker) -> None:
+        """Store and draw what was decided since the last call."""
+        if trainer.is_global_zero and isinstance(masker, RecordingMasker):
+            for decision in masker.decisions:
+                record, width = masker.records.get(decision.group), len(decision.keep)
+                if record is not None and self._stored.get(decision.group) != width:
+                    write_decision(self._folder(trainer), decision, record, self.content.classes)
+                    self._stored[decision.group] = width
+        self._draw(trainer, masker)
 
     def _draw(self, trainer: pl.Trainer, masker: Masker) -> None:
         """Draw the groups whose channels were chosen since the last call."""

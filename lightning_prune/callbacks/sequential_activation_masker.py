@@ -37,6 +37,7 @@ from lightning_prune.policies.criteria.criterion import Criterion, why_hidden, w
 from lightning_prune.policies.criteria.separability import Separability
 from lightning_prune.policies.layers.layer_rule import LayerChoice
 from lightning_prune.policies.selection.clusterer import ChannelClusterer
+from lightning_prune.policies.selection.decision_record import DecisionRecord
 from lightning_prune.policies.selection.fast_widths import FAST_WIDTHS, FastWidths
 from lightning_prune.policies.selection.sequential import (
     CountRule,
@@ -167,6 +168,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
         self.count: CountRule = count
         self.noise_criterion = noise_criterion
         self.clusterings: dict[str, ChannelClustering] = {}
+        self.records: dict[str, DecisionRecord] = {}
 
     @property
     def decisions(self) -> Sequence[GroupDecision]:
@@ -206,7 +208,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned."""
         super().load_state_dict(state_dict)
-        self.clusterings = {}
+        self.clusterings, self.records = {}, {}
 
     def _epochs(self, groups: int) -> tuple[int, int, int]:
         cut = self.schedule.cut_epoch(max(groups, 1))
@@ -264,6 +266,7 @@ class SequentialActivationMasker(MaskingStage[SequentialPolicy]):
             target,
             front.progress,
             self.clusterings,
+            self.records,
             None if latency is None else latency.model,
             None if latency is None else latency.measure,
         )

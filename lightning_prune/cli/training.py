@@ -21,6 +21,7 @@ from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.given import was_given
 from lightning_prune.cli.objectives import MACS, check_objectives, objective_values, returned
 from lightning_prune.cli.processor_choices import choose_for_processor
+from lightning_prune.cli.report_samples import write_samples
 from lightning_prune.cli.run_plan import RunPlan
 from lightning_prune.cli.training_end import TrainingEnd
 from lightning_prune.errors import ConfigError
@@ -256,9 +257,12 @@ def _finish(
     """Complete and show the report of what was pruned; return what remains of the MACs."""
     reports = [callback for callback in callbacks.values() if isinstance(callback, PruningReport)]
     _say_metrics("the trained model", pruned)
-    checkpoint = Path(cfg.output_dir, "checkpoints", "dense.ckpt")
+    checkpoint, before = Path(cfg.output_dir, "checkpoints", "dense.ckpt"), None
     if reports and checkpoint.is_file():
-        dense = _evaluate(cfg, _load(type(model), checkpoint), data, "the dense model")
+        before = _load(type(model), checkpoint)
+        dense = _evaluate(cfg, before, data, "the dense model")
+    if any(report.page and not report.content.is_empty for report in reports):
+        write_samples(cfg.output_dir, data, before, model)
     for report in reports:
         report.add_metrics(report.content.trained, pruned)
         if dense is not None:

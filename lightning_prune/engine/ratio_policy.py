@@ -1,7 +1,7 @@
 """Masks the least important channels of all groups, at a ratio and down to a MAC target."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
 from lightning_prune.plan import PruningPlan
 from lightning_prune.policies.criteria.criterion import Criterion, Evidence
+from lightning_prune.policies.selection.decision_record import DecisionRecord, group_norms
 from lightning_prune.policies.selection.evidence import group_evidence
 from lightning_prune.policies.selection.ratio_selection import RatioSelection, RatioStep
 from lightning_prune.policies.selection.sequential import GroupDecision
@@ -28,6 +29,7 @@ class RatioPolicy:
         model: The live model.
         selection: How channels are selected at a ratio.
         target: Fraction of the dense MACs, or time, that remains; None: the ratio decides.
+        records: Group -> the numbers that its choice rests on, in the process that decides.
         measure: Measures which fraction of the dense time widths take; None: a model of it is
             believed.
     """
@@ -35,6 +37,7 @@ class RatioPolicy:
     model: nn.Module
     selection: RatioSelection
     target: float | None
+    records: dict[str, DecisionRecord] = field(default_factory=dict)
     measure: Callable[[Mapping[str, int]], float] | None = None
 
     @property
@@ -59,6 +62,7 @@ class RatioPolicy:
         def decide(state: MaskState, collected: Collected) -> Changes:
             known = self._evidence(selection.names, collected)
             step, measured = self._selected(selection, action.ratio, state.plan, known)
+            self._record(selection.names, state.plan, step, collected)
             return {
                 "phase": Phase.MASKING,
                 "plan": step.plan,
@@ -105,6 +109,19 @@ class RatioPolicy:
             return found if found.cost_fraction <= aim else None
 
         return nearest_measured(find, lambda found: measure(found.plan.widths()), self.target)
+
+    def _record(
+        self, names: Sequence[str], held: PruningPlan, step: RatioStep, collected: Collected
+    ) -> None:
+        for name in names:
+            new = DecisionRecord(
+                criterion=type(self.criterion).__name__,
+                norms=group_norms(self.model, self.groups[name]),
+                importance=step.importance[name].detach().double().cpu(),
+                elimination=collected.eliminations.get(name),
+            )
+            old, there = self.records.get(name), held.mask(name) if name in held.keep else None
+            self.records[name] = new if old is None else old.later(new, there)
 
     def _evidence(self, names: Sequence[str], collected: Collected) -> dict[str, Evidence] | None:
         """Return what was collected of each group; None where weights and gradients decide."""

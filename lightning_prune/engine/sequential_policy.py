@@ -18,7 +18,14 @@ from lightning_prune.functional.selection.clustering import ChannelClustering
 from lightning_prune.graph.cost_model import CostModel
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.policies.criteria.criterion import Criterion, Need
+from lightning_prune.policies.criteria.criterion import Criterion, Evidence, Need
+from lightning_prune.policies.criteria.separability import Separability
+from lightning_prune.policies.selection.clusterer import source_moments
+from lightning_prune.policies.selection.decision_record import (
+    DecisionRecord,
+    group_norms,
+    source_statistics,
+)
 from lightning_prune.policies.selection.sequential import GroupDecision, SequentialSelection
 
 CLUSTERS: frozenset[Need] = frozenset({"clusters"})
@@ -35,6 +42,7 @@ class SequentialPolicy:
         target: Fraction of the dense cost that remains; None: every group keeps its own knee.
         progress: Shows how far planning has come.
         clusterings: Group -> the clusters that its choice rests on, in the process that decides.
+        records: Group -> all numbers that it rests on, in that process.
         cost: What the target counts; None: MACs.
         measure: Measures which fraction of the dense time widths take; None: a model of it is
             believed.
@@ -46,6 +54,7 @@ class SequentialPolicy:
     target: float | None
     progress: Callable[[Sequence[str], str], Iterable[str]]
     clusterings: dict[str, ChannelClustering] = field(default_factory=dict)
+    records: dict[str, DecisionRecord] = field(default_factory=dict)
     cost: CostModel | None = None
     measure: Callable[[Mapping[str, int]], float] | None = None
 
@@ -117,9 +126,28 @@ class SequentialPolicy:
         )
         if clustering is not None:
             self.clusterings[name] = clustering
+        self.records[name] = self._record(name, collected, clustering)
         if self.cost is not None and found.bound == "mac_target":
             return dataclasses.replace(found, bound="latency_target")
         return found
+
+    def _record(
+        self, name: str, collected: Collected, clustering: ChannelClustering | None
+    ) -> DecisionRecord:
+        group, criterion = self.groups[name], self.criterion
+        moments = source_moments(group, collected.objects)
+        evidence = Evidence(self.model, group, moments, clustering)
+        # Others may draw random numbers, or need gradients that are gone.
+        strengths = criterion.strengths(evidence) if isinstance(criterion, Separability) else None
+        return DecisionRecord(
+            criterion=type(criterion).__name__,
+            norms=group_norms(self.model, group),
+            importance=strengths,
+            clustering=clustering,
+            sources=source_statistics(group, moments),
+            clusterer=self.selection.clusterer,
+            elimination=collected.eliminations.get(name),
+        )
 
     def freed(self, state: MaskState, names: Sequence[str]) -> Changes:
         """Return decisions and plan without the masks of some groups."""

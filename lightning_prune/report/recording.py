@@ -43,8 +43,10 @@ def record_metrics(facts: ModelFacts, metrics: Mapping[str, float]) -> None:
 
 
 def record_size(facts: ModelFacts, model: nn.Module, example: Any) -> None:
-    """Record parameters and MACs of a model."""
+    """Record parameters, MACs and bytes of a model."""
     facts.parameters = sum(p.numel() for p in model.parameters())
+    held = (*model.parameters(), *model.buffers())
+    facts.bytes = sum(tensor.numel() * tensor.element_size() for tensor in held)
     facts.macs = count_macs(model, example)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_prune.files.write_json import write_json
+from lightning_prune.report.history import History
 
 VERSION = 1
 FILE = "pruning_report.json"
@@ -22,12 +23,14 @@ class ModelFacts:
         macs: Multiply-accumulates of a forward pass of the example.
         metrics: Name -> value, finite.
         latency_ms: Median time of a forward pass of the example, in milliseconds.
+        bytes: Size of its weights and buffers.
     """
 
     parameters: int | None = None
     macs: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     latency_ms: float | None = None
+    bytes: int | None = None
 
 
 @dataclass
@@ -163,6 +166,8 @@ class CheckpointRow:
         metric: The value by which it was chosen, finite.
         monitored: Name of that metric.
         why: Why it was written.
+        bytes: Size of the file; None: not known.
+        sha256: Digest of its content; None: not known.
     """
 
     file: str
@@ -171,6 +176,8 @@ class CheckpointRow:
     metric: float | None
     monitored: str | None
     why: str
+    bytes: int | None = None
+    sha256: str | None = None
 
 
 @dataclass
@@ -227,6 +234,9 @@ class ReportData:
         device: Where the model was trained.
         module: Name of the LightningModule's class; None: not known.
         separability: How many groups it has decided; None: it was not measured.
+        classes: Names of the classes of the data; empty: not known.
+        refused: Layers that make channels but could not be pruned -> why.
+        history: The run, epoch by epoch; None: not recorded.
 
     >>> data = ReportData(dense=ModelFacts(macs=80), pruned=ModelFacts(macs=20))
     >>> data.macs_fraction, ReportData.from_plain(data.to_plain()) == data
@@ -249,6 +259,9 @@ class ReportData:
     device: str | None = None
     module: str | None = None
     separability: SeparabilityFacts | None = None
+    classes: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    history: History | None = None
 
     @property
     def trained(self) -> Side:
@@ -292,7 +305,7 @@ class ReportData:
         cut, usage = content["cut"], content["usage"]
         # Reports of earlier versions do not say.
         distilled, steps = content.get("distillation"), content.get("label_free")
-        decided = content.get("separability")
+        decided, history = content.get("separability"), content.get("history")
         typed = {
             "dense": ModelFacts(**content["dense"]),
             "pruned": ModelFacts(**content["pruned"]),
@@ -303,6 +316,7 @@ class ReportData:
             "separability": None if decided is None else SeparabilityFacts(**decided),
             "distillation": None if distilled is None else DistillationFacts(**distilled),
             "label_free": None if steps is None else LabelFreeFacts(**steps),
+            "history": None if history is None else History.from_plain(history),
         }
         return cls(**{**content, **typed})
 

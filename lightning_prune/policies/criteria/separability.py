@@ -60,7 +60,7 @@ class Separability(Criterion):
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return how many widths keep each channel, (C,); its weight where there is no cluster."""
-        weights = self._weights(evidence)
+        weights = self.strengths(evidence)
         clustering = evidence.clustering
         if clustering is None:
             return weights
@@ -94,7 +94,8 @@ class Separability(Criterion):
                 )
         return super().comparable(model, groups, names, macs, held, evidence)
 
-    def _weights(self, evidence: Evidence) -> Tensor:
+    def strengths(self, evidence: Evidence) -> Tensor:
+        """Return what makes a channel the strongest of its cluster, (C,)."""
         model, group = evidence.model, evidence.group
         if self.weight == "bn_scale":
             return batch_norm_scale(model, group)
@@ -106,7 +107,7 @@ class Separability(Criterion):
         """Return one channel per cluster of ``width``; by weight alone without clusters."""
         if evidence.clustering is None:
             return super().choose(evidence, width)
-        weights = self._weights(evidence)
+        weights = self.strengths(evidence)
         check_finite(weights, f"the weight {self.weight!r}", evidence.group.name)
         return choose_channels(evidence.clustering, weights, width).keep
 

@@ -1,7 +1,7 @@
 """Selection at a pruning ratio: which channels of all groups go, up to a MAC target."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import torch
@@ -49,6 +49,7 @@ class RatioStep:
         macs_fraction: MACs that remain, as a fraction of the dense model's.
         cost_fraction: The same of what the target counts: MACs, or milliseconds.
         reached: Whether there is no further step: the target is met, or all that may go is gone.
+        importance: Group -> (C,) what ranked its channels.
     """
 
     plan: PruningPlan
@@ -58,6 +59,7 @@ class RatioStep:
     macs_fraction: float
     cost_fraction: float
     reached: bool
+    importance: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @validated
@@ -196,6 +198,7 @@ class RatioSelection:
             macs_fraction=macs / self.macs.total,
             cost_fraction=cost_fraction,
             reached=met or widths == path.narrowest,
+            importance=dict(zip(names, path.importance, strict=True)),
         )
 
     def _widths(

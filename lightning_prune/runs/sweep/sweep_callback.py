@@ -14,6 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from hydra.utils import get_method
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,13 +43,18 @@ class SweepCallback(Callback):
     A sweep that was killed is resumed by its own command: jobs with a result are not run again,
     jobs that were killed continue from their last checkpoint, failed jobs and the others start.
     The same holds for a job whose launcher starts it again, as submitit does.
+
+    Args:
+        page: Path of a function that draws the sweep, given its folder and those of its jobs; None:
+            nothing is drawn.
     """
 
     _open: ClassVar["SweepCallback | None"] = None
     # Of the class: launchers send callbacks to other processes.
     _locks: ClassVar[ExitStack] = ExitStack()
 
-    def __init__(self) -> None:
+    def __init__(self, page: str | None = None) -> None:
+        self._page = page
         self._sweep = ""
         self._folder = Path()
 
@@ -154,14 +160,26 @@ class SweepCallback(Callback):
     def _finish(self) -> list[dict[str, Any]]:
         SweepCallback._open = None
         SweepCallback._locks.close()
-        found = [json.loads(path.read_text()) for path in sorted(self._folder.rglob(JOB))]
-        jobs = [job for job in found if job["sweep"] == self._sweep]
+        read = ((path, json.loads(path.read_text())) for path in sorted(self._folder.rglob(JOB)))
+        found = {path.parent: job for path, job in read if job["sweep"] == self._sweep}
+        jobs = list(found.values())
         if jobs:
             rows = sweep_rows(jobs)
             write_sweep(self._folder, rows)
             print_sweep(rows)
+            self._draw(sorted(found, key=lambda folder: int(found[folder]["job"])))
             print(f"the sweep is in {self._folder}", flush=True)
         return jobs
+
+    def _draw(self, folders: list[Path]) -> None:
+        """Draw the page of the sweep: it may not cost the sweep its end."""
+        if self._page is None:
+            return
+        try:
+            path = get_method(self._page)(self._folder, folders)
+            print(f"the page of the sweep is {path}")
+        except Exception as error:
+            log.warning("the page of the sweep cannot be drawn: %s", error)
 
 
 def _output_folder(config: DictConfig) -> Path:

@@ -1,0 +1,1 @@
+"""Pages that show runs: one HTML file each, drawn from what a run's folder holds."""
