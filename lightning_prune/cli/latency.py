@@ -80,7 +80,8 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _bar(items: Sequence[Any], title: str) -> Iterable[Any]:
-    return tqdm(items, title, leave=False, disable=not sys.stderr.isatty())
+    shown: Iterable[Any] = tqdm(items, title, leave=False, disable=not sys.stderr.isatty())
+    return shown
 
 
 def _checked(
