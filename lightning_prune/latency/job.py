@@ -74,7 +74,9 @@ def latency_job(
     units = layer_units(module, example_input)
     places: dict[Unit, int] = {}
     layers = {name: places.setdefault(unit, len(places)) for name, unit in units.items()}
-    grids, files, kernels = [], [], []
+    grids: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    files: list[list[int]] = []
+    kernels: list[bytes] = []
     for unit in places:
         outputs = grid_of(unit.outputs, BLOCK, points)
         inputs = (1,) if unit.kind == "depthwise" else grid_of(unit.inputs, BLOCK, points)

@@ -15,7 +15,6 @@ from lightning_prune.graph.macs import MacModel
 from lightning_prune.latency.job import BLOCK
 
 VERSION = 1
-_FACTORS = 4
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,9 @@ class LatencyTable:
                 )
                 for one in content["kernels"]
             ]
-            factors = tuple(map(float, content["factors"]))
+            constant, scale, per_value, per_mac = map(float, content["factors"])
             layers = {str(name): int(place) for name, place in content["layers"].items()}
-            sound = len(factors) == _FACTORS and all(
+            sound = all(
                 one.times.shape == (len(one.outputs), len(one.inputs))
                 and bool(np.isfinite(one.times).all())
                 for one in kernels
@@ -134,7 +133,7 @@ class LatencyTable:
                 raise ValueError("sizes that do not fit")
             return cls(
                 str(content["runtime"]), str(content["machine"]), int(content["threads"]), layers,
-                kernels, factors, float(content["dense"]), tuple(map(float, content["errors"])),
+                kernels, (constant, scale, per_value, per_mac), float(content["dense"]), tuple(map(float, content["errors"])),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(

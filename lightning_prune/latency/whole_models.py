@@ -1,8 +1,9 @@
 """Whole networks of other widths as ONNX models, whose only use is to be timed."""
 
-import io
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,17 +55,21 @@ def _quickly(network: nn.Module, example_input: Any) -> bytes | None:
     kernels are the same.
     """
     FORMATS["onnx"].check_installed()
-    flat, file = Flat(network, with_batch(example_input, 1)), io.BytesIO()
+    flat = Flat(network, with_batch(example_input, 1))
+    names = [f"input{place}" for place in range(len(flat.tensors))]
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with (
+            warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder,
+        ):  # fmt: skip
             warnings.simplefilter("ignore")
+            file = Path(folder) / "whole.onnx"
             torch.onnx.export(
                 flat.eval(), flat.tensors, file, dynamo=False, opset_version=_OPSET,
-                input_names=[f"input{place}" for place in range(len(flat.tensors))],
+                input_names=names,
             )  # fmt: skip
+            return file.read_bytes()
     except Exception:  # whatever it is, the present exporter says it better
         return None
-    return file.getvalue() or None
 
 
 def random_widths(
@@ -85,5 +90,6 @@ def random_widths(
         fewest = least_width(group.channels, _LEAST)
         allowed = narrower_widths(group.channels, fewest, group.round_to(round_to))
         wish = whole + _SPREAD * (2 * float(torch.rand((), generator=random)) - 1)
-        found[name] = min(allowed, key=lambda w, c=group.channels, f=wish: abs(w - f * c))
+        off = [abs(width - wish * group.channels) for width in allowed]
+        found[name] = allowed[off.index(min(off))]
     return found

@@ -65,7 +65,9 @@ def test_reset_alone(tmp_path: Path):
     assert all(
         row["reset"] == [0, row["channels"][0], row["channels"][0]] for row in layers.values()
     )
-    assert found["pruned"] == {"parameters": None, "macs": None, "metrics": {}, "latency_ms": None}
+    assert found["pruned"] == {
+        "parameters": None, "macs": None, "metrics": {}, "latency_ms": None, "bytes": None,
+    }  # fmt: skip
     assert "test/map50_95" in found["dense"]["metrics"]
     assert (
         logged(tmp_path, "usage/reset")
