@@ -83,6 +83,7 @@ def make_bundle(
     inputs: RealInputs,
     tolerance: float | None = None,
     accept_loss: float | None = None,
+    dense: DetectorModule | None = None,
 ) -> Bundle:
     """Write the bundle of a checkpoint, and print a line for every file.
 
@@ -96,15 +97,16 @@ def make_bundle(
         inputs: To calibrate on and judge by.
         tolerance: See ``OutputJudge``.
         accept_loss: See ``OutputJudge``.
+        dense: The network before it was pruned, where nothing is labelled: see ``DetectorJudge``.
     """
-    dense = _as_built(module)
+    built = _as_built(module)
     source = Source(
         module, example, checkpoint.stem,
-        lambda: copy.deepcopy(module) if dense is None else copy.deepcopy(dense),
+        lambda: copy.deepcopy(module if built is None else built),
         options, inputs.calibration, _names(module),
     )  # fmt: skip
-    facts = _facts(module, dense, example, checkpoint)
-    judge = inputs.judge(module, tolerance, accept_loss)
+    facts = _facts(module, built, example, checkpoint)
+    judge = inputs.judge(module, tolerance, accept_loss, dense)
     return write_bundle(source, kinds, judge, folder, facts, lambda text: print(text, flush=True))
 
 

@@ -52,13 +52,17 @@ class RealInputs:
     data: str = "validation images"
 
     def judge(
-        self, module: L.LightningModule, tolerance: float | None, accept_loss: float | None
+        self,
+        module: L.LightningModule,
+        tolerance: float | None,
+        accept_loss: float | None,
+        dense: DetectorModule | None = None,
     ) -> Judge:
         """Return what compares files with the checkpoint on these inputs."""
         targets = self.targets or None
         limits = (self.data, tolerance, accept_loss)
         if isinstance(module, DetectorModule):
-            return DetectorJudge(module, self.judged, targets, *limits)
+            return DetectorJudge(module, self.judged, targets, *limits, dense)
         return OutputJudge(module, self.judged, targets, *limits)
 
 
@@ -193,7 +197,7 @@ def _evenly(loader: Any, count: int, size: int, fixed: bool) -> Iterable[Any]:
 
 
 def _target(batch: Any) -> Any:
-    """Return what a batch says of its inputs: a detector's targets, or the labels of a classifier."""
+    """Return what a batch says of its inputs: boxes of a detector, or labels of a classifier."""
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         return None
     target = batch[1]

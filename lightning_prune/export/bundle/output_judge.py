@@ -49,7 +49,8 @@ class OutputJudge:
             raise ValueError("there is no image to judge a file by: give some")
         self.arrays = [input_arrays(one) for one in inputs]
         self.expected = [eval_outputs(model, one) for one in inputs]
-        self.labels = labels
+        logits = len(self.expected[0]) == 1 and self.expected[0][0].ndim == 2
+        self.labels = labels if logits else None
         self.data = data
         self.tolerance = TOLERANCE if tolerance is None else tolerance
         self.accept_loss = accept_loss
@@ -65,9 +66,12 @@ class OutputJudge:
 
     def exact(self, run: Run) -> Gate:
         """Judge by the largest difference."""
-        found = largest_difference(self.expected, self.answers(run))
+        answers = self.answers(run)
+        values = {"outputs": largest_difference(self.expected, answers)}
+        if self.labels is not None:
+            values["accuracy"] = accuracy(answers, self.labels)
         limits = {"outputs": self.tolerance}
-        return Gate("difference", {"outputs": found}, {}, limits, self.images, self.data)
+        return Gate("difference", values, {}, limits, self.images, self.data)
 
     def close(self, run: Run) -> Gate:
         """Judge by the accuracy where there are labels, else by the relative error."""
