@@ -82,7 +82,9 @@ def _bundle(args: argparse.Namespace) -> None:
         example = example_of(module, args.input_shape, args.image_size)
         options: dict[str, Any] = {"batch": args.batch, "opset": args.opset}
         if isinstance(module, DetectorModule):
-            options |= as_ultralytics(module, example, args.batch, half=False)[1]
+            takes, layout = as_ultralytics(module, example, args.batch, half=False)
+            print(takes)
+            options |= layout
         inputs = find_inputs(args, module, example, checkpoint, kinds, options["batch"])
         bundle = make_bundle(
             module, example, checkpoint, folder, kinds, options, inputs, args.tolerance,

@@ -227,6 +227,7 @@ class ReportData:
         device: Where the model was trained.
         module: Name of the LightningModule's class; None: not known.
         separability: How many groups it has decided; None: it was not measured.
+        latency_runtime: What the latencies were measured in.
 
     >>> data = ReportData(dense=ModelFacts(macs=80), pruned=ModelFacts(macs=20))
     >>> data.macs_fraction, ReportData.from_plain(data.to_plain()) == data
@@ -249,6 +250,7 @@ class ReportData:
     device: str | None = None
     module: str | None = None
     separability: SeparabilityFacts | None = None
+    latency_runtime: str | None = None
 
     @property
     def trained(self) -> Side:
