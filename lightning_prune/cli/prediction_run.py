@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -102,7 +103,7 @@ class PredictionRun:
 
     def summary(self) -> str:
         """Return how much was found, what failed, how long it took and where it is."""
-        text = [f"{self.times.images} images, {self.detections} detections; {self.times} each"]
+        text = [f"{self.times.images} images, {self.detections} detections; {self.times}"]
         if self.failed:
             shown = self.failed[:_SHOWN]
             more = len(self.failed) - len(shown)
@@ -120,11 +121,13 @@ class PredictionRun:
 
         def arrays() -> Iterator[np.ndarray]:
             for number, source in enumerate(_bar(sources, total, " images"), start=1):
+                start = time.perf_counter()
                 try:
                     array = read_image(source.path)
                 except ImageError as error:
                     self._fail(source, error)
                     continue
+                self.times.read += time.perf_counter() - start
                 read.append((number, source))
                 yield array
 

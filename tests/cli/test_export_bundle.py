@@ -66,7 +66,7 @@ def run(blood: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Calibrated on the training images of the checkpoint's run, judged on its validation images."""
+    """Calibrated on the training images of the run, judged on its validation images."""
     folder = tmp_path_factory.mktemp("bundle") / "small"
     export.main([str(run), "--format", FORMATS, "--output", str(folder)])
     return folder
