@@ -29,7 +29,7 @@ from lightning_prune.runs.configuration.consent import check_targets_of
 from lightning_prune.runs.configuration.run_facts import RunFacts
 from lightning_prune.surgery.compare import noise_like
 
-JUDGED = 512
+JUDGED = 256
 """Images that files are judged by at most."""
 _BATCH = 8
 _NOISE = 3

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightning_prune.errors import ConfigError
+from lightning_prune.export.formats import FORMATS
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,10 @@ def read_kinds(text: str) -> list[Kind]:
     names = list(dict.fromkeys(part.strip() for part in text.split(",")))
     unknown = [name for name in names if name not in KINDS]
     if unknown:
+        alone = [name for name in FORMATS if name not in KINDS]
+        why = "is a file of its own" if unknown[0] in alone else "is no format"
         raise ConfigError(
-            f"--format {text}: {unknown[0]!r} is none of the formats of a bundle: pass some of "
+            f"--format {text}: {unknown[0]!r} {why}: pass {', '.join(alone)} alone, or some of "
             f"{', '.join(KINDS)}, with commas between them"
         )
     kinds = [KINDS[name] for name in names]

@@ -14,9 +14,9 @@ def snippet(entry: Mapping[str, Any], content: Mapping[str, Any]) -> list[str]:
     name = entry["file"]
     if entry["format"] == "safetensors":
         return [
-            "from safetensors.torch import load_file",
-            f'weights = load_file("{name}")  # name -> tensor, in the widths that are left',
-            "print(sum(tensor.numel() for tensor in weights.values()))",
+            "from safetensors.numpy import load_file  # or safetensors.torch",
+            f'weights = load_file("{name}")  # name -> array, in the widths that are left',
+            "print(sum(array.size for array in weights.values()))",
         ]
     lines = [*_imports(content, entry), *_inputs(content)]
     feed = ", ".join(f'"{one}": {_variable(place)}' for place, one in enumerate(content["inputs"]))

@@ -1,6 +1,6 @@
 """Files that ONNX Runtime runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class OnnxFile:
         self._session = open_session(model, device, threads)
         self.inputs = tuple(map(_port, self._session.get_inputs()))
         self.outputs = tuple(map(_port, self._session.get_outputs()))
-        self.facts: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.facts: Mapping[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return all outputs."""
