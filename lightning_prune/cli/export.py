@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: The arguments behind the command's name; None takes those of the process.
     """
     args = export_parser().parse_args(argv)
-    if args.format not in FORMATS:
+    if args.format not in FORMATS or args.calibrate is not None or args.data is not None:
         _bundle(args)
         return
     chosen = FORMATS[args.format]

@@ -25,7 +25,8 @@ def export_parser() -> argparse.ArgumentParser:
     add(
         "--format", default="onnx", metavar="FORMAT",
         help=f"{' or '.join(FORMATS)}: one file; or some of {', '.join(KINDS)}, with commas "
-        "between them: a folder with each (onnx alone is one file); default: onnx",
+        "between them: a folder with each (onnx alone is one file, unless images are given); "
+        "default: onnx",
     )  # fmt: skip
     add(
         "--output", type=Path,

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.files import write_bytes
+from lightning_prune.files.part_file import PartFile
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.safetensors_bytes import safetensors_bytes
 
@@ -33,8 +34,11 @@ class LeanCheckpoint(ModelCheckpoint):
             return
         try:
             state = read_checkpoint(path, "cpu")["state_dict"]
-            names = trainer.lightning_module.hparams.get("names") or ()
-            write_bytes(path.with_suffix(SUFFIX), safetensors_bytes(state, names))
+            names = trainer.lightning_module.hparams.get("names")
+            names = [str(one) for one in names] if isinstance(names, list | tuple) else []
+            target = path.with_suffix(SUFFIX)
+            PartFile.clear_stale(target)  # what a killed run left
+            write_bytes(target, safetensors_bytes(state, names))
         except OSError as error:  # the checkpoint itself is there
             rank_zero_warn(
                 f"{path.with_suffix(SUFFIX)}: the weights alone are not written: {error}"
