@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class BenchmarkRun:
             arrays = inputs_for(self.example, batch)
             names = [f"{place}" for place in range(len(self.variants))]
             runs = {
-                name: lambda run=one.run, arrays=arrays: run(arrays)
+                name: partial(one.run, arrays)
                 for name, one in zip(names, self.variants, strict=True)
             }
             rounds = max(5, self.args.rounds // batch)

@@ -174,9 +174,10 @@ def example_of_file(file: Any, side: int | None) -> Any:
     shapes = []
     for port in file.inputs:
         rest = [size if one is None else one for one in port.shape[1:]]
-        if any(one is None for one in rest):
+        known = [one for one in rest if one is not None]
+        if len(known) < len(rest):
             return None
-        shapes.append(torch.zeros(port.shape[0] or 1, *rest))
+        shapes.append(torch.zeros(port.shape[0] or 1, *known))
     return shapes[0] if len(shapes) == 1 else tuple(shapes)
 
 

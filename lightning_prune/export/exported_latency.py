@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -39,9 +40,7 @@ def exported_latency(
             name: OnnxFile(onnx_model(model, example_input, batch=len(tensors[0])))
             for name, model in models.items()
         }
-        taken = interleaved(
-            {name: lambda file=file: file(arrays) for name, file in files.items()}, rounds
-        )
+        taken = interleaved({name: partial(file, arrays) for name, file in files.items()}, rounds)
     except Exception:  # a report is no reason to end a run: PyTorch measures what is refused here
         return None
     words = f"ONNX Runtime {version('onnxruntime')}"
