@@ -4,7 +4,7 @@ import argparse
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -89,10 +89,7 @@ class BenchmarkRun:
                 for name, one in zip(names, self.variants, strict=True)
             }
             rounds = max(5, self.args.rounds // batch)
-            with tqdm(
-                total=rounds, desc=f"batch {batch}", leave=False, disable=not shows_bars()
-            ) as bar:
-                taken = interleaved(runs, rounds, lambda done, bar=bar: bar.update(1))
+            taken = _timed(runs, rounds, f"batch {batch}")
             self._table(batch, rounds, [taken[name] for name in names])
         if self.args.json is not None:
             write_json(self.args.json, self.content())
@@ -159,6 +156,16 @@ class BenchmarkRun:
                 if example is not None:
                     return example
         return None
+
+
+def _timed(runs: Mapping[str, Callable[[], object]], rounds: int, title: str) -> dict[str, Timing]:
+    """Time them, and show on a terminal how far it has come."""
+    with tqdm(total=rounds, desc=title, leave=False, disable=not shows_bars()) as bar:
+
+        def notify(done: int) -> None:
+            bar.update(1)
+
+        return interleaved(runs, rounds, notify)
 
 
 def _numbers(text: str) -> list[int]:
