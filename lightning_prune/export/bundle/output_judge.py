@@ -57,7 +57,7 @@ class OutputJudge:
 
     @property
     def images(self) -> int:
-        """How many there are."""
+        """Return how many images there are."""
         return sum(len(arrays[0]) for arrays in self.arrays)
 
     def answers(self, run: Run) -> list[list[Tensor]]:

@@ -38,19 +38,19 @@ class Source:
 
     @cached_property
     def onnx(self) -> bytes:
-        """The network as an ONNX model in 32 bits."""
+        """Return the network as an ONNX model in 32 bits."""
         return onnx_model(self.model, self.example, **self.options)
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """The names of the inputs."""
+        """Return the names of the inputs."""
         count = sum(isinstance(leaf, Tensor) for leaf in tree_leaves(self.example))
         given = self.options.get("input_names")
         return given or tuple(f"input{place}" for place in range(count))
 
     @property
     def feeds(self) -> list[dict[str, np.ndarray]]:
-        """The inputs for calibration, by name.
+        """Return the inputs for calibration, by name.
 
         Raises:
             ValueError: there are none.
