@@ -20,7 +20,7 @@ DOCS_STAMP := $(DOCS_VENV)/.installed
 DOCS_PORT ?= 8000
 
 .PHONY: help install setup quick demo docs docs-serve test test-all contract test-sklearn-extra test-ultralytics test-optuna \
-  test-timm test-segmentation test-openretina test-outside zoo graph lint format clean
+  test-timm test-segmentation test-openretina test-deploy test-outside zoo graph lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo "make test-timm           train and prune classifiers of an installed timm"
 	@echo "make test-segmentation   train and prune networks of an installed segmentation_models_pytorch"
 	@echo "make test-openretina     train and prune core-readout models of an installed openretina"
+	@echo "make test-deploy         export to OpenVINO, and run every file in an environment without this package"
 	@echo "make test-outside        the four above that are homes of others: ultralytics to openretina"
 	@echo "make zoo                 prune library models beside torch-pruning; writes docs/zoo.md (hours; ZOO=tv is one library)"
 	@echo "make graph               time how groups are found and cut, beside torch-pruning"
@@ -166,6 +167,19 @@ test-segmentation: $(DEV_STAMP) .outside/segmentation/.installed
 test-openretina: $(DEV_STAMP) .outside/openretina/.installed
 	PYTHONPATH=.outside/openretina OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/outside/openretina
 	PYTHONPATH=.outside/openretina $(BIN)/python -m pytest tests/test_readme.py -k openretina
+
+# Runtimes that are big and needed by few; and one environment that has no torch and nothing of ours.
+.outside/openvino/.installed: tests/outside/openvino/requirements.txt | $(DEV_STAMP)
+	$(PIP_TARGET) --target $(@D) -r $<
+	@touch $@
+
+.outside/plain/.installed: tests/outside/openvino/plain.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+test-deploy: $(DEV_STAMP) .outside/openvino/.installed .outside/plain/.installed
+	PYTHONPATH=.outside/openvino OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/outside/openvino
 
 test-outside: test-ultralytics test-timm test-segmentation test-openretina
 

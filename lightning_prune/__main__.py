@@ -11,6 +11,10 @@ COMMANDS = {
         "lightning_prune.cli.analyze",
         "say from which epoch a regularized run can be pruned",
     ),
+    "benchmark": (
+        "lightning_prune.cli.benchmark",
+        "time networks in the runtimes that are installed",
+    ),
     "compare": ("lightning_prune.cli.compare", "put runs side by side, in a table and on a page"),
     "compress": (
         "lightning_prune.cli.compress",

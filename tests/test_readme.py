@@ -64,9 +64,14 @@ def command_of(line: str) -> str | None:
 
 OTHERS = [line for line in COMMANDS if command_of(line)]
 # What a test adds to a command, and what it must print; of one that is not named here, anything.
-ADDED = {"analyze": ["--no-figures"], "compress": ["--steps", "1"]}
+ADDED = {
+    "analyze": ["--no-figures"],
+    "benchmark": ["--rounds", "1", "--batch", "1", "--runtimes", "onnx"],
+    "compress": ["--steps", "1"],
+}
 PRINTED = {
     "analyze": ["No epoch has 30% of the channels low"],
+    "benchmark": ["1 thread, 5 rounds"],
     "compress": ["last_0.5.ckpt, and its weights alone"],
     "export": ["in Ultralytics' layout"],
     "latency": ["box: run `python measure.py` there"],
@@ -239,9 +244,10 @@ def test_other_command(
     call: Callable[[list[str]], None],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ):
     _, _, _, name, *words = shlex.split(line)
-    if name == "export":
+    if name in ("benchmark", "export"):
         pytest.importorskip("onnxruntime")
     if "path/to/last.ckpt" in line:
         make_checkpoint(call, tmp_path)
@@ -250,6 +256,8 @@ def test_other_command(
         call([*TINY, "dense_epochs=2", "callbacks=every_epoch", folder])
     if "path/to/photos" in line:
         make_photos(tmp_path)
+    if "path/to/dataset" in line:
+        make_dataset(tmp_path, request.getfixturevalue("shared"))
     capsys.readouterr()
     importlib.import_module(NAMES[name][0]).main([*words, *ADDED.get(name, [])])
     out = capsys.readouterr().out

@@ -4,17 +4,17 @@ import copy
 from typing import Any, Literal
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.callbacks.pipeline import Pipeline
 from lightning_prune.callbacks.trainer.best_files import RUN_STATE, replaces_files
+from lightning_prune.callbacks.trainer.lean_weights import LeanCheckpoint
 from lightning_prune.runs.checkpoint.kept_files import follow_files
 from lightning_prune.runs.run_marks import marks_of, same
 from lightning_prune.surgery.cut import PrunedChannels
 
 
-class PrunedCheckpoint(ModelCheckpoint):
+class PrunedCheckpoint(LeanCheckpoint):
     """Save the best model among the epochs after the cut, and nothing before.
 
     Pruning costs a little: over the whole run the best model is usually the dense one. It stands
@@ -28,6 +28,8 @@ class PrunedCheckpoint(ModelCheckpoint):
         save_top_k: How many of the best files are kept; -1: all.
         save_weights_only: Leave out what resuming needs.
         enable_version_counter: Number the files instead of replacing one of the same name.
+        lean_weights: Write the weights alone beside each file, as ``.safetensors``; they are
+            replaced and removed with it.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class PrunedCheckpoint(ModelCheckpoint):
         save_top_k: int = 1,
         save_weights_only: bool = False,
         enable_version_counter: bool = False,
+        lean_weights: bool = True,
     ) -> None:
         super().__init__(
             dirpath=dirpath,
@@ -49,6 +52,7 @@ class PrunedCheckpoint(ModelCheckpoint):
             save_weights_only=save_weights_only,
             enable_version_counter=enable_version_counter,
         )
+        self.lean_weights = lean_weights
         self.pruned = False
         self._fresh = {name: copy.copy(vars(self)[name]) for name in ("pruned", *RUN_STATE)}
         self._marks: tuple[object, object] | None = None

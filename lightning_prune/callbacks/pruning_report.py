@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
@@ -27,6 +27,7 @@ from lightning_prune.callbacks.protocol import (
 )
 from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.logged_metrics import evaluated_metrics
+from lightning_prune.export.exported_latency import exported_latency
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.decision_store import write_decision
@@ -75,6 +76,8 @@ class PruningReport(PruningStage):
         folder: Where ``pruning_report.json`` is written when training ends; None: the Trainer's
             ``default_root_dir``.
         latency_rounds: Forward passes per model in the latency measurement; 0: not measured.
+        latency_runtime: ``auto``: in ONNX Runtime where it is installed and the models are on the
+            CPU, else in PyTorch; ``pytorch``.
         show: Print the table when training ends.
         figures: Draw ``figures/<group>.png`` when a group's channels are chosen, and
             ``figures/overview.png`` and ``figures/usage.png`` whenever the report is written.
@@ -92,12 +95,14 @@ class PruningReport(PruningStage):
         self,
         folder: str | None = None,
         latency_rounds: Annotated[int, AtLeast(0, "0: not measured")] = 11,
+        latency_runtime: Literal["auto", "pytorch"] = "auto",
         show: bool = True,
         figures: bool = True,
         page: bool = True,
     ) -> None:
         self.folder = folder
         self.latency_rounds = latency_rounds
+        self.latency_runtime = latency_runtime
         self.show = show
         self.figures = figures
         self.page = page
@@ -180,7 +185,11 @@ class PruningReport(PruningStage):
         record_size(self.content.pruned, pl_module, example)
         if self.latency_rounds and pruned.masked is not None:
             # The masked copy is as wide as the dense model and computes what the cut one does.
-            record_latency(self.content, masked, pl_module, example, self.latency_rounds)
+            models = {"dense": masked, "pruned": pl_module}
+            known = None
+            if self.latency_runtime == "auto":
+                known = exported_latency(models, example, self.latency_rounds)
+            record_latency(self.content, models, example, self.latency_rounds, known)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the epoch: metrics, learning rate, and the MACs that remain."""

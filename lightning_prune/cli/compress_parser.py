@@ -43,6 +43,16 @@ def compress_parser() -> argparse.ArgumentParser:
         "--output", type=Path, required=True, metavar="FOLDER",
         help="a new or empty folder for checkpoints, weights and compress.json",
     )  # fmt: skip
+    add(
+        "--format", metavar="FORMATS",
+        help="write a bundle of files of every size too, as `export` does: onnx-int8, or several "
+        "with commas between them; calibrated on the pictures, judged by those held back",
+    )  # fmt: skip
+    add(
+        "--accept-loss", type=float, metavar="LOSS",
+        help="what a file in 8 bits may lose of the small network's agreement (default: .1), or "
+        "with --data of its mAP50-95 (default: .02)",
+    )  # fmt: skip
     add("--limit", type=int, default=256, help="pictures that are used at most; default: 256")
     add(
         "--image-size", type=int, metavar="PIXELS",

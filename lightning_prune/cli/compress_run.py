@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lightning_prune.cli.checkpoint_argument import checkpoint_argument
+from lightning_prune.cli.compress_bundle import compressed_bundle
 from lightning_prune.cli.export import load_module
 from lightning_prune.cli.prediction_run import device_of
 from lightning_prune.cli.terminal import shows_bars
@@ -29,6 +30,7 @@ from lightning_prune.detection.predict.sources import find_sources
 from lightning_prune.engine.compressed import Compressed
 from lightning_prune.engine.compression import Compression
 from lightning_prune.errors import ConfigError
+from lightning_prune.export.bundle.kinds import read_kinds
 from lightning_prune.files.part_file import PartFile
 from lightning_prune.runs.checkpoint.write_module import write_checkpoint, write_weights
 from lightning_prune.surgery.copy_module import copy_module
@@ -51,6 +53,7 @@ class CompressRun:
         self.args = args
         self.targets = _targets(args.macs)
         _check(args)
+        self.kinds = [] if args.format is None else read_kinds(args.format)
         self.folder = _empty(args.output)
         self.path = checkpoint_argument(args.model)
         self.module = _detector(self.path, args.module_class)
@@ -79,7 +82,12 @@ class CompressRun:
             made = copy_module(self.module)
             found = compression.cut(target, steps=args.steps, module=made)
             rows.append(self._written(found, target))
+            self._bundle(found.module, rows[-1])
         self._report(rows, before, compression)
+        if any(row.get("refused") for row in rows):
+            raise RuntimeError(
+                "a file missed its gate and was not written, see above; --accept-loss allows more"
+            )
 
     def _say_if_blind(self, known: Compression) -> None:
         """Print where agreement says little: the dense network finds nothing to agree on."""
@@ -120,6 +128,18 @@ class CompressRun:
         if metric is not None:
             row["metric"] = metric
         return row
+
+    def _bundle(self, module: Any, row: dict[str, Any]) -> None:
+        """Write the small network's files for other runtimes, where they are wanted."""
+        if not self.kinds:
+            return
+        device = self.module.device
+        bundle = compressed_bundle(
+            module, self.module, self.folder / row["checkpoint"], self.kinds, self.batches,
+            self.labelled, self.args.accept_loss,
+        )  # fmt: skip
+        self.module.to(device)
+        row |= {"bundle": bundle.folder.name, "refused": bundle.refused}
 
     # --- pictures ---------------------------------------------------------------------------
 
@@ -221,6 +241,8 @@ class CompressRun:
         print(f"written to {self.folder}")
         for row in rows:
             print(f"  {row['checkpoint']}, and its weights alone: {row['weights']}")
+            if "bundle" in row:
+                print(f"  {row['bundle']}/: files for other runtimes, and README.md")
         lost = [row for row in rows if row["agreement"] is not None and row["agreement"] < _UNLIKE]
         if lost:
             print(

@@ -1,5 +1,6 @@
 """Write a checkpoint as a file for another runtime: `python -m lightning_prune export`."""
 
+import argparse
 import pickle
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from lightning_prune.detection.module import DetectionModule
 from lightning_prune.detection.network.network import LARGEST_STRIDE
 from lightning_prune.detection.ultralytics_metadata import ultralytics_metadata
 from lightning_prune.errors import ConfigError
+from lightning_prune.export.bundle.kinds import read_kinds
+from lightning_prune.export.bundle.write_bundle import Bundle
 from lightning_prune.export.formats import FORMATS
 from lightning_prune.files.file_error import FileError
 from lightning_prune.files.read_checkpoint import read_checkpoint
@@ -35,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: The arguments behind the command's name; None takes those of the process.
     """
     args = export_parser().parse_args(argv)
+    if args.format not in FORMATS or args.calibrate is not None or args.data is not None:
+        _bundle(args)
+        return
     chosen = FORMATS[args.format]
     try:
         chosen.check_installed()
@@ -43,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         example = example_of(module, args.input_shape, args.image_size)
         takes, options = "", {"batch": args.batch}
         if isinstance(module, DetectorModule):
-            takes, options = _as_ultralytics(module, example, args.batch, args.half)
+            takes, options = as_ultralytics(module, example, args.batch, args.half)
         output = args.output or checkpoint.with_suffix(chosen.suffix)
         difference = chosen.load_writer()(
             module, output, example, half=args.half, opset=args.opset, tolerance=args.tolerance,
@@ -60,7 +66,50 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{output}: {what}, {size:.1f} MB; {chosen.runtime} differs by {difference:.1e}")
 
 
-def _as_ultralytics(
+def _bundle(args: argparse.Namespace) -> None:
+    """Write a folder with several files; exit with 1 where one of them misses its gate."""
+    from lightning_prune.cli.export_bundle import bundle_folder, find_inputs, make_bundle
+
+    try:
+        kinds = read_kinds(args.format)
+        if args.half:
+            raise ConfigError("--half has no place beside the formats of a bundle: leave it out")
+        if args.limit < 1:
+            raise ConfigError(f"--limit {args.limit}: pass at least 1 image")
+        checkpoint = checkpoint_argument(args.checkpoint)
+        folder = bundle_folder(args.output, checkpoint)
+        module = load_module(checkpoint, args.module_class)
+        example = example_of(module, args.input_shape, args.image_size)
+        options: dict[str, Any] = {"batch": args.batch, "opset": args.opset}
+        if isinstance(module, DetectorModule):
+            takes, layout = as_ultralytics(module, example, args.batch, half=False)
+            print(takes)
+            options |= layout
+        inputs = find_inputs(args, module, example, checkpoint, kinds, options["batch"])
+        bundle = make_bundle(
+            module, example, checkpoint, folder, kinds, options, inputs, args.tolerance,
+            args.accept_loss,
+        )  # fmt: skip
+    except (ConfigError, ModuleNotFoundError, FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    say_bundle(bundle)
+    if bundle.refused:
+        sys.exit(1)
+
+
+def say_bundle(bundle: Bundle) -> None:
+    """Print where a bundle is, and on standard error what is not in it."""
+    print(f"{bundle.folder}: {len(bundle.written)} files, README.md and bundle.json")
+    if bundle.refused:
+        print(
+            f"not in it: {', '.join(bundle.refused)}, see above; --accept-loss and --tolerance "
+            "allow more",
+            file=sys.stderr,
+        )
+
+
+def as_ultralytics(
     module: DetectorModule, example: Tensor, batch: int | None, half: bool
 ) -> tuple[str, dict[str, Any]]:
     """Return what to say of a detector's file, and the arguments that make it one for their tools.

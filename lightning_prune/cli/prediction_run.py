@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -12,16 +13,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from lightning_prune.cli.checkpoint_argument import checkpoint_argument
 from lightning_prune.cli.export import load_module
+from lightning_prune.cli.model_argument import model_argument
 from lightning_prune.cli.terminal import shows_bars
 from lightning_prune.data.images import ImageError, read_image
 from lightning_prune.detection.detector_module import DetectorModule
 from lightning_prune.detection.predict.detect_images import Times, detect_images, in_batches
 from lightning_prune.detection.predict.detections import Detections
 from lightning_prune.detection.predict.detector import Detector
+from lightning_prune.detection.predict.file_detector import FileDetector
 from lightning_prune.detection.predict.module_detector import detector_of, options_of
-from lightning_prune.detection.predict.onnx_detector import OnnxDetector
 from lightning_prune.detection.predict.options import (
     PredictionOptions,
     check_image_size,
@@ -32,6 +33,7 @@ from lightning_prune.detection.predict.result_folder import ResultFolder, number
 from lightning_prune.detection.predict.sources import Source, find_sources
 from lightning_prune.detection.predict.video import VideoError, check_video_installed, open_video
 from lightning_prune.errors import ConfigError
+from lightning_prune.export.runtimes.open_file import is_runtime_file
 
 _SHOWN = 5
 Item = TypeVar("Item")
@@ -101,7 +103,7 @@ class PredictionRun:
 
     def summary(self) -> str:
         """Return how much was found, what failed, how long it took and where it is."""
-        text = [f"{self.times.images} images, {self.detections} detections; {self.times} each"]
+        text = [f"{self.times.images} images, {self.detections} detections; {self.times}"]
         if self.failed:
             shown = self.failed[:_SHOWN]
             more = len(self.failed) - len(shown)
@@ -119,11 +121,13 @@ class PredictionRun:
 
         def arrays() -> Iterator[np.ndarray]:
             for number, source in enumerate(_bar(sources, total, " images"), start=1):
+                start = time.perf_counter()
                 try:
                     array = read_image(source.path)
                 except ImageError as error:
                     self._fail(source, error)
                     continue
+                self.times.read += time.perf_counter() - start
                 read.append((number, source))
                 yield array
 
@@ -204,9 +208,9 @@ def _frame(detections: Detections, index: int, rate: float) -> dict[str, Any]:
 
 def _detector(args: argparse.Namespace) -> tuple[Detector, Path, PredictionOptions]:
     """Load the model, whatever it is; its defaults come with it."""
-    path = checkpoint_argument(args.model)
-    if path.suffix.lower() == ".onnx":
-        return OnnxDetector(path, args.device or "cpu"), path, PredictionOptions()
+    path = model_argument(args.model)
+    if is_runtime_file(path):
+        return FileDetector(path, args.device or "cpu"), path, PredictionOptions()
     module = load_module(path, args.module_class)
     if not isinstance(module, DetectorModule):
         raise ConfigError(

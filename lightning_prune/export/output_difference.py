@@ -56,9 +56,27 @@ def output_difference(
         expected = eval_outputs(model, batch)
         if len(found) != len(expected):
             raise ValueError(f"the {name} has {len(found)} outputs, the network {len(expected)}")
-        for pair in zip(expected, found, strict=True):
+        difference = largest_difference([expected], [found])
+        if not math.isfinite(difference):  # max() would lose NaN
+            return difference
+        worst = max(worst, difference)
+    return worst
+
+
+def largest_difference(
+    expected: Sequence[Sequence[Tensor]], found: Sequence[Sequence[Tensor]]
+) -> float:
+    """Return the largest |difference| between outputs, as ``output_difference`` measures it.
+
+    Args:
+        expected: For each batch the outputs of the network.
+        found: For each batch as many outputs of a file.
+    """
+    worst = 0.0
+    for wanted, given in zip(expected, found, strict=True):
+        for pair in zip(wanted, given, strict=True):
             difference = _difference(*pair)
-            if not math.isfinite(difference):  # max() would lose NaN
+            if not math.isfinite(difference):
                 return difference
             worst = max(worst, difference)
     return worst

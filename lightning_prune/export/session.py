@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 
 
-def open_session(model: bytes | Path, device: str = "cpu") -> Any:
+def open_session(model: bytes | Path, device: str = "cpu", threads: int | None = None) -> Any:
     """Open an ONNX model on the CPU, or on a GPU where this installation can.
+
+    Args:
+        model: The file, or its content.
+        device: Cpu, or cuda or cuda:N.
+        threads: How many compute; None: ``OMP_NUM_THREADS``, else as many as there are cores.
 
     Raises:
         ModuleNotFoundError: ONNX Runtime is not installed.
@@ -35,14 +40,18 @@ def open_session(model: bytes | Path, device: str = "cpu") -> Any:
         raise ValueError(f"device={device}: ONNX Runtime is used on cpu or cuda")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it would print is in the error
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdecimal() and int(threads) > 0:
-        options.intra_op_num_threads = int(threads)
+    options.intra_op_num_threads = thread_count(threads)
     source = model if isinstance(model, bytes) else str(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=providers)
     except Exception as error:  # its classes have no common one of their own
         raise ValueError(f"ONNX Runtime cannot load the model: {first_line(error)}") from error
+
+
+def thread_count(threads: int | None) -> int:
+    """Return how many threads compute: as given, else ``OMP_NUM_THREADS``; 0: not said."""
+    given = os.environ.get("OMP_NUM_THREADS", "") if threads is None else str(threads)
+    return int(given) if given.isdecimal() else 0
 
 
 def run_session(session: Any, feed: Mapping[str, np.ndarray]) -> list[Any]:

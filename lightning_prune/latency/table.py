@@ -133,7 +133,8 @@ class LatencyTable:
                 raise ValueError("sizes that do not fit")
             return cls(
                 str(content["runtime"]), str(content["machine"]), int(content["threads"]), layers,
-                kernels, (constant, scale, per_value, per_mac), float(content["dense"]), tuple(map(float, content["errors"])),
+                kernels, (constant, scale, per_value, per_mac), float(content["dense"]),
+                tuple(map(float, content["errors"])),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(

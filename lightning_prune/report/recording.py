@@ -100,8 +100,21 @@ def record_cut(
 
 
 def record_latency(
-    data: ReportData, dense: nn.Module, pruned: nn.Module, example: Any, rounds: int
+    data: ReportData,
+    models: Mapping[str, nn.Module],
+    example: Any,
+    rounds: int,
+    known: tuple[Mapping[str, float], str] | None = None,
 ) -> None:
-    """Record the latency of both models, measured in turn."""
-    taken = measure_latency({"dense": dense, "pruned": pruned}, example, rounds)
+    """Record the latency of the models ``dense`` and ``pruned``, measured in turn.
+
+    Args:
+        data: The report.
+        models: Both of them.
+        example: What they are called with.
+        rounds: Forward passes of each.
+        known: What another runtime took, and its name; None: PyTorch is measured.
+    """
+    taken, runtime = known or (measure_latency(models, example, rounds), "PyTorch")
     data.dense.latency_ms, data.pruned.latency_ms = taken["dense"], taken["pruned"]
+    data.latency_runtime = runtime

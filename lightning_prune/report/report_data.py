@@ -237,6 +237,7 @@ class ReportData:
         classes: Names of the classes of the data; empty: not known.
         refused: Layers that make channels but could not be pruned -> why.
         history: The run, epoch by epoch; None: not recorded.
+        latency_runtime: What the latencies were measured in.
 
     >>> data = ReportData(dense=ModelFacts(macs=80), pruned=ModelFacts(macs=20))
     >>> data.macs_fraction, ReportData.from_plain(data.to_plain()) == data
@@ -262,6 +263,7 @@ class ReportData:
     classes: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     history: History | None = None
+    latency_runtime: str | None = None
 
     @property
     def trained(self) -> Side:

@@ -80,8 +80,8 @@ def _change(before: float, after: float) -> str:
     return f"{after / before - 1:+.1%}" if before else "-"
 
 
-def summary_table(dense: ModelFacts, pruned: ModelFacts) -> Table:
-    """Return the table of the dense model beside the pruned one."""
+def summary_table(dense: ModelFacts, pruned: ModelFacts, runtime: str | None = None) -> Table:
+    """Return the table of the dense model beside the pruned one; `runtime` ran both."""
     table = Table(title="Dense and pruned", title_justify="left", header_style="bold")
     table.add_column("")
     for heading in ("dense", "pruned", "change"):
@@ -90,7 +90,7 @@ def summary_table(dense: ModelFacts, pruned: ModelFacts) -> Table:
         ("parameters (million)", dense.parameters, pruned.parameters, _MILLIONS, ".3f"),
         ("MACs (million)", dense.macs, pruned.macs, _MILLIONS, ".1f"),
         (
-            "latency (ms, batch of the example)",
+            f"latency (ms, batch of the example{', ' + runtime if runtime else ''})",
             dense.latency_ms,
             pruned.latency_ms,
             1,
@@ -204,7 +204,7 @@ def print_report(content: ReportData, console: Console | None = None) -> None:
     if content.distillation is not None:
         console.print(distilled(content.distillation), soft_wrap=True)
     if content.layers or content.slices or not usage:
-        console.print(summary_table(content.dense, content.pruned))
+        console.print(summary_table(content.dense, content.pruned, content.latency_runtime))
     if content.checkpoints:
         console.print(checkpoint_table(content.checkpoints))
     if content.cut is not None:

@@ -92,7 +92,9 @@ def callbacks(folder: Path) -> list[Any]:
     dense = str(folder / "dense.ckpt")
     # Masks in two steps, so that the second is judged after both ranks have trained apart.
     stage = masker(layers_per_step=2, mac_target=0.4, recalibrate_images=0, dense_checkpoint=dense)
-    report = PruningReport(str(folder), latency_rounds=1, show=False, figures=False)
+    report = PruningReport(
+        str(folder), latency_rounds=1, latency_runtime="pytorch", show=False, figures=False
+    )
     # Of the last layer's channels a quarter goes by the gradients of all ranks.
     by_gradient = plain(
 ChannelMasker,

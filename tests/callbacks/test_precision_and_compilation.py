@@ -14,7 +14,9 @@ from tests.callbacks.classifiers import GROUPS, Classifier, masker, trainer
 
 def stages(folder):
     mask = masker(start_epoch=1, mac_target=0.4)
-    report = PruningReport(str(folder), latency_rounds=1, show=False, figures=False)
+    report = PruningReport(
+        str(folder), latency_rounds=1, latency_runtime="pytorch", show=False, figures=False
+    )
     return [mask, PhysicalPruner(), OptimizerResetter(), report]
 
 

@@ -15,7 +15,9 @@ from lightning_prune.graph.macs import count_macs
 from tests.callbacks.classifiers import EXAMPLE, Classifier, masker, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed from")
-OPTIONS = {"latency_rounds": 1, "show": False, "figures": False}
+OPTIONS = {
+    "latency_rounds": 1, "latency_runtime": "pytorch", "show": False, "figures": False
+}  # fmt: skip
 
 
 def run(folder, model, report, epochs=4, extra=(), ckpt_path=None, **options):
@@ -47,6 +49,7 @@ def test_the_file_says_what_was_pruned_and_what_it_did(hold, tmp_path, monkeypat
     assert content["dense"]["metrics"] == {
         "val/accuracy": float(before.callback_metrics["val/accuracy"])
     }
+    assert content["latency_runtime"] == "PyTorch"
     assert content["seed"] == 7
     assert content["versions"]["torch"] in torch.__version__
     assert content["versions"]["lightning"] == lightning.__version__
@@ -54,6 +57,18 @@ def test_the_file_says_what_was_pruned_and_what_it_did(hold, tmp_path, monkeypat
     assert content["cut"]["epoch"] == 1 + hold
     assert content["cut"]["global_step"] == 6 * (1 + hold)
     assert content["cut"]["output_difference"] < 1e-5
+
+
+def test_latency_is_that_of_onnx_runtime_where_it_is_installed(tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    report = PruningReport(str(tmp_path), latency_rounds=2, show=False, figures=False)
+    run(tmp_path, Classifier(), report)
+    runtime = f"ONNX Runtime {onnxruntime.__version__}"
+    assert report.content.latency_runtime == runtime
+    assert report.content.dense.latency_ms > 0
+    assert report.content.pruned.latency_ms > 0
+    report.print()
+    assert runtime in capsys.readouterr().out
 
 
 def test_every_producing_layer_has_a_row(tmp_path):

@@ -309,3 +309,27 @@ def test_help_needs_no_pytorch_and_names_all_options(capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     for option in ("--images", "--macs", "--agreement", "--steps", "--data", "--output"):
         assert option in text
+
+
+def test_files_for_other_runtimes_end_it(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """From a checkpoint and pictures to a pruned file in 8 bits, judged by the dense network."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(work)
+    words = [CHECKPOINT, "--images", "photos", "--output", "new/int8", "--macs", "0.7"]
+    compress.main([*words, *QUICK, "--steps", "0", "--format", "onnx-int8", "--accept-loss", "1"])
+    assert "last_0.7_bundle/: files for other runtimes" in capsys.readouterr().out
+    report = json.loads(Path("new/int8/compress.json").read_text(encoding="utf-8"))
+    (row,) = report["compressed"]
+    assert (row["bundle"], row["refused"]) == ("last_0.7_bundle", {})
+    content = json.loads(Path("new/int8/last_0.7_bundle/bundle.json").read_text(encoding="utf-8"))
+    (entry,) = content["files"]
+    assert (entry["file"], entry["gate"]["images"]) == ("last_0.7-int8.onnx", 2)
+    assert content["calibration_images"] == report["images"]
+    assert content["network"]["macs"] == row["macs"]
+    reference = entry["gate"]["reference"]["agreement"]
+    assert reference == pytest.approx(row["agreement"], abs=0.02)
+    assert 0 <= entry["gate"]["values"]["agreement"] <= 1
+    predict.main(["new/int8/last_0.7_bundle", "--source", "photos/00.jpg"])
+    assert "1 images, " in capsys.readouterr().out

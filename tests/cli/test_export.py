@@ -185,7 +185,7 @@ def test_refusals(
 def test_unknown_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="2"):
         main([str(tmp_path / "last.ckpt"), "--format", "tflite"])
-    assert "invalid choice: 'tflite'" in capsys.readouterr().err
+    assert "'tflite' is no format" in capsys.readouterr().err
 
 
 def test_missing_extra_is_one_sentence(

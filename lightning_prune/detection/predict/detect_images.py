@@ -25,14 +25,17 @@ class Times:
     """Seconds spent, and on how many images."""
 
     images: int = 0
+    read: float = 0.0
     before: float = 0.0
     network: float = 0.0
     after: float = 0.0
 
     def __str__(self) -> str:
         count = max(self.images, 1)
-        parts = (1e3 * value / count for value in (self.before, self.network, self.after))
-        return "{:.1f} ms before the network, {:.1f} in it, {:.1f} after it".format(*parts)
+        values = (self.read, self.before, self.network, self.after)
+        parts = (1e3 * value / count for value in values)
+        text = "{:.1f} ms to read, {:.1f} before the network, {:.1f} in it, {:.1f} after it each"
+        return f"{text.format(*parts)}, {count / max(sum(values), 1e-9):.1f} images a second"
 
 
 def detect_images(

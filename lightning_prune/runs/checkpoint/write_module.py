@@ -1,6 +1,5 @@
 """Files of a module that no Trainer holds: a checkpoint, and its weights alone."""
 
-import json
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -8,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lightning.pytorch as pl
-from safetensors.torch import save
-from torch import Tensor
 
-from lightning_prune.files.part_file import PartFile
+from lightning_prune.files import write_bytes
+from lightning_prune.files.safetensors_bytes import safetensors_bytes
 from lightning_prune.runs.checkpoint.atomic_checkpoint_io import AtomicCheckpointIO
 
 
@@ -55,11 +53,4 @@ def write_weights(module: pl.LightningModule, path: Path, names: Sequence[str] =
         path: The file; it is whole or not there.
         names: Class names, for the file's metadata.
     """
-    state = {
-        name: value.detach().cpu().clone().contiguous()  # tied ones must not share
-        for name, value in module.state_dict().items()
-        if isinstance(value, Tensor)
-    }
-    with PartFile(path) as part:
-        part.write(save(state, {"names": json.dumps(names)} if names else None))
-        part.commit()
+    write_bytes(path, safetensors_bytes(module.state_dict(), names))

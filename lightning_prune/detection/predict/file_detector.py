@@ -1,7 +1,7 @@
-"""A detector in an ONNX file, ours or one that Ultralytics exported."""
+"""A detector in an exported file, ours or one that Ultralytics wrote."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,39 +10,34 @@ import torch
 from torch import Tensor
 
 from lightning_prune.detection.predict.detector import class_tuple
-from lightning_prune.export.session import open_session, run_session
+from lightning_prune.export.runtimes.onnx_file import OnnxFile
+from lightning_prune.export.runtimes.open_file import open_file
+from lightning_prune.export.runtimes.runtime import Port, Runtime
 from lightning_prune.files.foreign_file import describe_foreign
 
 _LAYOUT = "(batch, 4 + classes, anchors) before non-maximum suppression"
 
 
-class OnnxDetector:
+class FileDetector:
     """See ``Detector``; its facts are those that the file holds.
 
     Args:
-        path: The file.
-        device: Cpu, or cuda or cuda:N.
+        path: The file: ``.onnx``, or OpenVINO's ``.xml`` beside its ``.bin``.
+        device: Cpu; of ONNX files also cuda or cuda:N.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ModuleNotFoundError: ONNX Runtime is not installed.
-        ValueError: it is no ONNX file, or no detector with one image in and ``output0`` of
-            Ultralytics' layout out.
+        ModuleNotFoundError: its runtime is not installed.
+        ValueError: its runtime cannot read it, or it is no detector with one image in and
+            ``output0`` of Ultralytics' layout out.
     """
 
     def __init__(self, path: Path, device: str = "cpu"):
         if not path.exists():
             raise FileNotFoundError(f"no model at {path}")
-        foreign = describe_foreign(path, "onnx")
-        if foreign is not None:
-            raise ValueError(f"{path}: {foreign}")
+        self._file = _opened(path, device)
         try:
-            self._session = open_session(path, device)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-        facts = self._session.get_modelmeta().custom_metadata_map
-        try:
-            self._read(facts)
+            self._read(self._file.facts)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -50,19 +45,16 @@ class OnnxDetector:
         task = facts.get("task", "detect")
         if task != "detect":
             raise ValueError(f"a model for the task {task!r}: only detectors are read")
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs, outputs = self._file.inputs, self._file.outputs
         if len(inputs) != 1 or len(inputs[0].shape) != 4:
-            given = ", ".join(f"{node.name} {node.shape}" for node in inputs)
-            raise ValueError(f"its inputs are {given}: one input (B, C, H, W) is read")
-        (self._input,) = inputs
-        if self._input.type not in ("tensor(float)", "tensor(float16)"):
-            raise ValueError(f"its input is {self._input.type}: images in 16 or 32 bits are read")
-        batch, channels, *size = self._input.shape
-        self.batch = batch if isinstance(batch, int) else None
-        self.channels = channels if isinstance(channels, int) else 3
+            raise ValueError(f"its inputs are {_listed(inputs)}: one input (B, C, H, W) is read")
+        if inputs[0].kind not in ("float32", "float16"):
+            raise ValueError(f"its input is {inputs[0].kind}: images in 16 or 32 bits are read")
+        self.batch, channels, *size = inputs[0].shape
+        self.channels = 3 if channels is None else channels
         if self.channels not in (1, 3):
             raise ValueError(f"it takes images of {channels} channels: pass one for 1 or 3")
-        fixed = [side for side in size if isinstance(side, int)]
+        fixed = [side for side in size if side is not None]
         self.free = not fixed
         self.size = (fixed[0], fixed[1]) if len(fixed) == 2 else _size(facts)
         shape = outputs[0].shape
@@ -71,9 +63,8 @@ class OnnxDetector:
         self._count = rows - 4 if isinstance(rows, int) else len(names or ())
         suppressed = _truth(facts.get("end2end")) or "'nms': True" in facts.get("args", "")
         if len(outputs) != 1 or len(shape) != 3 or suppressed or self._count < 1:
-            given = ", ".join(f"{node.name} {node.shape}" for node in outputs)
             hint = "; export it with nms=False" if suppressed else ""
-            raise ValueError(f"its outputs are {given}: one of {_LAYOUT} is read{hint}")
+            raise ValueError(f"its outputs are {_listed(outputs)}: one of {_LAYOUT} is read{hint}")
         if names is not None and len(names) != self._count:
             raise ValueError(
                 f"its output has {self._count} classes, its metadata name {len(names)}: "
@@ -83,9 +74,7 @@ class OnnxDetector:
 
     def __call__(self, images: Tensor) -> Tensor:
         """See ``Detector``."""
-        half = self._input.type == "tensor(float16)"
-        feed = {self._input.name: (images.half() if half else images).cpu().numpy()}
-        (found,) = run_session(self._session, feed)
+        (found,) = self._file([images.cpu().numpy()])
         out = torch.from_numpy(found).float()
         if out.ndim != 3 or out.shape[1] != 4 + self._count:
             raise ValueError(f"the model gave {tuple(out.shape)}: {_LAYOUT} is read")
@@ -93,8 +82,26 @@ class OnnxDetector:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Do nothing: a session has no mode."""
+        """Do nothing: a file has no mode."""
         yield
+
+
+def _opened(path: Path, device: str) -> Runtime:
+    if path.suffix.lower() != ".onnx":
+        if device != "cpu":
+            raise ValueError(f"device={device}: {path.suffix} files are run on the cpu")
+        return open_file(path)
+    foreign = describe_foreign(path, "onnx")
+    if foreign is not None:
+        raise ValueError(f"{path}: {foreign}")
+    try:
+        return OnnxFile(path, None, device)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _listed(ports: Sequence[Port]) -> str:
+    return ", ".join(f"{port.name} {list(port.shape)}" for port in ports)
 
 
 def _truth(text: str | None) -> bool:

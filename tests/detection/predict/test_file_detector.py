@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_prune.detection.predict.onnx_detector import OnnxDetector
+from lightning_prune.detection.predict.file_detector import FileDetector
 from lightning_prune.detection.predict.options import PredictionOptions
 from lightning_prune.detection.predict.predict_images import predict_images
 from lightning_prune.export.onnx_model import onnx_model
@@ -41,7 +41,7 @@ FACTS = {"names": "{0: 'cat', 1: 'dog'}", "imgsz": "[32, 64]", "task": "detect",
 
 
 def test_facts_of_the_file(tmp_path: Path):
-    detector = OnnxDetector(write(tmp_path / "a.onnx", FACTS))
+    detector = FileDetector(write(tmp_path / "a.onnx", FACTS))
     assert (detector.names, detector.channels) == (("cat", "dog"), 3)
     assert (detector.size, detector.batch, detector.free) == ((32, 64), 1, False)
     image = np.zeros((100, 50, 3), dtype=np.uint8)
@@ -54,10 +54,10 @@ def test_facts_of_the_file(tmp_path: Path):
 
 
 def test_without_metadata(tmp_path: Path):
-    detector = OnnxDetector(write(tmp_path / "a.onnx", {}, batch=None))
+    detector = FileDetector(write(tmp_path / "a.onnx", {}, batch=None))
     assert (detector.names, detector.batch) == (("class0", "class1"), None)
     hostile = {"names": "__import__('os').system('touch x')", "imgsz": "[" * 500}
-    assert OnnxDetector(write(tmp_path / "b.onnx", hostile)).names == ("class0", "class1")
+    assert FileDetector(write(tmp_path / "b.onnx", hostile)).names == ("class0", "class1")
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,18 @@ def test_without_metadata(tmp_path: Path):
 )
 def test_other_models(facts: dict[str, str], options: dict, message: str, tmp_path: Path):
     with pytest.raises(ValueError, match=rf"a.onnx: .*{message}"):
-        OnnxDetector(write(tmp_path / "a.onnx", facts, **options))
+        FileDetector(write(tmp_path / "a.onnx", facts, **options))
 
 
 def test_files_that_are_none(tmp_path: Path):
     path = tmp_path / "a.onnx"
     with pytest.raises(FileNotFoundError, match="no model at"):
-        OnnxDetector(path)
+        FileDetector(path)
     path.write_text("version https://git-lfs.github.com/spec/v1\nsize 99\n")
     with pytest.raises(ValueError, match=r"a.onnx: a Git LFS pointer .* not an ONNX model"):
-        OnnxDetector(path)
+        FileDetector(path)
     path.write_bytes(write(tmp_path / "b.onnx", FACTS).read_bytes()[:-700])
     with pytest.raises(ValueError, match=r"a.onnx: ONNX Runtime cannot load the model"):
-        OnnxDetector(path)
+        FileDetector(path)
     with pytest.raises(ValueError, match="device=tpu: ONNX Runtime is used on cpu or cuda"):
-        OnnxDetector(tmp_path / "b.onnx", "tpu")
+        FileDetector(tmp_path / "b.onnx", "tpu")

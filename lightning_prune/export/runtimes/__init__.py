@@ -1,0 +1,1 @@
+"""Exported files behind one interface, whatever runs them."""
