@@ -18,9 +18,9 @@ CHECKS = {"annotations", "arguments", "validation"}
 FLOOR_0 = {"functional", "files", "errors"} | CHECKS
 FLOOR_1 = FLOOR_0 | {"graph", "plan"}
 FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
-LATENCY = FLOOR_2 | {"export"}
 FLOOR_3 = FLOOR_2 | {"policies", "engine", "loop", "testing"}
 FLOOR_4 = FLOOR_3 | {"report"}
+LATENCY = FLOOR_4 | {"export"}
 RUNS = FLOOR_0 | {"runs", "moved"}
 SHARED = FLOOR_2 | RUNS | {"data", "modules"}
 FRONT = (
@@ -43,7 +43,7 @@ ROOMS = {
     "loop": FLOOR_2 | {"policies", "engine"},
     "report": FLOOR_3,
     "runs": FLOOR_0 | {"moved"},
-    "export": FLOOR_2,
+    "export": FLOOR_4,
     "latency": LATENCY,
     "callbacks": FLOOR_4 | RUNS | {"loading", "latency", "export"},
     "loading": FLOOR_4 | RUNS,

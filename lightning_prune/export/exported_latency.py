@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from lightning_prune.export.bundle.output_judge import input_arrays
-from lightning_prune.export.onnx_model import onnx_model
 from lightning_prune.export.runtimes.onnx_file import OnnxFile
+from lightning_prune.export.timing_model import timing_model
 from lightning_prune.report.interleaved import interleaved
 
 _NEEDED = ("onnx", "onnxruntime", "onnxscript")
@@ -37,7 +37,7 @@ def exported_latency(
     arrays = input_arrays(example_input)
     try:
         files = {
-            name: OnnxFile(onnx_model(model, example_input, batch=len(tensors[0])))
+            name: OnnxFile(timing_model(model, example_input, len(tensors[0])))
             for name, model in models.items()
         }
         taken = interleaved({name: partial(file, arrays) for name, file in files.items()}, rounds)

@@ -1,18 +1,12 @@
 """Whole networks of other widths as ONNX models, whose only use is to be timed."""
 
-import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from lightning_prune.export.batches import with_batch
-from lightning_prune.export.flat import Flat
-from lightning_prune.export.formats import FORMATS
-from lightning_prune.export.onnx_model import onnx_model
+from lightning_prune.export.timing_model import timing_model
 from lightning_prune.functional.widths.width import least_width, narrower_widths
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.plan import PruningPlan
@@ -20,7 +14,6 @@ from lightning_prune.surgery.copy_module import copy_module
 from lightning_prune.surgery.cut import cut_channels
 
 _LEAST = 0.125
-_OPSET = 18
 _SPREAD = 0.25
 _FEWEST = 0.3
 
@@ -45,31 +38,7 @@ def whole_model(
     if keep:
         plan = PruningPlan(keep, {name: groups[name].channels for name in keep})
         cut_channels(network, groups, plan)
-    return _quickly(network, example_input) or onnx_model(network, example_input, batch=1)
-
-
-def _quickly(network: nn.Module, example_input: Any) -> bytes | None:
-    """Return the model that PyTorch's earlier exporter makes, in a tenth of the time; None: fails.
-
-    What is deployed comes from the present one, whose file is compared with the network; its
-    kernels are the same.
-    """
-    FORMATS["onnx"].check_installed()
-    flat = Flat(network, with_batch(example_input, 1))
-    names = [f"input{place}" for place in range(len(flat.tensors))]
-    try:
-        with (
-            warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder,
-        ):  # fmt: skip
-            warnings.simplefilter("ignore")
-            file = Path(folder) / "whole.onnx"
-            torch.onnx.export(
-                flat.eval(), flat.tensors, file, dynamo=False, opset_version=_OPSET,
-                input_names=names,
-            )  # fmt: skip
-            return file.read_bytes()
-    except Exception:  # whatever it is, the present exporter says it better
-        return None
+    return timing_model(network, example_input)
 
 
 def random_widths(
