@@ -82,7 +82,7 @@ def _context(run: StoredRun, level: int) -> dict[str, Any]:
         "prefix": common_prefix([row.label for row in report.layers]) if report else "",
         "refusals": {} if report is None else refusals(report),
         "notes": [] if report is None else _notes(report),
-        "deploy": None if report is None or report.cut is None else _deploy(report),
+        "deploy": None if report is None or report.cut is None else _deploy(run, report),
         "command": _command(run),
         "usage": usage,
         "usage_rows": [] if usage is None else _usage_rows(report),
@@ -125,11 +125,14 @@ def _notes(report: ReportData) -> list[str]:
     return notes
 
 
-def _deploy(report: ReportData) -> dict[str, Any]:
+def _deploy(run: StoredRun, report: ReportData) -> dict[str, Any]:
     files = [row for row in report.checkpoints if row.holds == "cut"]
     best = next((row for row in files if row.metric is not None), None)
+    file = best or next(iter(files), None)
+    lean = None if file is None else Path(file.file).with_suffix(".safetensors")
     return {
-        "file": best or next(iter(files), None),
+        "file": file,
+        "lean": lean if lean is not None and (run.folder / lean).is_file() else None,
         "sentence": how_to_load(report.checkpoints, report.module),
     }
 

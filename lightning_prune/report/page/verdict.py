@@ -153,6 +153,8 @@ def _faster(report: ReportData) -> list[Answer]:
         return []
     times = f"{report.dense.latency_ms:.3g} to {report.pruned.latency_ms:.3g} ms"
     where = f"{times} on {report.device}, an example at a time" if report.device else times
+    if report.latency_runtime is not None:
+        where = f"{where}, in {report.latency_runtime}"
     if abs(speed - 1) < _NOISE:
         return [Answer("Faster", False, f"{where}: no difference beyond noise")]
     return [Answer("Faster", speed > 1, f"{where}, {speed:.2f} times as fast")]
