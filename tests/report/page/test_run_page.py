@@ -319,3 +319,25 @@ def test_decisions_of_another_run_in_the_folder_are_not_shown(tmp_path):
     layers = page_of(tmp_path).json("page-data")["layers"]
     assert data.layers[0].group not in layers
     assert data.layers[1].group in layers
+
+
+def test_the_weights_alone_and_the_runtime_are_named(tmp_path):
+    write_run(tmp_path)
+    data = read_report(tmp_path / "pruning_report.json")
+    cut = [one for one in data.checkpoints if one.holds == "cut"]
+    assert cut, "the run has a file of the cut model"
+    data.latency_runtime = "ONNX Runtime 9.9"
+    data.dense.latency_ms, data.pruned.latency_ms, data.device = 10.0, 5.0, "cpu"
+    write_report(tmp_path, data)
+    text = headings(page_of(tmp_path))
+    assert (
+        "10 to 5 ms on cpu, an example at a time, in ONNX Runtime 9.9, 2.00 times as fast" in text
+    )
+    assert "The weights alone" not in text
+    best = next((one for one in cut if one.metric is not None), cut[0])
+    lean = (tmp_path / best.file).with_suffix(".safetensors")
+    lean.parent.mkdir(parents=True, exist_ok=True)
+    lean.write_bytes(b"weights")
+    assert f"The weights alone: {Path(best.file).with_suffix('.safetensors')}" in headings(
+        page_of(tmp_path)
+    )
