@@ -35,6 +35,7 @@ COMMANDS = {
     ),
     "report": ("lightning_prune.cli.report", "show a run: its tables, and its page drawn again"),
     "train": ("lightning_prune.cli.train", "train, prune and test a model from a Hydra config"),
+    "why": ("lightning_prune.cli.why", "say why a channel stayed or was cut, and how sure that is"),
 }
 
 

@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = report_parser().parse_args(argv)
     try:
-        folder = _run_folder(args.folder)
+        folder = run_folder(args.folder)
         page = write_page(folder)
         if not args.quiet and (folder / FILE).is_file():
             print_report(read_report(folder / FILE))
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"the page is {page}, {page.stat().st_size / 1000:.0f} kB")
 
 
-def _run_folder(given: Path) -> Path:
+def run_folder(given: Path) -> Path:
     """Return the folder of the run that was meant: itself, or the one that holds `checkpoints/`."""
     given = given.expanduser()
     if given.is_file() or given.name == "checkpoints":
