@@ -54,6 +54,7 @@ from lightning_prune.report.report_data import (
 )
 from lightning_prune.report.table import print_report
 from lightning_prune.report.usage_figure import usage_figure
+from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import trains
 from lightning_prune.surgery.compare import noise_like
@@ -200,6 +201,9 @@ class PruningReport(PruningStage):
         fraction = 1.0 if self.content.cut is None else self.content.macs_fraction
         self.content.history = self.content.history or History()
         rate = max((group["lr"] for group in trainer.optimizers[0].param_groups), default=None)
+        for callback in callbacks_of(trainer):
+            if isinstance(callback, ExactResume):  # it stands behind
+                callback.complete_means(trainer)
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.content.history.add(trainer.current_epoch, metrics, rate, min(known, default=fraction))
 

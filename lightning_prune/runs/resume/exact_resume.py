@@ -190,9 +190,13 @@ class ExactResume(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add what was not logged again since."""
-        if self._means:
-            self._made = add_means(trainer, self._means, all_of_them=True)
+        self.complete_means(trainer)
         resume_is_over(trainer)
+
+    def complete_means(self, trainer: pl.Trainer) -> None:
+        """Add what was not logged again since, for those who read an epoch's metrics at its end."""
+        if self._means:
+            self._made += add_means(trainer, self._means, all_of_them=True)
 
     @staticmethod
     def _of_this_process(
