@@ -344,12 +344,15 @@ def _tensor_difference(ours: Tensor, theirs: Tensor, place: str) -> Iterator[str
 
 
 def _files(folder: Path) -> set[str]:
-    """Return the names of the files that a run is known by; the rest is a journal."""
+    """Return the names of the files that a run is known by; the rest is a journal.
+
+    So is ``report_data``: the numbers of a choice are those of the process that made it.
+    """
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {
         str(path)
         for path in files
-        if path.parts[0] != ".hydra"
+        if path.parts[0] not in (".hydra", "report_data")
         and not path.parts[0].startswith("earlier_")
         and path.suffix != ".log"
         and path.name != "metrics.before_resume.csv"
@@ -362,8 +365,16 @@ def _content(path: Path) -> Any:
     if path.name == "seals.json":
         # Digests of files that name the folder of their run, and are compared themselves.
         return sorted(json.loads(path.read_text()))
+    if path.name == "pruning_report.json":
+        # Checkpoints name the folder of their run, so that their sizes and digests differ.
+        report = json.loads(path.read_text())
+        for row in report.get("checkpoints", []):
+            row["bytes"] = row["sha256"] = None
+        return report
     if path.suffix == ".json":
         return json.loads(path.read_text())
+    if path.name == "report.html":
+        return path.is_file()  # drawn from the report, and with its digests
     if path.suffix == ".csv":
         with path.open(newline="") as file:
             return list(csv.reader(file))

@@ -188,7 +188,7 @@ def test_ultralytics_is_imported_by_name_in_one_room():
         ({"segmentation_models_pytorch"}, {"vision"}),
         (FORBIDDEN, set()),
     ],
-    ids=["lightning", "hydra", "torch_pruning", "onnx", "timm", "smp", "agpl"],
+    ids=["lightning", "hydra", "torch_pruning", "onnx", "openvino", "timm", "smp", "agpl"],
 )
 def test_libraries_stay_in_their_rooms(libraries: set[str], allowed: set[str]):
     astray = [

@@ -196,10 +196,12 @@ class ChannelMasker(MaskingStage[RatioPolicy]):
             return
         target = masks_goal(self.mac_target, self.latency_target)
         if self.plan and target and not after.met:
-            which = "MAC" if self.latency_target is None else "latency"
+            which, aim = "latency", target
+            if self.mac_target is not None:
+                which, aim = "MAC", f"{self.mac_target:.1%}"
             rank_zero_warn(
                 f"the schedule is over with the {which} target unmet: "
-                f"{after.macs_fraction:.1%} of the dense MACs remain (target: {target}) with "
+                f"{after.macs_fraction:.1%} of the dense MACs remain (target {aim}) with "
                 f"{after.removed:.0%} of the channels masked; that is what is cut. Raise "
                 "pruning_ratio, lower keep_range or round_to, or select more layers"
             )

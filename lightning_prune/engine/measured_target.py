@@ -18,6 +18,8 @@ def nearest_measured(
 ) -> tuple[FoundT, float]:
     """Return what comes nearest to a target by measurement, and what was measured of it.
 
+    From below, with one percent of tolerance; where all that was tried is above, the least.
+
     Args:
         find: Returns what a model believes to be at a target, a fraction; None: out of its reach.
         measure: Measures at which fraction it is in truth.
@@ -29,18 +31,18 @@ def nearest_measured(
     >>> nearest_measured(lambda aim: aim, lambda found: found * 1.25, 0.5)  # all takes longer
     (0.4, 0.5)
     """
-    tried: list[tuple[float, FoundT, float]] = []
+    tried: list[tuple[FoundT, float]] = []
     aim = target
     for _ in range(_ROUNDS):
         found = find(aim)
         if found is None:
             break
         real = measure(found)
-        tried.append((abs(math.log(real / target)), found, real))
-        if tried[-1][0] < _NEAR:
+        tried.append((found, real))
+        aim *= target / real
+        if abs(math.log(real / target)) < _NEAR or aim >= 1:
             break
-        aim = min(aim * target / real, 1.0)
     if not tried:
         raise ValueError(f"target={target}: out of reach")
-    _, best, real = min(tried, key=lambda one: one[0])
-    return best, real
+    below = [one for one in tried if one[1] <= target * (1 + _NEAR)]
+    return max(below, key=lambda one: one[1]) if below else min(tried, key=lambda one: one[1])

@@ -42,6 +42,8 @@ def timing_model(network: nn.Module, example_input: Any, batch: int = 1) -> byte
             tempfile.TemporaryDirectory() as folder,
         ):  # fmt: skip
             warnings.simplefilter("ignore")
+            # Of a branch that values choose, the earlier exporter takes the one it came to.
+            warnings.filterwarnings("error", ".*to a Python float", torch.jit.TracerWarning)
             file = Path(folder) / "timed.onnx"
             torch.onnx.export(
                 flat.eval(), flat.tensors, file, dynamo=False, opset_version=_OPSET,
