@@ -27,11 +27,11 @@ class MaskState:
         ratio: Ratio of the schedule at the latest step, in [0, 1].
         removed: Fraction of the channels of the selected groups that is masked.
         macs_fraction: MACs that remain, as a fraction of the dense model's.
-        latency_fraction: Time that remains, as a fraction of the dense model's, where it was
-            measured; None: it was not.
         freed: Groups whose mask was lifted: they are not masked again.
         decisions: What was decided for each group, where groups are masked one after the other.
         widths: Group -> width that was planned for it.
+        latency_fraction: Time that remains, as a fraction of the dense model's, where it was
+            measured; None: it was not.
 
     >>> state = MaskState(Phase.MASKING, step_epoch=3, ratio=0.5, freed=("stem",))
     >>> MaskState.from_state_dict(state.state_dict()) == state
@@ -52,10 +52,10 @@ lightning_prune
     ratio: float = 0.0
     removed: float = 0.0
     macs_fraction: float = 1.0
-    latency_fraction: float | None = None
     freed: tuple[str, ...] = ()
     decisions: tuple[GroupDecision, ...] = ()
     widths: Mapping[str, int] | None = None
+    latency_fraction: float | None = None
 
     @property
     def masked(self) -> PruningPlan:

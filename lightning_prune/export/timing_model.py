@@ -43,7 +43,7 @@ def timing_model(network: nn.Module, example_input: Any, batch: int = 1) -> byte
         ):  # fmt: skip
             warnings.simplefilter("ignore")
             # Of a branch that values choose, the earlier exporter takes the one it came to.
-            warnings.filterwarnings("error", ".*to a Python float", torch.jit.TracerWarning)
+            warnings.filterwarnings("error", ".*to a Python float")
             file = Path(folder) / "timed.onnx"
             torch.onnx.export(
                 flat.eval(), flat.tensors, file, dynamo=False, opset_version=_OPSET,

@@ -101,7 +101,7 @@ def test_no_picture_on_other_ranks_without_clusters_or_when_switched_off(tmp_pat
 
 
 def test_switched_off_there_is_no_overview_either(tmp_path):
-    report = PruningReport(figures=False)
+    report = PruningReport(figures=False, page=False)
     report.content = content(2)
     report.write(tmp_path)
     assert names(tmp_path) == ["pruning_report.json"]

@@ -46,7 +46,7 @@ def test_the_file_has_the_keys_that_scripts_know(tmp_path):
     assert list(plain) == [
         "version", "dense", "pruned", "layers", "cut", "slices", "first_mask_epoch",
         "checkpoints", "usage", "distillation", "label_free", "seed", "versions", "device",
-        "module", "separability",
+        "module", "separability", "classes", "refused", "history", "latency_runtime",
     ]  # fmt: skip
     assert plain["version"] == 1
     assert plain["cut"] == {
