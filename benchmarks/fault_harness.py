@@ -344,15 +344,12 @@ def _tensor_difference(ours: Tensor, theirs: Tensor, place: str) -> Iterator[str
 
 
 def _files(folder: Path) -> set[str]:
-    """Return the names of the files that a run is known by; the rest is a journal.
-
-    So is ``report_data``: the numbers of a choice are those of the process that made it.
-    """
+    """Return the names of the files that a run is known by; the rest is a journal."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return {
         str(path)
         for path in files
-        if path.parts[0] not in (".hydra", "report_data")
+        if path.parts[0] != ".hydra"
         and not path.parts[0].startswith("earlier_")
         and path.suffix != ".log"
         and path.name != "metrics.before_resume.csv"

@@ -81,6 +81,11 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         self._goal: LatencyGoal | None = None
         if latency_target is not None:
             self._goal = LatencyGoal(latency_target, latency_table, mac_target)
+        elif latency_table is not None:
+            raise ValueError(
+                f"latency_table={latency_table!r} has no effect without a latency_target: set one "
+                "(and mac_target=null), or leave the table out"
+            )
 
     @property
     def plan(self) -> PruningPlan:

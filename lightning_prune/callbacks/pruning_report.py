@@ -29,6 +29,7 @@ from lightning_prune.callbacks.stage import PruningStage
 from lightning_prune.callbacks.trainer.logged_metrics import evaluated_metrics
 from lightning_prune.export.exported_latency import exported_latency
 from lightning_prune.graph.group import ChannelGroups
+from lightning_prune.policies.selection.decision_record import DecisionRecord
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.decision_store import write_decision
 from lightning_prune.report.figures import write_figure, write_selection
@@ -108,7 +109,7 @@ class PruningReport(PruningStage):
         self.figures = figures
         self.page = page
         self._figures_done: set[str] = set()
-        self._stored: dict[str, int] = {}
+        self._stored: dict[str, tuple[DecisionRecord, dict[str, Any]]] = {}
         self.content = ReportData()
         self._validated: dict[str, float] = {}
 
@@ -286,10 +287,14 @@ class PruningReport(PruningStage):
         """Store and draw what was decided since the last call."""
         if trainer.is_global_zero and isinstance(masker, RecordingMasker):
             for decision in masker.decisions:
-                record, width = masker.records.get(decision.group), len(decision.keep)
-                if record is not None and self._stored.get(decision.group) != width:
+                record = masker.records.get(decision.group)
+                if record is None:
+                    continue
+                facts = decision.state_dict() | {"keep": decision.keep.tolist()}
+                last = self._stored.get(decision.group)
+                if last is None or last[0] is not record or last[1] != facts:
                     write_decision(self._folder(trainer), decision, record, self.content.classes)
-                    self._stored[decision.group] = width
+                    self._stored[decision.group] = record, facts
         self._draw(trainer, masker)
 
     def _draw(self, trainer: pl.Trainer, masker: Masker) -> None:

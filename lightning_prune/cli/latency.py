@@ -75,6 +75,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(
             "--bundle writes what is to be measured, --read reads it: pass one of them"
         )
+    if args.read is not None and args.check:
+        raise ValueError("--check times networks here, --read brings times of another machine")
     if args.bundle is None and not args.output.parent.is_dir():
         raise ValueError(f"--output {args.output}: there is no folder {args.output.parent}")
 

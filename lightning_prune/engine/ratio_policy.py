@@ -120,8 +120,8 @@ class RatioPolicy:
                 importance=step.importance[name].detach().double().cpu(),
                 elimination=collected.eliminations.get(name),
             )
-            old, there = self.records.get(name), held.mask(name) if name in held.keep else None
-            self.records[name] = new if old is None else old.later(new, there)
+            there = held.mask(name) if name in held.keep else None
+            self.records[name] = new.behind(self.records.get(name), there)
 
     def _evidence(self, names: Sequence[str], collected: Collected) -> dict[str, Evidence] | None:
         """Return what was collected of each group; None where weights and gradients decide."""

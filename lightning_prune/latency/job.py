@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from lightning_prune.export.batches import with_batch
 from lightning_prune.functional.widths.kernel_times import grid_of
 from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.latency.kernel_graphs import kernel_graph
@@ -60,7 +61,7 @@ def latency_job(
         module: The dense network; it is left as it is.
         groups: Its channel groups.
         names: Groups whose widths will vary.
-        example_input: Its input; of one sample, as that is what is timed.
+        example_input: Its input; one sample of its shape is what is timed.
         plans: Whole networks besides the dense one, of random widths, at least 3: what is left
             beside the kernels is fitted to them.
         points: Widths of a kernel at each of its ends.
@@ -71,6 +72,7 @@ def latency_job(
         ModuleNotFoundError: the ``onnx`` extra is not installed.
         ValueError: the network cannot be converted to ONNX.
     """
+    example_input = with_batch(example_input, 1)
     units = layer_units(module, example_input)
     places: dict[Unit, int] = {}
     layers = {name: places.setdefault(unit, len(places)) for name, unit in units.items()}

@@ -10,7 +10,13 @@ from lightning_prune.files import write_bytes
 from lightning_prune.files.write_json import write_json
 from lightning_prune.policies.selection.decision_record import DecisionRecord
 from lightning_prune.policies.selection.sequential import GroupDecision
-from lightning_prune.report.stored_decision import FOLDER, LARGEST, VERSION, group_file
+from lightning_prune.report.stored_decision import (
+    FOLDER,
+    LARGEST,
+    VERSION,
+    group_file,
+    read_decision,
+)
 
 
 def write_decision(
@@ -23,10 +29,20 @@ def write_decision(
         decision: What was decided.
         record: What was known then.
         classes: Names of the classes, as far as they are known.
+
+    What a resumed run does not know of channels that were gone before (NaN) is taken from the file
+    that is there, else 0.
     """
     arrays = {"norms": record.norms.float().numpy()}
     if record.importance is not None:
         arrays["importance"] = record.importance.double().numpy()
+    if any(np.isnan(values).any() for values in arrays.values()):
+        earlier = read_decision(folder, decision.group)
+        for name, values in arrays.items():
+            known = None if earlier is None else earlier.arrays.get(name)
+            if known is None or known.shape != values.shape:
+                known = np.zeros_like(values)
+            arrays[name] = np.where(np.isnan(values), known, values)
     mss: list[list[float]] = []
     method = None
     if record.clustering is not None:

@@ -1,6 +1,5 @@
 """Maskers that aim at milliseconds, by tables of made-up machines and by this one."""
 
-import contextlib
 import json
 
 import lightning.pytorch as pl
@@ -12,7 +11,9 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.engine.measured_target import nearest_measured
 from lightning_prune.graph.macs import MacModel
-from lightning_prune.latency.table import LatencyTable, table_of
+from lightning_prune.latency.measured import MeasuredFraction
+from lightning_prune.latency.table import table_of
+from lightning_prune.latency.timer import machine
 from lightning_prune.surgery.build_groups import build_groups
 from tests.callbacks.classifiers import EXAMPLE, FAST, Classifier, trainer
 from tests.latency.networks import job_of, made_up_times
@@ -117,14 +118,26 @@ def test_a_resumed_run_decides_by_the_table_that_it_began_with(table, tmp_path):
         assert torch.equal(again._state.plan.keep[name], keep)
 
 
-def test_this_machine_is_measured_and_what_was_found_too(tmp_path, caplog):
-    masker = ChannelMasker(**ONE_STEP, latency_target=0.97)
-    # Microseconds of three small layers: noise may leave less to gain than that.
-    with caplog.at_level("INFO"), contextlib.suppress(ValueError):
-        trainer(tmp_path, [masker, PhysicalPruner(recalibrate_images=0)], 3).fit(Classifier())
-    assert isinstance(masker._goal.table, LatencyTable)
-    assert masker._goal.table.runtime.startswith("onnxruntime")
-    assert masker._state.latency_fraction is None or 0 < masker._state.latency_fraction < 5
+@pytest.mark.parametrize("make", ["channels", "sequential"])
+@pytest.mark.filterwarnings("ignore:.*separate the classes no better")
+def test_what_was_found_is_measured_and_corrected(table, tmp_path, monkeypatch, make):
+    """The table is of this machine, which takes longer than it says."""
+    path, model = table
+    own = tmp_path / "here.json"
+    own.write_text(json.dumps(json.loads(path.read_text()) | {"machine": machine()}))
+
+    def slower(self, widths):
+        return 0.1 + 0.9 * model.remaining(widths) / model.total
+
+    monkeypatch.setattr(MeasuredFraction, "__call__", slower)
+    options = {"latency_target": 0.8, "latency_table": str(own)}
+    masker = ChannelMasker(**ONE_STEP, **options) if make == "channels" else sequential(**options)
+    trainer(tmp_path, [masker, PhysicalPruner(recalibrate_images=0)], 3).fit(Classifier())
+    state = masker._state
+    assert state.latency_fraction == pytest.approx(slower(None, state.plan.widths()))
+    assert 0.7 < state.latency_fraction <= 0.808
+    believed = model.remaining(state.plan.widths()) / model.total
+    assert believed < state.latency_fraction
 
 
 def test_two_targets_and_bad_tables_are_refused(table, tmp_path):
@@ -134,6 +147,8 @@ def test_two_targets_and_bad_tables_are_refused(table, tmp_path):
         ChannelMasker(latency_target=0.5)
     with pytest.raises(ValueError, match="latency_target"):
         ChannelMasker(mac_target=None, latency_target=0.0)
+    with pytest.raises(ValueError, match=r"latency_table='a\.json' has no effect without a lat"):
+        ChannelMasker(latency_table="a.json")
 
     def fit(**options):
         masker = ChannelMasker(**ONE_STEP, **options)

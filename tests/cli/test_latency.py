@@ -58,6 +58,7 @@ def test_by_way_of_a_folder(checkpoint, tmp_path, capsys):
         (["--threads", "0"], "--threads 0: pass at least 1"),
         (["--plans", "2"], "--plans 2: pass at least 3"),
         (["--bundle", "a", "--read", "b"], "pass one of them"),
+        (["--read", "a", "--check", "2"], "--check times networks here"),
         (["--read", "nowhere"], "job.json: there is no such file"),
         (["--output", "nowhere/latency.json"], "there is no folder nowhere"),
     ],

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -58,10 +60,27 @@ def test_a_later_step_keeps_what_was_known_of_channels_that_are_gone():
     first = DecisionRecord("GroupNorm", torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0]))
     now = DecisionRecord("GroupNorm", torch.tensor([0.0, 5.0]), torch.tensor([0.0, 6.0]))
     held = torch.tensor([False, True])
-    later = first.later(now, held)
+    later = now.behind(first, held)
     assert later.norms.tolist() == [1.0, 5.0]
     assert later.importance.tolist() == [3.0, 6.0]
-    assert first.later(now, None) is now
+    assert now.behind(first, None) is now
+
+
+def test_a_resumed_run_takes_what_it_does_not_know_from_the_file(tmp_path):
+    decision, found = record(8, 3, 4, "net.a")
+    write_decision(tmp_path, decision, found, [])
+    held = torch.arange(8) >= 2
+    now = replace(found, norms=found.norms + 1, importance=found.importance + 1)
+    resumed = now.behind(None, held)
+    assert resumed.norms[:2].isnan().all()
+    write_decision(tmp_path, decision, resumed, [])
+    whole = now.behind(found, held)
+    stored = read_decision(tmp_path, "net.a")
+    np.testing.assert_array_equal(stored.arrays["norms"], whole.norms.float().numpy())
+    np.testing.assert_array_equal(stored.arrays["importance"], whole.importance.numpy())
+    write_decision(tmp_path / "elsewhere", decision, resumed, [])
+    stored = read_decision(tmp_path / "elsewhere", "net.a")
+    assert stored.arrays["norms"][:2].tolist() == [0.0, 0.0]
 
 
 def test_a_resumed_run_writes_over_epochs_behind_its_checkpoint():

@@ -1,5 +1,6 @@
 """The numbers that a group's channels were chosen by, kept for whoever asks why."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -52,20 +53,22 @@ class DecisionRecord:
     clusterer: ChannelClusterer | None = None
     elimination: Elimination | None = None
 
-    def later(self, new: "DecisionRecord", held: Tensor | None) -> "DecisionRecord":
+    def behind(self, old: "DecisionRecord | None", held: Tensor | None) -> "DecisionRecord":
         """Return the record of a further step: of channels that were gone, what was known before.
 
         Args:
-            new: What is known now.
+            old: What was known before; None: not in this process, which resumed a run: NaN.
             held: (C,) bool, the channels that were not masked before the step; None: all.
         """
         if held is None:
-            return new
-        importance = new.importance
-        if importance is not None and self.importance is not None:
-            importance = torch.where(held, importance, self.importance)
-        norms = torch.where(held, new.norms, self.norms)
-        return replace(new, importance=importance, norms=norms)
+            return self
+        norms = torch.full_like(self.norms, math.nan) if old is None else old.norms
+        importance = self.importance
+        if importance is not None:
+            known = None if old is None else old.importance
+            before = torch.full_like(importance, math.nan) if known is None else known
+            importance = torch.where(held, importance, before)
+        return replace(self, importance=importance, norms=torch.where(held, self.norms, norms))
 
 
 def group_norms(model: nn.Module, group: Group) -> Tensor:
