@@ -29,30 +29,48 @@ def kernel_graph(unit: Unit, inputs: int, outputs: Sequence[int]) -> bytes:
         ModuleNotFoundError: the ``onnx`` extra is not installed.
     """
     FORMATS["onnx"].check_installed()
-    from onnx import TensorProto, helper
+    graph = _Graph(unit)
+    if unit.kind == "conv":
+        graph.pointwise("x", "stem", _SIDE, inputs)
+    for width in outputs:
+        name, end = f"{MARK}{width}_", f"y{width}"
+        if unit.kind == "linear":
+            graph.linear("x", end, name, width, inputs)
+        elif unit.kind == "conv":
+            graph.convolution("stem", name, width, inputs)
+        else:
+            graph.pointwise("x", f"{end}_stem", _SIDE, width)
+            graph.convolution(f"{end}_stem", name, width, 1)
+        if unit.kind != "linear":
+            graph.pointwise(name, end, width, _SIDE)
+    rows = [unit.size[0], inputs]
+    example = rows if unit.kind == "linear" else [unit.batch, _SIDE, *unit.size]
+    return graph.model(example, [f"y{width}" for width in outputs])
 
-    nodes: list[Any] = []
-    made: list[Any] = []
 
-    def weight(name: str, *sizes: int) -> str:
-        shape = helper.make_tensor(f"{name}_sizes", TensorProto.INT64, [len(sizes)], sizes)
-        value = helper.make_tensor(f"{name}_value", TensorProto.FLOAT, [1], [0.01])
-        nodes.append(helper.make_node("Constant", [], [f"{name}_shape"], value=shape))
-        nodes.append(helper.make_node("ConstantOfShape", [f"{name}_shape"], [name], value=value))
-        return name
+class _Graph:
+    """Nodes of a model, one behind the other; weights are named after what they make."""
 
-    def pointwise(source: str, target: str, wide: int, narrow: int) -> None:
-        kernel = weight(f"{target}_w", narrow, wide, *(1 for _ in unit.size))
-        nodes.append(helper.make_node("Conv", [source, kernel], [target], name=target))
+    def __init__(self, unit: Unit) -> None:
+        from onnx import TensorProto, helper
 
-    def convolution(source: str, target: str, name: str, width: int, per_output: int) -> None:
-        kernel = weight(f"{target}_w", width, per_output, *unit.kernel)
-        nodes.append(
-            helper.make_node(
+        self._unit, self._onnx, self._float = unit, helper, TensorProto.FLOAT
+        self._int = TensorProto.INT64
+        self._nodes: list[Any] = []
+
+    def pointwise(self, source: str, target: str, wide: int, narrow: int) -> None:
+        kernel = self._weight(f"{target}_w", narrow, wide, *(1 for _ in self._unit.size))
+        self._nodes.append(self._onnx.make_node("Conv", [source, kernel], [target], name=target))
+
+    def convolution(self, source: str, target: str, width: int, per_output: int) -> None:
+        unit = self._unit
+        kernel = self._weight(f"{target}_w", width, per_output, *unit.kernel)
+        self._nodes.append(
+            self._onnx.make_node(
                 "Conv",
-                [source, kernel, weight(f"{target}_b", width)],
+                [source, kernel, self._weight(f"{target}_b", width)],
                 [target],
-                name=name,
+                name=target,
                 kernel_shape=unit.kernel,
                 strides=unit.stride,
                 pads=[*unit.padding, *unit.padding],
@@ -61,30 +79,26 @@ def kernel_graph(unit: Unit, inputs: int, outputs: Sequence[int]) -> bytes:
             )
         )
 
-    if unit.kind == "linear":
-        example = [unit.size[0], inputs]
-    else:
-        example = [unit.batch, _SIDE, *unit.size]
-        if unit.kind == "conv":
-            pointwise("x", "stem", _SIDE, inputs)
-    for width in outputs:
-        name, end = f"{MARK}{width}_", f"y{width}"
-        if unit.kind == "linear":
-            parts = ["x", weight(f"{end}_w", inputs, width), weight(f"{end}_b", width)]
-            nodes.append(helper.make_node("Gemm", parts, [end], name=name))
-        elif unit.kind == "conv":
-            convolution("stem", name, name, width, inputs)
-            pointwise(name, end, width, _SIDE)
-        else:
-            pointwise("x", f"{end}_stem", _SIDE, width)
-            convolution(f"{end}_stem", name, name, width, 1)
-            pointwise(name, end, width, _SIDE)
+    def linear(self, source: str, target: str, name: str, width: int, inputs: int) -> None:
+        weight = self._weight(f"{target}_w", inputs, width)
+        parts = [source, weight, self._weight(f"{target}_b", width)]
+        self._nodes.append(self._onnx.make_node("Gemm", parts, [target], name=name))
+
+    def model(self, example: list[int], outputs: Sequence[str]) -> bytes:
+        given = self._onnx.make_tensor_value_info("x", self._float, example)
         sizes = [None] * len(example)
-        made.append(helper.make_tensor_value_info(end, TensorProto.FLOAT, sizes))
-    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, example)
-    graph = helper.make_graph(nodes, "kernels", [given], made)
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR
-    )
-    content: bytes = model.SerializeToString()
-    return content
+        made = [self._onnx.make_tensor_value_info(end, self._float, sizes) for end in outputs]
+        graph = self._onnx.make_graph(self._nodes, "kernels", [given], made)
+        opset = [self._onnx.make_opsetid("", _OPSET)]
+        content: bytes = self._onnx.make_model(
+            graph, opset_imports=opset, ir_version=_IR
+        ).SerializeToString()
+        return content
+
+    def _weight(self, name: str, *sizes: int) -> str:
+        shape = self._onnx.make_tensor(f"{name}_sizes", self._int, [len(sizes)], sizes)
+        value = self._onnx.make_tensor(f"{name}_value", self._float, [1], [0.01])
+        made = [f"{name}_shape"]
+        self._nodes.append(self._onnx.make_node("Constant", [], made, value=shape))
+        self._nodes.append(self._onnx.make_node("ConstantOfShape", made, [name], value=value))
+        return name
