@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from lightning_prune.detection.detector_module import DetectorModule
 from lightning_prune.detection.sample_boxes import sample_boxes
@@ -28,16 +28,27 @@ def write_samples(
         dense: The dense model; None: it was not kept.
         pruned: The trained model.
     """
-    content: dict[str, Any] = {"version": VERSION}
+    try:
+        content = _content(data, dense, pruned)
+    except Exception as error:  # a picture may not cost a run the numbers that come after it
+        rank_zero_warn(
+            f"the samples of report.html could not be made ({type(error).__name__}: {error}); the "
+            "page is drawn without them"
+        )
+        return
+    if content is not None:
+        write_json(Path(folder) / FOLDER / SAMPLES, {"version": VERSION, **content})
+
+
+def _content(
+    data: Any, dense: LightningModule | None, pruned: LightningModule
+) -> dict[str, Any] | None:
     if isinstance(pruned, DetectorModule):
         before = dense if isinstance(dense, DetectorModule) else None
         names = [str(name) for name in getattr(data, "names", None) or []]
         images = sample_boxes(before, pruned, data.test_dataloader(), names)
-        content |= {"kind": "detection", "images": images}
-    elif isinstance(pruned, NeuralResponseModule):
+        return {"kind": "detection", "images": images}
+    if isinstance(pruned, NeuralResponseModule):
         known = dense if isinstance(dense, NeuralResponseModule) else None
-        cells = sample_rates(known, pruned, data.test_dataloader())
-        content |= {"kind": "neural", "cells": cells}
-    else:
-        return
-    write_json(Path(folder) / FOLDER / SAMPLES, content)
+        return {"kind": "neural", "cells": sample_rates(known, pruned, data.test_dataloader())}
+    return None
