@@ -147,13 +147,13 @@ def test_the_learning_rate_restarts_at_its_first_mask(tmp_path):
 
 SHIPPED = [
     (masker(), {"Masker", "GroupedMasker", "NormingMasker", "AttentionMasker",
-                "DecidingMasker", "ClusteringMasker",
+                "DecidingMasker", "RecordingMasker", "MeasuredMasker", "ClusteringMasker",
                 "RoundingMasker", "DenseCheckpointWriter", "MaskHolder", "CutWitness",
                 "PlannedStage"}),
     (ChannelMasker(), {"Masker", "GroupedMasker", "NormingMasker", "AttentionMasker",
-                "DecidingMasker",
-                       "RoundingMasker", "DenseCheckpointWriter", "MaskHolder", "CutWitness",
-                       "PlannedStage"}),
+                "DecidingMasker", "RecordingMasker", "MeasuredMasker",
+                "RoundingMasker", "DenseCheckpointWriter", "MaskHolder", "CutWitness",
+                "PlannedStage"}),
     (SliceMasker(), {"SliceHolder", "MaskHolder", "CutWitness", "PlannedStage"}),
     (ChannelRegularizer(), {"PlannedStage"}),
     (SliceRegularizer(), {"PlannedStage"}),

@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -113,6 +114,10 @@ def test_the_report_says_which_file_is_which(tmp_path):
     content = json.loads((tmp_path / "pruning_report.json").read_text())
     assert content["first_mask_epoch"] == 2
     rows = {row.pop("file"): row for row in content["checkpoints"]}
+    for file, row in rows.items():
+        written = (tmp_path / file).read_bytes()
+        assert row.pop("bytes") == len(written)
+        assert row.pop("sha256") == hashlib.sha256(written).hexdigest()
     assert rows.pop("checkpoints/best.ckpt") == {
         "holds": "dense",
         "epoch": 1,
