@@ -7,6 +7,7 @@ Lightning nor Hydra.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lightning_prune.extras import missing_extra
 from lightning_prune.moved import install
 
 if TYPE_CHECKING:
@@ -206,7 +207,13 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'lightning_prune' has no attribute '{name}'")
-    value = getattr(importlib.import_module(f"lightning_prune.{home}"), name)
+    try:
+        value = getattr(importlib.import_module(f"lightning_prune.{home}"), name)
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error, name, home.split(".")[0])
+        if sentence is None:
+            raise
+        raise ModuleNotFoundError(sentence, name=error.name) from error
     globals()[name] = value
     return value
 

@@ -5,6 +5,7 @@ import importlib.util
 import sys
 
 from lightning_prune.cli.plain_ending import plain_ending
+from lightning_prune.extras import missing_extra
 
 COMMANDS = {
     "analyze": (
@@ -61,13 +62,24 @@ def _run(arguments: list[str]) -> None:
         light = f"{module}_parser"
         if {"-h", "--help"} & set(rest) and importlib.util.find_spec(light):
             getattr(importlib.import_module(light), f"{first}_parser")().parse_args(["--help"])
-        importlib.import_module(module).main(rest)
+        _start(module, rest)
     elif "=" in first or first.startswith(("-", "~")):
-        importlib.import_module(COMMANDS["train"][0]).main(arguments)
+        _start(COMMANDS["train"][0], arguments)
     else:
         near = importlib.import_module("difflib").get_close_matches(first, COMMANDS, n=1)
         hint = f": did you mean {near[0]}?" if near else ""
         print(f"unknown command '{first}'{hint}\n{_usage()}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _start(module: str, arguments: list[str]) -> None:
+    try:
+        importlib.import_module(module).main(arguments)
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error, module.rpartition(".")[2], "cli")
+        if sentence is None:
+            raise
+        print(sentence, file=sys.stderr)
         sys.exit(2)
 
 

@@ -32,9 +32,8 @@ from lightning_prune.graph.group import ChannelGroups
 from lightning_prune.policies.selection.decision_record import DecisionRecord
 from lightning_prune.policies.selection.sequential import GroupDecision
 from lightning_prune.report.decision_store import write_decision
-from lightning_prune.report.figures import write_figure, write_selection
+from lightning_prune.report.figures import can_draw, write_overview, write_selection, write_usage
 from lightning_prune.report.history import History
-from lightning_prune.report.model_figure import model_figure
 from lightning_prune.report.page.run_page import write_page
 from lightning_prune.report.recording import (
     decisions_of,
@@ -53,8 +52,6 @@ from lightning_prune.report.report_data import (
     Usage,
     write_report,
 )
-from lightning_prune.report.table import print_report
-from lightning_prune.report.usage_figure import usage_figure
 from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import trains
@@ -126,10 +123,10 @@ class PruningReport(PruningStage):
         Each file is written whole or not at all.
         """
         figures = Path(folder) / "figures"
-        if self.figures and self.content.layers:
-            write_figure(figures / "overview.png", model_figure(self.content))
-        if self.figures and self.content.usage is not None:
-            write_figure(figures / "usage.png", usage_figure(self.content.usage))
+        if self._draws and self.content.layers:
+            write_overview(figures, self.content)
+        if self._draws and self.content.usage is not None:
+            write_usage(figures, self.content.usage)
         path = write_report(Path(folder), self.content)
         if self.page:
             try:
@@ -144,9 +141,20 @@ class PruningReport(PruningStage):
     @rank_zero_only
     def print(self) -> None:
         """Print the table of layers and of what pruning did to the model."""
+        from lightning_prune.report.table import print_report  # rich is of an extra
+
         print_report(self.content)
 
     # --- hooks ------------------------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Warn where figures are asked for that cannot be drawn."""
+        super().setup(trainer, pl_module, stage)
+        if self.figures and not self._draws:
+            rank_zero_warn(
+                "PruningReport draws no figures without matplotlib: pip install "
+                "'lightning-prune[report]', or pass figures=False"
+            )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the dense model, unless a resumed run has done so."""
@@ -299,7 +307,7 @@ class PruningReport(PruningStage):
 
     def _draw(self, trainer: pl.Trainer, masker: Masker) -> None:
         """Draw the groups whose channels were chosen since the last call."""
-        if not (self.figures and trainer.is_global_zero and isinstance(masker, ClusteringMasker)):
+        if not (self._draws and trainer.is_global_zero and isinstance(masker, ClusteringMasker)):
             return
         waiting = masker.clusterings.keys() - self._figures_done
         new = [decision for decision in masker.decisions if decision.group in waiting]
@@ -307,6 +315,10 @@ class PruningReport(PruningStage):
             clustering = masker.clusterings[decision.group]
             write_selection(self._folder(trainer) / "figures", clustering, decision)
             self._figures_done.add(decision.group)
+
+    @property
+    def _draws(self) -> bool:
+        return self.figures and can_draw()
 
     def _folder(self, trainer: pl.Trainer) -> Path:
         return Path(self.folder or trainer.default_root_dir)

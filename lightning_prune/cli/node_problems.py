@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 from lightning_prune.annotations import shown
 from lightning_prune.cli.built_objects import builds
 from lightning_prune.cli.unknown_key import unknown_key
+from lightning_prune.extras import missing_extra
 from lightning_prune.runs.configuration.renamed_keys import renamed_sentence
 from lightning_prune.validation import Problem, problems
 
@@ -56,6 +57,9 @@ def target_of(node: Mapping[str, Any], path: str) -> tuple[Any, Problem | None]:
     try:
         target = hydra.utils.get_object(name)
     except (InstantiationException, ImportError, ValueError) as error:
+        sentence = _missing(error, name)
+        if sentence is not None:
+            return None, Problem(place, sentence)
         return None, Problem(place, f"{given} cannot be imported: {_last_line(error)}")
     if not callable(target):
         text = f"{given} is a {type(target).__name__}: pass the name of a class"
@@ -169,6 +173,17 @@ def type_hints(target: Any) -> dict[str, Any]:
         return typing.get_type_hints(function, include_extras=True)
     except NameError:
         return {}
+
+
+def _missing(error: BaseException, name: str) -> str | None:
+    """Return which extra a class of this project lacks; None where that is not the reason."""
+    package, _, rest = name.partition(".")
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ModuleNotFoundError):
+        cause = cause.__cause__
+    if cause is None or package != "lightning_prune":
+        return None
+    return missing_extra(cause, name.rpartition(".")[2], rest.partition(".")[0])
 
 
 def _last_line(error: BaseException) -> str:

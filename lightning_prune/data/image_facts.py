@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import track
+from tqdm.auto import tqdm
 
 from lightning_prune.data.checks import MANY, Findings, Problem
 from lightning_prune.data.images import (
@@ -89,7 +89,7 @@ def look_at_images(
     with ThreadPoolExecutor(threads) as pool:
         results: Iterable[ImageFacts | ImageError] = pool.map(look, paths)
         if len(paths) >= MANY:
-            results = track(results, description=title, total=len(paths), transient=True)
+            results = tqdm(results, title, total=len(paths), leave=False)
         return list(results)
 
 

@@ -1,5 +1,6 @@
 """Mean average precision of detections, as pycocotools computes it."""
 
+import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,10 @@ class DetectionAveragePrecision(MeanAveragePrecision):
     """
 
     def __init__(self) -> None:
+        if importlib.util.find_spec("faster_coco_eval") is None:
+            raise ModuleNotFoundError(
+                "mAP needs faster_coco_eval: pip install 'lightning-prune[detection]', or [all]"
+            )
         super().__init__(
             box_format="xyxy",
             iou_type="bbox",

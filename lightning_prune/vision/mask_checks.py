@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
+from tqdm.auto import tqdm
 
 from lightning_prune.data.checks import MANY, Findings, OnError, Problem, settle
 from lightning_prune.data.image_facts import ImageFacts, look_at_images, note_images
@@ -59,7 +59,7 @@ def look_at_masks(
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results: Iterable[MaskFacts | ImageError | MaskError] = pool.map(look, paths)
         if len(paths) >= MANY:
-            results = track(results, description=title, total=len(paths), transient=True)
+            results = tqdm(results, title, total=len(paths), leave=False)
         return list(results)
 
 

@@ -23,7 +23,7 @@ from lightning_prune.report.page.sample_figures import sample_figures
 from lightning_prune.report.page.stored_run import StoredRun, read_run
 from lightning_prune.report.page.verdict import verdict
 from lightning_prune.report.report_data import ReportData
-from lightning_prune.report.table import (
+from lightning_prune.report.sentences import (
     distilled,
     how_to_load,
     imitated,

@@ -2,8 +2,6 @@
 
 import math
 
-from omegaconf import OmegaConf
-
 
 def add(*numbers: int) -> int:
     """Return a sum: `${add:${dense_epochs},1}` is the epoch after the first of pruning.
@@ -25,5 +23,7 @@ def part(whole: int, fraction: float) -> int:
 
 def register_resolvers() -> None:
     """Make `${add:...}` and `${part:...}` known to OmegaConf; may be called again."""
+    from omegaconf import OmegaConf  # recipes in Python need the arithmetic alone
+
     OmegaConf.register_new_resolver("add", add, replace=True)
     OmegaConf.register_new_resolver("part", part, replace=True)
