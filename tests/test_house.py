@@ -15,7 +15,7 @@ import lightning_prune
 PACKAGE = Path(lightning_prune.__file__).parent
 # A room may import the rooms named here, and itself.
 CHECKS = {"annotations", "arguments", "validation"}
-FLOOR_0 = {"functional", "files", "errors"} | CHECKS
+FLOOR_0 = {"functional", "files", "errors", "extras"} | CHECKS
 FLOOR_1 = FLOOR_0 | {"graph", "plan"}
 FLOOR_2 = FLOOR_1 | {"surgery", "observe"}
 FLOOR_3 = FLOOR_2 | {"policies", "engine", "loop", "testing"}
@@ -33,6 +33,7 @@ ROOMS = {
     "functional": CHECKS,
     "files": {"functional"},
     "errors": set(),
+    "extras": set(),
     "plan": FLOOR_0,
     "graph": FLOOR_0 | {"plan"},
     "surgery": FLOOR_1 | {"observe"},
@@ -59,7 +60,7 @@ ROOMS = {
     "moved": set(),
     "cli": FRONT | {"export", "latency"},
     "conf": set(),
-    "__main__": {"cli"},
+    "__main__": {"cli", "extras"},
     "__init__": FRONT | {"export", "latency", "moved", "criteria", "recipes", "pruned_run"},
 }
 LIGHTNING = {

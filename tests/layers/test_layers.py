@@ -5,9 +5,9 @@ import sys
 
 import pytest
 from packaging.utils import canonicalize_name
-from tests.layers.core_site import PROJECT, closure, layer_requirements, link_site
 
 from lightning_prune.extras import EXTRAS
+from tests.layers.core_site import PROJECT, closure, layer_requirements, link_site
 
 NAMES = """
 import lightning_prune as lp
