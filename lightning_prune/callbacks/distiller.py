@@ -105,6 +105,11 @@ class Distiller(PruningStage):
         weights = f"outputs weigh {self.outputs:g}, features {self.features:g}"
         return f"the dense network is learnt from as well, from {when} on ({weights})"
 
+    def doing(self, epoch: int) -> str | None:
+        """Return whether an epoch learnt from the dense network, in a word."""
+        begun = self._start_epoch is not None and epoch >= self._start_epoch
+        return "distil" if self._acts and begun else None
+
     # --- hooks ------------------------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -151,6 +151,11 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         target = masks_goal(self.mac_target, self.latency_target)
         return masks_in_words(self._epochs(len(names)), len(names), target, cuts)
 
+    def doing(self, epoch: int) -> str | None:
+        """Return what masks leave when an epoch ends, in words."""
+        left = self.macs_fraction
+        return None if left is None else f"mask to {left:.0%} of MACs"
+
     # --- hooks ------------------------------------------------------------------------------
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -67,6 +67,11 @@ class PhysicalPruner(PruningStage):
         self.tolerance = tolerance
         self.recalibrate_images = recalibrate_images
         self.done = False
+        self._epoch: int | None = None
+
+    def doing(self, epoch: int) -> str | None:
+        """Return whether channels were cut in an epoch, in a word."""
+        return "cut" if epoch == self._epoch else None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Warn where nothing will ever be cut."""
@@ -117,12 +122,13 @@ class PhysicalPruner(PruningStage):
         release_early_stopping(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return whether the cut has happened."""
-        return {"done": self.done}
+        """Return whether the cut has happened, and in which epoch (0-based)."""
+        return {"done": self.done, "epoch": self._epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore whether the cut has happened."""
         self.done = state_dict["done"]
+        self._epoch = state_dict.get("epoch")  # files of earlier versions do not say
 
     def _is_waiting(self, trainer: pl.Trainer) -> bool:
         return not self.done and Pipeline.of(trainer).is_masked
@@ -140,6 +146,7 @@ class PhysicalPruner(PruningStage):
             cut=partial(cut_everywhere, trainer, pl_module, groups, plan),
             log=rank_zero_info,
         )
+        self._epoch = trainer.current_epoch
         rewrap(trainer)
         if self.recalibrate_images:
             reestimate_norms(TrainerFrontEnd(trainer, pl_module), self.recalibrate_images)

@@ -179,6 +179,14 @@ class PlannedStage(Protocol):
 
 
 @runtime_checkable
+class EpochStage(Protocol):
+    """Say what it does in an epoch: the command line's line of the epoch begins with it."""
+
+    def doing(self, epoch: int) -> str | None:
+        """Return it in a word or two, when an epoch (0-based) ends; None: nothing."""
+
+
+@runtime_checkable
 class ChannelsPrunedListener(Protocol):
     """Adapt to a cut: any callback, in the order of the list, and then the LightningModule."""
 

@@ -52,6 +52,7 @@ from lightning_prune.report.report_data import (
     Usage,
     write_report,
 )
+from lightning_prune.report.summary import summary
 from lightning_prune.runs.resume.exact_resume import ExactResume
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 from lightning_prune.runs.trainer.fit_state import trains
@@ -77,7 +78,7 @@ class PruningReport(PruningStage):
         latency_rounds: Forward passes per model in the latency measurement; 0: not measured.
         latency_runtime: ``auto``: in ONNX Runtime where it is installed and the models are on the
             CPU, else in PyTorch; ``pytorch``.
-        show: Print the table when training ends.
+        show: Print ten lines when training ends.
         figures: Draw ``figures/<group>.png`` when a group's channels are chosen, and
             ``figures/overview.png`` and ``figures/usage.png`` whenever the report is written.
         page: Write ``report.html``, one file to look at, whenever the report is written.
@@ -105,6 +106,7 @@ class PruningReport(PruningStage):
         self.show = show
         self.figures = figures
         self.page = page
+        self._written: Path | None = None
         self._figures_done: set[str] = set()
         self._stored: dict[str, tuple[DecisionRecord, dict[str, Any]]] = {}
         self.content = ReportData()
@@ -128,6 +130,7 @@ class PruningReport(PruningStage):
         if self._draws and self.content.usage is not None:
             write_usage(figures, self.content.usage)
         path = write_report(Path(folder), self.content)
+        self._written = Path(folder)
         if self.page:
             try:
                 write_page(Path(folder))
@@ -140,10 +143,9 @@ class PruningReport(PruningStage):
 
     @rank_zero_only
     def print(self) -> None:
-        """Print the table of layers and of what pruning did to the model."""
-        from lightning_prune.report.table import print_report  # rich is of an extra
-
-        print_report(self.content)
+        """Print what pruning did in ten lines; the tables: ``python -m lightning_prune report``."""
+        for line in summary(self.content, self._written):
+            print(line, flush=True)
 
     # --- hooks ------------------------------------------------------------------------------
 

@@ -51,6 +51,13 @@ class RegularizingStage(PruningStage, Generic[PenaltyT]):
         last = None if self.end_epoch is None else self.end_epoch - 1
         return f"channels are regularized {epochs_in_words(self.start_epoch, last)}"
 
+    def doing(self, epoch: int) -> str | None:
+        """Return whether an epoch had the penalty, in a word."""
+        return "regularize" if self._regularization is not None and self._is_on(epoch) else None
+
+    def _is_on(self, epoch: int) -> bool:
+        return epoch >= self.start_epoch and (self.end_epoch is None or epoch < self.end_epoch)
+
     @abstractmethod
     def _follow_masks(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, regularization: PenaltyT
@@ -72,9 +79,7 @@ class RegularizingStage(PruningStage, Generic[PenaltyT]):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Add the penalty to the gradients of this optimizer's parameters."""
-        epoch = trainer.current_epoch
-        over = self.end_epoch is not None and epoch >= self.end_epoch
-        if self._regularization is None or epoch < self.start_epoch or over:
+        if self._regularization is None or not self._is_on(trainer.current_epoch):
             return
         self._read_masks(trainer, pl_module, self._regularization)
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}

@@ -114,6 +114,10 @@ class SliceMasker(HoldingStage[SliceMasking]):
         """Return when slices are masked, in words."""
         return f"slices are masked {epochs_in_words(self.schedule.start_epoch, None)}"
 
+    def doing(self, epoch: int) -> str | None:
+        """Return what fraction of the weights is held at zero, in words."""
+        return f"slices {self._zero_fraction:.0%} zero" if self._zero_fraction else None
+
     def _steps(self, names: Iterable[str]) -> RatioSteps:
         return RatioSteps(self.schedule, tuple(names), gradually=self.gradually, closing=True)
 

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_prune.cli.epoch_words import epoch_words
 from lightning_prune.cli.terminal import shows_bars
 
 
@@ -14,7 +15,7 @@ class EpochProgress(TQDMProgressBar):
     """Draw a progress bar on a terminal and print one line after each epoch.
 
     In a log file the bar would leave thousands of carriage returns: there, in a pipe and in CI
-    only the lines remain. Epochs are counted from 1.
+    only the lines remain. Epochs are counted from 1; a run with stages says what they did in them.
 
     Args:
         refresh_rate: Batches between two updates of the bar, at least 1.
@@ -49,7 +50,8 @@ class EpochProgress(TQDMProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line: the means of this epoch and its validation are known by now."""
         super().on_train_epoch_end(trainer, pl_module)
-        parts = [f"epoch {_number(trainer)}"]
+        words = epoch_words(trainer)
+        parts = [f"epoch {_number(trainer)}", *([words] if words else [])]
         metrics = trainer.callback_metrics
         names = ["train/loss"] if "train/loss" in metrics else []
         if self._validated:

@@ -1,45 +1,110 @@
 """Say at the start what a run is going to do."""
 
-from collections.abc import Iterator
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.protocol import PlannedStage
+from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.runs.say import say
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
+_INDENT = 10
+_PRECISIONS = {"32-true": "32 bits", "64-true": "64 bits", "bf16-mixed": "bf16 and 32 bits"}
+
 
 class RunPlan(pl.Callback):
-    """Print model, data and epochs when training starts, and when masks and cut fall.
+    """Print model, data, machine, output and epochs when training starts, and when stages act.
 
     It stands last, so that the stages know their layers. Epochs are counted from 1.
+
+    Args:
+        folder: Where the output goes; None: not said.
     """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self.folder = folder
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print it, once a run."""
-        for line in plan_lines(trainer, pl_module):
+        for line in aligned([*header(trainer, pl_module, self.folder)]):
             say(line)
 
 
-def plan_lines(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Iterator[str]:
-    """Yield the lines of the plan.
+def header(
+    trainer: pl.Trainer, pl_module: pl.LightningModule, folder: str | None
+) -> Iterator[tuple[str, str]]:
+    """Yield labels and texts of what a run is going to do; what is not known is left out.
 
     Args:
         trainer: The Trainer, about to train.
         pl_module: Its module.
+        folder: Where the output goes.
     """
-    yield f"model: {_model(pl_module)}"
-    yield f"data: {_data(trainer)}"
+    yield "model", ", ".join([_model(pl_module), *_macs(trainer)])
+    yield "data", _data(trainer)
+    yield "machine", _machine(trainer)
+    if folder is not None:
+        yield "output", folder
     last, first = trainer.max_epochs, trainer.current_epoch + 1
-    whole = "epochs: until stopped" if last in (None, -1) else f"epochs: {last}"
-    yield whole if first == 1 else f"{whole}, from epoch {first} on"
+    whole = "until stopped" if last in (None, -1) else f"{last}"
+    yield "epochs", whole if first == 1 else f"{whole}, from epoch {first} on"
     cuts = any(isinstance(one, PhysicalPruner) for one in callbacks_of(trainer))
     for callback in callbacks_of(trainer):
         line = callback.calendar(pl_module, cuts) if isinstance(callback, PlannedStage) else None
         if line is not None:
-            yield f"{type(callback).__name__}: {line}"
+            yield "", f"{type(callback).__name__}: {line}"
+
+
+def aligned(rows: Sequence[tuple[str, str]], width: int | None = None) -> Iterator[str]:
+    """Yield a line for each label and text, or several where the terminal is narrower.
+
+    Args:
+        rows: Labels and texts.
+        width: Columns; None: those of the terminal, endless where there is none.
+
+    >>> list(aligned([("data", "Digits"), ("", "many words")], 16))
+    ['data      Digits', '          many', '            words']
+    """
+    if width is None:
+        width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 10_000
+    for label, text in rows:
+        yield from textwrap.wrap(
+            text,
+            max(width, _INDENT + 6),
+            initial_indent=f"{label:<{_INDENT}}",
+            subsequent_indent=" " * (_INDENT + 2),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def _macs(trainer: pl.Trainer) -> Iterator[str]:
+    """Yield the MACs of the model, where a report has counted them."""
+    reports = (one for one in callbacks_of(trainer) if isinstance(one, PruningReport))
+    macs = next((one.content.dense.macs for one in reports), None)
+    if macs:
+        cut = trainer.current_epoch > 0
+        yield f"{macs / 1e6:,.1f} million MACs{' before pruning' if cut else ''}"
+
+
+def _machine(trainer: pl.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    parts = [name if trainer.world_size == 1 else f"{trainer.world_size} times {name}"]
+    parts.append(_PRECISIONS.get(str(trainer.precision), str(trainer.precision)))
+    if device.type == "cpu":
+        threads = torch.get_num_threads()
+        parts.append(f"{threads} thread{'s' * (threads > 1)}")
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return ", ".join([*parts, *([] if seed is None else [f"seed {seed}"])])
 
 
 def _model(module: pl.LightningModule) -> str:

@@ -18,6 +18,21 @@ from lightning_prune.errors import ConfigError
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _CI = ("CI", "CONTINUOUS_INTEGRATION", "BUILD_NUMBER")
+_LIGHTNING_LOGS = tuple(
+    f"lightning.{package}"
+    for package in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero")
+)
+# What the header of a run says too, and what advertises.
+_KNOWN = (
+    "GPU available",
+    "TPU available",
+    "HPU available",
+    "LOCAL_RANK: 0 - CUDA",
+    "Loading `train_dataloader` to",
+    "Tip:",
+    "`Trainer.fit` stopped: `max_epochs=",
+    "`weights_only` was not set",
+)
 _LONGEST = 10_000  # characters of a line that has not ended: bars never end theirs
 
 
@@ -143,6 +158,9 @@ def open_terminal(log: Path | None = None) -> Iterator[Terminal]:
     terminal = Terminal(log)
     out, errors, form = sys.stdout, sys.stderr, warnings.formatwarning
     swapped = _swap_handlers(terminal)
+    quiet = [logging.getLogger(name) for name in _LIGHTNING_LOGS]
+    for logger in quiet:
+        logger.addFilter(_is_news)
     sys.stdout, sys.stderr = _Stream(terminal, 0), _Stream(terminal, 1)
     warnings.formatwarning = _plain_warning
     try:
@@ -150,9 +168,17 @@ def open_terminal(log: Path | None = None) -> Iterator[Terminal]:
             yield terminal
     finally:
         sys.stdout, sys.stderr, warnings.formatwarning = out, errors, form
+        for logger in quiet:
+            logger.removeFilter(_is_news)
         for handler, stream in swapped:
             handler.setStream(stream)
         terminal.close()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a message of Lightning says more than the header does, or is of use."""
+    text = record.getMessage()
+    return not (record.levelno <= logging.INFO and text.lstrip("💡 ").startswith(_KNOWN))
 
 
 def shows_bars() -> bool:

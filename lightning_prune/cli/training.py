@@ -83,7 +83,7 @@ def _run(cfg: DictConfig, goes_on: bool) -> Value:
     callbacks = build_all(cfg.get("pruning"), "pruning") | build_all(cfg.callbacks, "callbacks")
     loggers = list(build_all(cfg.logger, "logger").values())
     end = TrainingEnd()
-    used = [*_usable(callbacks, loggers), end, RunPlan()]
+    used = [*_usable(callbacks, loggers), end, RunPlan(cfg.output_dir)]
     trainer = build(cfg.trainer, "trainer", callbacks=used, logger=loggers, **_bars(cfg, used))
     if start is not None:
         say_changes(cfg, start)
@@ -237,12 +237,15 @@ def _load(kind: type[L.LightningModule], path: Path) -> L.LightningModule:
         raise ConfigError(f"ckpt_path={path}: {error}") from error
 
 
-def _evaluate(cfg: DictConfig, model: L.LightningModule, data: Any, what: str) -> dict[str, float]:
+def _evaluate(
+    cfg: DictConfig, model: L.LightningModule, data: Any, what: str | None
+) -> dict[str, float]:
     """Test a model with a Trainer of its own: no callback may see it, no logger records it."""
     quiet = {"logger": False, "callbacks": [], "enable_checkpointing": False}
     trainer = build(cfg.trainer, "trainer", **quiet, enable_progress_bar=False)
     metrics: Mapping[str, float] = trainer.test(model, datamodule=data, verbose=False)[0]
-    _say_metrics(what, metrics)
+    if what is not None:
+        _say_metrics(what, metrics)
     return dict(metrics)
 
 
@@ -256,11 +259,13 @@ def _finish(
 ) -> float | None:
     """Complete and show the report of what was pruned; return what remains of the MACs."""
     reports = [callback for callback in callbacks.values() if isinstance(callback, PruningReport)]
-    _say_metrics("the trained model", pruned)
+    shown = any(not report.content.is_empty for report in reports)
+    if not shown:
+        _say_metrics("the trained model", pruned)
     checkpoint, before = Path(cfg.output_dir, "checkpoints", "dense.ckpt"), None
     if reports and checkpoint.is_file():
         before = _load(type(model), checkpoint)
-        dense = _evaluate(cfg, before, data, "the dense model")
+        dense = _evaluate(cfg, before, data, None if shown else "the dense model")
     if any(report.page and not report.content.is_empty for report in reports):
         write_samples(cfg.output_dir, data, before, model)
     for report in reports:
@@ -268,7 +273,8 @@ def _finish(
         if dense is not None:
             report.add_metrics("dense", dense)
         report.write(cfg.output_dir)
-        report.print()
+        if not report.content.is_empty:
+            report.print()
     say(f"everything of this run is in {cfg.output_dir}")
     return reports[0].content.macs_fraction if reports else None
 

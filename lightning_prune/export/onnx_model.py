@@ -13,6 +13,7 @@ from lightning_prune.export.batches import with_batch, with_sides
 from lightning_prune.export.check_exportable import check_exportable
 from lightning_prune.export.flat import Flat, output_names
 from lightning_prune.export.formats import FORMATS
+from lightning_prune.export.quiet_logs import quiet_logs
 from lightning_prune.graph.forward_pass import untouched
 
 # The exporter writes no earlier one by itself, and converting to 17 gave an invalid model.
@@ -160,8 +161,8 @@ def _convert(
     opset: int | None,
 ) -> Any:
     try:
-        with warnings.catch_warnings():
-            # They speak of the exporter's inner workings; the result is compared with the model.
+        # They speak of the exporter's inner workings; the result is compared with the model.
+        with warnings.catch_warnings(), quiet_logs("onnx_ir", "onnxscript", "torch.onnx"):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 flat, tensors, dynamo=True, verbose=False, dynamic_shapes=shapes,

@@ -113,7 +113,9 @@ def test_metrics_can_be_added_and_the_table_is_printed(tmp_path, capsys):
     run(tmp_path, Classifier(), report)
     report.add_metrics("dense", {"test/accuracy": torch.tensor(0.75)})
     report.add_metrics("pruned", {"test/accuracy": 0.5})
-    assert "net.inner.0" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("3 of 3 groups narrower" in line for line in lines) == 1
+    assert f"look          {tmp_path / 'report.html'}" in lines
     report.print()
     printed = capsys.readouterr().out
     assert all(text in printed for text in ("test/accuracy", "0.7500", "0.5000", "-0.2500"))

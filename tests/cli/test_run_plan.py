@@ -1,5 +1,6 @@
 """What a run says it is going to do, before it does."""
 
+import re
 from pathlib import Path
 
 import lightning as L
@@ -9,9 +10,10 @@ from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
 from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
+from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.callbacks.slice_masker import SliceMasker
-from lightning_prune.cli.run_plan import RunPlan
+from lightning_prune.cli.run_plan import RunPlan, aligned
 from tests.callbacks.classifiers import Classifier
 from tests.plain_stages import plain
 
@@ -32,7 +34,7 @@ def said(folder: Path, capsys: pytest.CaptureFixture[str], *stages: L.Callback) 
             trainer.should_stop = True
             raise KeyboardInterrupt
 
-    plan = RunPlan()
+    plan = RunPlan("some/folder")
     trainer = L.Trainer(
         max_epochs=9, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
@@ -40,7 +42,7 @@ def said(folder: Path, capsys: pytest.CaptureFixture[str], *stages: L.Callback) 
     )  # fmt: skip
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         trainer.fit(Classifier())
-    return [line for line in capsys.readouterr().out.splitlines() if ": " in line]
+    return capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -57,13 +59,14 @@ def test_epochs_of_masks_and_cut_are_counted_from_one(
         **FEW,
     )
     lines = said(tmp_path, capsys, ChannelRegularizer(0.1, end_epoch=4), masker, PhysicalPruner())
-    assert lines[0].startswith("model: Classifier, ")
-    assert lines[1].startswith("data: 96 samples to train on, in ")
-    assert lines[2] == "epochs: 9"
-    assert sorted(lines[3:]) == [
-        "ChannelMasker: layers are masked in epochs 3 to 5; cut at the start of epoch "
+    assert lines[0].startswith("model     Classifier, ")
+    assert lines[1].startswith("data      96 samples to train on, in ")
+    assert re.fullmatch(r"machine   cpu, 32 bits, \d+ threads?(, seed \d+)?", lines[2])
+    assert lines[3:5] == ["output    some/folder", "epochs    9"]
+    assert sorted(lines[5:7]) == [
+        "          ChannelMasker: layers are masked in epochs 3 to 5; cut at the start of epoch "
         "6 at the latest",
-        "ChannelRegularizer: channels are regularized in epochs 1 to 4",
+        "          ChannelRegularizer: channels are regularized in epochs 1 to 4",
     ]
 
 
@@ -79,12 +82,29 @@ def test_other_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     resetter = ChannelResetter(every_n_epochs=3)
     lines = said(tmp_path, capsys, sequential, resetter)
     assert "SequentialActivationMasker: layers are masked at the start of epoch 2" in (
-        lines[3].replace(" until 90% of the MACs remain", "")
+        lines[5].replace(" until 90% of the MACs remain", "")
     )
-    assert lines[4] == (
-        "ChannelResetter: channels are reset at the start of epoch 4, then every 3 epochs"
+    assert lines[6] == (
+        "          ChannelResetter: channels are reset at the start of epoch 4, then every 3 epochs"
     )
     slices = SliceMasker(start_epoch=4, end_epoch=6, block_size=2, pruning_ratio=0.5)
-    own = said(tmp_path, capsys, Own(), PhysicalPruner())[3:]
-    assert own == ["Own: acts on Classifier, cuts=True"]
-    assert said(tmp_path, capsys, slices)[3] == ("SliceMasker: slices are masked from epoch 5 on")
+    own = said(tmp_path, capsys, Own(), PhysicalPruner())[5:6]
+    assert own == ["          Own: acts on Classifier, cuts=True"]
+    masked = said(tmp_path, capsys, slices)[5]
+    assert masked == "          SliceMasker: slices are masked from epoch 5 on"
+
+
+def test_macs_are_those_that_a_report_has_counted(tmp_path, capsys):
+    report = PruningReport(str(tmp_path), latency_rounds=0, figures=False)
+    model = said(tmp_path, capsys, report)[0]
+    macs = report.content.dense.macs
+    assert macs > 0
+    assert model.endswith(f" parameters, {macs / 1e6:,.1f} million MACs")
+
+
+def test_long_lines_are_wrapped_below_their_text():
+    rows = [("model", "a " * 30), ("", "Masker: " + "b " * 30)]
+    lines = list(aligned(rows, 40))
+    assert max(map(len, lines)) <= 40
+    starts = [line[:12] for line in lines]
+    assert starts == ["model     a ", " " * 12, " " * 12, "          Ma", " " * 12, " " * 12]

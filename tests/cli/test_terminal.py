@@ -156,3 +156,19 @@ def test_letters_that_a_terminal_does_not_have():
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     assert (done.returncode, done.stdout) == (0, "V?gel ?\n")
+
+
+def test_what_lightning_advertises_or_repeats_is_left_out(tmp_path: Path):
+    log = tmp_path / "train.log"
+    lightning = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = lightning.level
+    lightning.setLevel(logging.INFO)
+    try:
+        with open_terminal(log):
+            for text in ("GPU available: False, used: False", "💡 Tip: buy", "Epoch 3: cut 8"):
+                lightning.info(text)
+            lightning.warning("GPU available but not used")
+        assert log.read_text() == "Epoch 3: cut 8\nGPU available but not used\n"
+        assert not lightning.filters
+    finally:
+        lightning.setLevel(level)

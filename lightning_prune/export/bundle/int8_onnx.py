@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lightning_prune.export.bundle.float_tail import onnx_float_nodes
+from lightning_prune.export.quiet_logs import quiet_logs
 from lightning_prune.export.session import first_line
 
 Calibration = Literal["minmax", "percentile", "entropy"]
@@ -113,12 +113,10 @@ def _reader(feeds: Sequence[Feed]) -> Any:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep to themselves what it advises about steps that were taken."""
-    log = logging.getLogger()
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(level)
+    with (
+        quiet_logs(""),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield

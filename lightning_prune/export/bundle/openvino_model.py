@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import sys
 import tempfile
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lightning_prune.export.bundle.float_tail import behind_layers, is_expectation
+from lightning_prune.export.quiet_logs import quiet_logs
 from lightning_prune.export.session import first_line
 
 _LAYERS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "MatMul")
@@ -117,17 +117,10 @@ def _is_constant(op: Any) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    logs = [logging.getLogger(name) for name in ("nncf", "openvino")]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.ERROR)
-    try:
-        # Its bars are for terminals.
-        with contextlib.nullcontext() if sys.stdout.isatty() else _no_output():
-            yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
+    # Its bars are for terminals.
+    bars = contextlib.nullcontext() if sys.stdout.isatty() else _no_output()
+    with quiet_logs("nncf", "openvino"), bars:
+        yield
 
 
 def _no_output() -> contextlib.redirect_stdout[io.StringIO]:
