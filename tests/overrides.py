@@ -62,8 +62,8 @@ FEW_BY_RATIO = [
 ]
 # What makes each recipe small, by its name.
 TINY_RECIPES = {
-    "sequential_activation": [*TINY_PRUNING, *FEW_LAYERS],
-    "separability": [*TINY_PRUNING, *FEW_LAYERS],
+    "sequential_activation": [*TINY_PRUNING, *FEW_LAYERS, *NO_COST],
+    "separability": [*TINY_PRUNING, *FEW_LAYERS, *NO_COST],
     "channel": FEW_BY_RATIO,
     "channel_and_slice": FEW_BY_RATIO,
     "bn_scale": FEW_BY_RATIO,

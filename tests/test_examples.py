@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.vision.image_folder import ImageFolderData
 from tests.overrides import EXAMPLES
 
@@ -40,6 +41,8 @@ def test_every_example_is_tested_and_short():
 
 
 def test_the_detector(tmp_path, monkeypatch):
+    # 59 figures, which tests/report draws, would take as long as all the rest.
+    monkeypatch.setattr(PruningReport, "_draw", lambda *_: None)
     run("prune_detector", tmp_path, monkeypatch)
     report = json.loads((tmp_path / "out" / "pruning_report.json").read_text())
     assert report["pruned"]["macs"] <= 0.4 * report["dense"]["macs"]

@@ -79,6 +79,11 @@ PRINTED = {
     "predict": ["2/2 path/to/photos/b.jpg 90x60: ", "written to outputs/predict/1"],
 }
 RUNS = [line for line in COMMANDS if line.startswith("python ") and line not in OTHERS]
+# A table of hundreds of networks is timed; tests/latency and tests/cli/test_latency.py do it small.
+LONG = [
+    pytest.param(line, marks=pytest.mark.slow) if "latency_target" in line else line
+    for line in RUNS
+]
 PROGRAMS = {place: text for place, kind, text in BLOCKS if kind == "python"}
 ENTRIES = (["python", "train.py"], ["python", "-m", "lightning_prune", "train"])
 
@@ -185,7 +190,7 @@ def short_id(line: str) -> str:
 
 
 @pytest.mark.filterwarnings(*TINY_WARNINGS)
-@pytest.mark.parametrize("line", RUNS, ids=short_id)
+@pytest.mark.parametrize("line", LONG, ids=short_id)
 def test_command(
     line: str,
     call: Callable[[list[str]], None],

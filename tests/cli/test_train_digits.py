@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from lightning_prune import DetectionModule
-from tests.overrides import FEW_LAYERS, TINY, TINY_PRUNING, TINY_WARNINGS
+from tests.overrides import FEW_LAYERS, NO_COST, TINY, TINY_PRUNING, TINY_WARNINGS
 
 pytestmark = pytest.mark.filterwarnings(*TINY_WARNINGS)
-PRUNE = ["+pruning=sequential_activation", *TINY, *TINY_PRUNING]
+PRUNE = ["+pruning=sequential_activation", *TINY, *TINY_PRUNING, *NO_COST]
 
 
 def count(model: torch.nn.Module) -> int:
