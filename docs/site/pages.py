@@ -47,6 +47,7 @@ def main(folder: str) -> None:
         (target / "pages" / name).parent.mkdir(parents=True, exist_ok=True)
         (target / "pages" / name).write_text(text, "utf-8")
     (target / "mkdocs.yml").write_text(yaml.safe_dump(settings(), sort_keys=False), "utf-8")
+    shutil.copytree(ROOT / "docs/images", target / "pages/images")
     shutil.copy(ROOT / "docs/site/formulas.py", target)
     shutil.copy(ROOT / "docs/site/docstrings.py", target)
 

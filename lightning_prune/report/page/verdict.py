@@ -160,6 +160,21 @@ def _faster(report: ReportData) -> list[Answer]:
     return [Answer("Faster", speed > 1, f"{where}, {speed:.2f} times as fast")]
 
 
+def _further_epochs(report: ReportData | None) -> str:
+    """Return how much longer the pruned model has trained: a gain may be that of training.
+
+    >>> from lightning_prune.report.history import History
+    >>> _further_epochs(ReportData(first_mask_epoch=12, history=History([22, 23])))
+    ', after 12 more epochs'
+    """
+    if report is None or report.first_mask_epoch is None:
+        return ""
+    if report.history is None or not report.history.epochs:
+        return ""
+    further = report.history.epochs[-1] + 1 - report.first_mask_epoch
+    return f", after {further} more epoch{'s' * (further != 1)}" if further > 0 else ""
+
+
 def _as_good(run: StoredRun) -> list[Answer]:
     quality = main_metric(run)
     if quality is None:
@@ -170,7 +185,7 @@ def _as_good(run: StoredRun) -> list[Answer]:
     difference = f"{quality.pruned - quality.dense:+.4f}"
     if quality.dense:
         difference += f", {quality.pruned / quality.dense - 1:+.1%}"
-    text = f"{numbers} ({difference})"
+    text = f"{numbers} ({difference}{_further_epochs(run.report)})"
     low, high = ((run.cells or {}).get("interval_95") or [None, None])[:2]
     if low is not None and high is not None and quality.name.endswith("/bps"):
         text += f"; cell by cell the mean differs by {low:+.4f} to {high:+.4f} (95%)"
