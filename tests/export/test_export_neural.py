@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime")
 from lightning_prune.export.export_onnx import export_onnx
 
 
-# Minutes within the exporter; test_export_bundle.py and the README's commands export other networks.
+# Minutes within the exporter; test_export_bundle.py and the README's commands export others.
 @pytest.mark.slow
 def test_a_cut_network_of_two_inputs_takes_any_batch(tmp_path: Path) -> None:
     torch.manual_seed(0)
