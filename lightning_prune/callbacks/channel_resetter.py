@@ -126,6 +126,11 @@ class ChannelResetter(PruningStage):
             f"{self.every_n_epochs} epochs"
         )
 
+    def doing(self, epoch: int) -> str | None:
+        """Return whether channels were reset in an epoch, in a word."""
+        # Without the counts an epoch would be named in which nothing had to be reset.
+        return "reset" if epoch == self._reset_epoch and any(self._reset_now.values()) else None
+
     def get_channel_usage_report(self) -> dict[str, dict[str, Any]]:
         """Return the guide's statistics of every layer since the last reset, of this process."""
         return {} if self._usage is None else self._usage.stats()

@@ -145,8 +145,10 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         if self._goal is not None:
             self._goal.load_state_dict(state_dict.get("latency_table"))
 
-    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str:
-        """Return when channels are masked and cut, in words."""
+    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str | None:
+        """Return when channels are masked and cut, in words; None: they were cut."""
+        if self.is_cut:  # a resumed run: how many groups there were is not known any more
+            return None
         names = () if self.groups is None else select_groups(self.layers, pl_module, self.groups)
         target = masks_goal(self.mac_target, self.latency_target)
         return masks_in_words(self._epochs(len(names)), len(names), target, cuts)

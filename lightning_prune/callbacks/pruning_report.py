@@ -62,7 +62,7 @@ from lightning_prune.validation import validated
 
 
 class PruningReport(PruningStage):
-    """Record what was pruned and why; print a table, write ``pruning_report.json`` and a page.
+    """Record what was pruned and why; print ten lines, write ``pruning_report.json`` and a page.
 
     Parameters, MACs and latency are measured before and after the cut, the two models' latencies
     in turn. Metrics are those of the last validation before the first mask and of the last one of

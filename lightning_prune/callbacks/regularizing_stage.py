@@ -46,8 +46,10 @@ class RegularizingStage(PruningStage, Generic[PenaltyT]):
     def _let_go(self) -> None:
         self._regularization = None
 
-    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str:
-        """Return when channels are regularized, in words."""
+    def calendar(self, pl_module: pl.LightningModule, cuts: bool) -> str | None:
+        """Return when channels are regularized, in words; None: not any more."""
+        if self._cut and self._regularization is None:  # a run resumed behind the cut that ends it
+            return None
         last = None if self.end_epoch is None else self.end_epoch - 1
         return f"channels are regularized {epochs_in_words(self.start_epoch, last)}"
 

@@ -1,6 +1,9 @@
 """Show the progress of training: a bar on a terminal, one line an epoch everywhere."""
 
+import shutil
+import sys
 import time
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -55,10 +58,10 @@ class EpochProgress(TQDMProgressBar):
         metrics = trainer.callback_metrics
         names = ["train/loss"] if "train/loss" in metrics else []
         if self._validated:
-            names += sorted(name for name in metrics if name.startswith("val/"))
+            names += _overall(sorted(name for name in metrics if name.startswith("val/")))
         parts += [f"{name} {float(metrics[name]):.4f}" for name in names]
         parts.append(f"{time.monotonic() - self._start:.1f} s")
-        self.print("  ".join(parts))
+        self.print("\n".join(epoch_lines(parts, _columns())))
 
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
         """Print without tearing the bar; plainly where there is none."""
@@ -70,6 +73,36 @@ class EpochProgress(TQDMProgressBar):
     def _begin(self) -> None:
         self._start = time.monotonic()
         self._validated = False
+
+
+def _overall(names: Collection[str]) -> list[str]:
+    """Return the metrics without the parts of a mean: of many sessions the mean has to do."""
+    return [name for name in names if name.rpartition("/")[0] not in names]
+
+
+def _columns() -> int | None:
+    """Return the columns of the terminal; None: there is none, and lines may be of any length."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
+
+
+def epoch_lines(parts: Iterable[str], width: int | None) -> list[str]:
+    """Return one line, or where that is too long for a terminal, several.
+
+    Args:
+        parts: What is never broken.
+        width: Columns of the terminal; None: one line.
+
+    >>> epoch_lines(["epoch 1/9", "val/loss 0.5"], 20)
+    ['epoch 1/9', '  val/loss 0.5']
+    """
+    lines: list[str] = []
+    for part in parts:
+        longer = f"{lines[-1]}  {part}" if lines else part
+        if lines and (width is None or len(longer) < width):
+            lines[-1] = longer
+        else:
+            lines.append(f"  {part}" if lines else part)
+    return lines
 
 
 def _number(trainer: Trainer) -> str:

@@ -13,6 +13,7 @@ import torch
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.protocol import PlannedStage
 from lightning_prune.callbacks.pruning_report import PruningReport
+from lightning_prune.files.near_path import near_path
 from lightning_prune.runs.say import say
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
 
@@ -52,7 +53,7 @@ def header(
     yield "data", _data(trainer)
     yield "machine", _machine(trainer)
     if folder is not None:
-        yield "output", folder
+        yield "output", near_path(folder)
     last, first = trainer.max_epochs, trainer.current_epoch + 1
     whole = "until stopped" if last in (None, -1) else f"{last}"
     yield "epochs", whole if first == 1 else f"{whole}, from epoch {first} on"
@@ -127,15 +128,27 @@ def _some(names: Any, most: int = 5) -> str:
 def _data(trainer: pl.Trainer) -> str:
     module = getattr(trainer, "datamodule", None)
     parts = [] if module is None else [type(module).__name__]
-    count = _samples(trainer.train_dataloader)
+    count = _samples(trainer.train_dataloader, trainer.num_training_batches)
     batches = f"{trainer.num_training_batches} batches an epoch"
     parts.append(batches if count is None else f"{count} samples to train on, in {batches}")
-    validated = sum(n for n in trainer.num_val_batches if n != float("inf"))
-    return ", ".join([*parts, f"{validated} batches to validate on"])
+    return ", ".join([*parts, *_validated(trainer)])
 
 
-def _samples(loader: Any) -> int | None:
+def _validated(trainer: pl.Trainer) -> Iterator[str]:
+    """Yield how much there is to validate on: samples where all loaders know, else batches."""
+    loaders = trainer.val_dataloaders
+    several = loaders if isinstance(loaders, list | tuple) else [loaders]
+    counts = list(map(_samples, several, trainer.num_val_batches))
+    batches = sum(n for n in trainer.num_val_batches if n != float("inf"))
+    if batches and None not in counts:
+        yield f"{sum(count or 0 for count in counts)} to validate on"
+    elif batches:
+        yield f"{batches} batches to validate on"
+
+
+def _samples(loader: Any, batches: float) -> int | None:
+    """Return how many samples are seen; None: the loader does not say, or is not used in full."""
     try:
-        return len(loader.dataset)
+        return len(loader.dataset) if len(loader) == batches else None
     except (AttributeError, TypeError):
         return None

@@ -22,12 +22,15 @@ _LIGHTNING_LOGS = tuple(
     f"lightning.{package}"
     for package in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero")
 )
-# What the header of a run says too, and what advertises.
+# What the header of a run, or the line of one that is continued, says too, and what advertises.
 _KNOWN = (
     "GPU available",
     "TPU available",
     "HPU available",
     "LOCAL_RANK: 0 - CUDA",
+    "Restoring states from the checkpoint",
+    "Restored all states from the checkpoint",
+    "Found current_model_state in the checkpoint",
     "Loading `train_dataloader` to",
     "Tip:",
     "`Trainer.fit` stopped: `max_epochs=",

@@ -275,7 +275,8 @@ def _finish(
         report.write(cfg.output_dir)
         if not report.content.is_empty:
             report.print()
-    say(f"everything of this run is in {cfg.output_dir}")
+    if not shown:  # else the ten lines have said it
+        say(f"everything of this run is in {cfg.output_dir}")
     return reports[0].content.macs_fraction if reports else None
 
 

@@ -6,20 +6,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from lightning_prune.files.near_path import near_path
 from lightning_prune.report.page.numbers import bytes_text, change_text, compact, metric_text
 from lightning_prune.report.report_data import CheckpointRow, LayerRow, ReportData, Usage
 
 _PACKAGE = "python -m lightning_prune"
 _LONGEST = 60  # characters of a reason; terminals of 80 columns are common
+_LINES = 10
 
 
-def summary(content: ReportData, folder: Path | None = None, most_metrics: int = 2) -> list[str]:
+def summary(content: ReportData, folder: Path | None = None) -> list[str]:
     r"""Return at most ten lines on a run.
+
+    A second metric is shown where there is room; all of them are in the tables.
 
     Args:
         content: The report.
         folder: Where it was written; None: commands on it are left out.
-        most_metrics: Metrics that are shown; the others are in the tables.
 
     >>> from lightning_prune.report.report_data import ModelFacts
     >>> dense, pruned = ModelFacts(macs=80_000_000), ModelFacts(macs=20_000_000)
@@ -27,12 +30,15 @@ def summary(content: ReportData, folder: Path | None = None, most_metrics: int =
                   dense      pruned     change
     MACs          80 M       20 M       -75.0%
     """
-    rows = [*_metrics(content, most_metrics), *_sizes(content)]
+    sizes, facts = list(_sizes(content)), list(_facts(content, folder))
+    if len(sizes) + len(facts) > _LINES - 2:  # `report` says where the page is, too
+        facts = [fact for fact in facts if fact[0] != "look"]
+    rows = [*_metrics(content, 2 if len(sizes) + len(facts) <= _LINES - 3 else 1), *sizes]
     if content.trained == "dense":  # channels were counted and reset, nothing was pruned
         rows = [(label, before) for label, before, *_ in rows if before != "-"]
     elif rows:
         rows = [("", "dense", "pruned", "change"), *rows]
-    return list(_aligned([*rows, *_facts(content, folder)]))
+    return list(_aligned([*rows, *facts]))
 
 
 def _metrics(content: ReportData, most: int) -> Iterator[tuple[str, ...]]:
@@ -59,10 +65,15 @@ def _metrics(content: ReportData, most: int) -> Iterator[tuple[str, ...]]:
 
 def _sizes(content: ReportData) -> Iterator[tuple[str, ...]]:
     dense, pruned = content.dense, content.pruned
-    sizes = [("MACs", dense.macs, pruned.macs), ("parameters", dense.parameters, pruned.parameters)]
-    for label, before, after in sizes:
+    bytes_ = [side.bytes for side in (dense, pruned) if side.bytes]
+    disk = f"; on disk {bytes_text(bytes_[0])} -> {bytes_text(bytes_[1])}" if bytes_[1:] else ""
+    sizes = [
+        ("MACs", dense.macs, pruned.macs, ""),
+        ("parameters", dense.parameters, pruned.parameters, disk),
+    ]
+    for label, before, after, more in sizes:
         if before is not None and after is not None:
-            yield label, compact(before), compact(after), change_text(before, after)
+            yield label, compact(before), compact(after), f"{change_text(before, after)}{more}"
     fast, faster = dense.latency_ms, pruned.latency_ms
     if fast is not None and faster is not None:
         where = f" in {content.latency_runtime}" if content.latency_runtime else ""
@@ -79,11 +90,26 @@ def _facts(content: ReportData, folder: Path | None) -> Iterator[tuple[str, str]
         yield "usage", usage_in_words(content.usage)
     best = deployed(content.checkpoints)
     if best is not None:
-        size = "" if best.bytes is None else f", {bytes_text(best.bytes)}"
-        yield "deploy", f"{best.file} (epoch {(best.epoch or 0) + 1}, {best.why}{size})"
-    if folder is not None:
-        yield "look", str(folder / "report.html")
-        yield "next", f"{_PACKAGE} report {shlex.quote(str(folder))} (or export, predict, why)"
+        # That it is of the cut model goes without saying; 80 columns are soon full.
+        why = best.why.removesuffix(" of the cut model")
+        epoch = "" if best.epoch is None else f"epoch {best.epoch + 1}, "
+        yield "deploy", f"{best.file} ({epoch}{why})"
+    if folder is None:
+        return
+    near = near_path(folder)
+    if best is not None and (folder / "config.yaml").is_file():
+        yield "export", f"{_PACKAGE} export {shlex.quote(_exported(best, near))}"
+    elif best is not None:  # no run of the command line: only its author knows the class
+        yield "load", f"lightning_prune.load_pruned({content.module or 'CLASS'}, {best.file!r})"
+    yield "tables", f"{_PACKAGE} report {shlex.quote(near)}"
+    if (folder / "report.html").is_file():
+        yield "look", f"{Path(near, 'report.html')}"
+
+
+def _exported(best: CheckpointRow, folder: str) -> str:
+    """Return what to export: of the folder of a run it is the best file after the cut."""
+    known = best.file.startswith("checkpoints/best_pruned")
+    return folder if known else str(Path(folder, best.file))
 
 
 def channels_in_words(rows: list[LayerRow], refused: Mapping[str, str]) -> str:

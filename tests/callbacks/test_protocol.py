@@ -157,7 +157,7 @@ SHIPPED = [
     (SliceMasker(), {"SliceHolder", "MaskHolder", "CutWitness", "PlannedStage", "EpochStage"}),
     (ChannelRegularizer(), {"PlannedStage", "EpochStage"}),
     (SliceRegularizer(), {"PlannedStage", "EpochStage"}),
-    (ChannelResetter(), {"UsageTracker", "PlannedStage"}),
+    (ChannelResetter(), {"UsageTracker", "PlannedStage", "EpochStage"}),
     (PruningReport(), set()),
     (OptimizerResetter(), set()),
     (PrunedCheckpoint(), set()),

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
+from lightning_prune.callbacks.channel_resetter import ChannelResetter
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.cli.epoch_words import epoch_words
@@ -77,6 +78,22 @@ def test_slices_say_how_much_is_zero(tmp_path):
     shares = masker.slice_share.values()
     assert max(shares) > 0
     assert said[3] == f"slices {masker._zero_fraction:.0%} zero"
+
+
+def test_an_epoch_in_which_channels_were_reset_says_so_also_on_resume(tmp_path):
+    def stages():
+        return [ChannelResetter(2, end_epoch=5, which="all", min_batches=1)]
+
+    said = run(tmp_path / "whole", stages(), epochs=6)
+    assert said == {1: "dense", 2: "dense", 3: "reset", 4: "dense", 5: "reset", 6: "dense"}
+    for epoch in (1, 2, 3):
+        again = run(tmp_path / f"{epoch}", stages(), 6, tmp_path / f"whole/epoch={epoch}.ckpt")
+        assert again == {number: word for number, word in said.items() if number > epoch + 1}
+
+
+def test_an_epoch_in_which_nothing_had_to_be_reset_does_not(tmp_path):
+    never = ChannelResetter(1, which="used", threshold=1e9, min_batches=1)
+    assert run(tmp_path, [never], epochs=2) == {1: "dense", 2: "dense"}
 
 
 def test_without_stages_there_are_no_words(tmp_path):

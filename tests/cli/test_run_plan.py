@@ -1,10 +1,12 @@
 """What a run says it is going to do, before it does."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
 import pytest
+from torch.utils.data import DataLoader
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.channel_regularizer import ChannelRegularizer
@@ -14,6 +16,7 @@ from lightning_prune.callbacks.pruning_report import PruningReport
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.cli.run_plan import RunPlan, aligned
+from lightning_prune.engine.phase import Phase
 from tests.callbacks.classifiers import Classifier
 from tests.plain_stages import plain
 
@@ -25,10 +28,27 @@ class Own(L.Callback):
         return f"acts on {type(pl_module).__name__}, {cuts=}"
 
 
+class TwoLoaders(Classifier):
+    """Validates on two sets of 32 samples, one of them in several batches."""
+
+    def val_dataloader(self):
+        whole = super().val_dataloader()
+        return [whole, DataLoader(whole.dataset, batch_size=8)]
+
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        super().validation_step(batch, batch_idx)
+
+
 FEW = {"layers": ["net.deep.0"], "round_to": 1}
 
 
-def said(folder: Path, capsys: pytest.CaptureFixture[str], *stages: L.Callback) -> list[str]:
+def said(
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    *stages: L.Callback,
+    model: L.LightningModule | None = None,
+    **options: int,
+) -> list[str]:
     class Stop(L.Callback):
         def on_train_start(self, trainer, pl_module):
             trainer.should_stop = True
@@ -39,9 +59,10 @@ def said(folder: Path, capsys: pytest.CaptureFixture[str], *stages: L.Callback) 
         max_epochs=9, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
         callbacks=[*stages, plan, Stop()], num_sanity_val_steps=0,
+        **options,
     )  # fmt: skip
     with pytest.raises((KeyboardInterrupt, SystemExit)):
-        trainer.fit(Classifier())
+        trainer.fit(model or Classifier())
     return capsys.readouterr().out.splitlines()
 
 
@@ -60,7 +81,9 @@ def test_epochs_of_masks_and_cut_are_counted_from_one(
     )
     lines = said(tmp_path, capsys, ChannelRegularizer(0.1, end_epoch=4), masker, PhysicalPruner())
     assert lines[0].startswith("model     Classifier, ")
-    assert lines[1].startswith("data      96 samples to train on, in ")
+    assert re.fullmatch(
+        r"data      96 samples to train on, in \d+ batches an epoch, \d+ to validate on", lines[1]
+    )
     assert re.fullmatch(r"machine   cpu, 32 bits, \d+ threads?(, seed \d+)?", lines[2])
     assert lines[3:5] == ["output    some/folder", "epochs    9"]
     assert sorted(lines[5:7]) == [
@@ -68,6 +91,37 @@ def test_epochs_of_masks_and_cut_are_counted_from_one(
         "6 at the latest",
         "          ChannelRegularizer: channels are regularized in epochs 1 to 4",
     ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_of_a_loader_that_is_not_used_in_full_batches_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    few = {"limit_train_batches": 2}
+    two = TwoLoaders()
+    lines = said(tmp_path, capsys, model=two, **few)
+    assert lines[1] == "data      2 batches an epoch, 64 to validate on"
+    lines = said(tmp_path, capsys, model=two, limit_val_batches=1, **few)
+    assert lines[1] == "data      2 batches an epoch, 2 batches to validate on"
+    lines = said(tmp_path, capsys, limit_val_batches=0, **few)
+    assert lines[1] == "data      2 batches an epoch"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_resumed_behind_the_cut_plans_no_masks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    masker = plain(ChannelMasker, start_epoch=2, end_epoch=5, pruning_ratio=0.5, mac_target=None,
+                   hold_epochs=1, **FEW)  # fmt: skip
+    masker._state = replace(masker._state, phase=Phase.CUT)
+    planned = {
+        None: [],
+        4: ["          ChannelRegularizer: channels are regularized in epochs 1 to 4"],
+    }
+    for end, expected in planned.items():  # without an end the cut is its end
+        regularizer = ChannelRegularizer(0.1, end_epoch=end)
+        regularizer.load_state_dict({"cut": True})
+        assert said(tmp_path, capsys, masker, regularizer, PhysicalPruner())[5:] == expected
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -165,7 +165,12 @@ def test_what_lightning_advertises_or_repeats_is_left_out(tmp_path: Path):
     lightning.setLevel(logging.INFO)
     try:
         with open_terminal(log):
-            for text in ("GPU available: False, used: False", "💡 Tip: buy", "Epoch 3: cut 8"):
+            for text in (
+                "GPU available: False, used: False",
+                "💡 Tip: buy",
+                "Epoch 3: cut 8",
+                "Restored all states from the checkpoint at x",
+            ):
                 lightning.info(text)
             lightning.warning("GPU available but not used")
         assert log.read_text() == "Epoch 3: cut 8\nGPU available but not used\n"

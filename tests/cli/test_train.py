@@ -109,7 +109,7 @@ def test_the_log_holds_what_the_terminal_said(cli: Callable[..., Any]):
     assert "model     Line, 1 class (line), 1 parameters\n" in log
     assert "data      Points, 8 samples to train on, in 2 batches an epoch" in log
     assert re.search(r"^machine   cpu, 32 bits, \d+ threads?, seed 0$", log, re.MULTILINE)
-    assert f"output    {outcome.folder}\n" in log
+    assert f"output    {outcome.folder.relative_to(Path.cwd())}\n" in log
     assert "Tip:" not in log
     assert log.rstrip().endswith(f"everything of this run is in {outcome.folder}")
     for line in outcome.out.splitlines():

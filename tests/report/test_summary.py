@@ -1,7 +1,8 @@
 """A report in ten lines."""
 
 from dataclasses import replace
-from pathlib import Path
+
+import pytest
 
 from lightning_prune.report.report_data import CheckpointRow, LayerUsage, ReportData, Usage
 from lightning_prune.report.summary import summary
@@ -20,38 +21,85 @@ def full() -> ReportData:
     report = content()
     report.checkpoints, report.latency_runtime = FILES, "ONNX Runtime 1.32.0"
     report.refused = {"head": "output of the network", "neck": "output of the network"}
+    report.dense.bytes, report.pruned.bytes = 12_000_000, 6_000_000
     for side in (report.dense, report.pruned):
         side.metrics |= {"test/loss": 2.0, "test/a": 0.5, "test/b": 0.5, "val/map50": 0.8}
     return report
 
 
-def test_ten_lines_say_what_was_gained_what_it_cost_and_what_to_deploy():
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of a run of the command line, below the current one."""
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "outputs" / "a b"
+    run.mkdir(parents=True)
+    for name in ("config.yaml", "report.html"):
+        (run / name).touch()
+    return run
+
+
+def test_ten_lines_say_what_was_gained_what_it_cost_and_what_to_deploy(folder):
     report = full()
-    lines = summary(report, Path("outputs/a b"))
+    lines = summary(report, folder)
     assert len(lines) == 10
     assert lines[0].split() == ["dense", "pruned", "change"]
     # The metric that chose the checkpoint stands first, losses last.
     assert lines[1].split() == ["test/map50", "0.9100", "0.9050", "-0.0050"]
-    assert lines[2].split()[0] == "test/a"
-    assert lines[3].split() == ["MACs", "200", "M", "90", "M", "-55.0%"]
-    assert lines[4].split() == ["parameters", "3", "M", "1.5", "M", "-50.0%"]
-    assert lines[5].endswith("-37.5% in ONNX Runtime 1.32.0")
+    assert lines[2].split() == ["MACs", "200", "M", "90", "M", "-55.0%"]
+    assert lines[3] == ("parameters    3 M        1.5 M      -50.0%; on disk 12 MB -> 6 MB")
+    assert lines[4].endswith("-37.5% in ONNX Runtime 1.32.0")
     groups = {one.group for one in report.layers}
     narrower = {one.group for one in report.layers if one.channels_after < one.channels_before}
-    assert f"{len(narrower)} of {len(groups)} groups narrower" in lines[6]
-    assert "2 layers refused (output of the network)" in lines[6]
-    best = "checkpoints/best_pruned.ckpt (epoch 5, highest val/map50, 5.6 MB)"
-    assert lines[7] == f"deploy        {best}"
-    assert lines[8] == "look          outputs/a b/report.html"
-    assert "python -m lightning_prune report 'outputs/a b'" in lines[9]
-    starts = {line.index(line.split()[1]) for line in lines[1:5]}
+    assert f"{len(narrower)} of {len(groups)} groups narrower" in lines[5]
+    assert "2 layers refused (output of the network)" in lines[5]
+    assert lines[6:] == [
+        "deploy        checkpoints/best_pruned.ckpt (epoch 5, highest val/map50)",
+        "export        python -m lightning_prune export 'outputs/a b'",
+        "tables        python -m lightning_prune report 'outputs/a b'",
+        "look          outputs/a b/report.html",
+    ]
+    starts = {line.index(line.split()[1]) for line in lines[1:]}
     assert starts == {14}
+
+
+def test_a_second_metric_is_shown_where_there_is_room(folder):
+    report = full()
+    report.dense.latency_ms = None
+    lines = summary(report, folder)
+    assert len(lines) == 10
+    assert [line.split()[0] for line in lines[1:4]] == ["test/map50", "test/a", "MACs"]
+
+
+def test_with_channel_usage_too_there_are_ten_lines(folder):
+    report = full()
+    report.usage = Usage(0.0, [0], {"a": LayerUsage([8], [5], [3])})
+    lines = summary(report, folder)
+    assert len(lines) == 10
+    labels = [line.split()[0] for line in lines[1:]]
+    assert "look" not in labels  # `report` says where it is
+    assert {"test/map50", "usage", "deploy", "export", "tables"} < set(labels)
+
+
+def test_a_file_that_export_would_not_take_of_the_folder_is_named(folder):
+    report = full()
+    report.checkpoints = FILES[:2]
+    file = "outputs/a b/checkpoints/last.ckpt"
+    assert f"export        python -m lightning_prune export '{file}'" in summary(report, folder)
+
+
+def test_of_a_trainer_of_ones_own_the_file_is_loaded_by_its_class_and_no_page_is_no_line(tmp_path):
+    report = full()
+    report.module = "Mine"
+    lines = summary(report, tmp_path)
+    load = "load          lightning_prune.load_pruned(Mine, 'checkpoints/best_pruned.ckpt')"
+    assert load in lines
+    assert not [line for line in lines if line.startswith(("export", "look"))]
 
 
 def test_without_a_metric_the_latest_file_of_the_cut_model_is_deployed():
     report = full()
     report.checkpoints = FILES[:2]
-    assert "deploy        checkpoints/last.ckpt (epoch 6, the latest, 9 B)" in summary(report)
+    assert "deploy        checkpoints/last.ckpt (epoch 6, the latest)" in summary(report)
     report.checkpoints = FILES[:1]
     assert not [line for line in summary(report) if line.startswith("deploy")]
 
