@@ -20,7 +20,7 @@ DOCS_STAMP := $(DOCS_VENV)/.installed
 DOCS_PORT ?= 8000
 
 .PHONY: help install setup quick demo docs docs-serve test test-all contract test-sklearn-extra test-ultralytics test-optuna \
-  test-timm test-segmentation test-openretina test-deploy test-outside zoo graph lint format clean
+  test-timm test-segmentation test-openretina test-deploy test-outside test-browser zoo graph lint format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -41,6 +41,7 @@ help:
 	@echo "make test-openretina     train and prune core-readout models of an installed openretina"
 	@echo "make test-deploy         export to OpenVINO, and run every file in an environment without this package"
 	@echo "make test-outside        the four above that are homes of others: ultralytics to openretina"
+	@echo "make test-browser        open report pages in chromium: requests, errors, axe-core, widths (PAGES=..., SHOTS=folder)"
 	@echo "make zoo                 prune library models beside torch-pruning; writes docs/zoo.md (hours; ZOO=tv is one library)"
 	@echo "make graph               time how groups are found and cut, beside torch-pruning"
 	@echo "make lint                ruff (lint and format) and mypy --strict"
@@ -181,6 +182,16 @@ test-openretina: $(DEV_STAMP) .outside/openretina/.installed
 test-deploy: $(DEV_STAMP) .outside/openvino/.installed .outside/plain/.installed
 	PYTHONPATH=.outside/openvino OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" tests/outside/openvino
 
+# Node packages stay out of the environment; chromium has to be there.
+.browser/.installed: tests/browser/package.json
+	@mkdir -p $(@D)
+	cp $< $(@D)
+	npm install --prefix $(@D) --silent --no-audit --no-fund --no-package-lock --ignore-scripts
+	@touch $@
+
+test-browser: $(DEV_STAMP) .browser/.installed
+	BROWSER=1 PAGES="$(PAGES)" SHOTS="$(SHOTS)" OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser
+
 test-outside: test-ultralytics test-timm test-segmentation test-openretina
 
 # Of several licences, AGPL among them: beside the environment, as above.
@@ -204,4 +215,4 @@ format: $(DEV_STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(EXTRA_VENV) $(DOCS_VENV) .ultralytics .optuna .outside .zoo dist build .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(EXTRA_VENV) $(DOCS_VENV) .ultralytics .optuna .outside .zoo .browser dist build .mypy_cache .pytest_cache .ruff_cache

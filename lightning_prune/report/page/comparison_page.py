@@ -1,6 +1,6 @@
 """`compare.html` and `sweep.html`: several runs on one page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from markupsafe import Markup, escape
@@ -97,7 +97,8 @@ def scatter(
     line = "".join(f"{'L' if n else 'M'}{a:.2f} {b:.2f}" for n, (a, b) in
                    enumerate(place(*point) for point in best))  # fmt: skip
     parts.append(f'<path class="front-line" d="{line}"/>')
-    for x, y, row in points:
+    # Those on the front last: no other point covers them.
+    for x, y, row in sorted(points, key=lambda point: bool(getattr(point[2], front))):
         a, b = place(x, y)
         kind = "point front" if getattr(row, front) else "point"
         said = f"{row.name}: {metric} {metric_text(y)}, {x:.4g}"
@@ -105,8 +106,8 @@ def scatter(
             f'<circle class="{kind}" cx="{a:.2f}" cy="{b:.2f}" r="6">'
             f"<title>{escape(said)}</title></circle>"
         )
-        if len(points) <= 12:
-            parts.append(f'<text x="{a + 8:.1f}" y="{b - 7:.1f}">{escape(row.name)}</text>')
+    if len(points) <= 12:
+        parts.extend(_names([(*place(x, y), row.name) for x, y, row in points]))
     domain = f"{x0:.9g} {x1:.9g} {y0:.9g} {y1:.9g}"
     plane = f"{_LEFT} {_WIDTH - _RIGHT} {_HEIGHT - _BOTTOM} {_TOP}"
     label = f"{metric} over {title}: {len(points)} runs, {len(best)} of them not beaten"
@@ -115,6 +116,24 @@ def scatter(
         f'aria-label="{escape(label)}" data-domain="{domain}" data-plane="{plane}">'
         f"{''.join(parts)}</svg>"
     )
+
+
+def _names(points: Sequence[tuple[float, float, str]]) -> Iterator[str]:
+    """Yield names beside their points, one text for those that all but coincide."""
+    places: list[tuple[float, float, list[str]]] = []
+    for a, b, name in points:
+        near = (one for one in places if abs(one[0] - a) < 14 and abs(one[1] - b) < 12)
+        together = next(near, None)
+        if together is None:
+            places.append((a, b, [name]))
+        else:
+            together[2].append(name)
+    for a, b, names in places:
+        # Behind the middle they end at the point: the right border would cut them off.
+        is_left = a < (_LEFT + _WIDTH) / 2
+        x, anchor = (a + 8, "start") if is_left else (a - 8, "end")
+        said = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        yield f'<text x="{x:.1f}" y="{b - 7:.1f}" text-anchor="{anchor}">{escape(said)}</text>'
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

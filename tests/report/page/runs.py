@@ -21,7 +21,7 @@ from lightning_prune.report.history import History
 from lightning_prune.report.report_data import CheckpointRow, CutFacts, ReportData, write_report
 from tests.report.reports import content
 
-VOID = {"meta", "link", "img", "input", "br", "hr"}
+VOID = {"meta", "link", "img", "input", "br", "hr", "wbr"}
 
 
 class Page(HTMLParser):

@@ -8,7 +8,11 @@ import pytest
 
 from lightning_prune.errors import ConfigError
 from lightning_prune.report.page.comparison import Row, compare, mark_front, run_folders
-from lightning_prune.report.page.comparison_page import write_comparison, write_sweep_page
+from lightning_prune.report.page.comparison_page import (
+    charts,
+    write_comparison,
+    write_sweep_page,
+)
 from lightning_prune.report.page.stored_run import read_run
 from lightning_prune.report.page.verdict import main_metric, verdict
 from lightning_prune.report.report_data import CutFacts, ModelFacts, ReportData, write_report
@@ -66,16 +70,28 @@ def test_every_point_of_the_page_is_where_its_run_is(sweep):
     page = Page(text)
     assert page.json("comparison") == json.loads(json.dumps(found.to_plain()))
     charts = re.findall(r'<svg class="chart"(.*?)</svg>', text, re.DOTALL)
-    for chart, cost in zip(charts, ("macs_fraction", "latency_ms"), strict=True):
+    kinds = (("macs_fraction", "front"), ("latency_ms", "fast_front"))
+    for chart, (cost, front) in zip(charts, kinds, strict=True):
+        rows = sorted(found.rows, key=lambda one: getattr(one, front))  # the front is on top
         x0, x1, y0, y1 = map(float, re.search(r'data-domain="([^"]*)"', chart)[1].split())
         left, right, bottom, top = map(float, re.search(r'data-plane="([^"]*)"', chart)[1].split())
         circles = np.array(re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', chart), float)
         costs = x0 + (circles[:, 0] - left) / (right - left) * (x1 - x0)
         metrics = y0 + (circles[:, 1] - bottom) / (top - bottom) * (y1 - y0)
         unit = 100 if cost == "macs_fraction" else 1
-        assert costs == pytest.approx([getattr(one, cost) * unit for one in found.rows], rel=1e-3)
-        assert metrics == pytest.approx([one.metric for one in found.rows], rel=1e-3)
+        assert costs == pytest.approx([getattr(one, cost) * unit for one in rows], rel=1e-3)
+        assert metrics == pytest.approx([one.metric for one in rows], rel=1e-3)
     assert all(tag not in ("link", "img", "iframe") for tag, _ in page.elements)
+
+
+def test_runs_at_one_place_have_their_names_in_one_text(tmp_path):
+    for number, metric in enumerate([0.4, 0.4, 0.3, 0.4, 0.4, 0.4]):
+        write(tmp_path / f"<{number}>", metric, 60 if metric == 0.4 else 40, 8.0)
+    charts_of = charts(compare(run_folders([tmp_path]), tmp_path))
+    texts = re.findall(r'<text x="([\d.]+)" y="[\d.]+" text-anchor="(\w+)">(&lt;.*?)</text>',
+                       charts_of[0][1])  # fmt: skip
+    assert [unescape(text) for *_, text in texts] == ["<0>, <1>, <3>, <4> and 1 more", "<2>"]
+    assert [anchor for _, anchor, _ in texts] == ["end", "start"], "no border cuts them off"
 
 
 def test_a_failed_job_is_on_the_page_of_its_sweep_with_its_reason(sweep):

@@ -95,7 +95,8 @@
   };
   const short = (text, most) => text.length > most ? text.slice(0, most - 1) + "\u2026" : text;
   const heat = (rows, columns, value, rowNames, columnNames, label, marked) => {
-    const longest = (names) => Math.min(12, Math.max(...names.map((n) => n.length))), cell = 16, L = 14 + 6.2 * longest(rowNames), T = 14 + 5.6 * longest(columnNames), svg = canvas(L + columns * cell + 4, T + rows * cell + 4, label);
+    const longest = (names) => Math.min(12, Math.max(...names.map((n) => n.length))), cell = 16, L = 14 + 6.2 * longest(rowNames), T = 14 + 5.6 * longest(columnNames), width = L + columns * cell + 4, svg = canvas(width, T + rows * cell + 4, label);
+    svg.style.maxWidth = 1.6 * width + "px";  // maps beside one another have letters of one size
     for (let r = 0; r < rows; r++) {
       const t = make("text", { x: L - 5, y: T + r * cell + 12, "text-anchor": "end" }, short(rowNames[r], 12));
       if (marked && marked(r)) t.setAttribute("style", "font-weight:700;fill:var(--pruned)");
