@@ -6,6 +6,7 @@ other generator that reads its settings.
 """
 
 import ast
+import json
 import re
 import shutil
 import sys
@@ -103,10 +104,39 @@ def example_pages() -> dict[str, str]:
     """Return name -> text of a page for each program of examples/, and of their list."""
     found = sorted((ROOT / "examples").glob("*.py"))
     rows = "".join(f"- [{path.name}]({path.stem}.md): {_sentence(path)}\n" for path in found)
-    return {"examples/index.md": f"# Examples\n\n{rows}"} | {
+    programs = {
         f"examples/{path.stem}.md": f"# {path.name}\n\n```python\n{path.read_text('utf-8')}```\n"
         for path in found
     }
+    books = {
+        path.stem: json.loads(path.read_text("utf-8"))
+        for path in sorted((ROOT / "examples/notebooks").glob("*.ipynb"))
+    }
+    notebooks = {f"examples/{name}.md": _notebook(book) for name, book in books.items()}
+    rows += "".join(
+        f"- [{name}.ipynb]({name}.md): a notebook, with its outputs\n" for name in books
+    )
+    return {"examples/index.md": f"# Examples\n\n{rows}"} | programs | notebooks
+
+
+def _notebook(book: dict[str, Any]) -> str:
+    """Return the cells of a notebook, and what they put out, as one page."""
+    parts = []
+    for cell in book["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(source.replace("](../../docs/", "](../"))
+            continue
+        parts.append(f"```python\n{source}\n```")
+        for output in cell["outputs"]:
+            shown = output.get("data", {})
+            text = "".join(output.get("text", shown.get("text/plain", "")))
+            if "image/png" in shown:
+                image = "".join(shown["image/png"]).replace("\n", "")
+                parts.append(f"![what the cell shows](data:image/png;base64,{image})")
+            elif text:
+                parts.append(f"```text\n{text.rstrip()}\n```")
+    return "\n\n".join(parts) + "\n"
 
 
 def _as_page(name: str, text: str) -> str:
@@ -117,7 +147,8 @@ def _as_page(name: str, text: str) -> str:
         text = re.sub(r"\]\(examples/", "](../examples/", text)
     for beside, page in BESIDE.items():
         text = re.sub(rf"\]\((\.\./)*{beside}", f"]({up}{page}", text)
-    text = re.sub(r"\]\((?:\.\./)+examples/(\w+)\.py\)", rf"]({up}examples/\1.md)", text)
+    source = r"(?:notebooks/)?(\w+)\.(?:py|ipynb)"
+    text = re.sub(rf"\]\((?:\.\./)+examples/{source}\)", rf"]({up}examples/\1.md)", text)
     text = re.sub(r"\]\((?:\.\./)+examples/\)", f"]({up}examples/index.md)", text)
     parts = re.split(r"(^```.*?^```)", text, flags=re.M | re.S)
     for index in range(0, len(parts), 2):  # those between blocks of code
