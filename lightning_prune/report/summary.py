@@ -100,7 +100,8 @@ def _facts(content: ReportData, folder: Path | None) -> Iterator[tuple[str, str]
     if best is not None and (folder / "config.yaml").is_file():
         yield "export", f"{_PACKAGE} export {shlex.quote(_exported(best, near))}"
     elif best is not None:  # no run of the command line: only its author knows the class
-        yield "load", f"lightning_prune.load_pruned({content.module or 'CLASS'}, {best.file!r})"
+        file = str(Path(near, best.file))
+        yield "load", f"lightning_prune.load_pruned({content.module or 'CLASS'}, {file!r})"
     yield "tables", f"{_PACKAGE} report {shlex.quote(near)}"
     if (folder / "report.html").is_file():
         yield "look", f"{Path(near, 'report.html')}"
