@@ -40,4 +40,4 @@ def test_a_model_beside_the_command_is_trained(cli: Callable[..., Any], tmp_path
     words = ["model._target_=beside_the_command.Mine", "dense_epochs=1", "trainer=cpu"]
     outcome = cli(*FAKE, *words)
     assert outcome.code == 0, outcome.err
-    assert "model: Mine" in outcome.out
+    assert "model     Mine" in outcome.out
