@@ -67,6 +67,8 @@ class Distiller(PruningStage):
     arXiv 1503.02531.
     """
 
+    acts_from = "masks"
+
     @validated
     def __init__(
         self,

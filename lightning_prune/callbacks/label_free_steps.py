@@ -56,6 +56,8 @@ class LabelFreeSteps(PruningStage):
     acceleration with tiny sets, CVPR, arXiv 2202.07861.
     """
 
+    acts_from = "masks"
+
     @validated
     def __init__(
         self,

@@ -52,6 +52,8 @@ class MaskingStage(HoldingStage[Masking[PolicyT]], Generic[PolicyT]):
         ValueError: an argument is out of range, or there are two targets.
     """
 
+    acts_from = "start_epoch"
+
     schedule: RatioSchedule | StepSchedule
 
     def __init__(

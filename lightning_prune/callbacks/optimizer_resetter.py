@@ -54,6 +54,8 @@ class OptimizerResetter(PruningStage):
             adds parameter groups.
     """
 
+    acts_from = "masks"
+
     @validated
     def __init__(
         self,

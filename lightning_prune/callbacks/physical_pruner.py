@@ -56,6 +56,8 @@ class PhysicalPruner(PruningStage):
         ValueError: the tolerance is not positive, or a negative number of images.
     """
 
+    acts_from = "masks"
+
     @validated
     def __init__(
         self,

@@ -32,6 +32,8 @@ class PrunedCheckpoint(LeanCheckpoint):
             replaced and removed with it.
     """
 
+    acts_from = "masks"
+
     def __init__(
         self,
         dirpath: str | None = None,

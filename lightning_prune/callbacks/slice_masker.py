@@ -71,6 +71,8 @@ class SliceMasker(HoldingStage[SliceMasking]):
     Source: the slice pruning of SIRC's fork of Torch-Pruning.
     """
 
+    acts_from = "start_epoch"
+
     @validated
     def __init__(
         self,

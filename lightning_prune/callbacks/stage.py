@@ -1,7 +1,7 @@
 """What all pruning callbacks share."""
 
 import copy
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
@@ -24,6 +24,8 @@ class PruningStage(Callback):
 
     done: bool = False
     """Whether it has cut channels."""
+    acts_from: Literal["the start", "start_epoch", "masks"] = "the start"
+    """What training depends on it from: runs that differ in later stages have epochs in common."""
     _fresh: dict[str, Any] | None = None
     _marks: tuple[object, object] | None = None
 

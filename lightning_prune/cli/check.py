@@ -38,9 +38,10 @@ ROOT_TYPES: dict[str, Any] = {
     "objectives": list[str] | None,
     "dense_epochs": Annotated[int, AtLeast(0)],
     "recovery_epochs": Annotated[int, AtLeast(0)],
+    "share_dense": bool,
     "output_dir": str,
 }
-_OPTIONAL = ("resume", "objectives")
+_OPTIONAL = ("resume", "objectives", "share_dense")
 # Groups whose options are parts of a recipe or a data set: at the root nobody reads them.
 _NO_ROOT_KEYS = {"defaults", "hydra", "stage", "penalty", "widths", "augmentation"}
 # What makes a run train or test nothing: it would end with exit code 0 and no result.

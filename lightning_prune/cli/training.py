@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from lightning_prune.cli.objectives import MACS, check_objectives, objective_val
 from lightning_prune.cli.processor_choices import choose_for_processor
 from lightning_prune.cli.report_samples import write_samples
 from lightning_prune.cli.run_plan import RunPlan
+from lightning_prune.cli.shared_dense import keep_dense, shared_dense
 from lightning_prune.cli.training_end import TrainingEnd
 from lightning_prune.errors import ConfigError
 from lightning_prune.files import write_bytes
@@ -37,6 +39,7 @@ from lightning_prune.runs.resume.run_start import RunStart, find_start, say_chan
 from lightning_prune.runs.run_lock import run_lock
 from lightning_prune.runs.run_result import RESULT, write_result
 from lightning_prune.runs.say import say
+from lightning_prune.runs.sweep.dense_store import DenseStore
 from lightning_prune.runs.wandb_id import keep_wandb_id
 
 Value = float | tuple[float, ...] | None
@@ -62,11 +65,11 @@ def run_config(cfg: DictConfig, goes_on: bool = False) -> Value:
     _find_checkpoint(cfg)
     check_config(cfg)
     _check_folder(cfg.output_dir)
-    with run_lock(cfg.output_dir):
-        return _run(cfg, goes_on)
+    with run_lock(cfg.output_dir), shared_dense(cfg) as shared:
+        return _run(cfg, goes_on, shared)
 
 
-def _run(cfg: DictConfig, goes_on: bool) -> Value:
+def _run(cfg: DictConfig, goes_on: bool, shared: DenseStore | None) -> Value:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     data = build(cfg.data, "data")
     fill_from_data(cfg, data)
@@ -74,6 +77,8 @@ def _run(cfg: DictConfig, goes_on: bool) -> Value:
         return _test(cfg, data)
     start = find_start(Path(cfg.output_dir)) if goes_on or _names_folder(cfg) else None
     _forget_result(cfg.output_dir)
+    if start is None and shared is not None:
+        start = shared.take()
     if start is not None:
         take_up(cfg, start, keep_epochs=not was_given("dense_epochs"))
     model = build(cfg.model, "model")
@@ -84,8 +89,9 @@ def _run(cfg: DictConfig, goes_on: bool) -> Value:
     loggers = list(build_all(cfg.logger, "logger").values())
     end = TrainingEnd()
     used = [*_usable(callbacks, loggers), end, RunPlan(cfg.output_dir)]
+    used = [*keep_dense(shared, cfg.dense_epochs, used), *used]
     trainer = build(cfg.trainer, "trainer", callbacks=used, logger=loggers, **_bars(cfg, used))
-    if start is not None:
+    if start is not None and (shared is None or not shared.taken):
         say_changes(cfg, start)
     save_config(cfg)
 
@@ -198,6 +204,8 @@ def _is_bar(callback: Any) -> bool:
 
 def _fit(trainer: L.Trainer, model: L.LightningModule, data: Any, ckpt_path: str | None) -> None:
     """Train; a refusal before the first batch is a matter of the configuration."""
+    if ckpt_path is not None:  # it continues in its folder
+        warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except (ValueError, MisconfigurationException) as error:

@@ -82,6 +82,20 @@ class DenseKeeper(L.Callback):
             trainer.save_checkpoint(f"{self.folder}/dense.ckpt")
 
 
+class Scaler(L.Callback):
+    """Multiply w once; training before does not depend on it."""
+
+    acts_from = "start_epoch"
+
+    def __init__(self, start_epoch: int, factor: float) -> None:
+        self.start_epoch = start_epoch
+        self.factor = factor
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Line) -> None:
+        if trainer.current_epoch == self.start_epoch:
+            pl_module.w.data *= self.factor
+
+
 def fault() -> None:
     """Raise what no constructor raises about its arguments."""
     raise RuntimeError("a fault of the program")

@@ -47,7 +47,7 @@ def followed(
     paths = {key: move(state.get(key) or "") for key in _PATHS}
     named = sorted({path for path in (*scores, *paths.values()) if path})
     there = set(broadcast(trainer, [path for path in named if _is_file(path)]))
-    if old != str(new) and not there:
+    if old != str(new) and named and not there:
         return state  # a new run that begins with the weights of another
     state["dirpath"] = str(new)
     state["best_k_models"] = {path: score for path, score in scores.items() if path in there}

@@ -24,6 +24,7 @@ from lightning_prune.files.write_json import write_json
 from lightning_prune.runs.resume.run_start import set_aside
 from lightning_prune.runs.run_lock import run_lock
 from lightning_prune.runs.run_result import RESULT
+from lightning_prune.runs.sweep.dense_store import clear
 from lightning_prune.runs.sweep.sweep_state import SweepState, find_sweep, plain_words
 from lightning_prune.runs.sweep.sweep_table import print_sweep, sweep_rows, write_sweep
 
@@ -119,6 +120,8 @@ class SweepCallback(Callback):
         jobs = self._finish()
         finished = bool(jobs) and all(job["status"] == "ok" for job in jobs)
         SweepState.of(config, self._sweep, finished).write(self._folder)
+        if finished:
+            clear(self._folder)
         failed = [job for job in jobs if job["status"] != "ok"]
         if failed:
             raise SystemExit(2 if all(job["refused"] for job in failed) else 1)
