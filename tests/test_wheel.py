@@ -23,6 +23,8 @@ root = {"data", "model", "trainer", "callbacks", "logger"}
 done = []
 with initialize_config_module("lightning_prune.conf", version_base="1.3"):
     for path in sorted(folder.glob("*/*.yaml")):
+        if "/hydra/sweeper" in path.read_text():  # needs a plugin
+            continue
         group = path.parent.name
         plus = "" if group in root else "+"
         cfg = compose("train", overrides=[f"{plus}{group}={path.stem}", "output_dir=x"])
@@ -102,7 +104,8 @@ def test_every_option_composes_from_a_foreign_folder(installed: Path, tmp_path: 
     assert found["package"].startswith(environment)
     assert found["conf"].startswith(environment)
     conf = REPOSITORY / "conf"
-    expected = sorted(f"{p.parent.name}={p.stem}" for p in conf.glob("*/*.yaml"))
+    plain = [p for p in conf.glob("*/*.yaml") if "/hydra/sweeper" not in p.read_text()]
+    expected = sorted(f"{p.parent.name}={p.stem}" for p in plain)
     assert sorted(found["options"]) == expected
     assert found["accelerator"] == "cpu"
 

@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lightning_prune.cli.loader import known_paths, make_loader, option_paths
 from lightning_prune.cli.near_keys import near_keys
+from lightning_prune.cli.plugin_sentence import plugin_sentence
 from lightning_prune.cli.quoting import quote, shell_word
 from lightning_prune.cli.unknown_key import near_names, unknown_key
 from lightning_prune.errors import ConfigError
@@ -89,7 +90,9 @@ def composition_message(error: BaseException, overrides: Sequence[str]) -> str:
         text += f"\n{str(cause).splitlines()[0]}"
     launcher = re.search(r"Could not find 'hydra/(launcher|sweeper)/(joblib|submitit|\w+)", text)
     if launcher:
-        text = f"{_plugin(launcher[1], launcher[2])}\n{text}"
+        needed = plugin_sentence(launcher[1], launcher[2])
+        other = f"this {launcher[1]} needs a plugin of Hydra, such as: pip install "
+        text = f"{needed or f'{other}hydra-{launcher[2]}-{launcher[1]}'}\n{text}"
     return _plain(text)
 
 
@@ -121,13 +124,6 @@ _SENTENCES: list[tuple[str, Callable[..., str]]] = [
     (r"Ambiguous value for argument '(.*?)'\n", _several_values),
     (r"Could not append to config\. An item is already at '([^']+)'", _plus_too_much),
 ]
-
-
-def _plugin(kind: str, name: str) -> str:
-    if name.startswith(("joblib", "submitit")):
-        extra = "joblib" if name.startswith("joblib") else "submitit"
-        return f"this launcher needs: pip install 'lightning-prune[{extra}]'"
-    return f"this {kind} needs a plugin of Hydra, such as: pip install hydra-{name}-{kind}"
 
 
 def _unknown_path(key: str, siblings: Sequence[str], words: Sequence[str], node: DictConfig) -> str:

@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.types import RunMode
 
 from lightning_prune.cli.loader import COMPOSITION_ERRORS
+from lightning_prune.cli.plugin_sentence import plugin_sentence
 from lightning_prune.cli.quoting import parse, quote, shell_word
 from lightning_prune.cli.unknown_key import near_names
 from lightning_prune.errors import ConfigError
@@ -120,6 +121,10 @@ def _choice_problem(override: Override, loader: ConfigLoaderImpl) -> str | None:
         if value in (None, "none") and group in ADDED and len(_values(override)) == 1:
             continue
         given = override.input_line
+        if group in ("hydra/launcher", "hydra/sweeper") and isinstance(value, str):
+            plugin = plugin_sentence(group.partition("/")[2], value)
+            if plugin is not None:
+                return f"{shell_word(str(given))}: {plugin}"
         near = near_names(str(value), options)
         hint = f" Did you mean {' or '.join(f'{group}={name}' for name in near)}?" if near else ""
         return (
