@@ -17,9 +17,10 @@ from lightning_prune.files.near_path import near_path
 from lightning_prune.files.part_file import PartFile
 from lightning_prune.files.read_checkpoint import read_checkpoint
 from lightning_prune.files.read_json import read_json
+from lightning_prune.files.read_yaml import read_yaml
 from lightning_prune.files.write_json import write_json
 from lightning_prune.runs.checkpoint.newest_checkpoint import newest_checkpoint
-from lightning_prune.runs.configuration.run_facts import RunFacts
+from lightning_prune.runs.configuration.renamed_keys import translated
 from lightning_prune.runs.resume.run_start import RunStart
 from lightning_prune.runs.run_lock import run_lock, working_owner
 from lightning_prune.runs.say import say
@@ -27,6 +28,7 @@ from lightning_prune.runs.say import say
 DENSE = "dense"
 """Folder of a sweep for what its jobs have in common."""
 _FACTS = "dense.json"
+_CONFIG = "run.yaml"
 # In the order in which they are copied: a kill in between leaves a run that can be continued.
 _PARTS = ("weights_metrics.json", "hparams.yaml", "metrics.csv", "checkpoints")
 _LOOK = 1.0
@@ -44,7 +46,7 @@ class DenseStore:
     Attributes:
         folder: Where they are kept.
         run: The run at hand.
-        facts: All that training depends on until then, as plain data: runs that agree in it share.
+        facts: All that training depends on until then: runs that agree in it share.
         taken: Whether the run began with them.
     """
 
@@ -102,10 +104,10 @@ class DenseStore:
         ]
         for name in files:
             _copy_file(self.run / name, self.folder / name)
+        # Under another name: the folder is no run.
+        _copy_file(self.run / "config.yaml", self.folder / _CONFIG)
         content = {
             "digest": digest_of(self.facts),
-            "facts": self.facts,
-            "config": RunFacts.of(self.run).config,
             "checkpoint": checkpoint.as_posix(),
             "files": {name.as_posix(): _file_digest(self.folder / name) for name in files},
             "run": str(self.run),
@@ -143,7 +145,8 @@ class DenseStore:
             f"epochs 1 to {content['epoch'] + 1} are those of {near_path(found['run'])}: this run "
             "has them in common with it (share_dense=false trains them again)"
         )
-        return RunStart(path, found["config"], dict(content.get("hyper_parameters", {})))
+        config = translated(read_yaml(self.folder / _CONFIG))
+        return RunStart(path, config, dict(content.get("hyper_parameters", {})))
 
 
 class DenseEpochs(pl.Callback):
@@ -185,7 +188,8 @@ def digest_of(facts: Mapping[str, Any]) -> str:
     >>> digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1}) != digest_of({"a": 1})
     True
     """
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def clear(sweep: Path) -> None:
