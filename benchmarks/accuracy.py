@@ -33,7 +33,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from paired_bootstrap import Matched, average_precision, interval, match_all
 from torchvision.ops import box_convert
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
@@ -44,6 +43,12 @@ from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.paired_precision import (
+    Matched,
+    average_precision,
+    interval,
+    match_all,
+)
 from lightning_prune.engine.compress import compress
 from lightning_prune.graph.macs import count_macs
 from lightning_prune.policies.criteria.bn_scale import BNScale

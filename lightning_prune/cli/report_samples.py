@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 
 from lightning_prune.detection.detector_module import DetectorModule
+from lightning_prune.detection.paired_precision import detector_difference
 from lightning_prune.detection.sample_boxes import sample_boxes
 from lightning_prune.files.write_json import write_json
 from lightning_prune.neural.module import NeuralResponseModule
@@ -47,7 +48,10 @@ def _content(
         before = dense if isinstance(dense, DetectorModule) else None
         names = [str(name) for name in getattr(data, "names", None) or []]
         images = sample_boxes(before, pruned, data.test_dataloader(), names)
-        return {"kind": "detection", "images": images}
+        found: dict[str, Any] = {"kind": "detection", "images": images}
+        if before is not None:
+            found["paired"] = detector_difference(before, pruned, data.test_dataloader())
+        return found
     if isinstance(pruned, NeuralResponseModule):
         known = dense if isinstance(dense, NeuralResponseModule) else None
         return {"kind": "neural", "cells": sample_rates(known, pruned, data.test_dataloader())}

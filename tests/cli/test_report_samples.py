@@ -1,6 +1,7 @@
 """What both detectors find on photographs, stored for the page of a run."""
 
 import base64
+import copy
 import io
 import json
 import warnings
@@ -12,6 +13,7 @@ from PIL import Image
 from lightning_prune.cli.report_samples import write_samples
 from lightning_prune.detection.data.yolo_folder import YoloFolderDataModule
 from lightning_prune.detection.module import DetectionModule
+from lightning_prune.detection.paired_precision import detector_difference
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,8 @@ def test_boxes_are_those_that_the_detector_finds(detector, photographs, tmp_path
     write_samples(tmp_path, photographs, detector, detector)
     content = json.loads((tmp_path / "report_data/samples.json").read_text())
     assert content["kind"] == "detection"
+    assert content["paired"]["difference"] == 0
+    assert content["paired"]["interval_95"] == [0, 0]
     assert len(content["images"]) == 6
     assert sum(len(one["pruned"]) for one in content["images"]) >= 6
     wanted = {}
@@ -54,6 +58,24 @@ def test_boxes_are_those_that_the_detector_finds(detector, photographs, tmp_path
             ]
             assert min(near) <= 0.11
             assert found["name"] in photographs.names
+
+
+def test_the_difference_is_that_of_the_metrics(detector, photographs):
+    other = copy.deepcopy(detector)
+    with torch.no_grad():
+        next(other.parameters()).mul_(0.9)
+    values = []
+    for module in (other, detector):
+        for batch in photographs.test_dataloader():
+            with torch.inference_mode():
+                module.test_map.update_batch(module.scored(batch[0]), batch[1], batch[0].shape)
+        values.append(float(module.test_map.compute()["map"]))
+        module.test_map.reset()
+    found = detector_difference(other, detector, photographs.test_dataloader(), rounds=20)
+    assert values[0] != values[1]
+    assert found["difference"] == pytest.approx(values[1] - values[0], abs=1e-6)
+    low, high = found["interval_95"]
+    assert low < found["difference"] < high
 
 
 def test_what_fails_is_said_and_costs_nothing(detector, tmp_path):

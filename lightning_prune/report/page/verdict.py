@@ -186,7 +186,22 @@ def _as_good(run: StoredRun) -> list[Answer]:
     if quality.dense:
         difference += f", {quality.pruned / quality.dense - 1:+.1%}"
     text = f"{numbers} ({difference}{_further_epochs(run.report)})"
-    low, high = ((run.cells or {}).get("interval_95") or [None, None])[:2]
-    if low is not None and high is not None and quality.name.endswith("/bps"):
-        text += f"; cell by cell the mean differs by {low:+.4f} to {high:+.4f} (95%)"
+    text += _interval(run, quality)
     return [Answer("As good", quality.gain >= 0, text)]
+
+
+def _interval(run: StoredRun, quality: Quality) -> str:
+    """Return by how much the models differ on other cells or images, for the end of a sentence."""
+    paired = (run.samples or {}).get("paired") or {}
+    cells = run.cells or {}
+    if quality.name.endswith("/bps") and cells.get("interval_95"):
+        low, high = cells["interval_95"][:2]
+        return f"; cell by cell the mean differs by {low:+.4f} to {high:+.4f} (95%)"
+    if quality.name == "test/map50_95" and paired.get("interval_95"):
+        low, high = paired["interval_95"][:2]
+        chance = ": no difference beyond chance" if low <= 0 <= high else ""
+        return (
+            f"; on {paired['images']} images drawn anew it differs by {low:+.4f} to {high:+.4f} "
+            f"(95%){chance}"
+        )
+    return ""

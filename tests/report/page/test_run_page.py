@@ -11,6 +11,7 @@ from lightning_prune.report.decision_store import write_decision
 from lightning_prune.report.history import History
 from lightning_prune.report.page.run_page import LIMIT, run_page, write_page
 from lightning_prune.report.page.stored_run import read_run
+from lightning_prune.report.page.verdict import verdict
 from lightning_prune.report.report_data import ReportData, Usage, read_report, write_report
 from lightning_prune.report.stored_decision import read_decision
 from tests.report.page.runs import Page, metrics_csv, old_report, record, write_run
@@ -276,6 +277,25 @@ def test_boxes_are_drawn_where_they_were_found(tmp_path):
     assert len(page.all("use")) == 6
     assert page.all("img") == []
     assert "0.88" in page.text
+
+
+@pytest.mark.parametrize(
+    ("interval", "end"),
+    [([-0.01, 0.02], "-0.0100 to +0.0200 (95%): no difference beyond chance"),
+     ([0.001, 0.02], "+0.0010 to +0.0200 (95%)")],
+)  # fmt: skip
+def test_the_verdict_says_what_chance_explains(tmp_path, interval, end):
+    data = write_run(tmp_path)
+    for side, value in ((data.dense, 0.6), (data.pruned, 0.61)):
+        side.metrics["test/map50_95"] = value
+    write_report(tmp_path, data)
+    result = {"monitor": "val/map50_95", "value": 0.6, "metrics": {}, "macs": 0.45}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    paired = {"difference": 0.01, "interval_95": interval, "images": 87, "rounds": 200}
+    samples = {"version": 1, "kind": "detection", "images": [], "paired": paired}
+    (tmp_path / "report_data" / "samples.json").write_text(json.dumps(samples))
+    answer = next(one for one in verdict(read_run(tmp_path)).answers if one.question == "As good")
+    assert answer.text.endswith(f"; on 87 images drawn anew it differs by {end}")
 
 
 def test_rates_and_cells_are_drawn_to_scale(tmp_path):

@@ -1,22 +1,9 @@
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from lightning_prune.detection import paired_precision
 from lightning_prune.detection.average_precision import DetectionAveragePrecision
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def bootstrap(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    sys.modules.pop("paired_bootstrap", None)
-    import paired_bootstrap
-
-    return paired_bootstrap
 
 
 def photographs(count: int, seed: int):
@@ -60,30 +47,32 @@ def counted_by_coco(objects, detections) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_even_weights_give_what_coco_counts(bootstrap, seed: int) -> None:
+def test_even_weights_give_what_coco_counts(seed: int) -> None:
     objects, detections = photographs(12, seed)
-    found = bootstrap.match_all(detections, objects, 3)
-    assert bootstrap.average_precision(found, np.ones(12)) == pytest.approx(
+    found = paired_precision.match_all(detections, objects, 3)
+    assert paired_precision.average_precision(found, np.ones(12)) == pytest.approx(
         counted_by_coco(objects, detections), abs=1e-7
     )
 
 
-def test_a_weight_of_two_is_the_same_photograph_twice(bootstrap) -> None:
+def test_a_weight_of_two_is_the_same_photograph_twice() -> None:
     objects, detections = photographs(6, 2)
     weights = np.array([2.0, 0, 1, 3, 1, 0])
     drawn = np.repeat(np.arange(6), weights.astype(int))
-    twice = bootstrap.match_all([detections[i] for i in drawn], [objects[i] for i in drawn], 3)
-    found = bootstrap.match_all(detections, objects, 3)
-    assert bootstrap.average_precision(found, weights) == pytest.approx(
-        bootstrap.average_precision(twice, np.ones(len(drawn)))
+    twice = paired_precision.match_all(
+        [detections[i] for i in drawn], [objects[i] for i in drawn], 3
+    )
+    found = paired_precision.match_all(detections, objects, 3)
+    assert paired_precision.average_precision(found, weights) == pytest.approx(
+        paired_precision.average_precision(twice, np.ones(len(drawn)))
     )
 
 
-def test_interval_tells_a_worse_detector_and_none_where_there_is_no_difference(bootstrap) -> None:
+def test_interval_tells_a_worse_detector_and_none_where_there_is_no_difference() -> None:
     objects, detections = photographs(20, 3)
-    real = bootstrap.match_all(detections, objects, 3)
+    real = paired_precision.match_all(detections, objects, 3)
     blurred = [rows + np.array([4.0, 4, 4, 4, 0, 0]) for rows in detections]
-    worse = bootstrap.match_all(blurred, objects, 3)
-    difference, low, high = bootstrap.interval([real], [worse], rounds=50)
+    worse = paired_precision.match_all(blurred, objects, 3)
+    difference, low, high = paired_precision.interval([real], [worse], rounds=50)
     assert 0 < low < difference < high
-    assert bootstrap.interval([real], [real], rounds=10) == (0.0, 0.0, 0.0)
+    assert paired_precision.interval([real], [real], rounds=10) == (0.0, 0.0, 0.0)
