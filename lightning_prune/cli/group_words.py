@@ -15,7 +15,7 @@ from lightning_prune.cli.unknown_key import near_names
 from lightning_prune.errors import ConfigError
 
 # In no defaults list: without one of them a run is dense.
-ADDED = ("pruning", "experiment", "switch")
+ADDED = ("pruning", "experiment", "switch", "target")
 _NOTHING = ("none", "null")
 _NO_MATCH = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
 _DOUBLE = re.compile(r"Multiple values for (\S+)\. To override")

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -28,15 +28,33 @@ class RunPlan(pl.Callback):
 
     Args:
         folder: Where the output goes; None: not said.
+        target: Settings of conf/target; None: none was chosen.
     """
 
-    def __init__(self, folder: str | None = None) -> None:
+    def __init__(self, folder: str | None = None, target: Mapping[str, Any] | None = None) -> None:
         self.folder = folder
+        self.target = target
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print it, once a run."""
-        for line in aligned([*header(trainer, pl_module, self.folder)]):
+        rows = [*header(trainer, pl_module, self.folder)]
+        if self.target is not None:
+            place = next((n for n, row in enumerate(rows) if row[0] == "output"), len(rows))
+            rows.insert(place, ("target", target_in_words(self.target)))
+        for line in aligned(rows):
             say(line)
+
+
+def target_in_words(target: Mapping[str, Any]) -> str:
+    """Return what a target asks for, and whether its worth was measured.
+
+    >>> target_in_words({"name": "x", "round_to": 32, "vector": 16, "evidence": "not measured"})
+    'x: widths in multiples of 32, 16 channels at once (not measured)'
+    """
+    return (
+        f"{target['name']}: widths in multiples of {target['round_to']}, {target['vector']} "
+        f"channels at once ({target['evidence']})"
+    )
 
 
 def header(

@@ -88,7 +88,7 @@ def _run(cfg: DictConfig, goes_on: bool, shared: DenseStore | None) -> Value:
     callbacks = build_all(cfg.get("pruning"), "pruning") | build_all(cfg.callbacks, "callbacks")
     loggers = list(build_all(cfg.logger, "logger").values())
     end = TrainingEnd()
-    used = [*_usable(callbacks, loggers), end, RunPlan(cfg.output_dir)]
+    used = [*_usable(callbacks, loggers), end, RunPlan(cfg.output_dir, cfg.get("target"))]
     used = [*keep_dense(shared, cfg.dense_epochs, used), *used]
     trainer = build(cfg.trainer, "trainer", callbacks=used, logger=loggers, **_bars(cfg, used))
     if start is not None and (shared is None or not shared.taken):

@@ -11,7 +11,7 @@ from lightning_prune.report.page.numbers import bytes_text, change_text, compact
 from lightning_prune.report.report_data import CheckpointRow, LayerRow, ReportData, Usage
 
 _PACKAGE = "python -m lightning_prune"
-_LONGEST = 60  # characters of a reason; terminals of 80 columns are common
+_LONGEST = 36  # characters of a reason: lines fit into 80 columns
 _LINES = 10
 
 

@@ -1,11 +1,14 @@
 """What a run says it is going to do, before it does."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
+from hydra import compose, initialize_config_dir
 from torch.utils.data import DataLoader
 
 from lightning_prune.callbacks.channel_masker import ChannelMasker
@@ -17,6 +20,7 @@ from lightning_prune.callbacks.sequential_activation_masker import SequentialAct
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.cli.run_plan import RunPlan, aligned
 from lightning_prune.engine.phase import Phase
+from lightning_prune.runs.configuration.config_folder import config_folder
 from tests.callbacks.classifiers import Classifier
 from tests.plain_stages import plain
 
@@ -47,6 +51,7 @@ def said(
     capsys: pytest.CaptureFixture[str],
     *stages: L.Callback,
     model: L.LightningModule | None = None,
+    target: Mapping[str, Any] | None = None,
     **options: int,
 ) -> list[str]:
     class Stop(L.Callback):
@@ -54,7 +59,7 @@ def said(
             trainer.should_stop = True
             raise KeyboardInterrupt
 
-    plan = RunPlan("some/folder")
+    plan = RunPlan("some/folder", target)
     trainer = L.Trainer(
         max_epochs=9, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
@@ -162,3 +167,24 @@ def test_long_lines_are_wrapped_below_their_text():
     assert max(map(len, lines)) <= 40
     starts = [line[:12] for line in lines]
     assert starts == ["model     a ", " " * 12, " " * 12, "          Ma", " " * 12, " " * 12]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "path", sorted(config_folder().glob("target/*.yaml")), ids=lambda p: p.stem
+)
+def test_a_target_sets_what_suits_it_and_is_said(path: Path, tmp_path: Path, capsys):
+    words = [f"+target={path.stem}", "output_dir=x"]
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        recipes = ("channel", "sequential_activation", "neural")
+        found = [compose("train", [f"+pruning={recipe}", *words]) for recipe in recipes]
+    target = found[0].target
+    assert target.name == path.stem
+    for cfg in found:
+        assert cfg.pruning.masker.round_to == target.round_to
+        assert cfg.pruning.report.latency_runtime == target.latency_runtime
+    assert found[0].pruning.masker.fast_widths.vector == target.vector
+    lines = said(tmp_path, capsys, target=target)
+    line = next(line for line in lines if line.startswith("target"))
+    assert lines.index(line) < next(n for n, each in enumerate(lines) if each.startswith("output"))
+    assert line.endswith(f"{target.vector} channels at once ({target.evidence})")
