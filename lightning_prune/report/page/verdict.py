@@ -201,7 +201,7 @@ def _interval(run: StoredRun, quality: Quality) -> str:
         low, high = paired["interval_95"][:2]
         chance = ": no difference beyond chance" if low <= 0 <= high else ""
         return (
-            f"; on {paired['images']} images drawn anew it differs by {low:+.4f} to {high:+.4f} "
+            f"; over {paired['images']} images, resampled, it differs by {low:+.4f} to {high:+.4f} "
             f"(95%){chance}"
         )
     return ""

@@ -92,7 +92,7 @@ class DenseStore:
         self.close()
 
     def close(self) -> None:
-        """Let other runs train the dense epochs, if this one has not kept them."""
+        """Release the lock: other runs train the dense epochs, if this one has not kept them."""
         self._lock.close()
 
     def _write(self, checkpoint: Path) -> None:
@@ -162,7 +162,7 @@ class DenseEpochs(pl.Callback):
         self.epochs = epochs
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give up what cannot be kept: a run of several processes, or one behind that epoch."""
+        """Release what cannot be kept: a run of several processes, or one behind that epoch."""
         if trainer.world_size > 1 or trainer.current_epoch > self.epochs:
             self.store.close()
 
@@ -174,7 +174,7 @@ class DenseEpochs(pl.Callback):
 
 @contextlib.contextmanager
 def opened(store: DenseStore | None) -> Iterator[DenseStore | None]:
-    """Give up in the end what a store holds."""
+    """Release in the end what a store holds."""
     try:
         yield store
     finally:

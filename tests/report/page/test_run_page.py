@@ -295,7 +295,7 @@ def test_the_verdict_says_what_chance_explains(tmp_path, interval, end):
     samples = {"version": 1, "kind": "detection", "images": [], "paired": paired}
     (tmp_path / "report_data" / "samples.json").write_text(json.dumps(samples))
     answer = next(one for one in verdict(read_run(tmp_path)).answers if one.question == "As good")
-    assert answer.text.endswith(f"; on 87 images drawn anew it differs by {end}")
+    assert answer.text.endswith(f"; over 87 images, resampled, it differs by {end}")
 
 
 def test_rates_and_cells_are_drawn_to_scale(tmp_path):
