@@ -97,7 +97,10 @@ def _run(cfg: DictConfig, goes_on: bool, shared: DenseStore | None) -> Value:
 
     check_objectives(cfg, model, data)
     dense = _dense_metrics(cfg, model, data, start)
-    _fit(trainer, model, data, cfg.ckpt_path)
+    with warnings.catch_warnings():
+        if start is not None:  # it continues in its folder
+            warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
+        _fit(trainer, model, data, cfg.ckpt_path)
     if trainer.global_step == 0:  # a dry run: nothing was trained, so there is nothing to test
         return None
     end.complete(trainer, model)
@@ -204,8 +207,6 @@ def _is_bar(callback: Any) -> bool:
 
 def _fit(trainer: L.Trainer, model: L.LightningModule, data: Any, ckpt_path: str | None) -> None:
     """Train; a refusal before the first batch is a matter of the configuration."""
-    if ckpt_path is not None:  # it continues in its folder
-        warnings.filterwarnings("ignore", r"Checkpoint directory .* exists and is not empty")
     try:
         trainer.fit(model, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except (ValueError, MisconfigurationException) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -15,17 +16,27 @@ from lightning_prune.runs.configuration.config_folder import config_folder
 from lightning_prune.runs.sweep import dense_store
 from lightning_prune.runs.sweep.dense_store import DENSE, DenseStore, digest_of
 from tests.cli.conftest import FAKE
+from tests.overrides import NO_COST, TINY, TINY_WARNINGS
 
 SWEEP = ["-m", *FAKE, "+pruning=scaler", "dense_epochs=2", "recovery_epochs=2"]
 SHARED = "epochs 1 to 2 are those of"
 
 
-def of(folder: Path, job: int) -> tuple[list[dict[str, str]], Any, Any]:
-    """What a job logged, what it came to, and what its last checkpoint remembers as the best."""
+def of(folder: Path, job: int) -> tuple[Any, ...]:
+    """What a job logged, what it came to, its files, and its weights and best score at the end."""
     with (folder / f"{job}/metrics.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     result = json.loads((folder / f"{job}/result.json").read_text())
-    return rows, result, sorted(path.name for path in (folder / f"{job}/checkpoints").iterdir())
+    checkpoints = folder / f"{job}/checkpoints"
+    last = torch.load(checkpoints / "last.ckpt", weights_only=True)
+    scores = {
+        name: (float(state["best_model_score"]), Path(state["best_model_path"]).name)
+        for name, state in last["callbacks"].items()
+        if state.get("best_model_score") is not None
+    }
+    assert scores, "the best of the whole run is known"
+    weights = {name: tensor.tolist() for name, tensor in last["state_dict"].items()}
+    return rows, result, sorted(path.name for path in checkpoints.iterdir()), scores, weights
 
 
 def test_jobs_end_as_if_each_had_trained_alone(cli: Callable[..., Any], tmp_path: Path):
@@ -42,6 +53,21 @@ def test_jobs_end_as_if_each_had_trained_alone(cli: Callable[..., Any], tmp_path
         assert of(one, job) == of(alone, job)
     values = [of(one, job)[1]["metrics"]["test/map50_95"] for job in range(3)]
     assert len(set(values)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(*TINY_WARNINGS)
+def test_the_shipped_stages_end_as_if_each_had_trained_alone(
+    cli: Callable[..., Any], tmp_path: Path
+):
+    one, alone = tmp_path / "one", tmp_path / "alone"
+    small = [*TINY, *NO_COST, "dense_epochs=2", "recovery_epochs=3"]
+    words = ["-m", "+pruning=channel", *small, "pruning.masker.mac_target=0.8,0.6"]
+    outcome = cli(*words, f"hydra.sweep.dir={one}")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count(SHARED) == 1
+    assert cli(*words, f"hydra.sweep.dir={alone}", "share_dense=false").code == 0
+    assert of(one, 0) == of(alone, 0) != of(one, 1) == of(alone, 1)
 
 
 def test_what_acts_before_is_not_shared(cli: Callable[..., Any], tmp_path: Path):
@@ -75,6 +101,29 @@ def test_a_job_waits_for_the_one_that_trains(tmp_path: Path, monkeypatch: pytest
     assert (store.folder / "run.lock").is_file(), "now it trains them"
     store.close()
     assert not (store.folder / "run.lock").exists()
+
+
+def test_a_full_disk_costs_no_run(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dense_store, "_copy_file", full)
+    words = ["pruning.scaler.factor=0.5,0.25", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    with pytest.warns(UserWarning, match="cannot be kept in .* \\(No space left on device\\)"):
+        outcome = cli(*SWEEP, *words)
+    assert outcome.code == 0, outcome.err
+    assert SHARED not in outcome.out
+
+
+def test_one_that_was_ready_a_moment_ago_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = DenseStore.of(tmp_path, tmp_path / "1", {"seed": 0})
+    found = {"files": [], "checkpoint": "last.ckpt"}
+    monkeypatch.setattr(DenseStore, "_read", lambda self: found)
+    monkeypatch.setattr(DenseStore, "_copy", lambda self, found: found)
+    assert store.take() == found
+    assert not (store.folder / "run.lock").exists(), "others may take them too"
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.utilities import rank_zero_warn
 
 from lightning_prune.errors import ConfigError
 from lightning_prune.files.near_path import near_path
@@ -68,27 +69,39 @@ class DenseStore:
         """
         waited = False
         while True:
-            found = self._read()
-            if found is not None:
-                return self._copy(found)
             owner = working_owner(self.folder)
             if owner is None:
                 with contextlib.suppress(ConfigError):  # another one was faster
                     self._lock.enter_context(run_lock(self.folder))
-                    return None
+                    found = self._read()
+                    if found is None:
+                        return None
+                    self.close()
+                    return self._copy(found)
             elif not waited:
                 waited = True
                 say(f"waiting for the dense epochs, which {owner} trains for this job too")
             time.sleep(_LOOK)
 
     def keep(self, trainer: pl.Trainer) -> None:
-        """Keep the checkpoints and logs of the run, if one of them is of this moment."""
-        path = None if self.taken else newest_checkpoint(self.run)
-        if path is not None:
-            content = read_checkpoint(path, "meta")
-            moment = trainer.global_step, trainer.current_epoch - 1
-            if (content["global_step"], content["epoch"]) == moment:
-                self._write(path.relative_to(self.run))
+        """Keep the checkpoints and logs of the run, if one of them is of this moment.
+
+        What cannot be written warns: the run itself has lost nothing.
+        """
+        try:
+            # A run that was resumed does not hold the lock yet; one that does is let in again.
+            with contextlib.suppress(ConfigError), run_lock(self.folder):
+                path = newest_checkpoint(self.run)
+                if path is not None and not self.taken and self._read() is None:
+                    content = read_checkpoint(path, "meta")
+                    moment = trainer.global_step, trainer.current_epoch - 1
+                    if (content["global_step"], content["epoch"]) == moment:
+                        self._write(path.relative_to(self.run))
+        except OSError as error:
+            rank_zero_warn(
+                f"the dense epochs cannot be kept in {self.folder} ({error.strerror or error}): "
+                "the other runs of this sweep train them themselves"
+            )
         self.close()
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,23 @@ def test_a_new_run_from_a_file_of_another_begins_its_own_list(tmp_path: Path) ->
     assert {Path(path).parent.parent for path in best.best_k_models} == {tmp_path / "new"}
     assert float(best.best_model_score) == pytest.approx(0.8)
     assert names(tmp_path / "run") == ["epoch=1.ckpt", "epoch=2.ckpt"]
+
+
+def test_a_folder_copied_before_the_first_pruned_file_warns_of_nothing(tmp_path: Path) -> None:
+    def fit_dense(folder: Path, epochs: int, ckpt: Path | None = None) -> PrunedCheckpoint:
+        last = ModelCheckpoint(folder, "last", enable_version_counter=False)
+        files = [PrunedCheckpoint(str(folder), monitor="score"), last]
+        options = {"enable_checkpointing": True, "limit_train_batches": 1, "limit_val_batches": 0}
+        run = trainer(folder, [*files, ExactResume()], epochs, **options)
+        run.fit(Scored(), ckpt_path=ckpt, weights_only=True)
+        return files[0]
+
+    fit_dense(tmp_path / "run", 2)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "The dirpath has changed")
+        found = fit_dense(tmp_path / "copy", 3, tmp_path / "copy/last.ckpt")
+    assert found.dirpath == str(tmp_path / "copy")
 
 
 def test_the_best_pruned_file_is_found_without_exact_resume(tmp_path: Path) -> None:
