@@ -9,10 +9,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
+from lightning_prune.callbacks.channel_masker import ChannelMasker
 from lightning_prune.callbacks.physical_pruner import PhysicalPruner
 from lightning_prune.callbacks.protocol import PlannedStage
 from lightning_prune.callbacks.pruning_report import PruningReport
+from lightning_prune.callbacks.sequential_activation_masker import SequentialActivationMasker
 from lightning_prune.files.near_path import near_path
 from lightning_prune.runs.say import say
 from lightning_prune.runs.trainer.callbacks_of import callbacks_of
@@ -40,21 +43,28 @@ class RunPlan(pl.Callback):
         rows = [*header(trainer, pl_module, self.folder)]
         if self.target is not None:
             place = next((n for n, row in enumerate(rows) if row[0] == "output"), len(rows))
-            rows.insert(place, ("target", target_in_words(self.target)))
+            rows[place:place] = _target(trainer, self.target)
         for line in aligned(rows):
             say(line)
 
 
-def target_in_words(target: Mapping[str, Any]) -> str:
-    """Return what a target asks for, and whether its worth was measured.
-
-    >>> target_in_words({"name": "x", "round_to": 32, "vector": 16, "evidence": "not measured"})
-    'x: widths in multiples of 32, 16 channels at once (not measured)'
-    """
-    return (
-        f"{target['name']}: widths in multiples of {target['round_to']}, {target['vector']} "
-        f"channels at once ({target['evidence']})"
-    )
+def _target(trainer: pl.Trainer, target: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a target comes to in this run: a recipe or an override may say otherwise."""
+    maskers = [
+        one
+        for one in callbacks_of(trainer)
+        if isinstance(one, ChannelMasker | SequentialActivationMasker)
+    ]
+    if not maskers:
+        rank_zero_warn(
+            f"target={target['name']} has no effect: no stage of this run chooses widths; add a "
+            "recipe that cuts, such as +pruning=channel, or leave the target out"
+        )
+    for masker in maskers:
+        fast = masker.fast_widths
+        vector = "" if fast is None else f", {fast.vector} channels at once"
+        text = f"widths in multiples of {masker.round_to}{vector} ({target['evidence']})"
+        yield "target", f"{target['name']}: {text}"
 
 
 def header(

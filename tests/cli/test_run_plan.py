@@ -20,6 +20,7 @@ from lightning_prune.callbacks.sequential_activation_masker import SequentialAct
 from lightning_prune.callbacks.slice_masker import SliceMasker
 from lightning_prune.cli.run_plan import RunPlan, aligned
 from lightning_prune.engine.phase import Phase
+from lightning_prune.policies.selection.fast_widths import FastWidths
 from lightning_prune.runs.configuration.config_folder import config_folder
 from tests.callbacks.classifiers import Classifier
 from tests.plain_stages import plain
@@ -184,7 +185,25 @@ def test_a_target_sets_what_suits_it_and_is_said(path: Path, tmp_path: Path, cap
         assert cfg.pruning.masker.round_to == target.round_to
         assert cfg.pruning.report.latency_runtime == target.latency_runtime
     assert found[0].pruning.masker.fast_widths.vector == target.vector
-    lines = said(tmp_path, capsys, target=target)
+    fast = FastWidths(vector=target.vector)
+    masker = plain(ChannelMasker, round_to=target.round_to, fast_widths=fast, end_epoch=5)
+    lines = said(tmp_path, capsys, masker, target=target)
     line = next(line for line in lines if line.startswith("target"))
     assert lines.index(line) < next(n for n, each in enumerate(lines) if each.startswith("output"))
-    assert line.endswith(f"{target.vector} channels at once ({target.evidence})")
+    words = f"widths in multiples of {target.round_to}, {target.vector} channels at once"
+    assert line == f"target    {target.name}: {words} ({target.evidence})"
+
+
+TARGET = {"name": "gpu_int8", "round_to": 32, "vector": 32, "evidence": "not measured"}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_a_stage_says_otherwise_is_said(tmp_path: Path, capsys):
+    masker = plain(ChannelMasker, round_to=4, fast_widths=None, end_epoch=5)
+    lines = said(tmp_path, capsys, masker, target=TARGET)
+    assert "target    gpu_int8: widths in multiples of 4 (not measured)" in lines
+
+
+def test_a_target_without_a_masker_warns(tmp_path: Path, capsys):
+    with pytest.warns(UserWarning, match="target=gpu_int8 has no effect: no stage of this run"):
+        said(tmp_path, capsys, target=TARGET)
